@@ -1,0 +1,339 @@
+"""What every rule needs to change a libcst tree: parsing, scopes, imports."""
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+import libcst as cst
+
+from codemods import layout
+
+
+def _in_style(tree: cst.Module, text: str) -> str:
+    """``text`` with the indentation and line ends of ``tree``."""
+    if tree.default_indent != layout.INDENT:
+        lines = []
+        for line in text.split("\n"):
+            bare = line.lstrip(" ")
+            steps, rest = divmod(len(line) - len(bare), len(layout.INDENT))
+            lines.append(tree.default_indent * steps + " " * rest + bare)
+        text = "\n".join(lines)
+    return text.replace("\n", tree.default_newline)
+
+
+def expression(tree: cst.Module, text: str) -> cst.BaseExpression:
+    """An expression to put into ``tree``; further lines indented relative to it."""
+    return cst.parse_expression(_in_style(tree, text), config=tree.config_for_parsing)
+
+
+def statement(tree: cst.Module, text: str) -> cst.BaseStatement:
+    """A statement to put into ``tree``, written at column 0."""
+    parsed = cst.parse_module(
+        _in_style(tree, text) + tree.default_newline, config=tree.config_for_parsing
+    )
+    found = parsed.body[0]
+    if parsed.header and hasattr(found, "leading_lines"):
+        found = found.with_changes(leading_lines=parsed.header)
+    return cast(cst.BaseStatement, found)
+
+
+def name_of(node: cst.BaseExpression | None) -> str | None:
+    """``a.b.c`` for a chain of attributes on a name, else None."""
+    parts: list[str] = []
+    while isinstance(node, cst.Attribute):
+        parts.append(node.attr.value)
+        node = node.value
+    if not isinstance(node, cst.Name):
+        return None
+    return ".".join([node.value, *reversed(parts)])
+
+
+class ScopedTransformer(cst.CSTTransformer):
+    """A transformer that knows where it is.
+
+    ``scope`` is the qualified name of the function or class around, as in
+    ``codemods.bindings``; ``depth`` counts the indented blocks around.
+    """
+
+    def __init__(self, tree: cst.Module) -> None:
+        super().__init__()
+        self.tree = tree
+        self._path: list[str] = []
+        self.depth = 0
+
+    @property
+    def scope(self) -> str:
+        return ".".join(self._path)
+
+    def code(self, node: cst.CSTNode) -> str:
+        return self.tree.code_for_node(node)
+
+    def visit_FunctionDef_body(self, node: cst.FunctionDef) -> None:
+        self._path.append(node.name.value)
+
+    def leave_FunctionDef_body(self, node: cst.FunctionDef) -> None:
+        self._path.pop()
+
+    def visit_ClassDef_body(self, node: cst.ClassDef) -> None:
+        self._path.append(node.name.value)
+
+    def leave_ClassDef_body(self, node: cst.ClassDef) -> None:
+        self._path.pop()
+
+    def visit_IndentedBlock(self, node: cst.IndentedBlock) -> None:
+        self.depth += 1
+
+    def leave_IndentedBlock(
+        self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
+    ) -> cst.BaseSuite:
+        self.depth -= 1
+        return updated_node
+
+
+# Imports
+
+
+def import_names(node: cst.ImportFrom) -> list[tuple[str, str | None]]:
+    """(name, alias) of a ``from`` import; empty for a star."""
+    if isinstance(node.names, cst.ImportStar):
+        return []
+    return [
+        (
+            name_of(alias.name) or "",
+            name_of(alias.asname.name) if alias.asname else None,  # type: ignore[arg-type]
+        )
+        for alias in node.names
+    ]
+
+
+def module_of(node: cst.ImportFrom) -> str:
+    """The module of a ``from`` import as written, with its leading dots."""
+    return "." * len(node.relative) + (name_of(node.module) or "")
+
+
+def from_import(
+    tree: cst.Module,
+    line: cst.SimpleStatementLine,
+    module: str,
+    names: Sequence[tuple[str, str | None]],
+    depth: int,
+) -> cst.SimpleStatementLine:
+    """``line`` rewritten to import ``names``, sorted and laid out as usort does.
+
+    A list that holds comments keeps its lines: only the names in it change.
+    """
+    ordered = sorted(dict.fromkeys(names), key=lambda n: (n[0].casefold(), n[1] or ""))
+    old = cast(cst.ImportFrom, line.body[0])
+    if "#" in tree.code_for_node(old):
+        return _in_place(tree, line, ordered)
+    items = [f"{name} as {alias}" if alias else name for name, alias in ordered]
+    one_line = f"from {module} import {', '.join(items)}"
+    if len(one_line) + depth * len(layout.INDENT) <= layout.WIDTH:
+        text = one_line
+    else:
+        head = f"from {module} import ("
+        text = layout.bracketed(head, items, ")", depth=depth, exploded=True)
+    fresh = cast(cst.SimpleStatementLine, statement(tree, text))
+    return line.with_changes(body=fresh.body)
+
+
+def _in_place(
+    tree: cst.Module,
+    line: cst.SimpleStatementLine,
+    names: Sequence[tuple[str, str | None]],
+) -> cst.SimpleStatementLine:
+    old = cast(cst.ImportFrom, line.body[0])
+    aliases = list(cast(Sequence[cst.ImportAlias], old.names))
+    wanted = dict(names)
+    kept = [alias for alias in aliases if name_of(alias.name) in wanted]
+    missing = [n for n in wanted if n not in {name_of(a.name) for a in aliases}]
+    dropped = [alias for alias in aliases if name_of(alias.name) not in wanted]
+    for name, alias in zip(missing, dropped):
+        at = aliases.index(alias)
+        kept.insert(at, alias.with_changes(name=cst.Name(name)))
+    return line.with_changes(body=[old.with_changes(names=kept)])
+
+
+def _category(module: str) -> int:
+    """Where usort puts an import: future, standard library, others, own, relative."""
+    top = module.split(".")[0]
+    if not top:
+        return 4
+    if top == "__future__":
+        return 0
+    if top in sys.stdlib_module_names:
+        return 1
+    return 3 if top == "torchtitan" else 2
+
+
+def _sort_key(module: str, is_from: bool) -> tuple[int, bool, str]:
+    return _category(module), is_from, module.casefold()
+
+
+def add_import(
+    tree: cst.Module, module: str, name: str | None, alias: str | None = None
+) -> cst.Module:
+    """Import ``name`` from ``module`` at the top, where usort would put it.
+
+    Args:
+        tree: the module to change.
+        module: absolute, or relative with its dots.
+        name: what to import, or None for ``import module``.
+        alias: what to call it here, or None.
+    """
+    body = list(tree.body)
+    if name is not None:
+        for index, line in enumerate(body):
+            if not isinstance(line, cst.SimpleStatementLine):
+                continue
+            node = line.body[0]
+            if isinstance(node, cst.ImportFrom) and module_of(node) == module:
+                names = import_names(node)
+                if not names:
+                    continue
+                if (name, alias) in names:
+                    return tree
+                body[index] = from_import(tree, line, module, [*names, (name, alias)], 0)
+                return tree.with_changes(body=body)
+        suffix = f" as {alias}" if alias else ""
+        text = f"from {module} import {name}{suffix}"
+        if len(text) > layout.WIDTH:
+            text = f"from {module} import (\n    {name}{suffix},\n)"
+    else:
+        text = f"import {module}" + (f" as {alias}" if alias else "")
+    fresh = cast(cst.SimpleStatementLine, statement(tree, text))
+    at, at_end_of_imports = _place(body, _sort_key(module, name is not None))
+    if at == 0 and not at_end_of_imports and body:
+        # The new line takes over the blank lines and comments above the first.
+        first = cast(cst.SimpleStatementLine, body[0])
+        leading = getattr(first, "leading_lines", ())
+        fresh = fresh.with_changes(leading_lines=leading)
+        body[0] = first.with_changes(leading_lines=())
+    body.insert(at, fresh)
+    return tree.with_changes(body=body)
+
+
+def _place(
+    body: Sequence[cst.BaseStatement | cst.BaseCompoundStatement],
+    key: tuple[int, bool, str],
+) -> tuple[int, bool]:
+    """The index to insert an import at, and whether it follows another import."""
+    after = -1
+    first = None
+    for index, line in enumerate(body):
+        if not isinstance(line, cst.SimpleStatementLine):
+            if isinstance(line, (cst.FunctionDef, cst.ClassDef)):
+                break
+            continue
+        node = line.body[0]
+        if isinstance(node, cst.ImportFrom):
+            other = _sort_key(module_of(node), True)
+        elif isinstance(node, cst.Import):
+            other = _sort_key(name_of(node.names[0].name) or "", False)
+        elif isinstance(node, cst.Expr) and isinstance(
+            node.value, (cst.SimpleString, cst.ConcatenatedString)
+        ):
+            if after < 0:
+                after = index
+            continue
+        else:
+            continue
+        first = index if first is None else first
+        if other <= key:
+            after = index
+    if after >= 0:
+        return after + 1, True
+    return (first or 0), False
+
+
+def drop_import(tree: cst.Module, local: str, scope: str = "") -> cst.Module:
+    """Take the import that binds ``local`` out of ``tree``."""
+    return cast(cst.Module, tree.visit(_DropImport(tree, local, scope)))
+
+
+class _DropImport(ScopedTransformer):
+    def __init__(self, tree: cst.Module, local: str, where: str) -> None:
+        super().__init__(tree)
+        self.local, self.where = local, where
+        self._orphans: list[cst.EmptyLine] = []
+
+    def leave_SimpleStatementLine(
+        self,
+        original_node: cst.SimpleStatementLine,
+        updated_node: cst.SimpleStatementLine,
+    ) -> cst.BaseStatement | cst.RemovalSentinel:
+        node = updated_node.body[0]
+        if self.scope != self.where:
+            return updated_node
+        if isinstance(node, cst.ImportFrom):
+            names = import_names(node)
+            kept = [n for n in names if (n[1] or n[0]) != self.local]
+            if len(kept) == len(names):
+                return updated_node
+            if kept:
+                return from_import(
+                    self.tree, updated_node, module_of(node), kept, self.depth
+                )
+            return cst.RemoveFromParent()
+        if isinstance(node, cst.Import):
+            aliases = [
+                alias
+                for alias in node.names
+                if (name_of(alias.asname.name) if alias.asname else name_of(alias.name))  # type: ignore[arg-type]
+                != self.local
+            ]
+            if len(aliases) == len(node.names):
+                return updated_node
+            if aliases:
+                aliases[-1] = aliases[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+                return updated_node.with_changes(body=[node.with_changes(names=aliases)])
+            return cst.RemoveFromParent()
+        return updated_node
+
+
+def drop_assignment(tree: cst.Module, name: str, scope: str) -> cst.Module:
+    """Take every plain assignment to a local variable out of one function."""
+    return cast(cst.Module, tree.visit(_DropAssignment(tree, name, scope)))
+
+
+class _DropAssignment(ScopedTransformer):
+    def __init__(self, tree: cst.Module, name: str, where: str) -> None:
+        super().__init__(tree)
+        self.name, self.where = name, where
+
+    def leave_SimpleStatementLine(
+        self,
+        original_node: cst.SimpleStatementLine,
+        updated_node: cst.SimpleStatementLine,
+    ) -> cst.BaseStatement | cst.RemovalSentinel:
+        if self.scope != self.where or len(updated_node.body) != 1:
+            return updated_node
+        node = updated_node.body[0]
+        target = (
+            node.targets[0].target
+            if isinstance(node, cst.Assign) and len(node.targets) == 1
+            else node.target
+            if isinstance(node, cst.AnnAssign)
+            else None
+        )
+        if isinstance(target, cst.Name) and target.value == self.name:
+            return cst.RemoveFromParent()
+        return updated_node
+
+
+def is_dunder_all(node: cst.CSTNode) -> bool:
+    """Whether a statement sets or extends ``__all__``."""
+    if isinstance(node, cst.Assign):
+        return any(name_of(t.target) == "__all__" for t in node.targets)
+    if isinstance(node, (cst.AnnAssign, cst.AugAssign)):
+        return name_of(node.target) == "__all__"
+    return False
+
+
+def quoted(node: cst.SimpleString, old: str, new: str) -> cst.SimpleString:
+    """The string with its whole content changed from ``old`` to ``new``."""
+    found = re.fullmatch(rf"(\w*(?:'''|\"\"\"|'|\")){re.escape(old)}('''|\"\"\"|'|\")", node.value)
+    if not found:
+        return node
+    return node.with_changes(value=f"{found[1]}{new}{found[2]}")

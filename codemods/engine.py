@@ -1,0 +1,198 @@
+"""Run the rules over a checkout and check what comes out, before anything is written."""
+
+import builtins
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from codemods.bindings import Checkout, ModuleNames
+from codemods.findings import Finding
+from codemods.plans import Facts, call_problem, decide
+from codemods.rules import all_rules
+from codemods.source import SourceFile, UnreadableSource
+from codemods.survey import Survey, function_of, survey
+from codemods.targets import Target
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a migration would do.
+
+    Args:
+        survey: what the checkout is.
+        target: the API written for.
+        changes: path -> the whole new file. Empty when anything is left or wrong.
+        findings: every place, by path and line.
+        problems: why nothing is written, each with file and line.
+    """
+
+    survey: Survey
+    target: Target
+    changes: Mapping[str, bytes] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def to_do(self) -> tuple[Finding, ...]:
+        """What still has to change, by the tool or by a person."""
+        return tuple(f for f in self.findings if f.status in ("rewrite", "left"))
+
+
+def migrate(files: Mapping[str, SourceFile], target: Target) -> Outcome:
+    """All changes that move a checkout to ``target``.
+
+    Args:
+        files: path -> file, for every Python file of the checkout.
+        target: the API to write for.
+
+    Raises:
+        UnreadableSource: a file that matters cannot be decoded or parsed.
+    """
+    facts = decide(survey(files, target.function_name), target)
+    findings = _find(facts)
+    if any(f.status == "left" for f in findings):
+        problems = tuple(
+            f"{f.path}:{f.line}: {f.message}" for f in findings if f.status == "left"
+        )
+        return Outcome(facts.survey, target, {}, findings, problems)
+    changes = _rewrite(facts, findings)
+    problems = tuple(_check(facts, changes)) if changes else ()
+    return Outcome(facts.survey, target, {} if problems else changes, findings, problems)
+
+
+def _find(facts: Facts) -> tuple[Finding, ...]:
+    found: list[Finding] = []
+    if facts.survey.kind in ("ddp", "migrated"):
+        for rule in all_rules():
+            found += rule.find(facts)
+    return tuple(sorted(set(found), key=lambda f: (f.path, f.line, f.code, f.message)))
+
+
+def _rewrite(facts: Facts, findings: tuple[Finding, ...]) -> dict[str, bytes]:
+    to_do: dict[str, set[str]] = {}
+    for finding in findings:
+        if finding.status == "rewrite":
+            to_do.setdefault(finding.path, set()).add(finding.code)
+    if not to_do:
+        return {}
+    from codemods.prune import prune  # needs libcst, whose import takes a while
+
+    changes: dict[str, bytes] = {}
+    for path, codes in sorted(to_do.items()):
+        file = facts.survey.files[path]
+        tree = file.tree
+        # Call sites before definitions: what a call needs is counted in the order
+        # of the file as the survey saw it.
+        for rule in sorted(all_rules(), key=lambda r: (r.CODE != "TM102", r.CODE)):
+            if rule.CODE in codes:
+                tree = rule.rewrite(tree, path, facts)
+        tree = prune(tree, file)
+        try:
+            after = file.encode(tree.code)
+        except UnicodeEncodeError as error:
+            raise UnreadableSource(path, None, f"cannot be written: {error}") from error
+        if after != file.raw:
+            changes[path] = after
+    return changes
+
+
+def _check(facts: Facts, changes: Mapping[str, bytes]) -> Iterator[str]:
+    """Everything that must hold of the new texts, each failure with file and line."""
+    files = dict(facts.survey.files)
+    for path, raw in changes.items():
+        files[path] = SourceFile(path, raw)
+        try:
+            files[path].syntax
+        except UnreadableSource as error:
+            yield f"the rewritten {error}"
+            return
+    for path in changes:
+        yield from _unbound(facts.survey.files[path], files[path])
+    yield from _broken_imports(facts.survey.checkout, Checkout(files), changes)
+    again = decide(survey(files, facts.target.function_name), facts.target)
+    yield from _old_bindings(again)
+    for site in again.survey.call_sites:
+        node = function_of(again.checkout, site.reference.definition)
+        function = again.functions.get(site.reference.definition)
+        if node is not None and function is not None:
+            problem = call_problem(site.node, function.plan.parameters)
+            if problem:
+                place = f"{site.reference.path}:{site.reference.line}"
+                yield f"{place}: the rewritten call does not fit: {problem}"
+    for finding in _find(again):
+        if finding.status in ("rewrite", "left"):
+            yield (
+                f"{finding.path}:{finding.line}: after the rewrite {finding.code} would "
+                f"still find something to do: {finding.message}"
+            )
+
+
+def _old_bindings(again: Facts) -> Iterator[str]:
+    """Places still bound to DDP's function, unless the whole of it was opted out."""
+    kept = {
+        (f.path, f.line)
+        for f in _find(again)
+        if f.status == "opted-out" and f.code in ("TM101", "TM102")
+    }
+    for definition in again.survey.definitions:
+        node = function_of(again.checkout, definition)
+        assert node is not None
+        if (definition.path, node.lineno) not in kept:
+            yield f"{definition.path}:{node.lineno}: apply_ddp is still defined"
+    for reference in again.survey.references:
+        old = reference.spelling.rpartition(".")[2] == "apply_ddp"
+        moved = reference.definition in again.survey.migrated
+        place = (reference.path, reference.line)
+        if old and moved and reference.definition.name != "apply_ddp":
+            reason = (
+                "it is opted out with ignore[TM102], but the definition it needs is "
+                "migrated: opt that out too with ignore[TM101]"
+                if place in kept
+                else "apply_ddp is still bound here"
+            )
+            yield f"{place[0]}:{place[1]}: {reason}"
+
+
+def _unbound(before: SourceFile, after: SourceFile) -> Iterator[str]:
+    known = _unknown_names(before)
+    for name, line in _unknown_names(after).items():
+        if name not in known:
+            yield f"{after.path}:{line}: the rewritten code uses {name}, which is not bound"
+
+
+def _unknown_names(file: SourceFile) -> dict[str, int]:
+    names = ModuleNames(file)
+    unknown: dict[str, int] = {}
+    for use in names.uses:
+        first = use.spelling.split(".")[0]
+        if hasattr(builtins, first) or names.top.stars:
+            continue
+        here = names.scopes[use.scope]
+        while here is not None:
+            imported = {local.split(".")[0] for local in here.imports}
+            if first in here.bound or first in imported:
+                break
+            here = here.parent
+        else:
+            unknown.setdefault(first, use.node.lineno)
+    return unknown
+
+
+def _broken_imports(
+    before: Checkout, after: Checkout, changes: Mapping[str, bytes]
+) -> Iterator[str]:
+    """Imports of a name that a changed module no longer has."""
+    for path in changes:
+        old, new = before.names(path).top, after.names(path).top
+        gone = ({*old.bound, *old.imports} - {*new.bound, *new.imports}) - {"apply_ddp"}
+        for name in gone:
+            for file in after.mentioning(name):
+                for scope in after.names(file.path).scopes.values():
+                    for imported in scope.imports.values():
+                        if (
+                            imported.name == name
+                            and after.path_of(imported.module) == path
+                        ):
+                            yield (
+                                f"{file.path}:{imported.line}: imports {name} from "
+                                f"{path}, which would no longer have it"
+                            )

@@ -1,0 +1,90 @@
+"""Code laid out as black lays it out, for the few shapes that the rules write.
+
+black is what torchtitan's reviewers run, but no need of this package at run time:
+the shapes are few, and the tests hold them against the real black and usort.
+"""
+
+import ast
+import re
+from collections.abc import Sequence
+
+WIDTH = 88
+INDENT = "    "
+
+
+def flatten(expression: str) -> str:
+    """``expression`` on one line, unless that would lose a comment or a string."""
+    if "\n" not in expression:
+        return expression.strip()
+    flat = re.sub(r"\s*\n\s*", " ", expression.strip())
+    flat = re.sub(r"([\[({]) ", r"\1", flat)
+    flat = re.sub(r",? ([\])}])", r"\1", flat)
+    try:
+        same = ast.dump(ast.parse(flat, mode="eval")) == ast.dump(
+            ast.parse(f"({expression})", mode="eval")
+        )
+    except SyntaxError:
+        same = False
+    return flat if same and "#" not in expression else expression.strip()
+
+
+def bracketed(
+    head: str,
+    items: Sequence[str],
+    tail: str,
+    *,
+    depth: int,
+    exploded: bool = False,
+) -> str:
+    """``head`` + items + ``tail`` as black would break it.
+
+    Args:
+        head: up to and with the opening bracket, ``replicate(``.
+        items: what stands between the commas, each on one line.
+        tail: from the closing bracket on, ``)`` or ``) -> None:``.
+        depth: indentation steps of the line that ``head`` starts on.
+        exploded: one item a line whatever fits (black's magic trailing comma).
+
+    Returns:
+        The text, its first line without indentation, the others indented relative
+        to it.
+    """
+    one_line = head + ", ".join(items) + tail
+    room = WIDTH - depth * len(INDENT)
+    if not exploded and len(one_line) <= room and "\n" not in one_line:
+        return one_line
+    # A lone * or ** item keeps black 22 from adding a comma only in definitions
+    # for Python 2; for every version supported here the comma is right.
+    inner = INDENT + ", ".join(items)
+    if not exploded and items and len(inner) <= room:
+        return f"{head}\n{inner}\n{tail}"
+    lines = [head]
+    for item in items:
+        broken = _broken(item + ",", room - len(INDENT))
+        lines += [INDENT + line for line in broken.split("\n")]
+    return "\n".join([*lines, tail])
+
+
+def _broken(item: str, room: int) -> str:
+    """An item too long for its line, broken at its last bracket as black does."""
+    if len(item) <= room or "\n" in item:
+        return item
+    found = re.fullmatch(r"(.*?[\[({])(.*)([\])}]+,)", item)
+    if not found or not found[2]:
+        return item
+    return f"{found[1]}\n{INDENT}{found[2]}\n{found[3]}"
+
+
+def conjunction(head: str, terms: Sequence[str], tail: str, *, depth: int) -> str:
+    """``head`` + terms joined by ``and`` + ``tail``, in brackets when too long."""
+    one_line = f"{head}{' and '.join(terms)}{tail}"
+    if len(one_line) <= WIDTH - depth * len(INDENT):
+        return one_line
+    inner = [INDENT + terms[0], *(f"{INDENT}and {term}" for term in terms[1:])]
+    return "\n".join([f"{head}(", *inner, f"){tail}"])
+
+
+def indented(text: str, depth: int) -> str:
+    """``text`` with ``depth`` indentation steps before every line that has any."""
+    pad = INDENT * depth
+    return "\n".join(pad + line if line.strip() else "" for line in text.split("\n"))

@@ -1,0 +1,249 @@
+"""TM101: the definition of ``apply_ddp`` becomes ``apply_replicate``."""
+
+import ast
+import builtins
+from collections.abc import Iterator
+from typing import cast
+
+import libcst as cst
+
+from codemods import edit
+from codemods.bindings import Definition
+from codemods.findings import Finding
+from codemods.plans import Facts, NewFunction
+from codemods.survey import function_of
+from codemods.targets import REPLICATE_MODULE
+
+CODE = "TM101"
+TITLE = "apply_ddp becomes apply_replicate"
+WHY = """\
+apply_ddp wraps the whole model in DDP's replicate, which composes neither with
+tensor nor with pipeline parallelism. The composable replicate on FSDP2 does
+(torchtitan's PR 1714 and PR 2458). The new function is derived from the checkout's
+own apply_fsdp: the same groups, the same mixed-precision policy, gradients divided
+as there; nothing to reshard, offload or prefetch. Overlap of communication with the
+backward pass comes from wrapping per group, so wrapping the root alone is not enough.
+A folder whose own apply_fsdp wraps in other groups gets an apply_replicate of its own.
+"""
+
+_DDP_MODULE = "torch.distributed._composable.replicate"
+_WELL_KNOWN: dict[str, tuple[str, str | None, str | None]] = {
+    "replicate": (REPLICATE_MODULE, "replicate", None),
+    "MixedPrecisionPolicy": ("torch.distributed.fsdp", "MixedPrecisionPolicy", None),
+    "FSDPModule": ("torch.distributed.fsdp", "FSDPModule", None),
+    "DeviceMesh": ("torch.distributed.device_mesh", "DeviceMesh", None),
+    "torch": ("torch", None, None),
+    "nn": ("torch.nn", None, "nn"),
+}
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    for definition in facts.survey.definitions:
+        node = function_of(facts.checkout, definition)
+        assert node is not None
+        file = facts.survey.files[definition.path]
+        function = facts.becomes(definition)
+        if function is None:
+            opted_out = file.opted_out(node.lineno, CODE)
+            yield Finding(
+                definition.path,
+                node.lineno,
+                CODE,
+                "this apply_ddp stays as it is",
+                "opted-out" if opted_out else "left",
+            )
+            continue
+        like = f" mirrors {function.mirrors.path}" if function.mirrors else ""
+        yield Finding(
+            definition.path,
+            node.lineno,
+            CODE,
+            f"{definition.name} wraps the whole model in DDP; {function.plan.name}"
+            f"{like}",
+        )
+    for function in _added(facts):
+        assert function.mirrors is not None
+        node = function_of(facts.checkout, function.mirrors)
+        assert node is not None
+        yield Finding(
+            function.definition.path,
+            node.lineno,
+            CODE,
+            "this folder wraps in groups of its own, so it gets its own "
+            f"{function.plan.name} beside apply_fsdp",
+        )
+    homes = {d.path for d in facts.survey.definitions}
+    for path, line in facts.survey.direct_uses:
+        if path in homes:
+            yield Finding(
+                path,
+                line,
+                CODE,
+                "DDP's replicate is called here outside of apply_ddp, and the name is "
+                "needed for the new one: move this call to another file, or migrate it",
+                "left",
+                "from torch.distributed._composable.replicate import (\n"
+                "    replicate as ddp_replicate,\n)",
+            )
+    for definition in facts.survey.other_definitions:
+        node = function_of(facts.checkout, definition)
+        assert node is not None
+        yield Finding(
+            definition.path,
+            node.lineno,
+            "TM211",
+            "a function called apply_ddp that does not call DDP's replicate: not touched",
+            "hazard",
+        )
+
+
+def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
+    functions = [
+        f
+        for f in facts.functions.values()
+        if f.definition.path == path and (f.replaces or f in list(_added(facts)))
+    ]
+    if not functions:
+        return tree
+    body: list[cst.BaseStatement] = []
+    for node in tree.body:
+        name = node.name.value if isinstance(node, cst.FunctionDef) else None
+        replacing = next(
+            (f for f in functions if f.replaces and f.replaces.name == name), None
+        )
+        if replacing is not None:
+            body.append(_replaced(tree, cast(cst.FunctionDef, node), replacing))
+            continue
+        body.append(cast(cst.BaseStatement, node))
+        body += [
+            _fresh(tree, f)
+            for f in functions
+            if f.replaces is None and f.mirrors and f.mirrors.name == name
+        ]
+    tree = _new_replicate_import(tree.with_changes(body=body))
+    for function in functions:
+        tree = _import_what_it_needs(tree, function, facts)
+    return tree
+
+
+def _added(facts: Facts) -> Iterator[NewFunction]:
+    for function in facts.functions.values():
+        if function.replaces is None and function.definition not in facts.survey.migrated:
+            yield function
+
+
+def _replaced(
+    tree: cst.Module, old: cst.FunctionDef, function: NewFunction
+) -> cst.FunctionDef:
+    fresh = cast(cst.FunctionDef, edit.statement(tree, function.plan.text))
+    return fresh.with_changes(
+        leading_lines=old.leading_lines,
+        decorators=old.decorators,
+        lines_after_decorators=old.lines_after_decorators,
+    )
+
+
+def _fresh(tree: cst.Module, function: NewFunction) -> cst.FunctionDef:
+    fresh = cast(cst.FunctionDef, edit.statement(tree, function.plan.text))
+    blank = cst.EmptyLine(indent=False)
+    return fresh.with_changes(leading_lines=[blank, blank])
+
+
+def _new_replicate_import(tree: cst.Module) -> cst.Module:
+    """Point the import of DDP's replicate to the composable one, on its own line."""
+    body: list[cst.BaseStatement] = []
+    moved = False
+    for line in tree.body:
+        if isinstance(line, cst.SimpleStatementLine):
+            node = line.body[0]
+            if isinstance(node, cst.ImportFrom):
+                names = edit.import_names(node)
+                module = edit.module_of(node)
+                if module == _DDP_MODULE and names == [("replicate", None)]:
+                    body.append(
+                        edit.from_import(tree, line, REPLICATE_MODULE, names, 0)
+                    )
+                    moved = True
+                    continue
+                if module == "torch.distributed._composable" and (
+                    "replicate",
+                    None,
+                ) in names:
+                    names.remove(("replicate", None))
+                    if names:
+                        body.append(edit.from_import(tree, line, module, names, 0))
+                        continue
+                    body.append(
+                        edit.from_import(
+                            tree, line, REPLICATE_MODULE, [("replicate", None)], 0
+                        )
+                    )
+                    moved = True
+                    continue
+        body.append(cast(cst.BaseStatement, line))
+    tree = tree.with_changes(body=body)
+    return tree if moved else edit.add_import(tree, REPLICATE_MODULE, "replicate")
+
+
+def _import_what_it_needs(
+    tree: cst.Module, function: NewFunction, facts: Facts
+) -> cst.Module:
+    bound = _module_level_names(tree)
+    source = function.mirrors or function.replaces
+    for name in sorted(free_names(function.plan.text) - bound - set(dir(builtins))):
+        where = _origin(facts, source, name) or _WELL_KNOWN.get(name)
+        if where is None and facts.survey.definitions:
+            where = _origin(facts, facts.survey.definitions[0], name)
+        if where is not None:
+            tree = edit.add_import(tree, *where)
+    return tree
+
+
+def _origin(
+    facts: Facts, source: Definition | None, name: str
+) -> tuple[str, str | None, str | None] | None:
+    """How the module that the plan comes from has this name."""
+    if name == "replicate" or source is None:
+        return None
+    top = facts.checkout.names(source.path).top
+    if name in top.imports:
+        found = top.imports[name]
+        if found.name is None:
+            return found.module, None, name if name != found.module else None
+        return found.module, found.name, name if name != found.name else None
+    if name in top.bound:
+        return facts.survey.files[source.path].module, name, None
+    for file in facts.checkout.mentioning(f"def {name}("):
+        if name in facts.checkout.names(file.path).top.bound:
+            return file.module, name, None
+    return None
+
+
+def free_names(text: str) -> set[str]:
+    """The names that a function reads and does not bind itself."""
+    tree = ast.parse(text)
+    loaded, bound = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+    return loaded - bound
+
+
+def _module_level_names(tree: cst.Module) -> set[str]:
+    bound: set[str] = set()
+    for node in ast.parse(tree.code).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        else:
+            bound |= {
+                n.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
+    return bound

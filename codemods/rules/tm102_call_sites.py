@@ -1,0 +1,282 @@
+"""TM102: every import and every call of ``apply_ddp``."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import libcst as cst
+
+from codemods import edit, layout
+from codemods.bindings import Definition
+from codemods.findings import Finding
+from codemods.plans import Facts, NewCall, NewFunction
+from codemods.survey import Reference
+
+CODE = "TM102"
+TITLE = "calls and imports of apply_ddp"
+WHY = """\
+A call passes the dp_replicate mesh, not the world mesh, and takes param_dtype and
+reduce_dtype from the apply_fsdp call beside it, because replicate does mixed
+precision by a policy and not by autocast. Names are resolved by binding, not by text:
+aliases, re-exports, function-local imports and module.apply_ddp(...) are followed,
+other things of the same name are left alone. A call outside of the training loop (the
+RL trainer) gets torch.float32, which is what it trained in, and keeps averaging.
+"""
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    yield from facts.reported(CODE)
+    calls = {call.site.reference: call for call in facts.calls}
+    for reference in facts.survey.references:
+        file = facts.survey.files[reference.path]
+        function = _replacement(facts, reference.definition)
+        renamed = function is not None and (
+            function.replaces is not None or _old_name(reference)
+        )
+        if file.opted_out(reference.line, CODE):
+            if renamed or reference.definition.name == "apply_ddp":
+                yield Finding(
+                    reference.path,
+                    reference.line,
+                    CODE,
+                    f"this {reference.kind} of {reference.spelling} stays as it is",
+                    "opted-out",
+                )
+            continue
+        if not renamed:
+            continue
+        if reference.kind == "call":
+            call = calls.get(reference)
+            if call is not None:
+                yield Finding(
+                    reference.path, reference.line, CODE, _message(call, facts)
+                )
+        elif reference.kind == "value":
+            yield Finding(
+                reference.path,
+                reference.line,
+                CODE,
+                f"{reference.spelling} is passed on as a value, so what it is called "
+                "with cannot be followed: call it by name here",
+                "left",
+            )
+        elif _import_changes(facts, reference):
+            yield Finding(
+                reference.path,
+                reference.line,
+                CODE,
+                f"{reference.kind} of {reference.definition.name}",
+            )
+
+
+def _message(call: NewCall, facts: Facts) -> str:
+    text = f"{call.site.reference.spelling} becomes {call.spelling}"
+    if call.standalone:
+        text += " with the dtype it trained in (torch.float32)"
+        if call.function.plan.sums_gradients:
+            text += "; its loss is a local mean, so gradients stay averaged"
+    elif call.site.fsdp_call is not None:
+        text += f" with the dtypes of apply_fsdp on line {call.site.fsdp_call.lineno}"
+    return text
+
+
+def _old_name(reference: Reference) -> bool:
+    return reference.spelling.rpartition(".")[2] == "apply_ddp" and (
+        reference.definition.name != "apply_ddp"
+    )
+
+
+def _replacement(facts: Facts, definition: Definition) -> NewFunction | None:
+    return facts.becomes(definition) or facts.functions.get(definition)
+
+
+def _import_changes(facts: Facts, reference: Reference) -> bool:
+    """Whether an import or export reads differently afterwards."""
+    function = _replacement(facts, reference.definition)
+    assert function is not None
+    if function.definition.name != "apply_ddp":
+        return True
+    return any(
+        call.function.definition != function.definition
+        for call in facts.calls_in(reference.path)
+    )
+
+
+def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
+    transformer = _CallSites(tree, path, facts)
+    tree = cast(cst.Module, tree.visit(transformer))
+    for call in facts.calls_in(path):
+        place = call.function.definition
+        if place.path != path and place != _kept_place(facts, call):
+            module = facts.survey.files[place.path].module
+            tree = edit.add_import(tree, module, place.name)
+        if call.standalone and "torch" not in facts.checkout.names(path).top.imports:
+            tree = edit.add_import(tree, "torch", None)
+    return tree
+
+
+def _kept_place(facts: Facts, call: NewCall) -> Definition | None:
+    """Where the import or module path that the call already has leads afterwards."""
+    function = _replacement(facts, call.site.reference.definition)
+    return function.definition if function else None
+
+
+class _CallSites(edit.ScopedTransformer):
+    def __init__(self, tree: cst.Module, path: str, facts: Facts) -> None:
+        super().__init__(tree)
+        self.facts, self.path = facts, path
+        self.file = facts.survey.files[path]
+        self.calls = {
+            (r.scope, r.spelling, r.ordinal): call
+            for call in facts.calls_in(path)
+            for r in [call.site.reference]
+        }
+        self.references = [
+            r
+            for r in facts.survey.references
+            if r.path == path and not self.file.opted_out(r.line, CODE)
+        ]
+        self._seen: dict[tuple[str, str], int] = {}
+        self._marked: dict[cst.Call, NewCall] = {}
+        self._assignments: list[tuple[str, str]] = []
+        self._in_all = False
+
+    # Calls
+
+    def visit_Call(self, node: cst.Call) -> None:
+        spelling = edit.name_of(node.func)
+        if spelling is None:
+            return
+        key = (self.scope, spelling)
+        ordinal = self._seen[key] = self._seen.get(key, -1) + 1
+        call = self.calls.get((*key, ordinal))
+        if call is not None:
+            self._marked[node] = call
+
+    def leave_Call(
+        self, original_node: cst.Call, updated_node: cst.Call
+    ) -> cst.BaseExpression:
+        call = self._marked.get(original_node)
+        if call is None:
+            return updated_node
+        if call.mesh.variable and call.mesh.assigned:
+            self._assignments.append((call.mesh.variable, call.mesh.assigned))
+        last = original_node.args[-1] if original_node.args else None
+        exploded = last is not None and isinstance(last.comma, cst.Comma)
+        text = layout.bracketed(
+            f"{call.spelling}(", call.arguments, ")", depth=self.depth, exploded=exploded
+        )
+        return edit.expression(self.tree, text)
+
+    def leave_IndentedBlock(
+        self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
+    ) -> cst.BaseSuite:
+        assignments, self._assignments = self._assignments, []
+        for variable, value in assignments:
+            updated_node = updated_node.with_changes(
+                body=[
+                    self._reassigned(line, variable, value) for line in updated_node.body
+                ]
+            )
+        return super().leave_IndentedBlock(original_node, updated_node)
+
+    def _reassigned(
+        self, line: cst.BaseStatement, variable: str, value: str
+    ) -> cst.BaseStatement:
+        if isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1:
+            node = line.body[0]
+            if isinstance(node, cst.Assign):
+                target: cst.BaseExpression | None = node.targets[0].target
+            elif isinstance(node, cst.AnnAssign) and node.value is not None:
+                target = node.target
+            else:
+                target = None
+            if edit.name_of(target) == variable:
+                fresh = edit.expression(self.tree, value)
+                return line.with_changes(body=[node.with_changes(value=fresh)])
+        return line
+
+    # Imports and exports
+
+    def leave_SimpleStatementLine(
+        self,
+        original_node: cst.SimpleStatementLine,
+        updated_node: cst.SimpleStatementLine,
+    ) -> cst.BaseStatement | cst.RemovalSentinel:
+        node = updated_node.body[0]
+        if not isinstance(node, cst.ImportFrom):
+            return updated_node
+        names = edit.import_names(node)
+        changed: list[tuple[str, str | None]] = []
+        for name, alias in names:
+            function = self._imported(alias or name)
+            if function is None:
+                changed.append((name, alias))
+            elif self._still_needed(alias or name, function):
+                fresh = name if name != "apply_ddp" else function.definition.name
+                kept_alias = alias if alias not in (fresh, "apply_ddp") else None
+                changed.append((fresh, kept_alias))
+        if changed == names:
+            return updated_node
+        if not changed:
+            return cst.RemoveFromParent()
+        return edit.from_import(
+            self.tree, updated_node, edit.module_of(node), changed, self.depth
+        )
+
+    def _imported(self, local: str) -> NewFunction | None:
+        for reference in self.references:
+            if (
+                reference.kind == "import"
+                and reference.scope == self.scope
+                and reference.spelling == local
+            ):
+                return _replacement(self.facts, reference.definition)
+        return None
+
+    def _still_needed(self, local: str, function: NewFunction) -> bool:
+        """Not where every call in this file goes to a function of its own instead."""
+        spellings = [
+            r for r in self.references if r.kind == "call" and r.spelling == local
+        ]
+        moved = [
+            call
+            for call in self.facts.calls_in(self.path)
+            if call.site.reference.spelling == local
+            and call.function.definition != function.definition
+        ]
+        return not moved or len(moved) < len(spellings)
+
+    def visit_Assign(self, node: cst.Assign) -> None:
+        self._in_all = edit.is_dunder_all(node)
+
+    visit_AnnAssign = visit_AugAssign = visit_Assign  # type: ignore[assignment]
+
+    def leave_Assign(
+        self, original_node: cst.Assign, updated_node: cst.Assign
+    ) -> cst.Assign:
+        self._in_all = False
+        return updated_node
+
+    def leave_AnnAssign(
+        self, original_node: cst.AnnAssign, updated_node: cst.AnnAssign
+    ) -> cst.AnnAssign:
+        self._in_all = False
+        return updated_node
+
+    def leave_AugAssign(
+        self, original_node: cst.AugAssign, updated_node: cst.AugAssign
+    ) -> cst.AugAssign:
+        self._in_all = False
+        return updated_node
+
+    def leave_SimpleString(
+        self, original_node: cst.SimpleString, updated_node: cst.SimpleString
+    ) -> cst.BaseExpression:
+        if not self._in_all:
+            return updated_node
+        for reference in self.references:
+            if reference.kind == "export" and reference.spelling == "apply_ddp":
+                function = _replacement(self.facts, reference.definition)
+                if function is not None:
+                    return edit.quoted(updated_node, "apply_ddp", function.definition.name)
+        return updated_node

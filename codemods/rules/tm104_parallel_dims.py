@@ -1,0 +1,126 @@
+"""TM104: ParallelDims keeps a shard dimension of degree 1 (2-D target only)."""
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import cast
+
+import libcst as cst
+
+from codemods import edit
+from codemods.findings import Finding
+from codemods.plans import Facts
+from codemods.source import SourceFile
+from codemods.survey import parallel_dims_files
+
+CODE = "TM104"
+TITLE = "ParallelDims keeps dp_shard of degree 1 (2-D target)"
+WHY = """\
+The replicate of torch 2.9 takes a two-dimensional mesh (dp_replicate, dp_shard) whose
+second dimension has degree 1. ParallelDims leaves out dimensions of degree 1, so it
+has to keep this one when dp_replicate > 1, as PR 1714 did: the expected log is
+`Building 2-D device mesh with ['dp_replicate', 'dp_shard'], [8, 1]`. Without
+dp_replicate the meshes stay as they were. From torch 2.10 on replicate takes a
+one-dimensional mesh and this rule has nothing to do.
+"""
+
+_KEEP = 'name == "dp_shard" and self.dp_replicate > 1'
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    if facts.target.mesh != "2d" or not facts.functions:
+        return
+    for file, node in parallel_dims_files(facts.checkout):
+        found = list(_find_in(file, node))
+        if not found:
+            yield Finding(
+                file.path,
+                node.lineno,
+                CODE,
+                "this ParallelDims builds its meshes in a way that is not followed: keep "
+                "a dimension of degree 1 for dp_shard (or fsdp) when dp_replicate > 1",
+                "left",
+                f"if d > 1 or ({_KEEP}):",
+            )
+        for line, done in found:
+            status = "done" if done else "rewrite"
+            if file.opted_out(line, CODE):
+                status = "opted-out"
+            yield Finding(
+                file.path,
+                line,
+                CODE,
+                "a shard dimension of degree 1 stays when dp_replicate > 1, for the 2-D "
+                "mesh that replicate takes in torch 2.9",
+                status,  # type: ignore[arg-type]
+            )
+
+
+def _find_in(file: SourceFile, cls: ast.ClassDef) -> Iterator[tuple[int, bool]]:
+    """(line, already done) of every place that leaves out the shard dimension."""
+    for node in ast.walk(cls):
+        if isinstance(node, ast.For) and _names_dp_shard(ast.unparse(node.iter)):
+            for inner in node.body:
+                if isinstance(inner, ast.If):
+                    test = ast.unparse(inner.test)
+                    if re.fullmatch(r"\w+ > 1", test):
+                        yield inner.lineno, False
+                    elif "dp_replicate" in test:
+                        yield inner.lineno, True
+        elif isinstance(node, ast.FunctionDef) and node.name == "_mesh_exist":
+            last = node.body[-1]
+            if isinstance(last, ast.Return):
+                done = any("'fsdp'" in ast.unparse(s) for s in node.body)
+                yield last.lineno, done
+
+
+def _names_dp_shard(text: str) -> bool:
+    return "'dp_shard'" in text or '"dp_shard"' in text
+
+
+def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
+    return cast(cst.Module, tree.visit(_Builders(tree)))
+
+
+class _Builders(edit.ScopedTransformer):
+    def leave_For(self, original_node: cst.For, updated_node: cst.For) -> cst.For:
+        if "ParallelDims" not in self.scope:
+            return updated_node
+        if not _names_dp_shard(self.code(original_node.iter)):
+            return updated_node
+        if not isinstance(updated_node.body, cst.IndentedBlock):
+            return updated_node
+        body = [self._kept(line) for line in updated_node.body.body]
+        block = updated_node.body.with_changes(body=body)
+        return updated_node.with_changes(body=block)
+
+    def _kept(self, line: cst.BaseStatement) -> cst.BaseStatement:
+        if not isinstance(line, cst.If) or f"ignore[{CODE}" in self.code(line):
+            return line
+        test = self.code(line.test)
+        if not re.fullmatch(r"\w+ > 1", test):
+            return line
+        return line.with_changes(test=edit.expression(self.tree, f"{test} or ({_KEEP})"))
+
+    def leave_FunctionDef(
+        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
+    ) -> cst.FunctionDef:
+        if updated_node.name.value != "_mesh_exist":
+            return updated_node
+        code = self.code(original_node)
+        if '"fsdp"' in code or f"ignore[{CODE}" in code:
+            return updated_node
+        params = [p.name.value for p in updated_node.params.params]
+        if len(params) != 3 or not isinstance(updated_node.body, cst.IndentedBlock):
+            return updated_node
+        me, name, degree = params
+        fresh = edit.statement(
+            self.tree,
+            f'if {name} == "fsdp":\n'
+            "    # We keep the fsdp dim at degree 1 next to dp_replicate because\n"
+            "    # replicate takes a 2-D mesh.\n"
+            f"    return {degree} > 1 or {me}.dp_replicate > 1",
+        )
+        body = list(updated_node.body.body)
+        body.insert(len(body) - 1, fresh)
+        return updated_node.with_changes(body=updated_node.body.with_changes(body=body))

@@ -1,0 +1,140 @@
+"""TM105: ``maybe_enable_amp`` leaves mixed precision to replicate."""
+
+import ast
+from collections.abc import Iterator
+from typing import cast
+
+import libcst as cst
+
+from codemods import edit
+from codemods.findings import Finding
+from codemods.plans import Facts
+
+CODE = "TM105"
+TITLE = "maybe_enable_amp leaves mixed precision to replicate"
+WHY = """\
+Under DDP mixed precision was autocast. replicate casts by a MixedPrecisionPolicy, so
+autocast on top of it would cast twice, and the branch that switches mixed precision
+off under tensor or pipeline parallelism would say something untrue. With replicate
+norms, softmax and the loss run in param_dtype, as they do under FSDP; compare bf16
+runs with FSDP of the same version, and fp32 runs with DDP.
+"""
+
+_FUNCTION = "maybe_enable_amp"
+_SHARDED = "fsdp_enabled"
+_REPLICATED = "dp_replicate_enabled"
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    if not facts.functions:
+        return
+    for file in facts.checkout.mentioning(f"def {_FUNCTION}"):
+        for node in ast.walk(file.syntax):
+            if not isinstance(node, ast.FunctionDef) or node.name != _FUNCTION:
+                continue
+            branch = _sharded_branch(node)
+            tests = [ast.unparse(n.test) for n in ast.walk(node) if isinstance(n, ast.If)]
+            if file.opted_out(node.lineno, CODE):
+                status = "opted-out"
+            elif any(_REPLICATED in test for test in tests):
+                status = "done"
+            elif branch is None or not facts_have_property(facts):
+                yield Finding(
+                    file.path,
+                    node.lineno,
+                    CODE,
+                    "this maybe_enable_amp has a shape that is not followed: return a "
+                    "null context where replicate does mixed precision",
+                    "left",
+                    f"if parallel_dims.{_REPLICATED}:\n"
+                    "    return contextlib.nullcontext()",
+                )
+                continue
+            else:
+                status = "rewrite"
+            yield Finding(
+                file.path,
+                node.lineno,
+                CODE,
+                "replicate does mixed precision by its policy, so no autocast on top",
+                status,  # type: ignore[arg-type]
+            )
+
+
+def facts_have_property(facts: Facts) -> bool:
+    """Whether ParallelDims says if dp_replicate is on, as every release does."""
+    return any(True for _ in facts.checkout.mentioning(f"def {_REPLICATED}"))
+
+
+def _sharded_branch(node: ast.FunctionDef) -> ast.If | None:
+    for inner in node.body:
+        if isinstance(inner, ast.If) and _is_sharded(ast.unparse(inner.test)):
+            return inner
+    return None
+
+
+def _is_sharded(test: str) -> bool:
+    return test.endswith(f".{_SHARDED}") and " " not in test
+
+
+def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
+    return cast(cst.Module, tree.visit(_Amp(tree)))
+
+
+class _Amp(edit.ScopedTransformer):
+    """Adds a branch like the one for FSDP, in the words of that one."""
+
+    def _inside(self) -> bool:
+        return self.scope.rpartition(".")[2] == _FUNCTION
+
+    def leave_If(self, original_node: cst.If, updated_node: cst.If) -> cst.If:
+        if not self._inside() or not _is_sharded(self.code(original_node.test)):
+            return updated_node
+        code = self.code(original_node)
+        if _REPLICATED in code:
+            return updated_node
+        test = self.code(original_node.test).replace(_SHARDED, _REPLICATED)
+        branch = cast(
+            cst.If,
+            edit.statement(self.tree, f"if {test}:\n    pass"),
+        )
+        body = cast(cst.IndentedBlock, updated_node.body)
+        fresh = branch.with_changes(
+            leading_lines=[],
+            body=body.with_changes(body=[self._reworded(s) for s in body.body]),
+            orelse=updated_node.orelse,
+        )
+        if updated_node.orelse is None and not _always_leaves(original_node):
+            return updated_node
+        return updated_node.with_changes(orelse=fresh)
+
+    def _reworded(self, line: cst.BaseStatement) -> cst.BaseStatement:
+        text = self.code(line)
+        return edit.statement(
+            self.tree,
+            _dedented(text)
+            .replace(self.tree.default_newline, "\n")
+            .replace("fully_shard", "replicate")
+            .replace("FSDP", "replicate"),
+        )
+
+    def leave_EmptyLine(
+        self, original_node: cst.EmptyLine, updated_node: cst.EmptyLine
+    ) -> cst.EmptyLine:
+        comment = updated_node.comment
+        if not self._inside() or comment is None or "DDP or single" not in comment.value:
+            return updated_node
+        value = comment.value.replace("DDP or single", "single")
+        return updated_node.with_changes(comment=comment.with_changes(value=value))
+
+
+def _always_leaves(node: cst.If) -> bool:
+    last = cast(cst.IndentedBlock, node.body).body[-1]
+    return isinstance(last, cst.SimpleStatementLine) and isinstance(
+        last.body[-1], (cst.Return, cst.Raise)
+    )
+
+
+def _dedented(text: str) -> str:
+    """A statement's own code without the blank lines above it, at column 0."""
+    return "\n".join(line.strip() for line in text.strip().splitlines())

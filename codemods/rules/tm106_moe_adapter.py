@@ -1,0 +1,98 @@
+"""TM106: the MoE state-dict adapter accepts Replicate placements."""
+
+import ast
+from collections.abc import Iterator
+from typing import cast
+
+import libcst as cst
+
+from codemods import edit
+from codemods.findings import Finding
+from codemods.plans import Facts
+
+CODE = "TM106"
+TITLE = "the MoE state-dict adapter accepts Replicate"
+WHY = """\
+Under DDP expert weights are plain tensors; under replicate they are DTensors with a
+Replicate placement. The adapter that splits grouped experts for Hugging Face asks
+every placement for its .dim, which Replicate does not have, so the export raises.
+A replicated dimension holds all experts: it is no shard of any dim.
+"""
+
+_INDICES = ("_caculate_indices_from_placements", "_calculate_indices_from_placements")
+_SHARDS = "isinstance(placement, (Shard, _StridedShard))"
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    if not facts.functions:
+        return
+    for file in facts.checkout.mentioning("StateDictAdapter"):
+        if b"placement.dim" not in file.raw:
+            continue
+        for node in ast.walk(file.syntax):
+            if isinstance(node, ast.If) and is_bare_dim(node.test):
+                yield Finding(
+                    file.path,
+                    node.lineno,
+                    CODE,
+                    "a Replicate placement has no .dim",
+                    "opted-out" if file.opted_out(node.lineno, CODE) else "rewrite",
+                )
+            elif isinstance(node, ast.Assign) and is_none_pair(node):
+                yield Finding(
+                    file.path,
+                    node.lineno,
+                    CODE,
+                    "without a shard on this dim every expert is local",
+                    "opted-out" if file.opted_out(node.lineno, CODE) else "rewrite",
+                )
+
+
+def is_bare_dim(test: ast.expr) -> bool:
+    """``placement.dim == <something>``, with nothing before that asks for a shard."""
+    return (
+        isinstance(test, ast.Compare)
+        and len(test.ops) == 1
+        and isinstance(test.ops[0], ast.Eq)
+        and ast.unparse(test.left) == "placement.dim"
+    )
+
+
+def is_none_pair(node: ast.stmt) -> bool:
+    """``start_index, end_index = None, None``."""
+    return ast.unparse(node).replace("(", "").replace(")", "") == (
+        "start_index, end_index = None, None"
+    )
+
+
+def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
+    return cast(cst.Module, tree.visit(_Adapter(tree)))
+
+
+class _Adapter(edit.ScopedTransformer):
+    def leave_If(self, original_node: cst.If, updated_node: cst.If) -> cst.If:
+        if f"ignore[{CODE}" in self.code(original_node).split("\n")[0]:
+            return updated_node
+        test = self.code(original_node.test)
+        if not is_bare_dim(ast.parse(f"({test})", mode="eval").body):
+            return updated_node
+        fresh = edit.expression(self.tree, f"{_SHARDS} and {test}")
+        return updated_node.with_changes(test=fresh)
+
+    def leave_SimpleStatementLine(
+        self,
+        original_node: cst.SimpleStatementLine,
+        updated_node: cst.SimpleStatementLine,
+    ) -> cst.BaseStatement:
+        node = updated_node.body[0]
+        if not isinstance(node, cst.Assign) or self.scope.rpartition(".")[2] not in (
+            _INDICES
+        ):
+            return updated_node
+        code = self.code(node)
+        if "ignore[" in self.code(original_node) or not is_none_pair(
+            ast.parse(code).body[0]
+        ):
+            return updated_node
+        fresh = edit.expression(self.tree, "0, dim_size")
+        return updated_node.with_changes(body=[node.with_changes(value=fresh)])

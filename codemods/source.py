@@ -1,0 +1,112 @@
+"""One source file: its bytes, its text, its syntax tree, its lines."""
+
+import ast
+import codecs
+import io
+import re
+import tokenize
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import libcst as cst
+
+_OPT_OUT = re.compile(r"#\s*titan-migrate:\s*ignore\[([A-Z0-9,\s]+)\]")
+
+
+class UnreadableSource(Exception):
+    """A file that cannot be decoded or parsed; says which, where and why."""
+
+    def __init__(self, path: str, line: int | None, reason: str) -> None:
+        self.path, self.line, self.reason = path, line, reason
+        super().__init__(f"{path}{f':{line}' if line else ''}: {reason}")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A Python file of the checkout.
+
+    Args:
+        path: relative to the root of the checkout, with forward slashes.
+        raw: its bytes on disk.
+    """
+
+    path: str
+    raw: bytes
+
+    @cached_property
+    def encoding(self) -> str:
+        """The declared encoding (PEP 263); ``utf-8-sig`` where there is a BOM."""
+        try:
+            return tokenize.detect_encoding(io.BytesIO(self.raw).readline)[0]
+        except SyntaxError as error:
+            raise UnreadableSource(self.path, 1, str(error)) from error
+
+    @cached_property
+    def text(self) -> str:
+        """The decoded text, line ends as they are on disk, without a BOM."""
+        try:
+            return self.raw.decode(self.encoding)
+        except UnicodeDecodeError as error:
+            raise UnreadableSource(self.path, None, str(error)) from error
+
+    @cached_property
+    def syntax(self) -> ast.Module:
+        """The syntax tree of the standard library: fast, and it knows its lines."""
+        try:
+            return ast.parse(self.text)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            message = getattr(error, "msg", str(error))
+            raise UnreadableSource(self.path, line, f"does not parse: {message}") from error
+
+    @cached_property
+    def tree(self) -> "cst.Module":
+        """The concrete syntax tree, for rewriting; importing libcst takes a while."""
+        import libcst as cst
+
+        try:
+            return cst.parse_module(self.text)
+        except cst.ParserSyntaxError as error:
+            raise UnreadableSource(self.path, error.raw_line, error.message) from error
+
+    @cached_property
+    def lines(self) -> list[str]:
+        return re.split(r"\r\n|\r|\n", self.text)
+
+    @cached_property
+    def _encoded_lines(self) -> list[bytes]:
+        return [line.encode() for line in re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", self.text)]
+
+    def segment(self, node: ast.AST) -> str:
+        """The text of a node of ``syntax``, as it is written."""
+        first, last = node.lineno - 1, node.end_lineno - 1  # type: ignore[attr-defined]
+        lines = self._encoded_lines[first : last + 1]
+        lines[-1] = lines[-1][: node.end_col_offset]  # type: ignore[attr-defined]
+        lines[0] = lines[0][node.col_offset :]  # type: ignore[attr-defined]
+        return b"".join(lines).decode().replace("\r\n", "\n")
+
+    @property
+    def module(self) -> str:
+        """The dotted path from the root of the checkout."""
+        parts = self.path.removesuffix(".py").split("/")
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    @property
+    def package(self) -> str:
+        """The dotted package that relative imports in this file start from."""
+        if self.path.endswith("__init__.py"):
+            return self.module
+        return self.module.rpartition(".")[0]
+
+    def encode(self, text: str) -> bytes:
+        """``text`` in this file's own encoding, with its BOM if it has one."""
+        body = text.encode("utf-8" if self.encoding == "utf-8-sig" else self.encoding)
+        return codecs.BOM_UTF8 + body if self.encoding == "utf-8-sig" else body
+
+    def opted_out(self, line: int, code: str) -> bool:
+        """Whether ``# titan-migrate: ignore[CODE]`` stands on this line (from 1)."""
+        text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        found = _OPT_OUT.search(text)
+        return bool(found) and code in re.split(r"[,\s]+", found.group(1).strip())

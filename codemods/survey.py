@@ -1,0 +1,439 @@
+"""What torchtitan is this: one pass over its files, parsing only those that matter.
+
+Everything here is found with the standard library's ``ast``; no file is executed.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from codemods.bindings import Checkout, Definition, Use
+from codemods.source import SourceFile
+from codemods.targets import REPLICATE_MODULE
+
+OLD = "apply_ddp"
+
+Kind = Literal["ddp", "migrated", "past", "foreign"]
+MeshApi = Literal["world_mesh argument", "world_mesh property", "get_mesh"]
+ReferenceKind = Literal["import", "call", "value", "export"]
+
+_DDP_REPLICATE = {
+    "torch.distributed._composable.replicate.replicate",
+    "torch.distributed._composable.replicate",
+}
+_DDP_CLASS = "DistributedDataParallel"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One place that names ``apply_ddp`` by import, call, value or ``__all__``.
+
+    Args:
+        path: of the file.
+        line: from 1.
+        kind: how it is named.
+        scope: qualified name of the function or class around it, "" at module level.
+        spelling: as written, ``llama_parallelize.apply_ddp``.
+        definition: what it stands for.
+        ordinal: the how-manieth of the same scope and spelling in this file.
+    """
+
+    path: str
+    line: int
+    kind: ReferenceKind
+    scope: str
+    spelling: str
+    definition: Definition
+    ordinal: int = 0
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """A call of ``apply_ddp`` with what stands around it.
+
+    Args:
+        reference: where it is.
+        node: the call.
+        function: the function it is in, or None at module level.
+        fsdp_call: the call of ``apply_fsdp`` beside it, if any.
+        fsdp_definition: what that call stands for.
+    """
+
+    reference: Reference
+    node: ast.Call
+    function: ast.FunctionDef | None
+    fsdp_call: ast.Call | None
+    fsdp_definition: Definition | None
+
+
+@dataclass(frozen=True)
+class Tie:
+    """``output.weight = tok_embeddings.weight``: two modules with one weight."""
+
+    path: str
+    line: int
+    left: str
+    right: str
+
+
+@dataclass
+class Survey:
+    """What was found out about a checkout.
+
+    Args:
+        kind: ``ddp`` (to migrate), ``migrated`` (already done), ``past`` (after
+            torchtitan's PR 2900, nothing to do) or ``foreign`` (no torchtitan).
+        generation: the row of torchtitan's history that its code looks like.
+        mesh_api: how the device mesh reaches a plan.
+        global_tokens: files whose training loop divides the loss by the global
+            token count, so that gradients must be summed, not averaged.
+        definitions: every module-level ``apply_ddp`` that wraps with DDP.
+        migrated: every module-level function that already wraps with the composable
+            replicate and that ``apply_ddp`` could have become.
+        other_definitions: functions of that name that do neither.
+        references: every place that names one of them.
+        call_sites: the calls among these.
+        ties: where weights are tied.
+        direct_uses: (path, line) of DDP's replicate outside of ``apply_ddp``.
+    """
+
+    checkout: Checkout
+    kind: Kind = "foreign"
+    generation: str = "unknown"
+    mesh_api: MeshApi = "world_mesh argument"
+    global_tokens: tuple[str, ...] = ()
+    definitions: list[Definition] = field(default_factory=list)
+    migrated: list[Definition] = field(default_factory=list)
+    other_definitions: list[Definition] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    call_sites: list[CallSite] = field(default_factory=list)
+    ties: list[Tie] = field(default_factory=list)
+    direct_uses: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def files(self) -> Mapping[str, SourceFile]:
+        return self.checkout.files
+
+
+def survey(files: Mapping[str, SourceFile], new_name: str = "apply_replicate") -> Survey:
+    """Find out what a checkout is.
+
+    Args:
+        files: path -> file, for every Python file of the checkout.
+        new_name: what ``apply_ddp`` is called once migrated.
+
+    Raises:
+        UnreadableSource: a file that matters cannot be decoded or parsed.
+    """
+    found = Survey(Checkout(files))
+    _find_definitions(found, {OLD, new_name})
+    _find_references(found, new_name)
+    _find_call_sites(found)
+    _find_direct_uses(found)
+    found.ties = list(_find_ties(found.checkout))
+    found.global_tokens = tuple(
+        file.path
+        for file in found.checkout.mentioning("tokens")
+        if b".backward(" in file.raw and divides_by_global_tokens(file)
+    )
+    found.mesh_api = _mesh_api(found.checkout)
+    found.kind = _kind(found)
+    found.generation = _generation(found)
+    return found
+
+
+def function_of(checkout: Checkout, definition: Definition) -> ast.FunctionDef | None:
+    """The module-level function that a definition is, if it is one."""
+    for node in checkout.files[definition.path].syntax.body:
+        if isinstance(node, ast.FunctionDef) and node.name == definition.name:
+            return node
+    return None
+
+
+def divides_by_global_tokens(file: SourceFile) -> bool:
+    """Whether a training loop here divides its loss by a global token count.
+
+    As torchtitan does from 0.2.2 on: a sum loss over the number of valid tokens of
+    all ranks, so that gradients have to be summed over ranks.
+    """
+    tokens = re.compile(r"global\w*tokens|tokens\w*global")
+    for node in ast.walk(file.syntax):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            divisor = ast.unparse(node.right)
+            if tokens.search(divisor) and "loss" in ast.unparse(node.left):
+                return True
+    return False
+
+
+def _find_definitions(found: Survey, names: set[str]) -> None:
+    for file in found.checkout.mentioning(*names):
+        for node in file.syntax.body:
+            if not isinstance(node, ast.FunctionDef) or node.name not in names:
+                continue
+            definition = Definition(file.path, node.name)
+            kind = _wraps_with(found.checkout, file, node)
+            if kind == "replicate":
+                found.migrated.append(definition)
+            elif kind == "ddp" and node.name == OLD:
+                found.definitions.append(definition)
+            elif node.name == OLD:
+                found.other_definitions.append(definition)
+
+
+def _wraps_with(
+    checkout: Checkout, file: SourceFile, function: ast.FunctionDef
+) -> Literal["ddp", "replicate", "other"]:
+    for use in _uses_within(checkout, file, function):
+        origin = checkout.external(file.path, use.scope, use.spelling) or ""
+        if origin.startswith(REPLICATE_MODULE):
+            return "replicate"
+        if origin in _DDP_REPLICATE and use.call is not None:
+            return "ddp"
+    return "other"
+
+
+def _uses_within(
+    checkout: Checkout, file: SourceFile, function: ast.FunctionDef
+) -> Iterable[Use]:
+    last = function.end_lineno or function.lineno
+    for use in checkout.names(file.path).uses:
+        if function.lineno <= use.node.lineno <= last:
+            yield use
+
+
+def _find_references(found: Survey, new_name: str) -> None:
+    """Follow the name through imports until no new spelling turns up."""
+    known = {*found.definitions, *found.migrated}
+    words = {OLD}
+    done: set[str] = set()
+    while words - done:
+        fresh = words - done
+        done |= words
+        for file in list(found.checkout.mentioning(*fresh)):
+            if any(word.encode() in file.raw for word in done - fresh):
+                continue
+            for reference in _references_in(found, file, words, known, new_name):
+                found.references.append(reference)
+                last = reference.spelling.rpartition(".")[2]
+                words.add(last)
+    found.references.sort(key=lambda r: (r.path, r.line))
+
+
+def _references_in(
+    found: Survey,
+    file: SourceFile,
+    words: set[str],
+    known: set[Definition],
+    new_name: str,
+) -> Iterable[Reference]:
+    checkout = found.checkout
+    names = checkout.names(file.path)
+
+    def target(scope: str, spelling: str) -> Definition | None:
+        definition = checkout.resolve(file.path, scope, spelling)
+        if definition in known:
+            return definition
+        # An import of apply_ddp from a module that has only the new name left.
+        if definition is not None and definition.name == OLD:
+            renamed = Definition(definition.path, new_name)
+            if renamed in known and not checkout.defines(definition):
+                return renamed
+        return None
+
+    for scope in names.scopes.values():
+        for local, imported in scope.imports.items():
+            if imported.name is None:
+                continue
+            definition = target(scope.qualname, local)
+            if definition is not None:
+                yield Reference(
+                    file.path,
+                    imported.line,
+                    "import",
+                    scope.qualname,
+                    local,
+                    definition,
+                )
+    counts: dict[tuple[str, str], int] = {}
+    for use in names.uses:
+        last = use.spelling.rpartition(".")[2]
+        imports = names.scopes[use.scope].imports
+        if last not in words and use.spelling not in imports:
+            if not any(last in scope.imports for scope in names.scopes.values()):
+                continue
+        definition = target(use.scope, use.spelling)
+        if definition is None:
+            continue
+        key = (use.scope, use.spelling)
+        ordinal = counts[key] = counts.get(key, -1) + 1
+        kind: ReferenceKind = "call" if use.call is not None else "value"
+        yield Reference(
+            file.path, use.node.lineno, kind, use.scope, use.spelling, definition, ordinal
+        )
+    for line, name in exported(file):
+        if name in words:
+            definition = target("", name)
+            if definition is not None:
+                yield Reference(file.path, line, "export", "", name, definition)
+
+
+def exported(file: SourceFile) -> list[tuple[int, str]]:
+    """(line, name) of every string in ``__all__``."""
+    found = []
+    for node in file.syntax.body:
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, (ast.AugAssign, ast.AnnAssign))
+            else []
+        )
+        if any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    found.append((inner.lineno, inner.value))
+    return found
+
+
+def _find_call_sites(found: Survey) -> None:
+    for reference in found.references:
+        if reference.kind != "call":
+            continue
+        names = found.checkout.names(reference.path)
+        use = [
+            use
+            for use in names.uses
+            if (use.scope, use.spelling) == (reference.scope, reference.spelling)
+        ][reference.ordinal]
+        assert use.call is not None
+        function = _enclosing(found.files[reference.path].syntax, use.call)
+        beside = _fsdp_call(found.checkout, reference, function)
+        found.call_sites.append(
+            CallSite(reference, use.call, function, *(beside or (None, None)))
+        )
+
+
+def _enclosing(tree: ast.Module, node: ast.AST) -> ast.FunctionDef | None:
+    """The innermost function whose lines hold ``node``."""
+    line = node.lineno  # type: ignore[attr-defined]
+    holding = [
+        f
+        for f in ast.walk(tree)
+        if isinstance(f, ast.FunctionDef) and f.lineno <= line <= (f.end_lineno or 0)
+    ]
+    return max(holding, key=lambda f: f.lineno, default=None)
+
+
+def _fsdp_call(
+    checkout: Checkout, reference: Reference, function: ast.FunctionDef | None
+) -> tuple[ast.Call, Definition | None] | None:
+    """The call of ``apply_fsdp`` in the same function, else in the same file."""
+    uses = [
+        use
+        for use in checkout.names(reference.path).uses
+        if use.call is not None and "apply_fsdp" in use.spelling
+    ]
+    near = [
+        use
+        for use in uses
+        if function is not None
+        and function.lineno <= use.node.lineno <= (function.end_lineno or 0)
+    ]
+    for use in [*near, *uses]:
+        definition = checkout.resolve(reference.path, use.scope, use.spelling)
+        assert use.call is not None
+        if use in near or definition is not None:
+            return use.call, definition
+    return None
+
+
+def _find_direct_uses(found: Survey) -> None:
+    """DDP's replicate called anywhere but in a definition of ``apply_ddp``."""
+    for file in found.checkout.mentioning("_composable"):
+        inside = [
+            (f.lineno, f.end_lineno or f.lineno)
+            for d in found.definitions
+            if d.path == file.path
+            for f in [function_of(found.checkout, d)]
+            if f is not None
+        ]
+        for use in found.checkout.names(file.path).uses:
+            line = use.node.lineno
+            if any(first <= line <= last for first, last in inside):
+                continue
+            origin = found.checkout.external(file.path, use.scope, use.spelling)
+            if origin in _DDP_REPLICATE:
+                found.direct_uses.append((file.path, line))
+
+
+def _find_ties(checkout: Checkout) -> Iterable[Tie]:
+    for file in checkout.mentioning(".tie_weights("):
+        for number, line in enumerate(file.lines, 1):
+            if ".tie_weights(" in line:
+                yield Tie(file.path, number, "output", "tok_embeddings")
+    for file in checkout.mentioning(".weight = "):
+        for node in ast.walk(file.syntax):
+            if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+                continue
+            left, right = _weight_of(node.targets[0]), _weight_of(node.value)
+            if left and right and left != right:
+                yield Tie(file.path, node.lineno, left, right)
+
+
+def _weight_of(node: ast.expr) -> str | None:
+    """``output`` for ``<anything>.output.weight``."""
+    if (
+        isinstance(node, ast.Attribute)
+        and node.attr == "weight"
+        and isinstance(node.value, ast.Attribute)
+    ):
+        return node.value.attr
+    return None
+
+
+def parallel_dims_files(checkout: Checkout) -> list[tuple[SourceFile, ast.ClassDef]]:
+    """Every definition of ParallelDims that is not derived from another."""
+    return [
+        (file, node)
+        for file in checkout.mentioning("class ParallelDims")
+        for node in file.syntax.body
+        if isinstance(node, ast.ClassDef) and node.name == "ParallelDims"
+    ]
+
+
+def _mesh_api(checkout: Checkout) -> MeshApi:
+    for _, node in parallel_dims_files(checkout):
+        methods = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+        if "get_mesh" in methods:
+            return "get_mesh"
+        if "world_mesh" in methods:
+            return "world_mesh property"
+    return "world_mesh argument"
+
+
+def _kind(found: Survey) -> Kind:
+    if found.definitions or found.other_definitions:
+        return "ddp"
+    if found.migrated:
+        return "migrated"
+    looks_like = parallel_dims_files(found.checkout) or any(
+        True for _ in found.checkout.mentioning("class JobConfig", "parallelize_llama")
+    )
+    return "past" if looks_like else "foreign"
+
+
+def _generation(found: Survey) -> str:
+    if found.kind in ("past", "foreign"):
+        return {"past": "after PR 2900 (0.3.0)", "foreign": "no torchtitan"}[found.kind]
+    paths = found.files
+    if any("parallelisms/" in path for path in paths):
+        return "2024"
+    if found.mesh_api == "world_mesh argument":
+        return "0.1"
+    if found.mesh_api == "world_mesh property":
+        return "0.2.0"
+    if any(path.endswith("models/llama3/parallelize.py") for path in paths):
+        return "main, spring 2026"
+    return "0.2.2" if found.global_tokens else "0.2.1"
