@@ -206,7 +206,7 @@ def _uses_within(
 def _find_references(found: Survey, new_name: str) -> None:
     """Follow the name through imports until no new spelling turns up."""
     known = {*found.definitions, *found.migrated}
-    words = {OLD}
+    words = {OLD, new_name}
     done: set[str] = set()
     while words - done:
         fresh = words - done

@@ -61,6 +61,11 @@ def find(facts: Facts) -> Iterator[Finding]:
             f"{definition.name} wraps the whole model in DDP; {function.plan.name}"
             f"{like}",
         )
+    for definition in facts.survey.migrated:
+        node = function_of(facts.checkout, definition)
+        assert node is not None
+        message = f"{definition.name} already wraps with replicate"
+        yield Finding(definition.path, node.lineno, CODE, message, "done")
     for function in _added(facts):
         assert function.mirrors is not None
         node = function_of(facts.checkout, function.mirrors)
@@ -85,16 +90,6 @@ def find(facts: Facts) -> Iterator[Finding]:
                 "from torch.distributed._composable.replicate import (\n"
                 "    replicate as ddp_replicate,\n)",
             )
-    for definition in facts.survey.other_definitions:
-        node = function_of(facts.checkout, definition)
-        assert node is not None
-        yield Finding(
-            definition.path,
-            node.lineno,
-            "TM211",
-            "a function called apply_ddp that does not call DDP's replicate: not touched",
-            "hazard",
-        )
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:

@@ -43,7 +43,12 @@ def find(facts: Facts) -> Iterator[Finding]:
                 )
             continue
         if not renamed:
-            continue
+            if reference.kind == "call" and reference not in calls:
+                message = f"{reference.spelling} already wraps with replicate"
+                yield Finding(reference.path, reference.line, CODE, message, "done")
+                continue
+            if reference not in calls:
+                continue
         if reference.kind == "call":
             call = calls.get(reference)
             if call is not None:

@@ -1,0 +1,62 @@
+"""TM203: arguments of DDP that replicate does not take."""
+
+import ast
+from collections.abc import Iterator
+
+from codemods.findings import Finding
+from codemods.plans import Facts
+from codemods.survey import function_of
+
+CODE = "TM203"
+TITLE = "arguments of DDP that replicate does not take"
+WHY = """\
+replicate raises TypeError on bucket_cap_mb, find_unused_parameters, static_graph,
+gradient_as_bucket_view and ignored_modules. Buckets are the groups that are wrapped;
+parameters without a gradient need no search; a module is left out by ignored_params.
+"""
+
+_ARGUMENTS = {
+    "find_unused_parameters",
+    "static_graph",
+    "gradient_as_bucket_view",
+    "ignored_modules",
+    "bucket_cap_mb",
+}
+_EVERYDAY = "bucket_cap_mb"
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    """Uses that carry a meaning; the ``bucket_cap_mb=100`` of torchtitan does not."""
+    rewritten = [
+        (d.path, node.lineno, node.end_lineno or 0)
+        for d in facts.survey.definitions
+        for node in [function_of(facts.checkout, d)]
+        if node is not None
+    ]
+    for file in facts.checkout.mentioning(*_ARGUMENTS):
+        for node in ast.walk(file.syntax):
+            if not isinstance(node, ast.Call):
+                continue
+            inside = any(
+                path == file.path and first <= node.lineno <= last
+                for path, first, last in rewritten
+            )
+            for keyword in node.keywords:
+                if keyword.arg not in _ARGUMENTS or (inside and keyword.arg == _EVERYDAY):
+                    continue
+                if ast.unparse(keyword.value) in ("False", "None"):
+                    continue
+                instead = (
+                    "ignored_params=set(module.parameters())"
+                    if keyword.arg == "ignored_modules"
+                    else f"# leave out {keyword.arg}"
+                )
+                yield Finding(
+                    file.path,
+                    keyword.value.lineno,
+                    CODE,
+                    f"{keyword.arg} is an argument of DDP; replicate does not take it"
+                    + (" and the new function drops it" if inside else ""),
+                    "hazard",
+                    instead,
+                )

@@ -1,0 +1,75 @@
+"""TM205: parameters captured before the model is wrapped."""
+
+import ast
+from collections.abc import Iterator
+
+from codemods.findings import Finding
+from codemods.plans import Facts
+from codemods.source import SourceFile
+
+CODE = "TM205"
+TITLE = "parameters captured before wrapping"
+WHY = """\
+replicate replaces the parameters of a module by DTensors. An optimizer, an EMA or a
+list made from model.parameters() before holds the old ones: it trains nothing, and
+nothing raises. Build them after the model is parallelized.
+"""
+
+_TAKES = {"parameters", "named_parameters"}
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    for site in facts.survey.call_sites:
+        if site.function is None or not site.node.args:
+            continue
+        file = facts.survey.files[site.reference.path]
+        model = ast.unparse(site.node.args[0])
+        yield from _captures(file, site.function, model, site.node.lineno)
+    for file in facts.checkout.mentioning("parallelize_fn(", "parallelize_llama("):
+        for function in ast.walk(file.syntax):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and node.args and _parallelizes(node.func):
+                    model = ast.unparse(node.args[0])
+                    yield from _captures(file, function, model, node.lineno)
+
+
+def _parallelizes(function: ast.expr) -> bool:
+    return ast.unparse(function).rpartition(".")[2].startswith("parallelize_")
+
+
+def _captures(
+    file: SourceFile, function: ast.FunctionDef, model: str, before: int
+) -> Iterator[Finding]:
+    for statement in ast.walk(function):
+        if not isinstance(statement, ast.Assign) or statement.lineno >= before:
+            continue
+        for node in ast.walk(statement.value):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in _TAKES
+                and ast.unparse(node.func.value) == model
+                and not _only_counted(statement.value)
+            ):
+                yield Finding(
+                    file.path,
+                    node.lineno,
+                    CODE,
+                    f"{ast.unparse(statement.targets[0])} is made from {model}'s parameters "
+                    f"before replicate replaces them on line {before}",
+                    "hazard",
+                    f"# after line {before}\n{ast.unparse(statement)}",
+                )
+
+
+def _only_counted(value: ast.expr) -> bool:
+    """Sums over sizes and the like keep no parameter."""
+    return isinstance(value, ast.Call) and ast.unparse(value.func) in (
+        "sum",
+        "any",
+        "all",
+        "len",
+        "next",
+    )

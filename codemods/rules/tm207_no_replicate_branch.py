@@ -1,0 +1,57 @@
+"""TM207: a plan without a replicate branch that shares AMP."""
+
+import ast
+from collections.abc import Iterator
+
+from codemods.findings import Finding
+from codemods.plans import Facts
+from codemods.survey import function_of
+
+CODE = "TM207"
+TITLE = "plans with no replicate branch"
+WHY = """\
+maybe_enable_amp is shared by all models. A plan that knows only FSDP does nothing
+under pure dp_replicate: its ranks are not synchronised, before and after a migration.
+Until now such a run at least had autocast; now it trains in the parameters' own
+precision. Either add the branch or refuse the configuration.
+"""
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    if not facts.functions or not any(
+        True for _ in facts.checkout.mentioning("def maybe_enable_amp")
+    ):
+        return
+    replicating = {
+        (site.reference.path, site.function.name)
+        for site in facts.survey.call_sites
+        if site.function is not None
+    }
+    for file in facts.checkout.mentioning("apply_fsdp("):
+        if b"/tests/" in file.path.encode():
+            continue
+        names = facts.checkout.names(file.path)
+        for function in file.syntax.body:
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            if (file.path, function.name) in replicating:
+                continue
+            for use in names.uses:
+                if use.call is None or use.spelling.rpartition(".")[2] != "apply_fsdp":
+                    continue
+                if use.scope.split(".")[0] != function.name:
+                    continue
+                definition = facts.checkout.resolve(file.path, use.scope, use.spelling)
+                if definition is None or function_of(facts.checkout, definition) is None:
+                    continue
+                yield Finding(
+                    file.path,
+                    use.node.lineno,
+                    CODE,
+                    f"{function.name} has no branch for pure dp_replicate: its ranks are not "
+                    "synchronised there, and autocast is off from now on too",
+                    "hazard",
+                    "elif parallel_dims.dp_replicate_enabled:\n"
+                    f"    raise NotImplementedError(\"{function.name} needs FSDP\")",
+                )
+                break

@@ -1,0 +1,53 @@
+"""TM208: switches of DDP's compiler integration."""
+
+import ast
+from collections.abc import Iterator
+
+from codemods.findings import Finding
+from codemods.plans import Facts
+from codemods.survey import function_of
+
+CODE = "TM208"
+TITLE = "optimize_ddp and compiled autograd"
+WHY = """\
+torch._dynamo.config.optimize_ddp chooses how torch.compile cuts graphs for DDP's
+buckets; replicate communicates per wrapped group, so the setting no longer matters.
+enable_compiled_autograd chose among its values and has no part in the data-parallel
+path any more; what else it switches stays.
+"""
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    for definition in facts.survey.definitions:
+        node = function_of(facts.checkout, definition)
+        assert node is not None
+        names = {arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)}
+        if "enable_compiled_autograd" in names:
+            yield Finding(
+                definition.path,
+                node.lineno,
+                CODE,
+                "enable_compiled_autograd chose a mode of DDP's reducer; the new function "
+                "does not take it, the option has no effect on data parallelism any more",
+                "hazard",
+                "# drop parallelism.enable_compiled_autograd from configs that only meant DDP",
+            )
+    inside = {
+        (d.path, line)
+        for d in facts.survey.definitions
+        for node in [function_of(facts.checkout, d)]
+        if node is not None
+        for line in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
+    for file in facts.checkout.mentioning("optimize_ddp"):
+        for node in ast.walk(file.syntax):
+            if isinstance(node, ast.Attribute) and node.attr == "optimize_ddp":
+                if (file.path, node.lineno) not in inside:
+                    yield Finding(
+                        file.path,
+                        node.lineno,
+                        CODE,
+                        "optimize_ddp has no effect on a model under replicate",
+                        "hazard",
+                        "# this line can go",
+                    )

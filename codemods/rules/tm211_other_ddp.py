@@ -1,0 +1,69 @@
+"""TM211: DDP in other places, not touched."""
+
+import ast
+from collections.abc import Iterator
+
+from codemods.findings import Finding
+from codemods.plans import Facts
+from codemods.survey import OLD, exported, function_of
+
+CODE = "TM211"
+TITLE = "DDP in other places"
+WHY = """\
+A function called apply_ddp that does not call DDP's replicate, a direct call of DDP's
+replicate in other code, and the name apply_ddp inside a string (a patch in a test, a
+getattr) are not rewritten: what they mean cannot be told from their name.
+"""
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    for definition in facts.survey.other_definitions:
+        node = function_of(facts.checkout, definition)
+        assert node is not None
+        yield Finding(
+            definition.path,
+            node.lineno,
+            CODE,
+            "a function called apply_ddp that does not call DDP's replicate: not touched",
+            "hazard",
+            "# wrap with torch.distributed._composable.replicate_with_fsdp.replicate",
+        )
+    homes = {d.path for d in facts.survey.definitions}
+    for path, line in facts.survey.direct_uses:
+        if path not in homes:
+            yield Finding(
+                path,
+                line,
+                CODE,
+                "DDP's replicate is called here directly: not touched",
+                "hazard",
+                "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
+            )
+    if facts.target.function_name != OLD:
+        yield from _strings(facts)
+
+
+def _strings(facts: Facts) -> Iterator[Finding]:
+    for file in facts.checkout.mentioning(OLD):
+        in_all = {line for line, name in exported(file) if name == OLD}
+        documentation = {
+            id(node.value)
+            for node in ast.walk(file.syntax)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(file.syntax):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in documentation
+                and node.lineno not in in_all
+                and (node.value == OLD or node.value.endswith(f".{OLD}"))
+            ):
+                yield Finding(
+                    file.path,
+                    node.lineno,
+                    CODE,
+                    f"the string {node.value!r} names apply_ddp: not touched",
+                    "hazard",
+                    repr(node.value.replace(OLD, facts.target.function_name)),
+                )

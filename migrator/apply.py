@@ -1,0 +1,122 @@
+"""Work out a migration of a checkout, and write it."""
+
+from importlib import metadata
+from pathlib import Path
+
+from codemods.engine import migrate
+from codemods.source import UnreadableSource
+from codemods.targets import Target, TargetError, choose_target
+from migrator.changeset import Changeset
+from migrator.checkout import Checkout, open_checkout
+from migrator.errors import FileProblem, LeftToDo, TitanMigrateError
+
+
+def installed_torch() -> str | None:
+    """The version of the torch in this environment, without importing it."""
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def resolve_target(
+    target: str = "auto", torch_version: str | None = None, function_name: str | None = None
+) -> Target:
+    """The target to write for.
+
+    Args:
+        target: ``auto``, ``1d`` or ``2d``.
+        torch_version: of the torch that the migrated code will run on; for ``auto``,
+            that of this environment where it is None.
+        function_name: ``apply_replicate``, ``apply_ddp`` or None.
+
+    Raises:
+        TitanMigrateError: no target fits.
+    """
+    version = torch_version or (installed_torch() if target == "auto" else None)
+    try:
+        return choose_target(target, version, function_name)
+    except TargetError as error:
+        raise TitanMigrateError(str(error)) from error
+
+
+def plan(checkout: Checkout, target: Target) -> Changeset:
+    """What a migration would change; nothing is written.
+
+    Raises:
+        FileProblem: a file that matters cannot be read or parsed.
+        TitanMigrateError: this is no torchtitan checkout.
+    """
+    try:
+        outcome = migrate(checkout.files, target)
+    except UnreadableSource as error:
+        raise FileProblem(f"{error}. Mend the file and run again; nothing was written.") from error
+    if outcome.survey.kind == "foreign":
+        raise TitanMigrateError(
+            f"{checkout.root} does not look like a torchtitan checkout: no ParallelDims, "
+            "no JobConfig and no apply_ddp in it. Name the folder that holds torchtitan."
+        )
+    return Changeset(checkout, outcome)
+
+
+def refuse_dirty(changeset: Changeset) -> None:
+    """Refuse to write over changes that are not committed.
+
+    Raises:
+        TitanMigrateError: a path to be written has uncommitted changes.
+    """
+    dirty = sorted(set(changeset.checkout.dirty()) & set(changeset.changes))
+    if dirty:
+        raise TitanMigrateError(
+            f"{', '.join(dirty)} {'has' if len(dirty) == 1 else 'have'} uncommitted changes. "
+            "Commit or stash them, or pass --allow-dirty to write over them."
+        )
+
+
+def refuse_incomplete(changeset: Changeset) -> None:
+    """Refuse to write a migration that would leave something wrong.
+
+    Raises:
+        LeftToDo: names every place that a person has to see to first.
+    """
+    if changeset.outcome.problems:
+        listed = "\n  ".join(changeset.outcome.problems)
+        raise LeftToDo(
+            f"a person has to see to these places first, and nothing was written:\n  {listed}\n"
+            "`titan-migrate check` shows the code to write."
+        )
+
+
+def apply_checkout(
+    path: Path,
+    *,
+    target: str = "auto",
+    torch_version: str | None = None,
+    function_name: str | None = None,
+    allow_dirty: bool = False,
+    require_git: bool = True,
+) -> Changeset:
+    """Migrate the checkout at ``path`` in place.
+
+    Args:
+        path: the folder of a torchtitan checkout.
+        target: ``auto``, ``1d`` or ``2d``.
+        torch_version: of the torch that the migrated code will run on.
+        function_name: what ``apply_ddp`` is called afterwards, None for the default.
+        allow_dirty: write files with uncommitted changes too.
+        require_git: refuse a folder that git does not keep.
+
+    Returns:
+        What was changed.
+
+    Raises:
+        TitanMigrateError: wrong use or environment, or a file could not be handled;
+            in every case nothing was written.
+    """
+    checkout = open_checkout(path, require_git=require_git)
+    changeset = plan(checkout, resolve_target(target, torch_version, function_name))
+    refuse_incomplete(changeset)
+    if not allow_dirty:
+        refuse_dirty(changeset)
+    changeset.write()
+    return changeset

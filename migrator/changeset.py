@@ -1,0 +1,145 @@
+"""All changes of a migration, in memory, and writing them as a whole."""
+
+import difflib
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from codemods.engine import Outcome
+from codemods.findings import Finding
+from migrator.checkout import Checkout
+from migrator.errors import FileProblem
+
+
+@dataclass(frozen=True)
+class Changeset:
+    """What a migration changes in a checkout; nothing is written yet.
+
+    Args:
+        checkout: where.
+        outcome: what the rules say.
+    """
+
+    checkout: Checkout
+    outcome: Outcome
+
+    @property
+    def changes(self) -> Mapping[str, bytes]:
+        return self.outcome.changes
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self.outcome.findings
+
+    def diff(self, context: int = 3) -> bytes:
+        """The changes as a patch that ``git apply`` takes.
+
+        Args:
+            context: lines around each hunk.
+        """
+        return b"".join(
+            file_diff(path, self.checkout.files[path].raw, after, context)
+            for path, after in sorted(self.changes.items())
+        )
+
+    def write(self) -> None:
+        """Write every change, or none.
+
+        Each file is replaced in one step, with its mode; a symlink stays one and the
+        file it leads to is written. If any file cannot be written, those already
+        written get their old bytes back.
+
+        Raises:
+            FileProblem: a file changed since it was read, is out of the checkout, or
+                cannot be written. The checkout is as it was.
+        """
+        root = self.checkout.root.resolve()
+        places = {path: (root / path).resolve() for path in self.changes}
+        for path, place in places.items():
+            if not place.is_relative_to(root):
+                raise FileProblem(f"{path} leads out of the checkout; nothing was written.")
+            if _read(path, place) != self.checkout.files[path].raw:
+                raise FileProblem(
+                    f"{path} changed while the migration was worked out; nothing was "
+                    "written. Run again."
+                )
+        written: list[str] = []
+        try:
+            for path, after in self.changes.items():
+                _replace(places[path], after)
+                written.append(path)
+        except BaseException as error:
+            for path in written:
+                _replace(places[path], self.checkout.files[path].raw)
+            if isinstance(error, OSError):
+                raise FileProblem(
+                    f"{path} could not be written ({error.strerror}); every file is as it "
+                    "was. Give yourself write permission and run again."
+                ) from error
+            raise
+
+
+def file_diff(path: str, before: bytes, after: bytes, context: int = 3) -> bytes:
+    """One file's part of a patch, byte for byte, whatever its encoding."""
+    lines = difflib.diff_bytes(
+        difflib.unified_diff,
+        _lines(before),
+        _lines(after),
+        _quoted(f"a/{path}").encode(),
+        _quoted(f"b/{path}").encode(),
+        n=context,
+    )
+    body = b"".join(
+        line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n"
+        for line in lines
+    )
+    head = f"diff --git {_quoted(f'a/{path}')} {_quoted(f'b/{path}')}\n"
+    return head.encode() + body if body else b""
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Lines as git sees them: only a line feed ends one."""
+    parts = data.split(b"\n")
+    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+
+
+def _quoted(path: str) -> str:
+    """A path as git writes it in a patch: C-quoted where it has odd characters."""
+    if all(32 <= byte < 127 and byte not in b'"\\' for byte in path.encode()):
+        return path
+    named = {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 92: "\\\\"}
+    body = "".join(
+        named.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")
+        for byte in path.encode("utf-8", "surrogateescape")
+    )
+    return f'"{body}"'
+
+
+def _read(path: str, place: Path) -> bytes:
+    try:
+        return place.read_bytes()
+    except OSError as error:
+        raise FileProblem(
+            f"{path} could not be read ({error.strerror}); nothing was written."
+        ) from error
+
+
+def _replace(place: Path, content: bytes) -> None:
+    """Put ``content`` in the place of a file, in one step and with its mode."""
+    if not os.access(place, os.W_OK):
+        raise PermissionError(13, "no permission to write", str(place))
+    mode = stat.S_IMODE(place.stat().st_mode)
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, mode)
+        os.replace(name, place)
+    except BaseException:
+        os.unlink(name)
+        raise

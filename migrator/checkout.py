@@ -1,0 +1,153 @@
+"""What git says about a checkout, and the files in it.
+
+Nothing of the checkout is executed: its hooks are switched off, its configuration
+is asked for nothing that runs a program, and its code is only read.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from codemods.source import SourceFile
+from migrator.errors import FileProblem, TitanMigrateError
+
+_SKIPPED = {".git", ".hg", ".tox", ".venv", "venv", "node_modules", "__pycache__", "build"}
+
+SAFE_GIT = (
+    "-c",
+    f"core.hooksPath={os.devnull}",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.pager=cat",
+)
+"""Options that keep git from running anything that a checkout brings."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder to migrate.
+
+    Args:
+        root: its top, where git has its working tree (or the folder itself).
+        is_git: whether git keeps it.
+    """
+
+    root: Path
+    is_git: bool
+
+    @cached_property
+    def files(self) -> dict[str, SourceFile]:
+        """Every Python file of the checkout, by its path from the root.
+
+        In a git checkout those that git tracks or would add; what it ignores, other
+        checkouts inside this one, and symlinks that lead out of it are left out.
+        """
+        if self.is_git:
+            listed = self.git("ls-files", "-z", "-co", "--exclude-standard", "--", "*.py")
+            paths = [self.root / name for name in listed.split("\0") if name]
+        else:
+            paths = list(_python_files(self.root))
+        top = self.root.resolve()
+        found = {}
+        for path in sorted(set(paths)):
+            if not path.is_file() or not path.resolve().is_relative_to(top):
+                continue
+            relative = path.relative_to(self.root).as_posix()
+            try:
+                found[relative] = SourceFile(relative, path.read_bytes())
+            except OSError as error:
+                raise FileProblem(
+                    f"{relative} could not be read ({error.strerror}). Give yourself "
+                    "read permission and run again; nothing was written."
+                ) from error
+        return found
+
+    @cached_property
+    def _no_filters(self) -> tuple[str, ...]:
+        """Options that switch off the filter programs this checkout configures."""
+        names = self._run("config", "--local", "--name-only", "-z", "--list").split("\0")
+        filters = sorted({n.rpartition(".")[0] for n in names if n.startswith("filter.")})
+        return tuple(
+            part
+            for name in filters
+            for key in ("clean=", "smudge=", "process=", "required=false")
+            for part in ("-c", f"{name}.{key}")
+        )
+
+    def git(self, *arguments: str) -> str:
+        """The output of one git command in this checkout.
+
+        Raises:
+            TitanMigrateError: git failed.
+        """
+        return self._run(*self._no_filters, *arguments)
+
+    def _run(self, *arguments: str) -> str:
+        import git
+
+        command = ["git", *SAFE_GIT, *arguments]
+        try:
+            return git.Git(str(self.root)).execute(command, strip_newline_in_stdout=False)  # type: ignore[return-value]
+        except git.GitCommandError as error:
+            reason = str(error.stderr).strip().removeprefix("stderr:").strip("' \n")
+            raise TitanMigrateError(f"`git {arguments[-1]}` failed: {reason}") from error
+
+    def dirty(self) -> list[str]:
+        """Paths with uncommitted changes, staged, unstaged or untracked."""
+        if not self.is_git:
+            return []
+        listed = self.git(
+            "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames"
+        )
+        return [entry[3:] for entry in listed.split("\0") if entry]
+
+
+def open_checkout(path: Path, *, require_git: bool = True) -> Checkout:
+    """The checkout that a folder is in.
+
+    Args:
+        path: the folder, or one inside the checkout.
+        require_git: refuse a folder that git does not keep.
+
+    Raises:
+        TitanMigrateError: there is no such folder, or no git where git is needed.
+    """
+    if not path.is_dir():
+        raise TitanMigrateError(
+            f"{path} is not a folder{_nearest(path)}. Name the folder of a torchtitan "
+            "checkout."
+        )
+    for folder in (path.resolve(), *path.resolve().parents):
+        if (folder / ".git").exists():
+            return Checkout(folder, is_git=True)
+    if require_git:
+        raise TitanMigrateError(
+            f"{path} is not a git checkout, so a migration could not be undone. Run "
+            "`git init` and commit first, or pass --no-git to write anyway."
+        )
+    return Checkout(path.resolve(), is_git=False)
+
+
+def _nearest(path: Path) -> str:
+    from difflib import get_close_matches
+
+    if not path.parent.is_dir():
+        return ""
+    siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    close = get_close_matches(path.name, siblings, n=1)
+    return f" (did you mean {path.parent / close[0]}?)" if close else ""
+
+
+def _python_files(root: Path) -> Iterator[Path]:
+    """The Python files of a folder without git, environments left out."""
+    for folder, folders, names in os.walk(root):
+        here = Path(folder)
+        folders[:] = [
+            name
+            for name in folders
+            if name not in _SKIPPED and not (here / name / "pyvenv.cfg").exists()
+        ]
+        yield from (here / name for name in names if name.endswith(".py"))

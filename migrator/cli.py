@@ -1,0 +1,277 @@
+"""The command line: parses arguments and calls one function each."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from migrator.errors import TitanMigrateError
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 92}
+
+_PATH = click.argument("path", type=click.Path(path_type=Path), default=".")
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _handled(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn the tool's own errors into a sentence on stderr and an exit code."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except TitanMigrateError as error:
+            _say(f"titan-migrate: {error}")
+            code = error.exit_code
+        except BrokenPipeError:
+            # The reader of a pipe went away (`diff | head`): not an error.
+            sys.stderr.close()
+            code = 0
+        except KeyboardInterrupt:
+            _say("titan-migrate: interrupted.")
+            code = 130
+        sys.exit(code or 0)
+
+    return run
+
+
+def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--function-name",
+            type=click.Choice(["apply_replicate", "apply_ddp"]),
+            help="What apply_ddp is called afterwards.  [default: apply_replicate for 1d, "
+            "apply_ddp for 2d]",
+        ),
+        click.option(
+            "--torch",
+            "torch_version",
+            metavar="VERSION",
+            help="The torch that the migrated code will run on, instead of the one in this "
+            "environment.",
+        ),
+        click.option(
+            "--target",
+            type=click.Choice(["auto", "1d", "2d"]),
+            default="auto",
+            show_default=True,
+            help="The replicate API to write for: 1d for torch 2.10 and later, 2d for 2.9; "
+            "auto goes by the installed torch.",
+        ),
+        click.option(
+            "--no-git",
+            is_flag=True,
+            help="Accept a folder that is not a git checkout.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+_FORMAT = click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text for people on stderr, json for programs on stdout.",
+)
+
+
+@click.group(
+    context_settings=_CONTEXT,
+    epilog="Exit codes: 0 fine, 1 findings or a failed verdict, 2 wrong use or environment, "
+    "3 a file could not be handled.",
+)
+@click.version_option(package_name="titan-migrate")
+def main() -> None:
+    """Move a torchtitan checkout from DDP to the composable replicate.
+
+    \b
+      titan-migrate check ./torchtitan      what is there, what has to change
+      titan-migrate diff ./torchtitan       the patch
+      titan-migrate apply ./torchtitan      write it
+      titan-migrate verify ./torchtitan     train both and compare
+      titan-migrate explain TM101           what a rule does and why
+      titan-migrate demo                    all of it on torchtitan 0.2.1
+    """
+
+
+def _planned(
+    path: Path,
+    target: str,
+    torch_version: str | None,
+    function_name: str | None,
+    no_git: bool,
+) -> Any:
+    from migrator import apply, checkout
+
+    return apply.plan(
+        checkout.open_checkout(path, require_git=not no_git),
+        apply.resolve_target(target, torch_version, function_name),
+    )
+
+
+@main.command(context_settings=_CONTEXT)
+@_PATH
+@_target_options
+@_FORMAT
+@_handled
+def check(path: Path, output: str, **target: Any) -> int:
+    """Say what has to change; exit 1 if something has.
+
+    Nothing is written and nothing of the checkout is run.
+    """
+    from migrator import render
+
+    changeset = _planned(path, **target)
+    if output == "json":
+        click.echo(render.as_json(changeset, written=False))
+    else:
+        _say(render.sentence(changeset))
+        _say(render.target_line(changeset))
+        for line in render.text(changeset):
+            _say(line)
+    return 1 if changeset.outcome.to_do else 0
+
+
+@main.command(context_settings=_CONTEXT)
+@_PATH
+@_target_options
+@_handled
+def diff(path: Path, **target: Any) -> None:
+    """Print the migration as a patch that `git apply` takes.
+
+    Only the patch goes to stdout.
+    """
+    from migrator import apply, render
+
+    changeset = _planned(path, **target)
+    apply.refuse_incomplete(changeset)
+    _say(render.target_line(changeset))
+    if not changeset.changes:
+        _say(render.sentence(changeset))
+    stdout = click.get_binary_stream("stdout")
+    stdout.write(changeset.diff())
+    stdout.flush()
+
+
+@main.command("apply", context_settings=_CONTEXT)
+@_PATH
+@_target_options
+@click.option("--allow-dirty", is_flag=True, help="Write over uncommitted changes too.")
+@_FORMAT
+@_handled
+def apply_command(path: Path, output: str, allow_dirty: bool, **target: Any) -> None:
+    """Migrate the checkout in place: every change, or none.
+
+    Files with uncommitted changes are refused, so `git checkout .` undoes it all.
+    """
+    from migrator import apply, render
+
+    changeset = _planned(path, **target)
+    apply.refuse_incomplete(changeset)
+    if not allow_dirty:
+        apply.refuse_dirty(changeset)
+    changeset.write()
+    if output == "json":
+        click.echo(render.as_json(changeset, written=True))
+        return
+    _say(render.sentence(changeset))
+    if changeset.changes:
+        _say(render.target_line(changeset))
+    for line in render.text(changeset, verb="rewritten"):
+        _say(line)
+    if changeset.changes:
+        _say(
+            "Review it with `git diff`, prove it with `titan-migrate verify`, undo it with "
+            "`git checkout .`"
+        )
+
+
+@main.command(context_settings=_CONTEXT)
+@click.argument("code", required=False)
+@_handled
+def explain(code: str | None) -> None:
+    """Say what a rule does and why; without CODE, list all."""
+    from migrator.explain import explanation, overview
+
+    click.echo(explanation(code) if code else overview())
+
+
+@main.command(context_settings=_CONTEXT)
+@_PATH
+@click.option("--base", metavar="REV", help="The unmigrated revision.  [default: found]")
+@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--nproc",
+    type=click.IntRange(min=2),
+    default=2,
+    show_default=True,
+    help="Data-parallel ranks.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=600,
+    show_default=True,
+    help="Seconds that one training run may take.",
+)
+@click.option("--model", default="llama3", show_default=True, help="A folder with a debug model.")
+@click.option(
+    "--report",
+    "report_dir",
+    type=click.Path(path_type=Path),
+    help="Where the report goes.  [default: titan-migrate-report beside the checkout]",
+)
+@_handled
+def verify(path: Path, **options: Any) -> int:
+    """Train the base revision and the migrated tree, and compare them.
+
+    Both start from one seed checkpoint, on CPU over gloo; FSDP of the same tree is the
+    reference. Exit 1 where loss or grad_norm differ. The checkout is not touched.
+    """
+    from rich.console import Console
+
+    from migrator.verify import VerifyError, run_verify
+
+    try:
+        verdict = run_verify(path, console=Console(), **options)
+    except VerifyError as error:
+        raise TitanMigrateError(str(error)) from error
+    return 0 if verdict.passed else 1
+
+
+@main.command(context_settings=_CONTEXT)
+@click.option(
+    "--torchtitan",
+    "version",
+    metavar="VERSION",
+    default="0.2.1",
+    show_default=True,
+    help="The release to migrate.",
+)
+@click.option("--no-verify", is_flag=True, help="Do not train.")
+@_handled
+def demo(version: str, no_verify: bool) -> int:
+    """Download a torchtitan, migrate it, train both, show where the diff is."""
+    from rich.console import Console
+
+    from migrator.demo import run_demo
+    from migrator.verify import VerifyError
+
+    try:
+        passed = run_demo(version, console=Console(), verify=not no_verify)
+    except VerifyError as error:
+        raise TitanMigrateError(str(error)) from error
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    main()
