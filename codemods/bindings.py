@@ -172,7 +172,6 @@ class Checkout:
 
     def __init__(self, files: Mapping[str, SourceFile]) -> None:
         self.files = files
-        self._names: dict[str, ModuleNames] = {}
 
     @cached_property
     def _modules(self) -> dict[str, str]:
@@ -185,9 +184,7 @@ class Checkout:
         return known
 
     def names(self, path: str) -> ModuleNames:
-        if path not in self._names:
-            self._names[path] = ModuleNames(self.files[path])
-        return self._names[path]
+        return self.files[path].names
 
     def path_of(self, module: str) -> str | None:
         """The file of a dotted module, wherever under the root its package lies."""

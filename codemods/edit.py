@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import libcst as cst
@@ -53,12 +53,15 @@ class ScopedTransformer(cst.CSTTransformer):
     """A transformer that knows where it is.
 
     ``scope`` is the qualified name of the function or class around, as in
-    ``codemods.bindings``; ``depth`` counts the indented blocks around.
+    ``codemods.bindings``; ``depth`` counts the indented blocks around. Of the
+    module's own functions and classes only those whose scope is among ``scopes`` are
+    gone into, which is most of the time of a rewrite saved.
     """
 
-    def __init__(self, tree: cst.Module) -> None:
+    def __init__(self, tree: cst.Module, scopes: Collection[str]) -> None:
         super().__init__()
         self.tree = tree
+        self._entered = {scope.partition(".")[0] for scope in scopes}
         self._path: list[str] = []
         self.depth = 0
 
@@ -68,6 +71,12 @@ class ScopedTransformer(cst.CSTTransformer):
 
     def code(self, node: cst.CSTNode) -> str:
         return self.tree.code_for_node(node)
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
+        return bool(self._path) or self.depth > 0 or node.name.value in self._entered
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> bool:
+        return bool(self._path) or self.depth > 0 or node.name.value in self._entered
 
     def visit_FunctionDef_body(self, node: cst.FunctionDef) -> None:
         self._path.append(node.name.value)
@@ -254,9 +263,8 @@ def drop_import(tree: cst.Module, local: str, scope: str = "") -> cst.Module:
 
 class _DropImport(ScopedTransformer):
     def __init__(self, tree: cst.Module, local: str, where: str) -> None:
-        super().__init__(tree)
+        super().__init__(tree, [where])
         self.local, self.where = local, where
-        self._orphans: list[cst.EmptyLine] = []
 
     def leave_SimpleStatementLine(
         self,
@@ -299,7 +307,7 @@ def drop_assignment(tree: cst.Module, name: str, scope: str) -> cst.Module:
 
 class _DropAssignment(ScopedTransformer):
     def __init__(self, tree: cst.Module, name: str, where: str) -> None:
-        super().__init__(tree)
+        super().__init__(tree, [where])
         self.name, self.where = name, where
 
     def leave_SimpleStatementLine(

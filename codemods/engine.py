@@ -4,7 +4,7 @@ import builtins
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from codemods.bindings import Checkout, ModuleNames
+from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.plans import Facts, call_problem, decide
 from codemods.rules import all_rules
@@ -59,11 +59,12 @@ def migrate(files: Mapping[str, SourceFile], target: Target) -> Outcome:
     return Outcome(facts.survey, target, {} if problems else changes, findings, problems)
 
 
-def _find(facts: Facts) -> tuple[Finding, ...]:
+def _find(facts: Facts, hazards: bool = True) -> tuple[Finding, ...]:
     found: list[Finding] = []
     if facts.survey.kind in ("ddp", "migrated"):
         for rule in all_rules():
-            found += rule.find(facts)
+            if hazards or hasattr(rule, "rewrite"):
+                found += rule.find(facts)
     return tuple(sorted(set(found), key=lambda f: (f.path, f.line, f.code, f.message)))
 
 
@@ -109,7 +110,8 @@ def _check(facts: Facts, changes: Mapping[str, bytes]) -> Iterator[str]:
         yield from _unbound(facts.survey.files[path], files[path])
     yield from _broken_imports(facts.survey.checkout, Checkout(files), changes)
     again = decide(survey(files, facts.target.function_name), facts.target)
-    yield from _old_bindings(again)
+    found_again = _find(again, hazards=False)
+    yield from _old_bindings(again, found_again)
     for site in again.survey.call_sites:
         node = function_of(again.checkout, site.reference.definition)
         function = again.functions.get(site.reference.definition)
@@ -118,7 +120,7 @@ def _check(facts: Facts, changes: Mapping[str, bytes]) -> Iterator[str]:
             if problem:
                 place = f"{site.reference.path}:{site.reference.line}"
                 yield f"{place}: the rewritten call does not fit: {problem}"
-    for finding in _find(again):
+    for finding in found_again:
         if finding.status in ("rewrite", "left"):
             yield (
                 f"{finding.path}:{finding.line}: after the rewrite {finding.code} would "
@@ -126,11 +128,11 @@ def _check(facts: Facts, changes: Mapping[str, bytes]) -> Iterator[str]:
             )
 
 
-def _old_bindings(again: Facts) -> Iterator[str]:
+def _old_bindings(again: Facts, findings: tuple[Finding, ...]) -> Iterator[str]:
     """Places still bound to DDP's function, unless the whole of it was opted out."""
     kept = {
         (f.path, f.line)
-        for f in _find(again)
+        for f in findings
         if f.status == "opted-out" and f.code in ("TM101", "TM102")
     }
     for definition in again.survey.definitions:
@@ -160,7 +162,7 @@ def _unbound(before: SourceFile, after: SourceFile) -> Iterator[str]:
 
 
 def _unknown_names(file: SourceFile) -> dict[str, int]:
-    names = ModuleNames(file)
+    names = file.names
     unknown: dict[str, int] = {}
     for use in names.uses:
         first = use.spelling.split(".")[0]

@@ -22,9 +22,9 @@ def prune(tree: cst.Module, before: SourceFile) -> cst.Module:
         The module without imports and plain local assignments that only the
         rewritten code needed. What was unused before stays.
     """
-    used_before = _reads(ModuleNames(before))
+    used_before = _reads(before.names)
     while True:
-        names = ModuleNames(SourceFile(before.path, tree.code.encode()))
+        names = SourceFile(before.path, tree.code.encode()).names
         used = _reads(names)
         fresh = _prune_once(tree, names, used_before, used)
         if fresh is tree:

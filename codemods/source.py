@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import libcst as cst
 
+    from codemods.bindings import ModuleNames
+
 _OPT_OUT = re.compile(r"#\s*titan-migrate:\s*ignore\[([A-Z0-9,\s]+)\]")
 
 
@@ -60,6 +62,13 @@ class SourceFile:
             line = getattr(error, "lineno", None)
             message = getattr(error, "msg", str(error))
             raise UnreadableSource(self.path, line, f"does not parse: {message}") from error
+
+    @cached_property
+    def names(self) -> "ModuleNames":
+        """All scopes of the file and every use of a name in it."""
+        from codemods.bindings import ModuleNames
+
+        return ModuleNames(self)
 
     @cached_property
     def tree(self) -> "cst.Module":

@@ -308,14 +308,14 @@ def _find_call_sites(found: Survey) -> None:
             if (use.scope, use.spelling) == (reference.scope, reference.spelling)
         ][reference.ordinal]
         assert use.call is not None
-        function = _enclosing(found.files[reference.path].syntax, use.call)
+        function = enclosing(found.files[reference.path].syntax, use.call)
         beside = _fsdp_call(found.checkout, reference, function)
         found.call_sites.append(
             CallSite(reference, use.call, function, *(beside or (None, None)))
         )
 
 
-def _enclosing(tree: ast.Module, node: ast.AST) -> ast.FunctionDef | None:
+def enclosing(tree: ast.Module, node: ast.AST) -> ast.FunctionDef | None:
     """The innermost function whose lines hold ``node``."""
     line = node.lineno  # type: ignore[attr-defined]
     holding = [

@@ -127,7 +127,8 @@ def _kept_place(facts: Facts, call: NewCall) -> Definition | None:
 
 class _CallSites(edit.ScopedTransformer):
     def __init__(self, tree: cst.Module, path: str, facts: Facts) -> None:
-        super().__init__(tree)
+        scopes = [r.scope for r in facts.survey.references if r.path == path]
+        super().__init__(tree, scopes)
         self.facts, self.path = facts, path
         self.file = facts.survey.files[path]
         self.calls = {

@@ -55,7 +55,13 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
-    return cast(cst.Module, tree.visit(_Guards(tree)))
+    holding = [
+        outer.name
+        for outer in facts.survey.files[path].syntax.body
+        if isinstance(outer, (ast.FunctionDef, ast.ClassDef))
+        and any(is_guard(n) for n in ast.walk(outer) if isinstance(n, ast.stmt))
+    ]
+    return cast(cst.Module, tree.visit(_Guards(tree, holding)))
 
 
 class _Guards(edit.ScopedTransformer):

@@ -79,7 +79,7 @@ def _names_dp_shard(text: str) -> bool:
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
-    return cast(cst.Module, tree.visit(_Builders(tree)))
+    return cast(cst.Module, tree.visit(_Builders(tree, ["ParallelDims"])))
 
 
 class _Builders(edit.ScopedTransformer):

@@ -9,6 +9,7 @@ import libcst as cst
 from codemods import edit
 from codemods.findings import Finding
 from codemods.plans import Facts
+from codemods.source import SourceFile
 
 CODE = "TM105"
 TITLE = "maybe_enable_amp leaves mixed precision to replicate"
@@ -78,7 +79,17 @@ def _is_sharded(test: str) -> bool:
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
-    return cast(cst.Module, tree.visit(_Amp(tree)))
+    return cast(cst.Module, tree.visit(_Amp(tree, _holders(facts.survey.files[path]))))
+
+
+def _holders(file: SourceFile) -> list[str]:
+    """The functions and classes of a module that hold the function."""
+    return [
+        outer.name
+        for outer in file.syntax.body
+        if isinstance(outer, (ast.FunctionDef, ast.ClassDef))
+        and any(getattr(node, "name", None) == _FUNCTION for node in ast.walk(outer))
+    ]
 
 
 class _Amp(edit.ScopedTransformer):

@@ -66,7 +66,12 @@ def is_none_pair(node: ast.stmt) -> bool:
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
-    return cast(cst.Module, tree.visit(_Adapter(tree)))
+    classes = [
+        node.name
+        for node in facts.survey.files[path].syntax.body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+    ]
+    return cast(cst.Module, tree.visit(_Adapter(tree, classes)))
 
 
 class _Adapter(edit.ScopedTransformer):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.source import SourceFile
+from codemods.survey import enclosing
 
 CODE = "TM205"
 TITLE = "parameters captured before wrapping"
@@ -26,17 +27,15 @@ def find(facts: Facts) -> Iterator[Finding]:
         model = ast.unparse(site.node.args[0])
         yield from _captures(file, site.function, model, site.node.lineno)
     for file in facts.checkout.mentioning("parallelize_fn(", "parallelize_llama("):
-        for function in ast.walk(file.syntax):
-            if not isinstance(function, ast.FunctionDef):
+        for use in file.names.uses:
+            if use.call is None or not use.call.args:
                 continue
-            for node in ast.walk(function):
-                if isinstance(node, ast.Call) and node.args and _parallelizes(node.func):
-                    model = ast.unparse(node.args[0])
-                    yield from _captures(file, function, model, node.lineno)
-
-
-def _parallelizes(function: ast.expr) -> bool:
-    return ast.unparse(function).rpartition(".")[2].startswith("parallelize_")
+            if not use.spelling.rpartition(".")[2].startswith("parallelize_"):
+                continue
+            function = enclosing(file.syntax, use.call)
+            if function is not None:
+                model = ast.unparse(use.call.args[0])
+                yield from _captures(file, function, model, use.node.lineno)
 
 
 def _captures(
