@@ -152,16 +152,34 @@ def _in_place(
     line: cst.SimpleStatementLine,
     names: Sequence[tuple[str, str | None]],
 ) -> cst.SimpleStatementLine:
-    old = cast(cst.ImportFrom, line.body[0])
-    aliases = list(cast(Sequence[cst.ImportAlias], old.names))
-    wanted = dict(names)
-    kept = [alias for alias in aliases if name_of(alias.name) in wanted]
-    missing = [n for n in wanted if n not in {name_of(a.name) for a in aliases}]
-    dropped = [alias for alias in aliases if name_of(alias.name) not in wanted]
-    for name, alias in zip(missing, dropped):
-        at = aliases.index(alias)
-        kept.insert(at, alias.with_changes(name=cst.Name(name)))
-    return line.with_changes(body=[old.with_changes(names=kept)])
+    """The list with its comments: every line stays with its name, in sorted order."""
+    code = tree.code_for_node(line.with_changes(leading_lines=()))
+    head, *middle, tail = code.strip().splitlines()
+    entries: dict[str, list[str]] = {}
+    above: list[str] = []
+    for text in middle:
+        above.append(text.strip())
+        found = re.match(r"\s*(\w+)( as \w+)?\s*,?\s*(#.*)?$", text)
+        if found:
+            entries[found[1]] = above
+            above = []
+        elif not text.strip().startswith("#"):
+            return line
+    fresh = [name for name, _ in names if name not in entries]
+    gone = [name for name in entries if name not in dict(names)]
+    for name, old in zip(fresh, gone):
+        lines = entries.pop(old)
+        alias = dict(names)[name]
+        as_alias = f" as {alias}" if alias else ""
+        lines[-1] = re.sub(rf"^{old}\b( as \w+)?", f"{name}{as_alias}", lines[-1])
+        entries[name] = lines
+    for name in fresh[len(gone) :]:
+        entries[name] = [f"{name},"]
+    ordered = [text for name, _ in names for text in entries[name]]
+    body = "\n".join([head.strip(), *(layout.INDENT + text for text in ordered), ")"])
+    rest = tail.strip().removeprefix(")")
+    parsed = cast(cst.SimpleStatementLine, statement(tree, body + rest))
+    return line.with_changes(body=parsed.body)
 
 
 def _category(module: str) -> int:
@@ -211,14 +229,23 @@ def add_import(
             text = f"from {module} import (\n    {name}{suffix},\n)"
     else:
         text = f"import {module}" + (f" as {alias}" if alias else "")
+        for line in body:
+            if isinstance(line, cst.SimpleStatementLine) and isinstance(
+                line.body[0], cst.Import
+            ):
+                if tree.code_for_node(line.body[0]) == text:
+                    return tree
     fresh = cast(cst.SimpleStatementLine, statement(tree, text))
-    at, at_end_of_imports = _place(body, _sort_key(module, name is not None))
-    if at == 0 and not at_end_of_imports and body:
-        # The new line takes over the blank lines and comments above the first.
-        first = cast(cst.SimpleStatementLine, body[0])
-        leading = getattr(first, "leading_lines", ())
-        fresh = fresh.with_changes(leading_lines=leading)
-        body[0] = first.with_changes(leading_lines=())
+    at = _place(body, _sort_key(module, name is not None))
+    before = body[at - 1] if at else None
+    follows_import = isinstance(before, cst.SimpleStatementLine) and isinstance(
+        before.body[0], (cst.Import, cst.ImportFrom)
+    )
+    if not follows_import and at < len(body):
+        # The new line takes over the blank lines and comments above the next one.
+        following = body[at]
+        fresh = fresh.with_changes(leading_lines=getattr(following, "leading_lines", ()))
+        body[at] = following.with_changes(leading_lines=())
     body.insert(at, fresh)
     return tree.with_changes(body=body)
 
@@ -226,8 +253,8 @@ def add_import(
 def _place(
     body: Sequence[cst.BaseStatement | cst.BaseCompoundStatement],
     key: tuple[int, bool, str],
-) -> tuple[int, bool]:
-    """The index to insert an import at, and whether it follows another import."""
+) -> int:
+    """The index to insert an import at."""
     after = -1
     first = None
     for index, line in enumerate(body):
@@ -251,9 +278,7 @@ def _place(
         first = index if first is None else first
         if other <= key:
             after = index
-    if after >= 0:
-        return after + 1, True
-    return (first or 0), False
+    return after + 1 if after >= 0 else first or 0
 
 
 def drop_import(tree: cst.Module, local: str, scope: str = "") -> cst.Module:

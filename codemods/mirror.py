@@ -28,7 +28,9 @@ _SHARDING_CALL = re.compile(
     r"^set_modules_to_\w+_prefetch$|^set_reshard_|^set_unshard_|^register_fsdp_|^_set_unshard"
 )
 
-_SHARDING_COMMENT = re.compile(r"shard|prefetch|fsdp|all-gather|offload", re.IGNORECASE)
+_SHARDING_COMMENT = re.compile(
+    r"shard|prefetch|fsdp|gather|offload|(forward|backward) pass", re.IGNORECASE
+)
 _PRAGMA = re.compile(r"#\s*(pyrefly|type|noqa|pyre|mypy|pylint)\b")
 _DIVISION_OFF = re.compile(r"disable_\w*gradient_division$")
 
@@ -591,7 +593,7 @@ class _Mirror:
 
     def _docstring(self, docstring: str, parameters: set[str]) -> list[str]:
         """The docstring of ``apply_fsdp``, less what is not a parameter any more."""
-        lines = docstring.split("\n")
+        lines = _summary_of_replicate(docstring).split("\n")
         kept: list[str] = []
         entries_at: int | None = None
         keeping = True
@@ -619,6 +621,21 @@ class _Mirror:
         text = re.sub(r"\n(\s*\n)+(\s*)$", r"\n\2", text)
         text = re.sub(r"\bFSDP2?\b|\bfully_shard\b", "replicate", text)
         return [f'    """{text}"""']
+
+
+def _summary_of_replicate(docstring: str) -> str:
+    """A docstring that does not speak of sharding, in its summary or of its mesh."""
+    found = re.search(r"\n\s*(Args|Arguments|Parameters):", docstring)
+    at = found.start() if found else len(docstring)
+    summary, rest = docstring[:at], docstring[at:]
+    if re.search(r"\bshard|gather", summary, re.IGNORECASE):
+        lead, tail = re.match(r"\s*", summary), re.search(r"\s*$", summary)
+        assert lead and tail
+        summary = f"{lead[0]}Apply data parallelism (via replicate) to the model.{tail[0]}"
+    rest = re.sub(
+        r"(\(DeviceMesh\): ).*(?:HSDP|[Ss]hard).*", r"\1The mesh to replicate over.", rest
+    )
+    return summary + rest
 
 
 def _leading(statement: cst.CSTNode) -> tuple[list[str], bool]:

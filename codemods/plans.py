@@ -361,13 +361,13 @@ def _keeps_averaging(facts: Facts, site: CallSite) -> bool:
 
 
 def _standalone(site: CallSite) -> bool:
-    """A call with neither an ``apply_fsdp`` beside it nor a plan's parameters."""
+    """A call with neither an ``apply_fsdp`` beside it nor a configuration in reach."""
     if site.fsdp_call is not None:
         return False
     if site.function is None:
         return True
     names = {arg.arg for arg in (*site.function.args.args, *site.function.args.kwonlyargs)}
-    return not names & {"job_config", "parallel_dims", "training", "config"}
+    return not names & {"job_config", "training", "config"}
 
 
 def _decide_call(facts: Facts, site: CallSite) -> None:

@@ -20,7 +20,7 @@ A replicated dimension holds all experts: it is no shard of any dim.
 """
 
 _INDICES = ("_caculate_indices_from_placements", "_calculate_indices_from_placements")
-_SHARDS = "isinstance(placement, (Shard, _StridedShard))"
+_SHARDED = "not placement.is_replicate()"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
@@ -81,7 +81,7 @@ class _Adapter(edit.ScopedTransformer):
         test = self.code(original_node.test)
         if not is_bare_dim(ast.parse(f"({test})", mode="eval").body):
             return updated_node
-        fresh = edit.expression(self.tree, f"{_SHARDS} and {test}")
+        fresh = edit.expression(self.tree, f"{_SHARDED} and {test}")
         return updated_node.with_changes(test=fresh)
 
     def leave_SimpleStatementLine(

@@ -1,0 +1,145 @@
+"""The fixtures are what they claim to be, and the one for 0.2.1 trains."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+FOLDERS = ["legacy", "v0_1", "v0_2_0", "v0_2_1", "v0_2_2", "flat", "fork_quirks"]
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((FIXTURES / folder).rglob("*.py"))
+
+
+def parse(path: Path) -> ast.Module:
+    """From bytes, so that a BOM and a coding declaration count."""
+    return ast.parse(path.read_bytes(), str(path))
+
+
+def plan(model: str) -> bytes:
+    path = f"fork_quirks/torchtitan/models/{model}/infra/parallelize.py"
+    return (FIXTURES / path).read_bytes()
+
+
+def callers(folder: str) -> set[str]:
+    """Files with a guard and a call that comes from apply_ddp, under any name."""
+    return {
+        path.relative_to(FIXTURES / folder / "torchtitan").as_posix()
+        for path in sources(folder)
+        if b"DDP has not supported > 1D parallelism" in path.read_bytes()
+    }
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_file_compiles(folder):
+    assert sources(folder)
+    for path in sources(folder):
+        compile(path.read_bytes(), str(path), "exec")
+
+
+@pytest.mark.parametrize(
+    "folder, definitions",
+    [
+        ("legacy", {"parallelisms/parallelize_llama.py"}),
+        ("v0_1", {"models/llama3/infra/parallelize.py"}),
+        ("v0_2_0", {"models/llama3/infra/parallelize.py"}),
+        ("v0_2_1", {"models/llama3/infra/parallelize.py"}),
+        ("v0_2_2", {"models/llama3/infra/parallelize.py"}),
+        ("flat", {"models/llama3/parallelize.py"}),
+        (
+            "fork_quirks",
+            {
+                "models/heron/infra/parallelize.py",
+                "models/llama3/infra/parallelize.py",
+            },
+        ),
+    ],
+)
+def test_apply_ddp_is_defined_where_that_generation_has_it(folder, definitions):
+    found = {
+        path.relative_to(FIXTURES / folder / "torchtitan").as_posix()
+        for path in sources(folder)
+        if path.name != "train.py"
+        for node in parse(path).body
+        if isinstance(node, ast.FunctionDef) and node.name == "apply_ddp"
+    }
+    assert found == definitions
+
+
+@pytest.mark.parametrize(
+    "folder, models",
+    [
+        ("v0_1", "models/llama3 experiments/llama4"),
+        (
+            "v0_2_0",
+            "models/llama3 models/llama4 models/qwen3 models/deepseek_v3 experiments/vlm",
+        ),
+        (
+            "v0_2_1",
+            "models/llama3 models/llama4 models/qwen3 models/deepseek_v3 "
+            "experiments/vlm experiments/gpt_oss "
+            "experiments/transformers_modeling_backend",
+        ),
+        (
+            "v0_2_2",
+            "models/llama3 models/llama4 models/qwen3 models/deepseek_v3 "
+            "experiments/vlm models/gpt_oss "
+            "experiments/transformers_modeling_backend",
+        ),
+    ],
+)
+def test_the_guarded_plans_are_those_of_the_release(folder, models):
+    assert callers(folder) == {
+        f"{model}/infra/parallelize.py" for model in models.split()
+    }
+
+
+def test_byte_level_quirks_are_still_there():
+    """An editor, a formatter or git may have tidied them up."""
+    nandu = plan("nandu")
+    assert nandu.count(b"\r\n") == nandu.count(b"\n") > 0
+    assert plan("owl").startswith(b"\xef\xbb\xbf")
+    assert not plan("pipit").endswith(b"\n")
+    with pytest.raises(UnicodeDecodeError):
+        plan("quail").decode("utf-8")
+    assert b"\n\tif " in plan("magpie")
+
+
+def train(folder: str, *options: str) -> list[tuple[float, float]]:
+    """Trains on two ranks and returns (loss, grad_norm) of each step."""
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    command += ["--standalone", "--nproc-per-node", "2", "-m", "torchtitan.train"]
+    command += ["--job.config_file", "debug.toml", "--training.steps", "3", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment.pop("PYTHONPATH", None)
+    run = subprocess.run(
+        command,
+        cwd=FIXTURES / folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    # gloo's threads now and then abort a rank that is done: steps count, not exits
+    steps = re.findall(r"step: \d+  loss: (\S+) .*grad_norm: (\S+)", run.stdout)
+    assert len(steps) == 3, run.stdout + run.stderr
+    return [(float(loss), float(grad_norm)) for loss, grad_norm in steps]
+
+
+@pytest.mark.torchrun
+def test_v0_2_1_trains_alike_under_ddp_and_fsdp(tmp_path):
+    pytest.importorskip("torch")
+    dump = f"--job.dump_folder={tmp_path}"
+    replicas = "--parallelism.data_parallel_replicate_degree"
+    ddp = train("v0_2_1", dump, replicas, "2")
+    fsdp = train("v0_2_1", dump, replicas, "1")
+    # fp32; the two add up in another order
+    for ours, theirs in zip(ddp, fsdp, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
