@@ -3,14 +3,17 @@
 import builtins
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from codemods.bindings import Checkout
 from codemods.findings import Finding
-from codemods.plans import Facts, call_problem, decide
 from codemods.rules import all_rules
 from codemods.source import SourceFile, UnreadableSource
 from codemods.survey import Survey, function_of, survey
 from codemods.targets import Target
+
+if TYPE_CHECKING:
+    from codemods.plans import Facts
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,12 @@ def migrate(files: Mapping[str, SourceFile], target: Target) -> Outcome:
     Raises:
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
-    facts = decide(survey(files, target.function_name), target)
+    found = survey(files, target.function_name)
+    if found.kind in ("past", "foreign"):
+        return Outcome(found, target)
+    from codemods.plans import decide  # needs libcst, whose import takes a while
+
+    facts = decide(found, target)
     findings = _find(facts)
     if any(f.status == "left" for f in findings):
         problems = tuple(
@@ -59,23 +67,22 @@ def migrate(files: Mapping[str, SourceFile], target: Target) -> Outcome:
     return Outcome(facts.survey, target, {} if problems else changes, findings, problems)
 
 
-def _find(facts: Facts, hazards: bool = True) -> tuple[Finding, ...]:
+def _find(facts: "Facts", hazards: bool = True) -> tuple[Finding, ...]:
     found: list[Finding] = []
-    if facts.survey.kind in ("ddp", "migrated"):
-        for rule in all_rules():
-            if hazards or hasattr(rule, "rewrite"):
-                found += rule.find(facts)
+    for rule in all_rules():
+        if hazards or hasattr(rule, "rewrite"):
+            found += rule.find(facts)
     return tuple(sorted(set(found), key=lambda f: (f.path, f.line, f.code, f.message)))
 
 
-def _rewrite(facts: Facts, findings: tuple[Finding, ...]) -> dict[str, bytes]:
+def _rewrite(facts: "Facts", findings: tuple[Finding, ...]) -> dict[str, bytes]:
     to_do: dict[str, set[str]] = {}
     for finding in findings:
         if finding.status == "rewrite":
             to_do.setdefault(finding.path, set()).add(finding.code)
     if not to_do:
         return {}
-    from codemods.prune import prune  # needs libcst, whose import takes a while
+    from codemods.prune import prune
 
     changes: dict[str, bytes] = {}
     for path, codes in sorted(to_do.items()):
@@ -96,8 +103,10 @@ def _rewrite(facts: Facts, findings: tuple[Finding, ...]) -> dict[str, bytes]:
     return changes
 
 
-def _check(facts: Facts, changes: Mapping[str, bytes]) -> Iterator[str]:
+def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
     """Everything that must hold of the new texts, each failure with file and line."""
+    from codemods.plans import call_problem, decide
+
     files = dict(facts.survey.files)
     for path, raw in changes.items():
         files[path] = SourceFile(path, raw)
@@ -128,7 +137,7 @@ def _check(facts: Facts, changes: Mapping[str, bytes]) -> Iterator[str]:
             )
 
 
-def _old_bindings(again: Facts, findings: tuple[Finding, ...]) -> Iterator[str]:
+def _old_bindings(again: "Facts", findings: tuple[Finding, ...]) -> Iterator[str]:
     """Places still bound to DDP's function, unless the whole of it was opted out."""
     kept = {
         (f.path, f.line)

@@ -157,9 +157,8 @@ def diff(path: Path, **target: Any) -> None:
     _say(render.target_line(changeset))
     if not changeset.changes:
         _say(render.sentence(changeset))
-    stdout = click.get_binary_stream("stdout")
-    stdout.write(changeset.diff())
-    stdout.flush()
+    sys.stdout.buffer.write(changeset.diff())
+    sys.stdout.flush()
 
 
 @main.command("apply", context_settings=_CONTEXT)

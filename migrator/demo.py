@@ -13,19 +13,27 @@ import git
 from rich.console import Console
 
 # Whoever runs the demo need not have told git their name.
-_IDENTITY = ("-c", "user.name=titan-migrate demo", "-c", "user.email=demo@example.invalid", "-c", "commit.gpgsign=false")
+_IDENTITY = (
+    "-c",
+    "user.name=titan-migrate demo",
+    "-c",
+    "user.email=demo@example.invalid",
+    "-c",
+    "commit.gpgsign=false",
+)
 
 
 def bundled_fixture() -> Path:
     """The small tree of our own that stands in for torchtitan 0.2.1 where no registry answers.
 
-    Raises FileNotFoundError in an installation that has no fixtures (they
-    come with the repository, not with the wheel).
+    In a checkout of this project it is `fixtures/v0_2_1`; an installation brings it along.
     """
-    folder = Path(__file__).resolve().parent.parent / "fixtures" / "v0_2_1"
-    if not (folder / "torchtitan").is_dir():
-        raise FileNotFoundError(f"no bundled fixture at {folder}")
-    return folder
+    here = Path(__file__).resolve().parent
+    places = (here.parent / "fixtures" / "v0_2_1", here / "fixture")
+    for folder in places:
+        if (folder / "torchtitan").is_dir():
+            return folder
+    raise FileNotFoundError(f"no bundled fixture at {' or '.join(map(str, places))}")
 
 
 def run_demo(
@@ -46,7 +54,9 @@ def run_demo(
     """
     from migrator.apply import apply_checkout
 
-    workdir = Path(tempfile.mkdtemp(prefix="titan-migrate-demo-")) if workdir is None else Path(workdir)
+    workdir = (
+        Path(tempfile.mkdtemp(prefix="titan-migrate-demo-")) if workdir is None else Path(workdir)
+    )
     tree = workdir / "torchtitan"
     if tree.exists():
         raise FileExistsError(f"{tree} exists already: give the demo an empty folder")
@@ -54,17 +64,23 @@ def run_demo(
 
     problem = download(version, tree)
     if problem is None:
-        console.print(f"torchtitan {version} from PyPI, unpacked in {tree}", highlight=False, soft_wrap=True)
+        console.print(
+            f"torchtitan {version} from PyPI, unpacked in {tree}", highlight=False, soft_wrap=True
+        )
     else:
         fixture = bundled_fixture()
-        console.print(f"No registry gave torchtitan {version} ({problem}).", highlight=False, soft_wrap=True)
+        console.print(
+            f"No registry gave torchtitan {version} ({problem}).", highlight=False, soft_wrap=True
+        )
         console.print(
             f"Instead: the bundled fixture {fixture.name}, a small tree of our own in the shape of torchtitan 0.2.1.",
             highlight=False,
             soft_wrap=True,
         )
-        shutil.copytree(fixture, tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    repo = put_under_git(tree, f"torchtitan {version}, as released")
+        shutil.copytree(
+            fixture, tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    repo = put_under_git(tree, "before the migration")
 
     apply_checkout(tree, target="1d")
     patch = workdir / "migration.patch"
@@ -90,8 +106,26 @@ def run_demo(
 def download(version: str, tree: Path) -> str | None:
     """Unpacks the release's wheel into `tree`; returns None, or why it could not be had."""
     with tempfile.TemporaryDirectory(prefix="titan-migrate-wheel-") as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-        command += ["--retries", "1", "--timeout", "20", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
+        command += [
+            "--retries",
+            "1",
+            "--timeout",
+            "20",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            folder,
+        ]
         command.append(f"torchtitan=={version}")
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=180)
@@ -102,7 +136,9 @@ def download(version: str, tree: Path) -> str | None:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             return errors[-1].removeprefix("ERROR:").strip() if errors else "pip download failed"
         with zipfile.ZipFile(wheels[0]) as wheel:
-            wheel.extractall(tree, [name for name in wheel.namelist() if name.startswith("torchtitan/")])
+            wheel.extractall(
+                tree, [name for name in wheel.namelist() if name.startswith("torchtitan/")]
+            )
     return None
 
 

@@ -1,0 +1,333 @@
+"""The commands as a person or a program meets them: exit codes, streams, sentences."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from releases import git
+
+from migrator.cli import main
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+PLAN = "torchtitan/models/llama3/infra/parallelize.py"
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def fork(tmp_path):
+    """A clean git checkout of a fixture with every kind of place in it."""
+    tree = tmp_path / "fork"
+    shutil.copytree(FIXTURES / "v0_2_1", tree)
+    git(tree, "init", "-q")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "base")
+    return tree
+
+
+def snapshot(tree: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(tree)): path.read_bytes()
+        for path in tree.rglob("*")
+        if path.is_file() and ".git" not in path.parts
+    }
+
+
+# check
+
+
+def test_check_exits_1_while_there_is_something_to_do_and_0_after(fork):
+    result = run("check", fork)
+    assert result.exit_code == 1
+    assert "TM101" in result.stderr and not result.stdout
+    assert run("apply", fork).exit_code == 0
+    result = run("check", fork)
+    assert result.exit_code == 0
+    assert "Nothing to do" in result.stderr
+
+
+def test_check_as_json_accounts_for_every_place(fork):
+    result = run("check", fork, "--format", "json")
+    assert result.exit_code == 1
+    data = json.loads(result.stdout)
+    assert data["generation"] == "0.2.1" and data["target"]["mesh"] == "1d"
+    assert not data["written"] and PLAN in data["changed"]
+    for finding in data["findings"]:
+        assert finding["line"] >= 1 and finding["message"]
+        assert finding["status"] in ("rewrite", "done", "opted-out", "left", "hazard")
+        assert finding["suggestion"] or finding["status"] != "hazard"
+
+
+def test_check_says_which_target_and_why(fork):
+    result = run("check", fork, "--torch", "2.9.1")
+    assert "Target 2d (torch 2.9.1)" in result.stderr
+    result = run("check", fork, "--torch", "2.10")
+    assert "Target 1d (torch 2.10)" in result.stderr
+
+
+def test_check_writes_nothing(fork):
+    before = snapshot(fork)
+    run("check", fork)
+    run("diff", fork)
+    assert snapshot(fork) == before
+
+
+# diff
+
+
+def test_diff_prints_a_patch_and_nothing_else_on_stdout(fork):
+    result = run("diff", fork)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("diff --git a/")
+    subprocess.run(
+        ["git", "apply", "--check", "-"], cwd=fork, input=result.stdout_bytes, check=True
+    )
+
+
+def test_diff_of_a_migrated_tree_is_empty(fork):
+    run("apply", fork)
+    result = run("diff", fork)
+    assert result.exit_code == 0 and result.stdout == ""
+
+
+def test_diff_into_a_closed_pipe_is_no_traceback(fork):
+    command = f"{sys.executable} -m migrator.cli diff {fork} | head -c 10"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_patch_of_a_path_with_odd_characters(tmp_path):
+    tree = tmp_path / "fork"
+    shutil.copytree(FIXTURES / "v0_1", tree)
+    plan = tree / PLAN
+    odd = plan.with_name('odd "name" é\ttab.py')
+    odd.write_text(plan.read_text())
+    git(tree, "init", "-q")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "base")
+    result = run("diff", tree)
+    assert result.exit_code == 0
+    subprocess.run(
+        ["git", "apply", "-"], cwd=tree, input=result.stdout_bytes, check=True
+    )
+    assert "apply_ddp" not in odd.read_text()
+
+
+# apply
+
+
+def test_apply_refuses_uncommitted_changes_and_says_how_to_go_on(fork):
+    with (fork / PLAN).open("a") as file:
+        file.write("# mine\n")
+    before = snapshot(fork)
+    result = run("apply", fork)
+    assert result.exit_code == 2
+    assert PLAN in result.stderr and "--allow-dirty" in result.stderr
+    assert snapshot(fork) == before
+    assert run("apply", fork, "--allow-dirty").exit_code == 0
+    assert (fork / PLAN).read_text().endswith("# mine\n")
+
+
+def test_apply_refuses_an_untracked_file_it_would_write(fork):
+    copy = fork / "torchtitan/models/own/infra/parallelize.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((fork / PLAN).read_bytes())
+    result = run("apply", fork)
+    assert result.exit_code == 2
+    assert "torchtitan/models/own" in result.stderr
+
+
+def test_apply_lets_other_uncommitted_changes_be(fork):
+    (fork / "notes.txt").write_text("mine")
+    assert run("apply", fork).exit_code == 0
+
+
+def test_apply_needs_git_or_no_git(tmp_path):
+    tree = tmp_path / "plain"
+    shutil.copytree(FIXTURES / "v0_2_1", tree)
+    result = run("apply", tree)
+    assert result.exit_code == 2
+    assert "--no-git" in result.stderr
+    assert run("apply", tree, "--no-git").exit_code == 0
+    assert "apply_replicate" in (tree / PLAN).read_text()
+
+
+def test_apply_as_json(fork):
+    result = run("apply", fork, "--format", "json")
+    data = json.loads(result.stdout)
+    assert data["written"] and PLAN in data["changed"]
+
+
+def test_apply_keeps_the_mode_and_the_symlink(fork):
+    plan = fork / PLAN
+    real = plan.with_name("real_plan.py")
+    plan.rename(real)
+    plan.symlink_to("real_plan.py")
+    real.chmod(0o755)
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "link")
+    assert run("apply", fork).exit_code == 0
+    assert plan.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o755
+    assert "apply_replicate" in real.read_text()
+
+
+def test_apply_never_writes_through_a_symlink_out_of_the_checkout(fork, tmp_path):
+    outside = tmp_path / "outside.py"
+    plan = fork / "torchtitan/models/qwen3/infra/parallelize.py"
+    plan.rename(outside)
+    plan.symlink_to(outside)
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "link")
+    before = outside.read_bytes()
+    run("apply", fork)
+    assert outside.read_bytes() == before
+
+
+def test_no_hook_of_the_checkout_runs(fork):
+    trap = fork / "ran"
+    for name in ("post-checkout", "post-index-change", "pre-commit", "fsmonitor"):
+        hook = fork / ".git" / "hooks" / name
+        hook.write_text(f"#!/bin/sh\ntouch {trap}\n")
+        hook.chmod(0o755)
+    git(fork, "config", "core.fsmonitor", str(fork / ".git/hooks/fsmonitor"))
+    git(fork, "config", "filter.trap.clean", f"touch {trap}; cat")
+    (fork / ".git/info").mkdir(exist_ok=True)
+    (fork / ".git/info/attributes").write_text("*.py filter=trap\n")
+    os.utime(fork / PLAN)
+    trap.unlink(missing_ok=True)
+    assert run("apply", fork).exit_code == 0
+    assert not trap.exists()
+
+
+def test_no_code_of_the_checkout_runs(fork):
+    for name in ("sitecustomize.py", "conftest.py", "torchtitan/__init__.py"):
+        with (fork / name).open("a") as file:
+            file.write("raise SystemExit('ran')\n")
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "traps")
+    done = subprocess.run(
+        [sys.executable, "-m", "migrator.cli", "apply", "."],
+        cwd=fork,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(FIXTURES.parent), "PYTHONSAFEPATH": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_cannot_be_written_rolls_everything_back(fork, monkeypatch):
+    import migrator.changeset
+
+    before = snapshot(fork)
+    real, calls = os.replace, []
+
+    def third_fails(source, place):
+        calls.append(place)
+        if len(calls) == 3:
+            raise PermissionError(13, "Permission denied")
+        real(source, place)
+
+    monkeypatch.setattr(migrator.changeset.os, "replace", third_fails)
+    result = run("apply", fork)
+    assert result.exit_code == 3
+    assert "every file is as it was" in result.stderr
+    assert snapshot(fork) == before
+
+
+def test_an_unparsable_file_is_named_with_its_line(fork):
+    with (fork / PLAN).open("a") as file:
+        file.write("def broken(:\n")
+    line = (fork / PLAN).read_text().count("\n")
+    before = snapshot(fork)
+    for command in ("check", "diff", "apply"):
+        result = run(command, fork)
+        assert result.exit_code == 3
+        assert f"{PLAN}:{line}" in result.stderr
+    assert snapshot(fork) == before
+
+
+def test_a_place_left_for_a_person_writes_nothing(fork):
+    extra = fork / "torchtitan/table.py"
+    extra.write_text(
+        "from torchtitan.models.llama3.infra.parallelize import apply_ddp\n\n"
+        'WRAP = {"ddp": apply_ddp}\n'
+    )
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "table")
+    before = snapshot(fork)
+    result = run("apply", fork)
+    assert result.exit_code == 1
+    assert "torchtitan/table.py:3" in result.stderr
+    assert snapshot(fork) == before
+
+
+# wrong use
+
+
+def test_a_misspelt_folder_gets_a_suggestion(fork):
+    result = run("check", fork.parent / "frok")
+    assert result.exit_code == 2
+    assert "did you mean" in result.stderr and "fork?" in result.stderr
+
+
+def test_a_folder_that_is_no_torchtitan(tmp_path):
+    (tmp_path / "a.py").write_text("print(1)\n")
+    result = run("check", tmp_path, "--no-git")
+    assert result.exit_code == 2
+    assert "does not look like a torchtitan checkout" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--torch", "2.8"], "no composable replicate"),
+        (["--torch", "latest"], "not a version"),
+        (["--target", "2d", "--torch", "2.13"], "does not go with"),
+    ],
+)
+def test_a_target_that_cannot_be(fork, arguments, said):
+    result = run("check", fork, *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_subfolder_means_its_checkout(fork):
+    result = run("check", fork / "torchtitan" / "models", "--format", "json")
+    assert json.loads(result.stdout)["root"] == str(fork)
+
+
+# explain
+
+
+def test_explain_lists_and_explains():
+    listed = run("explain")
+    assert listed.exit_code == 0
+    codes = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert codes[:6] == ["TM101", "TM102", "TM103", "TM104", "TM105", "TM106"]
+    for code in codes:
+        assert code in run("explain", code).stdout
+
+
+def test_explain_of_an_unknown_code_suggests_one():
+    result = run("explain", "TM110")
+    assert result.exit_code == 2
+    assert "Did you mean" in result.stderr
+
+
+def test_torch_is_never_imported(fork):
+    script = (
+        "import sys; from migrator.cli import main\n"
+        "try: main(['check', sys.argv[1]])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(fork)], check=True, capture_output=True)

@@ -1,0 +1,64 @@
+"""``patched_examples/`` holds what ``diff`` prints for every fixture today.
+
+``python tests/test_patched_examples.py`` writes them anew.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from releases import git
+
+from migrator.apply import plan, resolve_target
+from migrator.checkout import Checkout
+
+TOP = Path(__file__).parent.parent
+FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())
+TARGETS = ("1d", "2d")
+
+
+def patch_of(fixture: str, target: str) -> bytes:
+    checkout = Checkout(TOP / "fixtures" / fixture, is_git=False)
+    changeset = plan(checkout, resolve_target(target))
+    assert not changeset.outcome.problems
+    return changeset.diff()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_example_is_what_diff_prints(fixture, target):
+    stored = TOP / "patched_examples" / fixture / f"{target}.patch"
+    assert stored.read_bytes() == patch_of(fixture, target), (
+        "run `python tests/test_patched_examples.py` and look at what changed"
+    )
+
+
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_example_says_what_to_look_at(fixture):
+    notes = (TOP / "patched_examples" / fixture / "README.md").read_text()
+    assert len(notes.splitlines()) >= 3
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_git_takes_the_example(fixture, target, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(TOP / "fixtures" / fixture, tree)
+    (tree / ".gitattributes").write_text("* -text\n")
+    git(tree, "init", "-q")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "base")
+    git(tree, "apply", str(TOP / "patched_examples" / fixture / f"{target}.patch"))
+    assert git(tree, "status", "--porcelain")
+
+
+def write_examples() -> None:
+    for fixture in FIXTURES:
+        folder = TOP / "patched_examples" / fixture
+        folder.mkdir(parents=True, exist_ok=True)
+        for target in TARGETS:
+            (folder / f"{target}.patch").write_bytes(patch_of(fixture, target))
+
+
+if __name__ == "__main__":
+    write_examples()

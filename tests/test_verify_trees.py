@@ -1,0 +1,274 @@
+"""Finding the base revision, copying trees, reading settings and traces: the parts of `verify` that need no training."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from migrator.verify import VerifyError, corpus, run_verify, worktrees
+from migrator.verify.leftover import broken_sites
+from migrator.verify.scenarios import job_settings, known_settings, parties, to_toml
+from migrator.verify.trace import read_trace
+
+PLAN = "torchtitan/plan.py"
+OLD = "from torch.distributed._composable.replicate import replicate\n\n\ndef apply_ddp(model, mesh, enable_compile):\n    replicate(model)\n"
+NEW = "from torch.distributed._composable.replicate_with_fsdp import replicate\n\n\ndef apply_replicate(model, mesh, param_dtype):\n    replicate(model)\n"
+
+
+def git(tree: Path, *arguments: str) -> str:
+    command = [
+        "git",
+        "-C",
+        str(tree),
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.invalid",
+        *arguments,
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(tree: Path, message: str) -> str:
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--message", message)
+    return git(tree, "rev-parse", "HEAD")
+
+
+def write(tree: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = tree / "torchtitan" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def fork(tmp_path):
+    tree = tmp_path / "a fork"
+    write(tree, train="", plan=OLD, gone="")
+    (tree / ".gitignore").write_text("*.log\n")
+    git(tree, "init", "--quiet")
+    commit(tree, "base")
+    return tree
+
+
+def base_of(tree: Path, base: str | None = None) -> str:
+    return worktrees.find_base(worktrees.open_checkout(tree), base)
+
+
+def test_base_is_head_while_the_migration_is_not_committed(fork):
+    write(fork, plan=NEW)
+    assert base_of(fork) == git(fork, "rev-parse", "HEAD")
+
+
+def test_base_is_the_parent_of_the_commit_that_brought_replicate(fork):
+    before = git(fork, "rev-parse", "HEAD")
+    write(fork, plan=NEW)
+    commit(fork, "migrate")
+    write(fork, train="# later\n")
+    commit(fork, "later")
+    assert base_of(fork) == before
+    assert base_of(fork, "HEAD~1") != before
+
+
+def test_base_has_to_be_named_where_nothing_shows_it(fork):
+    with pytest.raises(VerifyError, match="--base"):
+        base_of(fork)
+    with pytest.raises(VerifyError, match="no revision"):
+        base_of(fork, "--output=x")
+
+
+def test_trees_are_base_and_working_tree_and_go_away(fork, tmp_path):
+    write(fork, plan=NEW, fresh="x = 1\n")
+    (fork / "torchtitan" / "gone.py").unlink()
+    (fork / "noise.log").write_text("ignored")
+    repo = worktrees.open_checkout(fork)
+    listed = git(fork, "worktree", "list")
+    with worktrees.trees(repo, fork, base_of(fork), tmp_path / "scratch") as trees:
+        assert (trees.base / PLAN).read_text() == OLD
+        assert (trees.migrated / PLAN).read_text() == NEW
+        assert (trees.migrated / "torchtitan" / "fresh.py").exists()
+        assert not (trees.migrated / "torchtitan" / "gone.py").exists()
+        assert not (trees.migrated / "noise.log").exists()
+        assert trees.changed == ("torchtitan/fresh.py", "torchtitan/gone.py", "torchtitan/plan.py")
+    assert git(fork, "worktree", "list") == listed
+    assert not (tmp_path / "scratch" / "base").exists()
+
+
+def test_trees_go_away_on_ctrl_c(fork, tmp_path):
+    listed = git(fork, "worktree", "list")
+    repo = worktrees.open_checkout(fork)
+    with pytest.raises(KeyboardInterrupt):
+        with worktrees.trees(repo, fork, git(fork, "rev-parse", "HEAD"), tmp_path / "scratch"):
+            raise KeyboardInterrupt
+    assert git(fork, "worktree", "list") == listed
+
+
+def test_hooks_of_the_checkout_do_not_run(fork, tmp_path):
+    hook = fork / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
+    hook.chmod(0o755)
+    repo = worktrees.open_checkout(fork)
+    with worktrees.trees(repo, fork, git(fork, "rev-parse", "HEAD"), tmp_path / "scratch"):
+        pass
+    assert not (tmp_path / "ran").exists()
+
+
+def test_package_in_a_subfolder_is_found(tmp_path):
+    write(tmp_path / "vendor" / "titan", train="")
+    root = tmp_path.resolve()
+    assert worktrees.package_parent(root, tmp_path) == Path("vendor/titan")
+    assert worktrees.package_parent(root, tmp_path / "vendor" / "titan" / "torchtitan") == Path(
+        "vendor/titan"
+    )
+
+
+def test_what_is_no_checkout_is_said(tmp_path):
+    with pytest.raises(VerifyError, match="not in a git checkout"):
+        run_verify(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    with pytest.raises(VerifyError, match="no commit"):
+        run_verify(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"nproc": 1}, {"timeout": 0}])
+def test_arguments_that_compare_nothing_are_refused(fork, wrong):
+    with pytest.raises(VerifyError):
+        run_verify(fork, **wrong)
+
+
+def test_report_inside_the_checkout_is_refused(fork):
+    pytest.importorskip("torchdata")
+    write(fork, plan=NEW)
+    with pytest.raises(VerifyError, match="inside the checkout"):
+        run_verify(fork, report_dir=fork / "report")
+
+
+def test_tree_that_is_its_own_base_fails(fork, tmp_path):
+    pytest.importorskip("torchdata")
+    verdict = run_verify(fork, base="HEAD", report_dir=tmp_path / "report")
+    assert not verdict.passed and "does not differ" in verdict.failures[0]
+    assert (tmp_path / "report" / "report.json").exists()
+
+
+def test_verify_imports_no_torch():
+    code = "import migrator.verify, migrator.demo, sys; raise SystemExit('torch' in sys.modules)"
+    root = Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+# --- call sites that training one model does not reach ---
+
+
+def sites(tmp_path: Path, other: str, new: str = NEW) -> tuple[str, ...]:
+    for name, plan in (("base", OLD), ("migrated", new)):
+        write(tmp_path / name, plan=plan, other=other if name == "migrated" else "")
+    return broken_sites(tmp_path / "base", tmp_path / "migrated")
+
+
+def test_right_call_site_fits(tmp_path):
+    other = "from torchtitan.plan import apply_replicate as wrap\n\n\ndef f(m, d):\n    wrap(m, d, param_dtype=None)\n"
+    assert sites(tmp_path, other) == ()
+
+
+def test_import_left_behind_is_found(tmp_path):
+    found = sites(tmp_path, "def f():\n    from .plan import apply_ddp\n")
+    assert found == (
+        "torchtitan/other.py:2 imports apply_ddp from torchtitan.plan, which no longer defines it.",
+    )
+
+
+def test_call_left_behind_is_found(tmp_path):
+    assert sites(tmp_path, "def f(m):\n    apply_ddp(m)\n") == (
+        "torchtitan/other.py:2 uses apply_ddp, which is not defined there any more.",
+    )
+
+
+def test_old_arguments_under_a_kept_name_are_found(tmp_path):
+    other = "from torchtitan.plan import apply_ddp\n\n\ndef f(m, d):\n    apply_ddp(m, d, enable_compile=True)\n"
+    (found,) = sites(tmp_path, other, NEW.replace("apply_replicate", "apply_ddp"))
+    assert found.endswith("calls apply_ddp with enable_compile=, which it does not take any more.")
+
+
+# --- settings, corpus, traces ---
+
+CONFIG = """
+class Training:
+    steps: int = 1
+    seed: int = 0
+    mixed_precision_param: str = ""
+class Checkpoint:
+    enable_checkpoint: bool = False
+    create_seed_checkpoint: bool = False
+    initial_load_path: str = ""
+class Parallelism:
+    data_parallel_replicate_degree: int = 1
+    data_parallel_shard_degree: int = 1
+class Model:
+    tokenizer_path: str = ""
+class JobConfig:
+    training: Training = None
+    checkpoint: Checkpoint = None
+    parallelism: Parallelism = None
+    model: Model = None
+"""
+
+
+def settings(tmp_path, party):
+    return job_settings(
+        known_settings(tmp_path),
+        model="llama3",
+        steps=5,
+        party=party,
+        assets=tmp_path / "assets",
+        dump=tmp_path / "dump",
+        seed_checkpoint=tmp_path / "seed",
+        timeout=60,
+    )
+
+
+def test_only_settings_that_the_checkout_knows_are_written(tmp_path):
+    write(tmp_path, config_manager=CONFIG)
+    found = settings(tmp_path, parties(2)[1])
+    assert found["training"] == {"steps": 5, "mixed_precision_param": "float32", "seed": 42}
+    assert found["checkpoint"] == {
+        "enable_checkpoint": True,
+        "initial_load_path": str(tmp_path / "seed"),
+    }
+    assert found["model"]["tokenizer_path"].endswith("tokenizer.model")
+    assert (
+        to_toml({"job": {"on": True, "name": 'a "b"'}}) == '[job]\non = true\nname = "a \\"b\\""\n'
+    )
+
+
+def test_a_setting_that_cannot_be_spelled_is_an_error(tmp_path):
+    write(tmp_path, config_manager=CONFIG.replace("    seed: int = 0\n", ""))
+    with pytest.raises(VerifyError, match="no setting for the seed"):
+        settings(tmp_path, None)
+
+
+def test_corpus_is_the_same_everywhere():
+    import hashlib
+
+    text = "\n".join(corpus.documents())
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(CORPUS_DIGEST)
+    assert 200_000 < len(text) < 400_000
+
+
+CORPUS_DIGEST = "ed760837cba86614"
+
+
+def test_trace_of_a_killed_rank_is_read_up_to_its_last_whole_line(tmp_path):
+    (tmp_path / "rank1.jsonl").write_text(
+        '{"event": "start", "time": 1.0, "rank": 1, "pid": 1, "python": "3", "torch": "2.13.0"}\n'
+        '{"event": "step", "time": 2.0, "step": 1, "loss": 0.1, "grad_norm": 0.2, "gradients": 0.2, "tokens": 3, "seconds": 1.0}\n'
+        '{"event": "step", "time": 3.0, "st'
+    )
+    (tmp_path / "rank0.jsonl").write_text("")
+    trace = read_trace("migrated", tmp_path)
+    assert [rank.rank for rank in trace.ranks] == [0, 1]
+    assert trace.ranks[1].steps[0].loss == 0.1 and not trace.ranks[1].ended

@@ -1,0 +1,19 @@
+"""Tests here train: they need the `verify` extra, and a minute or more each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+# For `releases`, which lies beside the tests of the rules.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from forks import migrated_checkout  # noqa: E402
+
+
+@pytest.fixture
+def migrated(tmp_path):
+    """Makes a migrated checkout of a release: `migrated("0.2.1")` is its path."""
+    return lambda version: migrated_checkout(version, tmp_path / "fork")
