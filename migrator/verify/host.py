@@ -331,15 +331,26 @@ def main(argv: list[str]) -> None:
             )
         Probe(recorder, int(steps)).install()
         runpy.run_module("torchtitan.train", run_name="__main__", alter_sys=True)
-        recorder.write("end")
     except BaseException as error:
         if isinstance(error, SystemExit) and not error.code:
-            recorder.write("end")
-            raise
+            end(recorder)
         recorder.write(
             "error", type=type(error).__name__, message=str(error), traceback=traceback.format_exc()
         )
         raise
+    end(recorder)
+
+
+def end(recorder: Recorder) -> None:
+    """Leaves at once after a training that went well.
+
+    gloo's threads sometimes abort the interpreter while it shuts down
+    ("terminate called without an active exception"), after everything is done.
+    """
+    recorder.write("end")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .judge import Comparison, Verdict
+from .trace import Trace
 
 _PARTIES = ("baseline", "migrated", "reference")
 _WRAPPERS = {"baseline": "DDP", "migrated": "replicate", "reference": "FSDP"}
@@ -20,22 +21,8 @@ def show(verdict: Verdict, console: Console) -> None:
     """Prints loss and grad_norm of the three parties by step, then how they agree, then the verdict."""
     traces = [verdict.traces[name] for name in _PARTIES if name in verdict.traces]
     if any(trace.steps for trace in traces):
-        table = Table(title="loss and grad_norm, fp32", title_justify="left")
-        table.add_column("step", justify="right")
         for quantity in ("loss", "grad_norm"):
-            for trace in traces:
-                table.add_column(
-                    f"{quantity}\n{trace.party}\n({_WRAPPERS[trace.party]})", justify="right"
-                )
-        by_step = [{step.step: step for step in trace.steps} for trace in traces]
-        for number in sorted({number for steps in by_step for number in steps}):
-            cells = [
-                _number(getattr(steps[number], quantity)) if number in steps else "-"
-                for quantity in ("loss", "grad_norm")
-                for steps in by_step
-            ]
-            table.add_row(str(number), *cells)
-        console.print(table)
+            console.print(_by_step(quantity, traces))
     if verdict.comparisons:
         console.print(_agreement(verdict))
     for note in verdict.notes:
@@ -45,6 +32,23 @@ def show(verdict: Verdict, console: Console) -> None:
     if verdict.details:
         console.print(Text(verdict.details.rstrip()))
     console.print(conclusion(verdict))
+
+
+def _by_step(quantity: str, traces: list[Trace]) -> Table:
+    """One quantity of every party by step, every digit of it."""
+    table = Table(title=f"{quantity}, fp32", title_justify="left")
+    table.add_column("step", justify="right")
+    for trace in traces:
+        head = f"{trace.party}\n({_WRAPPERS[trace.party]})"
+        table.add_column(head, justify="right", no_wrap=True)
+    by_step = [{step.step: step for step in trace.steps} for trace in traces]
+    for number in sorted({number for steps in by_step for number in steps}):
+        cells = [
+            _number(getattr(steps[number], quantity)) if number in steps else "-"
+            for steps in by_step
+        ]
+        table.add_row(str(number), *cells)
+    return table
 
 
 def _agreement(verdict: Verdict) -> Table:

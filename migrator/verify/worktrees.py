@@ -204,8 +204,6 @@ def trees(repo: git.Repo, path: Path, base: str, folder: Path) -> Iterator[Trees
                         ["git", *_QUIET, "worktree", "remove", "--force", "--force", str(tree)]
                     )
                 shutil.rmtree(tree, ignore_errors=True)
-            with contextlib.suppress(git.GitCommandError):
-                repo.git.execute(["git", *_QUIET, "worktree", "prune"])
 
 
 def _overlay(repo: git.Repo, root: Path, tree: Path) -> list[str]:
