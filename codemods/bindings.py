@@ -57,12 +57,16 @@ class Scope:
 
 @dataclass(frozen=True)
 class Use:
-    """A name or dotted name that is read: ``apply_ddp``, ``par.apply_ddp``."""
+    """A name or dotted name that is read: ``apply_ddp``, ``par.apply_ddp``.
+
+    ``shadowed``: a parameter of a lambda around it has that name.
+    """
 
     spelling: str
     scope: str
     node: ast.expr
     call: ast.Call | None
+    shadowed: bool = False
 
 
 class ModuleNames(ast.NodeVisitor):
@@ -74,6 +78,7 @@ class ModuleNames(ast.NodeVisitor):
         self.scopes = {"": self.top}
         self.uses: list[Use] = []
         self._scope = self.top
+        self._lambda_parameters: list[str] = []
         self.visit(file.syntax)
 
     def _enter(self, node: ast.AST, name: str, is_class: bool) -> None:
@@ -121,9 +126,24 @@ class ModuleNames(ast.NodeVisitor):
             else:
                 self._scope.imports[local] = found
 
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        arguments = node.args
+        names = [
+            arg.arg
+            for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+        ]
+        self._lambda_parameters += names
+        self.visit(node.body)
+        del self._lambda_parameters[len(self._lambda_parameters) - len(names) :]
+        self.visit(arguments)
+
+    def _use(self, spelling: str, node: ast.expr, call: ast.Call | None) -> None:
+        shadowed = spelling.split(".")[0] in self._lambda_parameters
+        self.uses.append(Use(spelling, self._scope.qualname, node, call, shadowed))
+
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
-            self.uses.append(Use(node.id, self._scope.qualname, node, None))
+            self._use(node.id, node, None)
         else:
             self._scope.bound.add(node.id)
 
@@ -132,14 +152,14 @@ class ModuleNames(ast.NodeVisitor):
         if spelling is None or not isinstance(node.ctx, ast.Load):
             self.generic_visit(node)
         else:
-            self.uses.append(Use(spelling, self._scope.qualname, node, None))
+            self._use(spelling, node, None)
 
     def visit_Call(self, node: ast.Call) -> None:
         spelling = dotted(node.func)
         if spelling is None:
             self.visit(node.func)
         else:
-            self.uses.append(Use(spelling, self._scope.qualname, node.func, node))
+            self._use(spelling, node.func, node)
         for child in (*node.args, *node.keywords):
             self.visit(child)
 

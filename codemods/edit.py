@@ -34,7 +34,11 @@ def statement(tree: cst.Module, text: str) -> cst.BaseStatement:
     )
     found = parsed.body[0]
     if parsed.header and hasattr(found, "leading_lines"):
-        found = found.with_changes(leading_lines=parsed.header)
+        above = [
+            line if line.comment else line.with_changes(indent=False)
+            for line in parsed.header
+        ]
+        found = found.with_changes(leading_lines=above)
     return cast(cst.BaseStatement, found)
 
 
@@ -241,13 +245,32 @@ def add_import(
     follows_import = isinstance(before, cst.SimpleStatementLine) and isinstance(
         before.body[0], (cst.Import, cst.ImportFrom)
     )
-    if not follows_import and at < len(body):
+    following = body[at] if at < len(body) else None
+    here = _category(module)
+    apart = follows_import and _category_of(before) != here
+    if following is not None and (
+        not follows_import or (apart and _category_of(following) == here)
+    ):
         # The new line takes over the blank lines and comments above the next one.
-        following = body[at]
         fresh = fresh.with_changes(leading_lines=getattr(following, "leading_lines", ()))
         body[at] = following.with_changes(leading_lines=())
+        if _category_of(following) not in (None, here):
+            blank = cst.EmptyLine(indent=False)
+            body[at] = following.with_changes(leading_lines=[blank])
+    elif apart:
+        fresh = fresh.with_changes(leading_lines=[cst.EmptyLine(indent=False)])
     body.insert(at, fresh)
     return tree.with_changes(body=body)
+
+
+def _category_of(line: cst.BaseStatement | cst.BaseCompoundStatement | None) -> int | None:
+    """The category of an import statement, None for anything else."""
+    node = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
+    if isinstance(node, cst.ImportFrom):
+        return _category(module_of(node))
+    if isinstance(node, cst.Import):
+        return _category(name_of(node.names[0].name) or "")
+    return None
 
 
 def _place(
@@ -297,7 +320,7 @@ class _DropImport(ScopedTransformer):
         updated_node: cst.SimpleStatementLine,
     ) -> cst.BaseStatement | cst.RemovalSentinel:
         node = updated_node.body[0]
-        if self.scope != self.where:
+        if self.scope != self.where or len(updated_node.body) != 1:
             return updated_node
         if isinstance(node, cst.ImportFrom):
             names = import_names(node)

@@ -1,6 +1,7 @@
 """Run the rules over a checkout and check what comes out, before anything is written."""
 
 import builtins
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -119,6 +120,7 @@ def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
         yield from _unbound(facts.survey.files[path], files[path])
     yield from _broken_imports(facts.survey.checkout, Checkout(files), changes)
     again = decide(survey(files, facts.target.function_name), facts.target)
+    yield from _calls_that_miss(facts, again)
     found_again = _find(again, hazards=False)
     yield from _old_bindings(again, found_again)
     for site in again.survey.call_sites:
@@ -135,6 +137,24 @@ def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
                 f"{finding.path}:{finding.line}: after the rewrite {finding.code} would "
                 f"still find something to do: {finding.message}"
             )
+
+
+def _calls_that_miss(facts: "Facts", again: "Facts") -> Iterator[str]:
+    """Rewritten calls that do not reach the function they were written for."""
+    reached = Counter(
+        (site.reference.path, site.reference.scope, site.reference.definition)
+        for site in again.survey.call_sites
+    )
+    wanted = Counter(
+        (call.site.reference.path, call.site.reference.scope, call.function.definition)
+        for call in facts.calls
+    )
+    for path, scope, definition in wanted - reached:
+        where = f" in {scope}" if scope else ""
+        yield (
+            f"{path}: a rewritten call{where} would not reach {definition.name} of "
+            f"{definition.path}; something else has that name there"
+        )
 
 
 def _old_bindings(again: "Facts", findings: tuple[Finding, ...]) -> Iterator[str]:
@@ -175,7 +195,7 @@ def _unknown_names(file: SourceFile) -> dict[str, int]:
     unknown: dict[str, int] = {}
     for use in names.uses:
         first = use.spelling.split(".")[0]
-        if hasattr(builtins, first) or names.top.stars:
+        if hasattr(builtins, first) or names.top.stars or use.shadowed:
             continue
         here = names.scopes[use.scope]
         while here is not None:

@@ -17,7 +17,8 @@ import libcst as cst
 from codemods import layout
 
 _SHARDING_PARAMETER = re.compile(
-    r"reshard|offload|^pp_|pipeline|(^|_)ep(_|$)|^edp|efsdp|dp_mod|prefetch|divide_factor"
+    r"reshard|offload|^pp_|pipeline|expert|(^|_)ep(_|$)|^edp|efsdp|dp_mod|prefetch"
+    r"|divide_factor"
 )
 """Parameters that say how to shard, offload or lay out experts: no use here."""
 
@@ -87,6 +88,7 @@ class Wishes:
         averaging_option: one call site is outside that loop and must keep averaging.
         ties: pairs of module attributes that share their weight in some model.
         log: the statement that logs success, or None.
+        returns_model: ``apply_ddp`` returned its model, so callers may rely on it.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Wishes:
     averaging_option: bool = False
     ties: tuple[tuple[str, str], ...] = ()
     log: str | None = None
+    returns_model: bool = False
 
 
 @dataclass
@@ -186,8 +189,13 @@ class _Mirror:
             nodes = self._tied(nodes, left, right)
         self.sums = self.wishes.sum_gradients or self.divides_off
         nodes += self._gradient_division(nodes)
+        returned = [n for n in nodes if isinstance(n, _Plain) and n.text.startswith("return")]
+        nodes = [node for node in nodes if node not in returned]
         if self.wishes.log:
             nodes.append(_Plain([], True, self.wishes.log, effect=True))
+        if self.wishes.returns_model and not returned:
+            returned = [_Plain([], True, f"return {self.model}", effect=True)]
+        nodes += returned
         if nodes:
             nodes[0].blank = False
         renames = self._renames(nodes, docstring)
@@ -266,6 +274,10 @@ class _Mirror:
                 found = re.fullmatch(rf'"?{keyword}"?\s*[:=]\s*(\w+)', item)
                 if found and found[1] in names:
                     return found[1]
+            if isinstance(node, _Plain):
+                found = re.search(rf'\["{keyword}"\] = (\w+)$', node.text)
+                if found and found[1] in names:
+                    return found[1]
         raise CannotMirror("the mesh it wraps on is none of its parameters")
 
     def _statements(self, statements: Iterable[cst.BaseStatement]) -> list[_AnyNode]:
@@ -328,6 +340,8 @@ class _Mirror:
         if verdict is False:
             return orelse
         body = self._statements(_body(statement.body))
+        if self.stopped:
+            raise CannotMirror("it returns early on a condition")
         return [_Block(comments, blank, "if", terms, body, orelse)]
 
     def _fold(self, test: cst.BaseExpression) -> tuple[list[str], bool | None]:
@@ -371,7 +385,11 @@ class _Mirror:
         if isinstance(small, cst.Expr) and isinstance(small.value, cst.Call):
             return self._call(small.value)
         if isinstance(small, (cst.Assign, cst.AnnAssign)):
+            if isinstance(small.value, cst.Call) and self._is_wrap(small.value):
+                return self._wrap(small.value)
+            self._refuse_hidden_wraps(small)
             return self._assign(small)
+        self._refuse_hidden_wraps(small)
         if isinstance(small, cst.Expr):
             return None
         return _Plain([], False, self._code(small), effect=True)
@@ -379,8 +397,9 @@ class _Mirror:
     def _call(self, call: cst.Call) -> _AnyNode | None:
         name = self._code(call.func)
         last = name.rpartition(".")[2]
-        if name in self.wishes.fully_shard or last == "fully_shard":
+        if self._is_wrap(call):
             return self._wrap(call)
+        self._refuse_hidden_wraps(call)
         if _SHARDING_CALL.match(last) or name.split(".")[0] in ("logger", "logging"):
             return None
         if _DIVISION_OFF.search(last):
@@ -394,6 +413,21 @@ class _Mirror:
             # forced to SUM; unset, replicate averages, which is what it meant.
             return None
         return _Plain([], False, self._code(call), effect=True)
+
+    def _is_wrap(self, call: cst.Call) -> bool:
+        name = self._code(call.func)
+        return name in self.wishes.fully_shard or name.split(".")[-1] == "fully_shard"
+
+    def _refuse_hidden_wraps(self, node: cst.CSTNode) -> None:
+        """Nothing that shards may be taken over, by whatever way it does."""
+        names = _names(self._code(node))
+        for function in self.tree.body:
+            if not isinstance(function, cst.FunctionDef):
+                continue
+            if function.name.value in names and self._wraps_inside(function):
+                raise CannotMirror(f"it wraps through {function.name.value}")
+        if names & self.wishes.fully_shard or "fully_shard" in names:
+            raise CannotMirror("it passes fully_shard on")
 
     def _wrap(self, call: cst.Call) -> _Wrap:
         modules: list[str] = []
@@ -434,7 +468,12 @@ class _Mirror:
             if any(keyword in self._code(target) for keyword in _SHARDING_KEYWORDS):
                 return None
             base = self._code(target.value)
-            return _Plain([], False, self._code(small), target=base)
+            text = re.sub(
+                r"""\[["']mesh["']\] = """,
+                f'["{self.wishes.mesh_keyword}"] = ',
+                self._code(small),
+            )
+            return _Plain([], False, text, target=base)
         if not isinstance(target, cst.Name):
             return _Plain([], False, self._code(small), effect=True)
         if isinstance(value, cst.Dict):
@@ -464,7 +503,7 @@ class _Mirror:
             return None
         return f"{self.wishes.mesh_keyword if key == 'mesh' else key}={value}"
 
-    def _wraps_inside(self, statement: cst.BaseStatement) -> bool:
+    def _wraps_inside(self, statement: cst.CSTNode) -> bool:
         return any(
             name in self.wishes.fully_shard or name == "fully_shard"
             for name in _names(self._code(statement))

@@ -14,6 +14,7 @@ import libcst as cst
 from codemods import layout, mirror
 from codemods.bindings import Checkout, Definition
 from codemods.findings import Finding
+from codemods.guards import is_guard
 from codemods.mirror import CannotMirror, Plan, Wishes
 from codemods.source import SourceFile
 from codemods.survey import (
@@ -21,6 +22,7 @@ from codemods.survey import (
     Reference,
     Survey,
     divides_by_global_tokens,
+    enclosing,
     function_of,
 )
 from codemods.targets import Target
@@ -53,11 +55,13 @@ class MeshEdit:
         argument: the new text of the argument.
         variable: the local variable whose assignment changes instead, or None.
         assigned: the new right-hand side of that assignment.
+        instead_of: the right-hand side as it is.
     """
 
     argument: str
     variable: str | None = None
     assigned: str | None = None
+    instead_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def decide(survey: Survey, target: Target) -> Facts:
     facts = Facts(survey, target)
     opted_out = {d for d in survey.definitions if _definition_opted_out(survey, d)}
     for definition in survey.definitions:
-        if definition not in opted_out:
+        if definition not in opted_out and not _name_taken(facts, definition):
             function = _function_for(facts, definition)
             facts.functions[function.definition] = function
     for definition in survey.migrated:
@@ -141,6 +145,30 @@ def _definition_opted_out(survey: Survey, definition: Definition) -> bool:
     node = function_of(survey.checkout, definition)
     file = survey.files[definition.path]
     return node is not None and file.opted_out(node.lineno, "TM101")
+
+
+def _name_taken(facts: Facts, definition: Definition) -> bool:
+    """Whether the module has something else of the new name; reported if so."""
+    name = facts.target.function_name
+    if name == definition.name:
+        return False
+    top = facts.checkout.names(definition.path).top
+    if name not in top.bound and name not in top.imports:
+        return False
+    node = function_of(facts.checkout, definition)
+    assert node is not None
+    facts.findings.append(
+        Finding(
+            definition.path,
+            node.lineno,
+            "TM101",
+            f"there is something else called {name} in this module: rename it first, or "
+            "choose another name with --function-name",
+            "left",
+            f"def {name}(...)",
+        )
+    )
+    return True
 
 
 # Functions
@@ -217,6 +245,7 @@ def _derive(
         averaging_option=any(_keeps_averaging(facts, site) for site in sites),
         ties=_ties(facts.survey, sites),
         log=_log_statement(facts, apply_ddp),
+        returns_model=_returns_model(facts, apply_ddp),
     )
     plan = facts.derived[key] = mirror.derive(tree, node, wishes)
     return plan
@@ -275,6 +304,18 @@ def _log_statement(facts: Facts, apply_ddp: Definition | None) -> str | None:
     return None
 
 
+def _returns_model(facts: Facts, apply_ddp: Definition | None) -> bool:
+    node = apply_ddp and function_of(facts.checkout, apply_ddp)
+    if not node or not node.args.args:
+        return False
+    return any(
+        isinstance(n, ast.Return)
+        and isinstance(n.value, ast.Name)
+        and n.value.id == node.args.args[0].arg
+        for n in ast.walk(node)
+    )
+
+
 _TEMPLATE_BODY = """\
     mp_policy = MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)
     replicate_config = {{"{mesh}": dp_mesh, "mp_policy": mp_policy}}
@@ -313,6 +354,8 @@ def _template(facts: Facts, definition: Definition) -> Plan:
     log = _log_statement(facts, definition)
     if log:
         text.append(f"\n    {log}")
+    if _returns_model(facts, definition):
+        text.append("    return model")
     return Plan(
         facts.target.function_name,
         parameters,
@@ -563,11 +606,30 @@ def _mesh_edit(facts: Facts, site: CallSite, file: SourceFile) -> MeshEdit | str
         return f"it is not clear which mesh {text} = {source} is"
     if changed == source:
         return MeshEdit(text)
-    if in_block and not _is_world_mesh(node.id):
-        return MeshEdit(text, node.id, changed)
+    if in_block and not _is_world_mesh(node.id) and _only_for_the_call(site, node.id, value):
+        return MeshEdit(text, node.id, changed, source)
     if source.rpartition(".")[2] in ("world_mesh",):
         return MeshEdit(mesh_expression(facts.target, "", text))
     return MeshEdit(changed)
+
+
+def _only_for_the_call(site: CallSite, name: str, value: ast.expr) -> bool:
+    """Whether only the call, and guards, read a variable once it is set to ``value``."""
+    assert site.function is not None
+    first, last = site.node.lineno, site.node.end_lineno or 0
+    guards = [
+        (node.lineno, node.end_lineno or 0)
+        for node in ast.walk(site.function)
+        if isinstance(node, (ast.If, ast.Assert)) and is_guard(node)
+    ]
+    return all(
+        any(start <= node.lineno <= end for start, end in [(first, last), *guards])
+        for node in ast.walk(site.function)
+        if isinstance(node, ast.Name)
+        and node.id == name
+        and isinstance(node.ctx, ast.Load)
+        and node.lineno > value.lineno
+    )
 
 
 def _is_world_mesh(name: str) -> bool:
@@ -667,7 +729,7 @@ def _arguments(
                     "apply_fsdp beside it does not pass either"
                 )
             continue
-        unbound = _unreachable(site, value)
+        unbound = _unreachable(facts, site, value)
         if unbound:
             return (
                 f"{parameter.name}={value} needs {unbound}, which is only set on the "
@@ -699,11 +761,27 @@ def _value_for(
     return None
 
 
-def _unreachable(site: CallSite, text: str) -> str | None:
+_SAME_EVERYWHERE = {"job_config", "config", "training", "parallelism", "parallel_dims", "self"}
+"""Parameters that mean the same in every function of a torchtitan."""
+
+
+def _unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
     """A local name in ``text`` that is not set whenever the call runs, if any."""
     if site.function is None or site.fsdp_call is None:
         return None
     names = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
+    tree = facts.survey.files[site.reference.path].syntax
+    other = enclosing(tree, site.fsdp_call)
+    if other is not None and other is not site.function:
+        # The value comes from another function: its own variables are none here.
+        arguments = {arg.arg for arg in (*other.args.args, *other.args.kwonlyargs)}
+        stored = {
+            n.id
+            for n in ast.walk(other)
+            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+        }
+        for name in sorted(names & (arguments | stored) - _SAME_EVERYWHERE):
+            return name
     for node in ast.walk(site.function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             if node.id in names and _last_assignment(site, node.id) is None:

@@ -27,7 +27,7 @@ def prune(tree: cst.Module, before: SourceFile) -> cst.Module:
         names = SourceFile(before.path, tree.code.encode()).names
         used = _reads(names)
         fresh = _prune_once(tree, names, used_before, used)
-        if fresh is tree:
+        if fresh.code == tree.code:
             return tree
         tree = fresh
 
@@ -62,13 +62,17 @@ def _prune_once(
         gone = used_before[scope.qualname] - used[scope.qualname]
         for local in scope.imports:
             if local.split(".")[0] in gone and local not in public:
-                return edit.drop_import(tree, local, scope.qualname)
+                fresh = edit.drop_import(tree, local, scope.qualname)
+                if fresh.code != tree.code:
+                    return fresh
         if scope.parent is None:
             continue
         function = _function(names.file.syntax, scope.qualname)
         for name in sorted(gone & scope.bound):
             if function is not None and _only_harmless(function, name):
-                return edit.drop_assignment(tree, name, scope.qualname)
+                fresh = edit.drop_assignment(tree, name, scope.qualname)
+                if fresh.code != tree.code:
+                    return fresh
     return tree
 
 

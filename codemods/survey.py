@@ -161,9 +161,13 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
     tokens = re.compile(r"global\w*tokens|tokens\w*global")
     for node in ast.walk(file.syntax):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            divisor = ast.unparse(node.right)
-            if tokens.search(divisor) and "loss" in ast.unparse(node.left):
-                return True
+            what, divisor = node.left, node.right
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
+            what, divisor = node.target, node.value
+        else:
+            continue
+        if tokens.search(ast.unparse(divisor)) and "loss" in ast.unparse(what):
+            return True
     return False
 
 
@@ -263,11 +267,13 @@ def _references_in(
         if last not in words and use.spelling not in imports:
             if not any(last in scope.imports for scope in names.scopes.values()):
                 continue
-        definition = target(use.scope, use.spelling)
+        key = (use.scope, use.spelling)
+        if use.call is not None:
+            counts[key] = counts.get(key, -1) + 1
+        definition = None if use.shadowed else target(use.scope, use.spelling)
         if definition is None:
             continue
-        key = (use.scope, use.spelling)
-        ordinal = counts[key] = counts.get(key, -1) + 1
+        ordinal = counts.get(key, 0)
         kind: ReferenceKind = "call" if use.call is not None else "value"
         yield Reference(
             file.path, use.node.lineno, kind, use.scope, use.spelling, definition, ordinal
@@ -306,6 +312,7 @@ def _find_call_sites(found: Survey) -> None:
             use
             for use in names.uses
             if (use.scope, use.spelling) == (reference.scope, reference.spelling)
+            and use.call is not None
         ][reference.ordinal]
         assert use.call is not None
         function = enclosing(found.files[reference.path].syntax, use.call)
@@ -375,11 +382,13 @@ def _find_ties(checkout: Checkout) -> Iterable[Tie]:
                 yield Tie(file.path, number, "output", "tok_embeddings")
     for file in checkout.mentioning(".weight = "):
         for node in ast.walk(file.syntax):
-            if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            if not isinstance(node, ast.Assign):
                 continue
-            left, right = _weight_of(node.targets[0]), _weight_of(node.value)
-            if left and right and left != right:
-                yield Tie(file.path, node.lineno, left, right)
+            right = _weight_of(node.value)
+            for target in node.targets:
+                left = _weight_of(target)
+                if left and right and left != right:
+                    yield Tie(file.path, node.lineno, left, right)
 
 
 def _weight_of(node: ast.expr) -> str | None:

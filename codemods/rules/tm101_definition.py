@@ -38,20 +38,16 @@ _WELL_KNOWN: dict[str, tuple[str, str | None, str | None]] = {
 
 
 def find(facts: Facts) -> Iterator[Finding]:
+    yield from facts.reported(CODE)
     for definition in facts.survey.definitions:
         node = function_of(facts.checkout, definition)
         assert node is not None
         file = facts.survey.files[definition.path]
         function = facts.becomes(definition)
         if function is None:
-            opted_out = file.opted_out(node.lineno, CODE)
-            yield Finding(
-                definition.path,
-                node.lineno,
-                CODE,
-                "this apply_ddp stays as it is",
-                "opted-out" if opted_out else "left",
-            )
+            if file.opted_out(node.lineno, CODE):
+                message = "this apply_ddp stays as it is"
+                yield Finding(definition.path, node.lineno, CODE, message, "opted-out")
             continue
         like = f" mirrors {function.mirrors.path}" if function.mirrors else ""
         yield Finding(
@@ -160,7 +156,7 @@ def _new_replicate_import(tree: cst.Module) -> cst.Module:
                     )
                     moved = True
                     continue
-                if module == "torch.distributed._composable" and (
+                if module in (_DDP_MODULE, _DDP_MODULE.rpartition(".")[0]) and (
                     "replicate",
                     None,
                 ) in names:

@@ -1,5 +1,7 @@
 """TM102: every import and every call of ``apply_ddp``."""
 
+import io
+import tokenize
 from collections.abc import Iterator
 from typing import cast
 
@@ -7,8 +9,8 @@ import libcst as cst
 
 from codemods import edit, layout
 from codemods.bindings import Definition
-from codemods.findings import Finding
-from codemods.plans import Facts, NewCall, NewFunction
+from codemods.findings import Finding, Status
+from codemods.plans import Facts, MeshEdit, NewCall, NewFunction
 from codemods.survey import Reference
 
 CODE = "TM102"
@@ -33,14 +35,16 @@ def find(facts: Facts) -> Iterator[Finding]:
             function.replaces is not None or _old_name(reference)
         )
         if file.opted_out(reference.line, CODE):
-            if renamed or reference.definition.name == "apply_ddp":
-                yield Finding(
-                    reference.path,
-                    reference.line,
-                    CODE,
-                    f"this {reference.kind} of {reference.spelling} stays as it is",
-                    "opted-out",
+            message = f"this {reference.kind} of {reference.spelling} stays as it is"
+            if function is not None and function.replaces is not None:
+                message = (
+                    f"this {reference.kind} of {reference.spelling} is opted out, but the "
+                    "definition it needs is migrated: opt that out too with ignore[TM101]"
                 )
+            status: Status = "left" if "TM101" in message else "opted-out"
+            yield Finding(reference.path, reference.line, CODE, message, status)
+            continue
+        if function is None:
             continue
         if not renamed:
             if reference.kind == "call" and reference not in calls:
@@ -114,7 +118,8 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         if place.path != path and place != _kept_place(facts, call):
             module = facts.survey.files[place.path].module
             tree = edit.add_import(tree, module, place.name)
-        if call.standalone and "torch" not in facts.checkout.names(path).top.imports:
+        uses_torch = any("torch." in argument for argument in call.arguments)
+        if call.standalone and uses_torch and "torch" not in facts.checkout.names(path).top.imports:
             tree = edit.add_import(tree, "torch", None)
     return tree
 
@@ -123,6 +128,12 @@ def _kept_place(facts: Facts, call: NewCall) -> Definition | None:
     """Where the import or module path that the call already has leads afterwards."""
     function = _replacement(facts, call.site.reference.definition)
     return function.definition if function else None
+
+
+def _comments_in(code: str) -> list[str]:
+    lines = io.StringIO(code).readline
+    tokens = tokenize.generate_tokens(lines)
+    return [t.string for t in tokens if t.type == tokenize.COMMENT and not t.string.startswith("# pyrefly")]
 
 
 class _CallSites(edit.ScopedTransformer):
@@ -143,7 +154,9 @@ class _CallSites(edit.ScopedTransformer):
         ]
         self._seen: dict[tuple[str, str], int] = {}
         self._marked: dict[cst.Call, NewCall] = {}
-        self._assignments: list[tuple[str, str]] = []
+        self._assignments: list[MeshEdit] = []
+        self._alone = True
+        self._comments: list[str] = []
         self._in_all = False
 
     # Calls
@@ -165,7 +178,8 @@ class _CallSites(edit.ScopedTransformer):
         if call is None:
             return updated_node
         if call.mesh.variable and call.mesh.assigned:
-            self._assignments.append((call.mesh.variable, call.mesh.assigned))
+            self._assignments.append(call.mesh)
+        self._comments += _comments_in(self.code(original_node))
         last = original_node.args[-1] if original_node.args else None
         exploded = last is not None and isinstance(last.comma, cst.Comma)
         text = layout.bracketed(
@@ -177,17 +191,12 @@ class _CallSites(edit.ScopedTransformer):
         self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
     ) -> cst.BaseSuite:
         assignments, self._assignments = self._assignments, []
-        for variable, value in assignments:
-            updated_node = updated_node.with_changes(
-                body=[
-                    self._reassigned(line, variable, value) for line in updated_node.body
-                ]
-            )
+        for mesh in assignments:
+            body = [self._reassigned(line, mesh) for line in updated_node.body]
+            updated_node = updated_node.with_changes(body=body)
         return super().leave_IndentedBlock(original_node, updated_node)
 
-    def _reassigned(
-        self, line: cst.BaseStatement, variable: str, value: str
-    ) -> cst.BaseStatement:
+    def _reassigned(self, line: cst.BaseStatement, mesh: MeshEdit) -> cst.BaseStatement:
         if isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1:
             node = line.body[0]
             if isinstance(node, cst.Assign):
@@ -195,13 +204,38 @@ class _CallSites(edit.ScopedTransformer):
             elif isinstance(node, cst.AnnAssign) and node.value is not None:
                 target = node.target
             else:
-                target = None
-            if edit.name_of(target) == variable:
-                fresh = edit.expression(self.tree, value)
+                return line
+            assert node.value is not None and mesh.assigned is not None
+            as_it_is = layout.flatten(self.code(node.value)) == mesh.instead_of
+            if edit.name_of(target) == mesh.variable and as_it_is:
+                fresh = edit.expression(self.tree, mesh.assigned)
                 return line.with_changes(body=[node.with_changes(value=fresh)])
         return line
 
     # Imports and exports
+
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
+        self._alone = len(node.body) == 1
+
+    def visit_SimpleStatementSuite(self, node: cst.SimpleStatementSuite) -> None:
+        self._alone = False
+
+    def leave_ImportFrom(
+        self, original_node: cst.ImportFrom, updated_node: cst.ImportFrom
+    ) -> cst.BaseSmallStatement | cst.RemovalSentinel:
+        """An import that shares its line with something else: only names change."""
+        if self._alone or isinstance(updated_node.names, cst.ImportStar):
+            return updated_node
+        changed = self._changed(edit.import_names(updated_node))
+        if not changed:
+            return cst.RemoveFromParent()
+        if len(changed) != len(updated_node.names):
+            return updated_node
+        aliases = [
+            alias.with_changes(name=cst.Name(name), asname=alias.asname if kept else None)
+            for alias, (name, kept) in zip(updated_node.names, changed)
+        ]
+        return updated_node.with_changes(names=aliases)
 
     def leave_SimpleStatementLine(
         self,
@@ -209,9 +243,28 @@ class _CallSites(edit.ScopedTransformer):
         updated_node: cst.SimpleStatementLine,
     ) -> cst.BaseStatement | cst.RemovalSentinel:
         node = updated_node.body[0]
-        if not isinstance(node, cst.ImportFrom):
+        if self._comments:
+            # What was said between the arguments goes above the call.
+            kept = [cst.EmptyLine(comment=cst.Comment(text)) for text in self._comments]
+            self._comments = []
+            leading = [*updated_node.leading_lines, *kept]
+            updated_node = updated_node.with_changes(leading_lines=leading)
+        if not isinstance(node, cst.ImportFrom) or len(updated_node.body) > 1:
             return updated_node
         names = edit.import_names(node)
+        changed = self._changed(names)
+        if changed == names:
+            return updated_node
+        if not changed:
+            return cst.RemoveFromParent()
+        return edit.from_import(
+            self.tree, updated_node, edit.module_of(node), changed, self.depth
+        )
+
+    def _changed(
+        self, names: list[tuple[str, str | None]]
+    ) -> list[tuple[str, str | None]]:
+        """The (name, alias) pairs of an import as they are afterwards."""
         changed: list[tuple[str, str | None]] = []
         for name, alias in names:
             function = self._imported(alias or name)
@@ -221,13 +274,7 @@ class _CallSites(edit.ScopedTransformer):
                 fresh = name if name != "apply_ddp" else function.definition.name
                 kept_alias = alias if alias not in (fresh, "apply_ddp") else None
                 changed.append((fresh, kept_alias))
-        if changed == names:
-            return updated_node
-        if not changed:
-            return cst.RemoveFromParent()
-        return edit.from_import(
-            self.tree, updated_node, edit.module_of(node), changed, self.depth
-        )
+        return changed
 
     def _imported(self, local: str) -> NewFunction | None:
         for reference in self.references:

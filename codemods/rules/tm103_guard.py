@@ -3,13 +3,14 @@
 import ast
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import cast
 
 import libcst as cst
 
 from codemods import edit
 from codemods.findings import Finding
+from codemods.guards import is_guard, refuses
 from codemods.plans import Facts
 
 CODE = "TM103"
@@ -22,27 +23,16 @@ dp_mesh.ndim spelling never fires on a one-dimensional mesh: there DDP with tens
 parallelism has silently trained wrongly.
 """
 
-_MESSAGE = re.compile(r"(DDP|replicate).*(> ?1-?D|1-?D|> 1 dim|one.dimension)", re.I | re.S)
-
-
-def is_guard(node: ast.stmt) -> bool:
-    """Whether a statement only refuses a mesh of more than one dimension for DDP."""
-    if isinstance(node, ast.If) and not node.orelse and len(node.body) == 1:
-        only = node.body[0]
-        return isinstance(only, ast.Raise) and bool(_MESSAGE.search(ast.unparse(only)))
-    if isinstance(node, ast.Assert) and node.msg is not None:
-        return bool(_MESSAGE.search(ast.unparse(node.msg)))
-    return False
-
-
 def find(facts: Facts) -> Iterator[Finding]:
     if not facts.functions:
         return
     for file in facts.checkout.mentioning("DDP"):
         if b"raise" not in file.raw and b"assert" not in file.raw:
             continue
+        seen: set[int] = set()
         for node in ast.walk(file.syntax):
             if isinstance(node, (ast.If, ast.Assert)) and is_guard(node):
+                seen |= {id(inner) for inner in ast.walk(node)}
                 test = ast.unparse(node.test)
                 yield Finding(
                     file.path,
@@ -51,6 +41,20 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f"replicate composes with other dimensions, so `{test}` need not "
                     "be refused",
                     "opted-out" if file.opted_out(node.lineno, CODE) else "rewrite",
+                )
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                seen.add(id(node.value))  # a docstring refuses nothing
+        for node in ast.walk(file.syntax):
+            if id(node) not in seen and refuses(node):
+                opted_out = file.opted_out(node.lineno, CODE)
+                yield Finding(
+                    file.path,
+                    node.lineno,
+                    CODE,
+                    "this refuses more than one dimension in a shape that is not followed; "
+                    "replicate composes, so take it out",
+                    "opted-out" if opted_out else "left",
+                    "# no guard: replicate goes with other dimensions",
                 )
 
 
@@ -65,7 +69,16 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
 
 
 class _Guards(edit.ScopedTransformer):
-    def _is_guard(self, node: cst.If | cst.SimpleStatementLine) -> bool:
+    def __init__(self, tree: cst.Module, scopes: Collection[str]) -> None:
+        super().__init__(tree, scopes)
+        self._elifs: set[cst.If] = set()
+
+    def _is_guard(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.SimpleStatementLine):
+            if not isinstance(node.body[0], cst.Assert):
+                return False
+        elif not isinstance(node, cst.If) or node.orelse is not None:
+            return False
         if isinstance(node, cst.If):
             only = node.body.body
             line = only[0] if len(only) == 1 else None
@@ -81,18 +94,35 @@ class _Guards(edit.ScopedTransformer):
         parsed = ast.parse(textwrap.dedent(re.sub(r"^(\s*)elif\b", r"\1if", code)))
         return len(parsed.body) == 1 and is_guard(parsed.body[0])
 
+    def visit_If(self, node: cst.If) -> None:
+        if isinstance(node.orelse, cst.If):
+            self._elifs.add(node.orelse)
+
     def leave_If(
         self, original_node: cst.If, updated_node: cst.If
     ) -> cst.BaseStatement | cst.RemovalSentinel:
-        if isinstance(original_node.orelse, cst.If) or updated_node.orelse:
+        if original_node not in self._elifs or updated_node.orelse is not None:
             return updated_node
         return cst.RemoveFromParent() if self._is_guard(original_node) else updated_node
 
-    def leave_SimpleStatementLine(
-        self,
-        original_node: cst.SimpleStatementLine,
-        updated_node: cst.SimpleStatementLine,
-    ) -> cst.BaseStatement | cst.RemovalSentinel:
-        if isinstance(original_node.body[0], cst.Assert) and self._is_guard(original_node):
-            return cst.RemoveFromParent()
-        return updated_node
+    def leave_IndentedBlock(
+        self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
+    ) -> cst.BaseSuite:
+        body: list[cst.BaseStatement] = []
+        blank = False
+        for line in updated_node.body:
+            if self._is_guard(line):
+                # The blank line above a guard stays as one above what follows it.
+                blank = blank or any(x.comment is None for x in line.leading_lines)  # type: ignore[attr-defined]
+                continue
+            leading = getattr(line, "leading_lines", None)
+            if blank and body and leading is not None:
+                if not any(x.comment is None for x in leading):
+                    line = line.with_changes(
+                        leading_lines=[cst.EmptyLine(indent=False), *leading]
+                    )
+            blank = False
+            body.append(line)
+        if len(body) != len(updated_node.body):
+            updated_node = updated_node.with_changes(body=body)
+        return super().leave_IndentedBlock(original_node, updated_node)

@@ -24,7 +24,7 @@ dp_replicate the meshes stay as they were. From torch 2.10 on replicate takes a
 one-dimensional mesh and this rule has nothing to do.
 """
 
-_KEEP = 'name == "dp_shard" and self.dp_replicate > 1'
+_KEEP = '{name} == "dp_shard" and {me}.dp_replicate > 1'
 
 
 def find(facts: Facts) -> Iterator[Finding]:
@@ -40,7 +40,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 "this ParallelDims builds its meshes in a way that is not followed: keep "
                 "a dimension of degree 1 for dp_shard (or fsdp) when dp_replicate > 1",
                 "left",
-                f"if d > 1 or ({_KEEP}):",
+                f"if d > 1 or ({_KEEP.format(name='name', me='self')}):",
             )
         for line, done in found:
             status = "done" if done else "rewrite"
@@ -83,6 +83,13 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
 
 
 class _Builders(edit.ScopedTransformer):
+    _me: str | None = None
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
+        params = node.params.params
+        self._me = params[0].name.value if params else None
+        return super().visit_FunctionDef(node)
+
     def leave_For(self, original_node: cst.For, updated_node: cst.For) -> cst.For:
         if "ParallelDims" not in self.scope:
             return updated_node
@@ -90,17 +97,22 @@ class _Builders(edit.ScopedTransformer):
             return updated_node
         if not isinstance(updated_node.body, cst.IndentedBlock):
             return updated_node
-        body = [self._kept(line) for line in updated_node.body.body]
+        target = updated_node.target
+        names = [edit.name_of(e.value) for e in getattr(target, "elements", ())]
+        if len(names) != 2 or None in names or not self._me:
+            return updated_node
+        keep = _KEEP.format(name=names[1], me=self._me)
+        body = [self._kept(line, keep) for line in updated_node.body.body]
         block = updated_node.body.with_changes(body=body)
         return updated_node.with_changes(body=block)
 
-    def _kept(self, line: cst.BaseStatement) -> cst.BaseStatement:
+    def _kept(self, line: cst.BaseStatement, keep: str) -> cst.BaseStatement:
         if not isinstance(line, cst.If) or f"ignore[{CODE}" in self.code(line):
             return line
         test = self.code(line.test)
         if not re.fullmatch(r"\w+ > 1", test):
             return line
-        return line.with_changes(test=edit.expression(self.tree, f"{test} or ({_KEEP})"))
+        return line.with_changes(test=edit.expression(self.tree, f"{test} or ({keep})"))
 
     def leave_FunctionDef(
         self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef

@@ -123,7 +123,7 @@ class _Amp(edit.ScopedTransformer):
         text = self.code(line)
         return edit.statement(
             self.tree,
-            _dedented(text)
+            text.rstrip()
             .replace(self.tree.default_newline, "\n")
             .replace("fully_shard", "replicate")
             .replace("FSDP", "replicate"),
@@ -144,8 +144,3 @@ def _always_leaves(node: cst.If) -> bool:
     return isinstance(last, cst.SimpleStatementLine) and isinstance(
         last.body[-1], (cst.Return, cst.Raise)
     )
-
-
-def _dedented(text: str) -> str:
-    """A statement's own code without the blank lines above it, at column 0."""
-    return "\n".join(line.strip() for line in text.strip().splitlines())

@@ -38,13 +38,15 @@ def find(facts: Facts) -> Iterator[Finding]:
                     "a Replicate placement has no .dim",
                     "opted-out" if file.opted_out(node.lineno, CODE) else "rewrite",
                 )
-            elif isinstance(node, ast.Assign) and is_none_pair(node):
+            if not isinstance(node, ast.FunctionDef) or node.name not in _INDICES:
+                continue
+            for pair in filter(is_none_pair, node.body):
                 yield Finding(
                     file.path,
-                    node.lineno,
+                    pair.lineno,
                     CODE,
                     "without a shard on this dim every expert is local",
-                    "opted-out" if file.opted_out(node.lineno, CODE) else "rewrite",
+                    "opted-out" if file.opted_out(pair.lineno, CODE) else "rewrite",
                 )
 
 

@@ -1,6 +1,5 @@
 """TM201: weights are tied after the model was wrapped."""
 
-import ast
 from collections.abc import Iterator
 
 from codemods.findings import Finding
@@ -24,11 +23,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         first, last = site.node.lineno, site.function.end_lineno or 0
         for tie in facts.survey.ties:
             if tie.path == site.reference.path and first < tie.line <= last:
-                node = next(
-                    n
-                    for n in ast.walk(site.function)
-                    if isinstance(n, ast.Assign) and n.lineno == tie.line
-                )
+                here = facts.survey.files[tie.path].lines[tie.line - 1].strip()
                 yield Finding(
                     tie.path,
                     tie.line,
@@ -38,5 +33,5 @@ def find(facts: Facts) -> Iterator[Finding]:
                     "hazard",
                     "# in the model's __init__ and at the end of init_weights\n"
                     f"self.{tie.left}.weight = self.{tie.right}.weight\n"
-                    f"# and not here: {ast.unparse(node)}",
+                    f"# and not here: {here}",
                 )

@@ -21,10 +21,11 @@ _TAKES = {"parameters", "named_parameters"}
 
 def find(facts: Facts) -> Iterator[Finding]:
     for site in facts.survey.call_sites:
-        if site.function is None or not site.node.args:
+        given = [*site.node.args, *(k.value for k in site.node.keywords if k.arg == "model")]
+        if site.function is None or not given:
             continue
         file = facts.survey.files[site.reference.path]
-        model = ast.unparse(site.node.args[0])
+        model = ast.unparse(given[0])
         yield from _captures(file, site.function, model, site.node.lineno)
     for file in facts.checkout.mentioning("parallelize_fn(", "parallelize_llama("):
         for use in file.names.uses:
@@ -64,7 +65,9 @@ def _captures(
 
 
 def _only_counted(value: ast.expr) -> bool:
-    """Sums over sizes and the like keep no parameter."""
+    """Sums over sizes and the like, and a device or a dtype, keep no parameter."""
+    if isinstance(value, ast.Attribute) and value.attr in ("device", "dtype"):
+        return True
     return isinstance(value, ast.Call) and ast.unparse(value.func) in (
         "sum",
         "any",

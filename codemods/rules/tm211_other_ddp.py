@@ -41,6 +41,21 @@ def find(facts: Facts) -> Iterator[Finding]:
             )
     if facts.target.function_name != OLD:
         yield from _strings(facts)
+        yield from _patches(facts)
+
+
+def _patches(facts: Facts) -> Iterator[Finding]:
+    """``module.apply_ddp = ...``: it would set a name that nobody reads any more."""
+    for file in facts.checkout.mentioning(f".{OLD}"):
+        for node in ast.walk(file.syntax):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr == OLD
+                and not isinstance(node.ctx, ast.Load)
+            ):
+                fresh = f"{ast.unparse(node.value)}.{facts.target.function_name} = ..."
+                message = f"{ast.unparse(node)} is set here: nobody reads it any more"
+                yield Finding(file.path, node.lineno, CODE, message, "hazard", fresh)
 
 
 def _strings(facts: Facts) -> Iterator[Finding]:

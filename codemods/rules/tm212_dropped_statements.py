@@ -1,0 +1,57 @@
+"""TM212: what ``apply_ddp`` did besides wrapping."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from codemods.findings import Finding
+from codemods.plans import Facts
+from codemods.survey import function_of
+
+CODE = "TM212"
+TITLE = "statements of apply_ddp that are not taken over"
+WHY = """\
+The new function mirrors apply_fsdp, so what a fork's apply_ddp did besides wrapping,
+compiler switches and logging (freezing a module, say) is not in it. If the FSDP path
+does it elsewhere there is nothing to do; if not, add it.
+"""
+
+_KNOWN = re.compile(r"optimize_ddp|\breplicate\b|DistributedDataParallel|\blog\w*\.")
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    for definition in facts.survey.definitions:
+        function = facts.becomes(definition)
+        node = function_of(facts.checkout, definition)
+        if function is None or node is None:
+            continue
+        called = _replicate_names(facts, definition.path)
+        for statement in node.body:
+            text = ast.unparse(statement)
+            if isinstance(statement, (ast.Return, ast.Import, ast.ImportFrom, ast.Pass)):
+                continue
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                continue
+            if _KNOWN.search(text) or any(f"{name}(" in text for name in called):
+                continue
+            if ast.unparse(ast.parse(text)) in function.plan.text:
+                continue
+            yield Finding(
+                definition.path,
+                statement.lineno,
+                CODE,
+                f"`{text.splitlines()[0]}` is not taken over into {function.plan.name}",
+                "hazard",
+                text,
+            )
+
+
+def _replicate_names(facts: Facts, path: str) -> set[str]:
+    """What DDP's replicate is called in a file."""
+    scopes = facts.checkout.names(path).scopes.values()
+    return {
+        local
+        for scope in scopes
+        for local, imported in scope.imports.items()
+        if imported.name == "replicate"
+    }
