@@ -1,0 +1,38 @@
+"""TM207: a plan without a replicate branch that shares AMP."""
+
+from support import findings, HERE, IMPORT
+
+AMP = {
+    "torchtitan/distributed/utils.py": """
+        def maybe_enable_amp(parallel_dims):
+            if parallel_dims.fsdp_enabled:
+                return nullcontext()
+            return autocast()
+    """
+}
+SHARDED = f"""
+    {IMPORT} apply_fsdp
+
+
+    def parallelize_flux(model, world_mesh, job_config):
+        if job_config.shard:
+            apply_fsdp(model, world_mesh["dp_shard"], job_config.a, job_config.b)
+"""
+BOTH = (
+    SHARDED.replace("import apply_fsdp", "import apply_ddp, apply_fsdp")
+    + "        else:\n            apply_ddp(model, world_mesh, False)\n"
+)
+
+
+def test_fires_for_a_plan_that_only_shards():
+    found = findings({**AMP, HERE: SHARDED}, code="TM207")
+    assert [(f.path, f.line, f.status) for f in found] == [(HERE, 6, "hazard")]
+    assert "parallelize_flux" in found[0].message
+
+
+def test_does_not_fire_with_a_replicate_branch():
+    assert findings({**AMP, HERE: BOTH}, code="TM207") == []
+
+
+def test_does_not_fire_without_amp():
+    assert findings({HERE: SHARDED}, code="TM207") == []

@@ -1,0 +1,55 @@
+"""TM209: ``apply_fsdp`` and the training loop disagree about gradient scaling."""
+
+import pytest
+from support import APPLY_DDP, APPLY_FSDP, findings, GLOBAL_TOKENS, PLAN, PLAN_IMPORTS
+
+OFF = {
+    PLAN: f"{PLAN_IMPORTS}\n\n{APPLY_FSDP}    model.set_gradient_divide_factor(1.0)\n"
+    f"\n\n{APPLY_DDP}"
+}
+LOOP = {"torchtitan/train.py": GLOBAL_TOKENS}
+
+
+def test_fires_where_only_the_loop_divides():
+    found = findings(LOOP, code="TM209")
+    assert [(f.path, f.status) for f in found] == [(PLAN, "hazard")]
+    assert "torchtitan/train.py divides" in found[0].message
+
+
+def test_fires_where_only_apply_fsdp_switches_off():
+    found = findings(OFF, code="TM209")
+    assert len(found) == 1 and "no training loop" in found[0].message
+
+
+def test_does_not_fire_where_they_agree():
+    assert findings(code="TM209") == []
+    assert findings({**OFF, **LOOP}, code="TM209") == []
+
+
+def test_other_divisions_are_no_global_token_count():
+    other = GLOBAL_TOKENS.replace("self.global_valid_tokens", "self.accumulation_steps")
+    assert findings({"torchtitan/train.py": other}, code="TM209") == []
+
+
+def test_a_loop_that_divides_in_place():
+    """``loss /= global_tokens`` is a division too."""
+    other = GLOBAL_TOKENS.replace(
+        "/ self.global_valid_tokens", "\n        loss /= self.global_valid_tokens"
+    )
+    assert len(findings({"torchtitan/train.py": other}, code="TM209")) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="only / and /= are seen as a division")
+@pytest.mark.parametrize(
+    "division",
+    [
+        "loss = loss.div(self.global_valid_tokens)",
+        "loss.div_(self.global_valid_tokens)",
+        "loss = torch.div(loss, self.global_valid_tokens)",
+    ],
+)
+def test_other_ways_to_divide(division):
+    other = GLOBAL_TOKENS.replace(" / self.global_valid_tokens", "").replace(
+        "        loss.backward", f"        {division}\n        loss.backward"
+    )
+    assert len(findings({"torchtitan/train.py": other}, code="TM209")) == 1

@@ -1,0 +1,174 @@
+"""The derivation by itself: what is folded, kept and dropped."""
+
+import libcst as cst
+import pytest
+
+from codemods.mirror import CannotMirror, derive, Wishes
+from support import text
+
+
+def mirror(source, **wishes):
+    tree = cst.parse_module(text(source))
+    chosen = {
+        "name": "apply_replicate",
+        "mesh_keyword": "mesh",
+        "fully_shard": frozenset({"fully_shard"}),
+        "sum_gradients": False,
+        **wishes,
+    }
+    return derive(tree, tree.body[0], Wishes(**chosen))
+
+
+def body(lines, parameters="model, mesh", **wishes):
+    """The lines of the new function for these lines of ``apply_fsdp``."""
+    inner = "".join(f"    {line}\n" for line in text(lines).splitlines())
+    plan = mirror(f"def apply_fsdp({parameters}):\n{inner}", **wishes)
+    return text(plan.text.split("\n", 1)[1])
+
+
+ROOT = "fully_shard(model, mesh=mesh)"
+FRESH = "replicate(model, mesh=mesh)"
+
+
+def test_plan_says_what_it_wraps_and_takes():
+    plan = mirror(
+        """
+        def apply_fsdp(model, mesh, dtype, cpu_offload=False, pp_enabled=False):
+            fully_shard([model.norm, model.output], mesh=mesh, mp_policy=dtype)
+            fully_shard(model, mesh=mesh, mp_policy=dtype)
+        """
+    )
+    assert plan.wraps == ("model.norm", "model.output", "model")
+    assert [(p.name, p.required) for p in plan.parameters] == [
+        ("model", True),
+        ("mesh", True),
+        ("dtype", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "parameters, test, kept",
+    [
+        ("model, mesh, ep_degree=1", "ep_degree > 1", False),
+        ("model, mesh, ep_degree=1", "ep_degree == 1", True),
+        ("model, mesh, edp_mesh=None", "edp_mesh is not None", False),
+        ("model, mesh, cpu_offload=False", "not cpu_offload", True),
+        ("model, mesh, ep_degree=1", "ep_degree > 1 and model.moe", False),
+        ("model, mesh, ep_degree=1", "model.moe and ep_degree > 1", False),
+    ],
+)
+def test_conditions_that_follow_from_defaults_are_folded(parameters, test, kept):
+    result = body(f"if {test}:\n    model.hook()\n{ROOT}", parameters)
+    assert result == ("model.hook()\n" if kept else "") + FRESH
+
+
+def test_the_part_of_a_condition_that_is_open_stays():
+    lines = f"if model.moe and ep_degree == 1:\n    model.hook()\n{ROOT}"
+    assert body(lines, "model, mesh, ep_degree=1") == (
+        f"if model.moe:\n    model.hook()\n{FRESH}"
+    )
+
+
+def test_a_disjunction_is_not_folded_wrongly():
+    lines = f"if model.moe or ep_degree > 1:\n    model.hook()\n{ROOT}"
+    result = body(lines, "model, mesh, ep_degree=1")
+    assert "model.moe" in result and "model.hook()" in result
+
+
+def test_else_branch_of_a_folded_condition():
+    lines = f"if ep_degree > 1:\n    model.a()\nelse:\n    model.b()\n{ROOT}"
+    assert body(lines, "model, mesh, ep_degree=1") == f"model.b()\n{FRESH}"
+
+
+def test_elif_chain_stays_one():
+    lines = f"""
+        if model.a:
+            fully_shard(model.a, mesh=mesh)
+        elif model.b:
+            fully_shard(model.b, mesh=mesh)
+        else:
+            fully_shard(model.c, mesh=mesh)
+        {ROOT}
+    """
+    assert body(lines) == text(lines).replace("fully_shard", "replicate").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fully_shard(model, mesh=mesh, reshard_after_forward=True)",
+        "fully_shard(model, mesh=mesh, shard_placement_fn=lambda p: None)",
+        "fully_shard(model, mesh=mesh, offload_policy=CPUOffloadPolicy())",
+        "fully_shard(module=model, mesh=mesh)",
+        "fully_shard(model, mesh=mesh)  # pyrefly: ignore",
+    ],
+)
+def test_what_only_shards_goes_from_a_call(call):
+    assert body(call) == FRESH
+
+
+def test_the_mesh_by_position():
+    assert "mesh" in body("fully_shard(model, mesh)\nfully_shard(model, mesh=mesh)")
+
+
+def test_comments_stay_where_they_still_hold():
+    lines = f"# Every block is a group\nmodel.hook()\n# FSDP would prefetch\n{ROOT}"
+    assert body(lines) == f"# Every block is a group\nmodel.hook()\n{FRESH}"
+
+
+@pytest.mark.xfail(strict=True, reason="the local of that name is called")
+def test_a_local_named_replicate_is_not_captured():
+    lines = "replicate = model.replicas\nfully_shard(model, mesh=mesh, x=replicate)"
+    with pytest.raises(CannotMirror):
+        body(lines)
+
+
+@pytest.mark.xfail(strict=True, reason="two locals become one")
+def test_a_renamed_local_does_not_meet_another():
+    lines = """
+        replicate_config = {"x": 1}
+        fsdp_config = {"mesh": mesh}
+        fully_shard(model, **fsdp_config, **replicate_config)
+    """
+    try:
+        result = body(lines)
+    except CannotMirror:
+        return
+    assert "**replicate_config, **replicate_config" not in result
+
+
+@pytest.mark.parametrize(
+    "source, reason",
+    [
+        ("def apply_fsdp(model): pass", "takes no mesh"),
+        ("def apply_fsdp(model, mesh):\n    pass", "never calls fully_shard"),
+        ("def apply_fsdp(model, mesh):\n    fully_shard(mesh=mesh)", "names no module"),
+        (
+            "def apply_fsdp(model, mesh):\n    try:\n        fully_shard(model, mesh=mesh)\n"
+            "    finally:\n        pass",
+            "Try",
+        ),
+        ("def apply_fsdp(model, m):\n    fully_shard(model, mesh=MESH)", "none of its"),
+    ],
+)
+def test_what_cannot_be_mirrored(source, reason):
+    with pytest.raises(CannotMirror, match=reason):
+        mirror(source)
+
+
+@pytest.mark.xfail(strict=True, reason="AttributeError: a body on the line of its def")
+def test_a_function_on_one_line():
+    plan = mirror(f"def apply_fsdp(model, mesh): {ROOT}")
+    assert plan.text.endswith(f"\n    {FRESH}")
+
+
+def test_same_wrapping_is_blind_to_words():
+    first = mirror(
+        'def f(model: Module, mesh: Mesh) -> None:\n    """Doc."""\n    # why\n    '
+        + ROOT
+    )
+    second = mirror(f"def f(model, mesh):\n    {ROOT}")
+    other = mirror(
+        f"def f(model, mesh):\n    fully_shard(model.x, mesh=mesh)\n    {ROOT}"
+    )
+    assert first.same_wrapping(second) and not first.same_wrapping(other)
