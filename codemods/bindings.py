@@ -45,7 +45,10 @@ class Import:
 
 @dataclass
 class Scope:
-    """A module, class or function body: what is bound in it."""
+    """A module, class or function body: what is bound in it.
+
+    ``elsewhere`` are the names it declares ``global`` or ``nonlocal``.
+    """
 
     qualname: str
     parent: "Scope | None"
@@ -53,6 +56,7 @@ class Scope:
     imports: dict[str, Import] = field(default_factory=dict)
     stars: list[Import] = field(default_factory=list)
     bound: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,9 @@ class ModuleNames(ast.NodeVisitor):
         self._scope = outer
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        for child in (*node.decorator_list, node.args, *filter(None, [node.returns])):
+        for child in (*node.decorator_list, node.args):
             self.visit(child)
+        self._annotation(node.returns)
         self._enter(node, node.name, is_class=False)
 
     visit_AsyncFunctionDef = visit_FunctionDef
@@ -125,6 +130,45 @@ class ModuleNames(ast.NodeVisitor):
                 self._scope.stars.append(found)
             else:
                 self._scope.imports[local] = found
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self._annotation(node.annotation)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self._annotation(node.annotation)
+        for child in filter(None, (node.target, node.value)):
+            self.visit(child)
+
+    def _annotation(self, node: ast.expr | None) -> None:
+        """An annotation, in quotes or not."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            try:
+                quoted = ast.parse(node.value, mode="eval").body
+            except SyntaxError:
+                return
+            ast.increment_lineno(quoted, node.lineno - 1)
+            self.visit(quoted)
+        elif node is not None:
+            self.visit(node)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.name:
+            self._scope.bound.add(node.name)
+        self.generic_visit(node)
+
+    def visit_MatchAs(self, node: ast.MatchAs) -> None:
+        if node.name:
+            self._scope.bound.add(node.name)
+        self.generic_visit(node)
+
+    def visit_MatchStar(self, node: ast.MatchStar) -> None:
+        if node.name:
+            self._scope.bound.add(node.name)
+
+    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
+        self._scope.elsewhere |= set(node.names)
+
+    visit_Nonlocal = visit_Global  # type: ignore[assignment]
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         arguments = node.args
@@ -179,6 +223,8 @@ class ModuleNames(ast.NodeVisitor):
                 for local in prefixes(spelling):
                     if local in here.imports:
                         return here.imports[local]
+                if any(local.startswith(f"{first}.") for local in here.imports):
+                    return None  # `import first.x` binds `first`, a package
                 if first in here.bound:
                     if here.parent is None:
                         return Definition(self.file.path, first)

@@ -1,5 +1,6 @@
 """Run the rules over a checkout and check what comes out, before anything is written."""
 
+import ast
 import builtins
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -94,7 +95,7 @@ def _rewrite(facts: "Facts", findings: tuple[Finding, ...]) -> dict[str, bytes]:
         for rule in sorted(all_rules(), key=lambda r: (r.CODE != "TM102", r.CODE)):
             if rule.CODE in codes:
                 tree = rule.rewrite(tree, path, facts)
-        tree = prune(tree, file)
+        tree = prune(tree, file, lambda name: _taken(facts.checkout, path, name))
         try:
             after = file.encode(tree.code)
         except UnicodeEncodeError as error:
@@ -102,6 +103,29 @@ def _rewrite(facts: "Facts", findings: tuple[Finding, ...]) -> dict[str, bytes]:
         if after != file.raw:
             changes[path] = after
     return changes
+
+
+def _taken(checkout: Checkout, path: str, name: str) -> bool:
+    """Whether another file imports a name from a module, or reads it through it."""
+    stem = checkout.files[path].module.rpartition(".")[2].encode()
+    for file in checkout.mentioning(name):
+        if file.path == path or stem not in file.raw:
+            continue
+        for scope in file.names.scopes.values():
+            for imported in scope.imports.values():
+                if imported.name == name and checkout.path_of(imported.module) == path:
+                    return True
+        by_star = any(checkout.path_of(s.module) == path for s in file.names.top.stars)
+        for use in file.names.uses:
+            first = use.spelling.split(".")[0]
+            if by_star and first == name and not file.names.lookup(first, use.scope):
+                return True
+            full = checkout.external(file.path, use.scope, use.spelling) or ""
+            if f".{name}" in full:
+                module = full[: full.index(f".{name}")]
+                if checkout.path_of(module) == path:
+                    return True
+    return False
 
 
 def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
@@ -121,6 +145,7 @@ def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
     yield from _broken_imports(facts.survey.checkout, Checkout(files), changes)
     again = decide(survey(files, facts.target.function_name), facts.target)
     yield from _calls_that_miss(facts, again)
+    yield from _sharding_within(again)
     found_again = _find(again, hazards=False)
     yield from _old_bindings(again, found_again)
     for site in again.survey.call_sites:
@@ -137,6 +162,24 @@ def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
                 f"{finding.path}:{finding.line}: after the rewrite {finding.code} would "
                 f"still find something to do: {finding.message}"
             )
+
+
+def _sharding_within(again: "Facts") -> Iterator[str]:
+    """New functions that call something of the checkout which shards."""
+    for definition in again.survey.migrated:
+        node = function_of(again.checkout, definition)
+        assert node is not None
+        file = again.survey.files[definition.path]
+        for use in file.names.uses:
+            if not node.lineno <= use.node.lineno <= (node.end_lineno or 0):
+                continue
+            found = again.checkout.resolve(file.path, use.scope, use.spelling)
+            called = found and function_of(again.checkout, found)
+            if found and called and "fully_shard(" in ast.unparse(called):
+                yield (
+                    f"{definition.path}:{use.node.lineno}: {definition.name} would call "
+                    f"{use.spelling}, which shards: apply_fsdp wraps in a way that is not followed"
+                )
 
 
 def _calls_that_miss(facts: "Facts", again: "Facts") -> Iterator[str]:

@@ -80,11 +80,32 @@ def conjunction(head: str, terms: Sequence[str], tail: str, *, depth: int) -> st
     one_line = f"{head}{' and '.join(terms)}{tail}"
     if len(one_line) <= WIDTH - depth * len(INDENT):
         return one_line
+    together = INDENT + " and ".join(terms)
+    if len(together) <= WIDTH - depth * len(INDENT):
+        return "\n".join([f"{head}(", together, f"){tail}"])
     inner = [INDENT + terms[0], *(f"{INDENT}and {term}" for term in terms[1:])]
     return "\n".join([f"{head}(", *inner, f"){tail}"])
 
 
 def indented(text: str, depth: int) -> str:
-    """``text`` with ``depth`` indentation steps before every line that has any."""
+    """``text`` with ``depth`` indentation steps before every line that has any.
+
+    Lines inside a triple-quoted string stay: they are what the string says.
+    """
     pad = INDENT * depth
-    return "\n".join(pad + line if line.strip() else "" for line in text.split("\n"))
+    inside: set[int] = set()
+    if '"""' in text or "'''" in text:
+        for node in ast.walk(_parsed(text)):
+            if isinstance(node, (ast.Constant, ast.JoinedStr)):
+                inside |= set(range(node.lineno, node.end_lineno or 0))
+    return "\n".join(
+        line if number in inside else pad + line if line.strip() else ""
+        for number, line in enumerate(text.split("\n"))
+    )
+
+
+def _parsed(text: str) -> ast.AST:
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])

@@ -17,7 +17,7 @@ import libcst as cst
 from codemods import layout
 
 _SHARDING_PARAMETER = re.compile(
-    r"reshard|offload|^pp_|pipeline|expert|(^|_)ep(_|$)|^edp|efsdp|dp_mod|prefetch"
+    r"reshard|offload|^pp_|pipeline|expert|(^|_)ep(_|$)|^edp_|efsdp|^dp_mod_|prefetch"
     r"|divide_factor"
 )
 """Parameters that say how to shard, offload or lay out experts: no use here."""
@@ -141,6 +141,9 @@ class _Block(_Node):
 
 _AnyNode = _Wrap | _Plain | _Dict | _Block
 
+_CALL = "__the_new_replicate"
+"""Stands for the new function until local variables of its name are renamed."""
+
 
 def derive(tree: cst.Module, apply_fsdp: cst.FunctionDef, wishes: Wishes) -> Plan:
     """The plan that mirrors ``apply_fsdp``.
@@ -173,11 +176,12 @@ class _Mirror:
         self.stopped = False
         self.divides_off = False
         self.sums = wishes.sum_gradients
+        self.quotes = ('"""', '"""')
 
     def plan(self) -> Plan:
-        body = list(self.function.body.body)
-        docstring = self.function.get_docstring(clean=False)
-        if docstring is not None:
+        body = list(_body(self.function.body))
+        docstring = self._own_docstring()
+        if self.function.get_docstring() is not None:
             body = body[1:]
         nodes = self._statements(body)
         wraps = list(_all_wraps(nodes))
@@ -198,8 +202,12 @@ class _Mirror:
         nodes += returned
         if nodes:
             nodes[0].blank = False
-        renames = self._renames(nodes, docstring)
-        lines = [_renamed(line, renames) for line in _emit(nodes, 1)]
+        renames = self._renames(nodes)
+        lines = "\n".join(_emit(nodes, 1)).split("\n")
+        for keyword in _SHARDING_KEYWORDS:
+            if any(keyword in line for line in lines):
+                raise CannotMirror(f"it passes {keyword} in a way that is not followed")
+        lines = _renamed(lines, renames)
         used = _names("\n".join(layout.indented(line, 0) for line in ["if 1:", *lines]))
         parameters = [
             Parameter(
@@ -302,6 +310,8 @@ class _Mirror:
         if isinstance(statement, cst.If):
             return self._if(statement, comments, blank)
         if isinstance(statement, cst.For):
+            if statement.orelse is not None:
+                raise CannotMirror("it has a loop with an else")
             head = (
                 f"for {self._code(statement.target)} in "
                 f"{layout.flatten(self._code(statement.iter))}"
@@ -402,7 +412,7 @@ class _Mirror:
         self._refuse_hidden_wraps(call)
         if _SHARDING_CALL.match(last) or name.split(".")[0] in ("logger", "logging"):
             return None
-        if _DIVISION_OFF.search(last):
+        if _DIVISION_OFF.search(last) or last == self.wishes.division_helper:
             self.divides_off = True
             return _Plain([], False, self._code(call), effect=True)
         if last == "set_gradient_divide_factor":
@@ -517,6 +527,7 @@ class _Mirror:
 
     def _gradient_division(self, nodes: list[_AnyNode]) -> list[_AnyNode]:
         """Take the switching-off out of ``nodes`` and give it back as it must be."""
+        _take_out_of_wrapping(nodes)
         off = [node for node in nodes if _switches_division_off(node)]
         for node in off:
             nodes.remove(node)
@@ -614,21 +625,21 @@ class _Mirror:
             *nodes[late + 1 :],
         ]
 
-    def _renames(self, nodes: list[_AnyNode], _: str | None) -> dict[str, str]:
+    def _renames(self, nodes: list[_AnyNode]) -> dict[str, str]:
         """Local variables named after FSDP -> the same named after replicate."""
         locals_ = {
             node.target
             for node in _walk(nodes)
             if isinstance(node, (_Plain, _Dict)) and node.target
         }
-        renames = {
-            name: re.sub("fsdp", "replicate", name) for name in locals_ if "fsdp" in name
-        }
-        return {
-            "fully_shard": "replicate",
-            **{name: "replicate" for name in self.wishes.fully_shard if "." not in name},
-            **renames,
-        }
+        renames: dict[str, str] = {}
+        for name in sorted(locals_):
+            fresh = re.sub("fsdp", "replicate", name)
+            while fresh in locals_ - {name} or fresh == "replicate":
+                fresh += "_"
+            if fresh != name:
+                renames[name] = fresh
+        return renames
 
     def _docstring(self, docstring: str, parameters: set[str]) -> list[str]:
         """The docstring of ``apply_fsdp``, less what is not a parameter any more."""
@@ -659,7 +670,18 @@ class _Mirror:
         text = "\n".join(kept)
         text = re.sub(r"\n(\s*\n)+(\s*)$", r"\n\2", text)
         text = re.sub(r"\bFSDP2?\b|\bfully_shard\b", "replicate", text)
-        return [f'    """{text}"""']
+        return [f"    {self.quotes[0]}{text}{self.quotes[1]}"]
+
+    def _own_docstring(self) -> str | None:
+        """The docstring as it is written, without its quotes."""
+        body = _body(self.function.body)
+        first = body[0] if body else None
+        node = first.body[0] if isinstance(first, cst.SimpleStatementLine) else None
+        value = node.value if isinstance(node, cst.Expr) else None
+        if not isinstance(value, cst.SimpleString):
+            return None
+        self.quotes = (value.prefix + value.quote, value.quote)
+        return value.raw_value
 
 
 def _summary_of_replicate(docstring: str) -> str:
@@ -758,6 +780,20 @@ def _holder(node: _AnyNode, wrap: _Wrap) -> _AnyNode | None:
     return None
 
 
+def _take_out_of_wrapping(nodes: list[_AnyNode]) -> None:
+    """Switching division off inside a loop that wraps: it is written after, for all."""
+    for node in nodes:
+        if isinstance(node, _Block) and any(True for _ in _all_wraps([node])):
+            for block in _walk([node]):
+                if isinstance(block, _Block):
+                    block.body = [n for n in block.body if not _is_division(n)]
+                    block.orelse = [n for n in block.orelse if not _is_division(n)]
+
+
+def _is_division(node: _AnyNode) -> bool:
+    return isinstance(node, _Plain) and _switches_division_off(node)
+
+
 def _switches_division_off(node: _AnyNode) -> bool:
     return any(
         isinstance(inner, _Plain)
@@ -816,7 +852,7 @@ def _emit(nodes: Sequence[_AnyNode], depth: int) -> list[str]:
             modules = ", ".join(node.modules)
             shown = node.variable or (f"[{modules}]" if node.is_list else modules)
             text = layout.bracketed(
-                "replicate(", [shown, *node.arguments], ")", depth=depth
+                f"{_CALL}(", [shown, *node.arguments], ")", depth=depth
             )
             lines.append(layout.indented(text, depth))
         elif isinstance(node, _Dict):
@@ -845,10 +881,21 @@ def _emit_block(node: _Block, depth: int, keyword: str) -> list[str]:
     return lines
 
 
-def _renamed(line: str, renames: dict[str, str]) -> str:
-    for old, new in renames.items():
-        line = re.sub(rf"(?<![\w.]){re.escape(old)}(?!\w)", new, line)
-    return line
+def _renamed(lines: list[str], renames: dict[str, str]) -> list[str]:
+    """The lines with local variables renamed: names alone, no strings, no keywords."""
+    renames = {**renames, _CALL: "replicate"}
+    tree = ast.parse("\n".join(["if 1:", *lines]))
+    places = [
+        (node.lineno - 2, node.col_offset, node.id)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in renames
+    ]
+    renamed = [line.encode() for line in lines]
+    for number, column, name in sorted(places, reverse=True):
+        line = renamed[number]
+        end = column + len(name.encode())
+        renamed[number] = line[:column] + renames[name].encode() + line[end:]
+    return [line.decode() for line in renamed]
 
 
 def _bare(text: str) -> str:

@@ -278,11 +278,12 @@ def folder_of(path: str) -> str:
 
 def _division_helper(facts: Facts) -> Definition | None:
     """torchtitan's own function that switches the division of gradients off."""
-    for file in facts.checkout.mentioning("gradient_division("):
+    for file in facts.checkout.mentioning("set_gradient_divide_factor(1"):
         for node in file.syntax.body:
-            if isinstance(node, ast.FunctionDef) and re.fullmatch(
-                r"disable_\w*gradient_division", node.name
-            ):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            text = ast.unparse(node)
+            if "set_gradient_divide_factor(1" in text and "fully_shard" not in text:
                 return Definition(file.path, node.name)
     return None
 
@@ -398,12 +399,12 @@ def _existing(facts: Facts, definition: Definition) -> NewFunction | None:
 
 def _keeps_averaging(facts: Facts, site: CallSite) -> bool:
     """A call outside of the training loop that divides by the global token count."""
-    return _standalone(site) and not divides_by_global_tokens(
+    return standalone(site) and not divides_by_global_tokens(
         facts.survey.files[site.reference.path]
     )
 
 
-def _standalone(site: CallSite) -> bool:
+def standalone(site: CallSite) -> bool:
     """A call with neither an ``apply_fsdp`` beside it nor a configuration in reach."""
     if site.fsdp_call is not None:
         return False
@@ -424,7 +425,11 @@ def _decide_call(facts: Facts, site: CallSite) -> None:
     if function is None:
         return
     function = _own_plan(facts, site, function)
-    if _fits(site.node, function.plan) and function.replaces is None:
+    if (
+        _fits(site.node, function.plan)
+        and function.replaces is None
+        and _mesh_is_right(facts, site, file)
+    ):
         if reference.spelling.rpartition(".")[2] != "apply_ddp":
             return
         if function.definition.name == "apply_ddp":
@@ -444,9 +449,22 @@ def _decide_call(facts: Facts, site: CallSite) -> None:
             _spelling(site, function),
             tuple(arguments),
             mesh,
-            _standalone(site),
+            standalone(site),
         )
     )
+
+
+def _mesh_is_right(facts: Facts, site: CallSite, file: SourceFile) -> bool:
+    """Whether a call that is migrated already passes a mesh that would not change."""
+    mesh = _mesh_edit(facts, site, file)
+    if isinstance(mesh, str):
+        return True  # a mesh of the fork's own; nothing is known against it
+    given = [_segment(file, node) for node in (*site.node.args, *_values(site.node))]
+    return mesh.variable is None and mesh.argument in given
+
+
+def _values(call: ast.Call) -> list[ast.expr]:
+    return [keyword.value for keyword in call.keywords]
 
 
 def _own_plan(facts: Facts, site: CallSite, function: NewFunction) -> NewFunction:
@@ -502,6 +520,9 @@ def call_problem(call: ast.Call, parameters: tuple[mirror.Parameter, ...]) -> st
         return "it passes arguments by * or **, which cannot be followed"
     if len(call.args) > len(names):
         return f"it passes {len(call.args)} positional arguments, {len(names)} are taken"
+    twice = set(names[: len(call.args)]) & {k.arg for k in call.keywords}
+    if twice:
+        return f"it passes {', '.join(sorted(twice))} twice"
     given = [*names[: len(call.args)]]
     for keyword in call.keywords:
         if keyword.arg not in names:
@@ -722,8 +743,12 @@ def _arguments(
     arguments = [_segment(file, model), mesh.argument]
     for parameter in function.plan.parameters[2:]:
         value = _value_for(facts, site, file, parameter)
+        if value == _AMBIGUOUS:
+            return (
+                f"the calls of apply_fsdp here pass different values for {parameter.name}"
+            )
         if value is None:
-            if parameter.required:
+            if parameter.required or _hidden_value(site):
                 return (
                     f"there is no value in reach for {parameter.name}, which the "
                     "apply_fsdp beside it does not pass either"
@@ -739,26 +764,63 @@ def _arguments(
     return arguments
 
 
+_AMBIGUOUS = "<several>"
+
+
+def _hidden_value(site: CallSite) -> bool:
+    """Whether the apply_fsdp call passes more than can be read, by * or **."""
+    call = site.fsdp_call
+    return call is not None and (
+        any(isinstance(a, ast.Starred) for a in call.args)
+        or any(k.arg is None for k in call.keywords)
+    )
+
+
 def _value_for(
     facts: Facts, site: CallSite, file: SourceFile, parameter: mirror.Parameter
 ) -> str | None:
     if parameter.name == "average_gradients":
         return "True" if _keeps_averaging(facts, site) else None
     if site.fsdp_call is not None:
+        if any(isinstance(a, ast.Starred) for a in site.fsdp_call.args) or any(
+            k.arg is None for k in site.fsdp_call.keywords
+        ):
+            return None
         definition = site.fsdp_definition
         node = definition and function_of(facts.checkout, definition)
         names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)] if node else []
         position = names.index(parameter.name) if parameter.name in names else 10**6
         value = _argument(site.fsdp_call, position, parameter.name)
         if value is not None:
-            return _segment(file, value)
+            text = _segment(file, value)
+            for other in _other_fsdp_calls(site):
+                same = _argument(other, position, parameter.name)
+                if same is None or _segment(file, same) != text:
+                    return _AMBIGUOUS
+            return text
     given = next((k.value for k in site.node.keywords if k.arg == parameter.name), None)
     if given is not None:
         return _segment(file, given)
-    if "dtype" in parameter.name and _standalone(site):
-        # What it trained in under DDP without autocast.
-        return "torch.float32"
+    if "dtype" in parameter.name and standalone(site):
+        # DDP without autocast computed in the dtype that the parameters have, and so
+        # does replicate without one: torchtitan's RL trainer loads its model in bf16.
+        return "None"
     return None
+
+
+def _other_fsdp_calls(site: CallSite) -> list[ast.Call]:
+    """Further calls of the same ``apply_fsdp`` in the function of a call site."""
+    assert site.fsdp_call is not None
+    if site.function is None:
+        return []
+    spelling = ast.unparse(site.fsdp_call.func)
+    return [
+        node
+        for node in ast.walk(site.function)
+        if isinstance(node, ast.Call)
+        and node is not site.fsdp_call
+        and ast.unparse(node.func) == spelling
+    ]
 
 
 _SAME_EVERYWHERE = {"job_config", "config", "training", "parallelism", "parallel_dims", "self"}
@@ -769,7 +831,7 @@ def _unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
     """A local name in ``text`` that is not set whenever the call runs, if any."""
     if site.function is None or site.fsdp_call is None:
         return None
-    names = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
+    names = {n.id for n in ast.walk(ast.parse(f"({text})")) if isinstance(n, ast.Name)}
     tree = facts.survey.files[site.reference.path].syntax
     other = enclosing(tree, site.fsdp_call)
     if other is not None and other is not site.function:
@@ -786,6 +848,11 @@ def _unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             if node.id in names and _last_assignment(site, node.id) is None:
                 return node.id
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            stored = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            on_the_way = _reaches(site.function, node, site.fsdp_call)
+            if stored & names and on_the_way and not _reaches(site.function, node, site.node):
+                return sorted(stored & names)[0]
     return None
 
 

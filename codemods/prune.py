@@ -1,6 +1,7 @@
 """Take out what a rewrite leaves unused: local variables and imports."""
 
 import ast
+from collections.abc import Callable
 
 import libcst as cst
 
@@ -11,12 +12,15 @@ from codemods.source import SourceFile
 _HARMLESS_CALLS = {"get_mesh", "get_optional_mesh", "size", "len", "getattr"}
 
 
-def prune(tree: cst.Module, before: SourceFile) -> cst.Module:
+def prune(
+    tree: cst.Module, before: SourceFile, taken: Callable[[str], bool] = lambda _: False
+) -> cst.Module:
     """Remove names that were read before the rewrite and are not any more.
 
     Args:
         tree: the rewritten module.
         before: the file as it was.
+        taken: whether another file takes a name from this module.
 
     Returns:
         The module without imports and plain local assignments that only the
@@ -26,7 +30,7 @@ def prune(tree: cst.Module, before: SourceFile) -> cst.Module:
     while True:
         names = SourceFile(before.path, tree.code.encode()).names
         used = _reads(names)
-        fresh = _prune_once(tree, names, used_before, used)
+        fresh = _prune_once(tree, names, used_before, used, taken)
         if fresh.code == tree.code:
             return tree
         tree = fresh
@@ -48,6 +52,7 @@ def _prune_once(
     names: ModuleNames,
     used_before: dict[str, set[str]],
     used: dict[str, set[str]],
+    taken: Callable[[str], bool],
 ) -> cst.Module:
     public = {
         node.value
@@ -61,14 +66,17 @@ def _prune_once(
             continue
         gone = used_before[scope.qualname] - used[scope.qualname]
         for local in scope.imports:
-            if local.split(".")[0] in gone and local not in public:
+            first = local.split(".")[0]
+            if scope.parent is None and first in gone and taken(first):
+                continue
+            if first in gone and local not in public:
                 fresh = edit.drop_import(tree, local, scope.qualname)
                 if fresh.code != tree.code:
                     return fresh
         if scope.parent is None:
             continue
         function = _function(names.file.syntax, scope.qualname)
-        for name in sorted(gone & scope.bound):
+        for name in sorted(gone & scope.bound - scope.elsewhere):
             if function is not None and _only_harmless(function, name):
                 fresh = edit.drop_assignment(tree, name, scope.qualname)
                 if fresh.code != tree.code:

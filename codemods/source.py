@@ -56,6 +56,9 @@ class SourceFile:
     @cached_property
     def syntax(self) -> ast.Module:
         """The syntax tree of the standard library: fast, and it knows its lines."""
+        if re.search(r"\r(?!\n)", self.text):
+            reason = "has bare carriage returns as line ends; convert them first"
+            raise UnreadableSource(self.path, None, reason)
         try:
             return ast.parse(self.text)
         except (SyntaxError, ValueError) as error:

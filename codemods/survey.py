@@ -159,14 +159,37 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
     all ranks, so that gradients have to be summed over ranks.
     """
     tokens = re.compile(r"global\w*tokens|tokens\w*global")
+    trained = {
+        ast.unparse(node.func.value)
+        for node in ast.walk(file.syntax)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "backward"
+    }
+    quotients = {
+        id(node.value): ast.unparse(target)
+        for node in ast.walk(file.syntax)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    }
     for node in ast.walk(file.syntax):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             what, divisor = node.left, node.right
         elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
             what, divisor = node.target, node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr not in ("div", "div_", "divide", "true_divide"):
+                continue
+            what, divisor = node.func.value, node.args[-1] if node.args else node.func
+            if len(node.args) > 1:
+                what = node.args[0]
         else:
             continue
-        if tokens.search(ast.unparse(divisor)) and "loss" in ast.unparse(what):
+        if not tokens.search(ast.unparse(divisor)) or "loss" not in ast.unparse(what):
+            continue
+        # Only what goes into the backward pass scales gradients; a metric does not.
+        becomes = quotients.get(id(node), ast.unparse(what))
+        if becomes in trained or ast.unparse(node) in trained:
             return True
     return False
 
@@ -260,12 +283,13 @@ def _references_in(
                     local,
                     definition,
                 )
+    imported_here = {local for scope in names.scopes.values() for local in scope.imports}
     counts: dict[tuple[str, str], int] = {}
     for use in names.uses:
         last = use.spelling.rpartition(".")[2]
         imports = names.scopes[use.scope].imports
         if last not in words and use.spelling not in imports:
-            if not any(last in scope.imports for scope in names.scopes.values()):
+            if last not in imported_here:
                 continue
         key = (use.scope, use.spelling)
         if use.call is not None:
@@ -423,7 +447,7 @@ def _mesh_api(checkout: Checkout) -> MeshApi:
 
 
 def _kind(found: Survey) -> Kind:
-    if found.definitions or found.other_definitions:
+    if found.definitions or found.other_definitions or found.direct_uses:
         return "ddp"
     if found.migrated:
         return "migrated"

@@ -81,9 +81,11 @@ def refuse_incomplete(changeset: Changeset) -> None:
     """
     if changeset.outcome.problems:
         listed = "\n  ".join(changeset.outcome.problems)
+        left = any(finding.status == "left" for finding in changeset.findings)
+        advice = "\n`titan-migrate check` shows the code to write." if left else ""
         raise LeftToDo(
-            f"a person has to see to these places first, and nothing was written:\n  {listed}\n"
-            "`titan-migrate check` shows the code to write."
+            f"a person has to see to these places first, and nothing was written:\n  {listed}"
+            f"{advice}"
         )
 
 

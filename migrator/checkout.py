@@ -125,8 +125,8 @@ def open_checkout(path: Path, *, require_git: bool = True) -> Checkout:
             return Checkout(folder, is_git=True)
     if require_git:
         raise TitanMigrateError(
-            f"{path} is not a git checkout, so a migration could not be undone. Run "
-            "`git init` and commit first, or pass --no-git to write anyway."
+            f"{path} is not a git checkout, in which a migration could be undone. Run "
+            "`git init` and commit first, or pass --no-git to go on without."
         )
     return Checkout(path.resolve(), is_git=False)
 

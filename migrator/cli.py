@@ -126,7 +126,8 @@ def _planned(
 def check(path: Path, output: str, **target: Any) -> int:
     """Say what has to change; exit 1 if something has.
 
-    Nothing is written and nothing of the checkout is run.
+    PATH is the folder of a checkout, by default this one. Nothing is written and
+    nothing of the checkout is run.
     """
     from migrator import render
 
@@ -148,7 +149,7 @@ def check(path: Path, output: str, **target: Any) -> int:
 def diff(path: Path, **target: Any) -> None:
     """Print the migration as a patch that `git apply` takes.
 
-    Only the patch goes to stdout.
+    PATH is the folder of a checkout, by default this one. Only the patch goes to stdout.
     """
     from migrator import apply, render
 
@@ -170,7 +171,7 @@ def diff(path: Path, **target: Any) -> None:
 def apply_command(path: Path, output: str, allow_dirty: bool, **target: Any) -> None:
     """Migrate the checkout in place: every change, or none.
 
-    Files with uncommitted changes are refused, so `git checkout .` undoes it all.
+    PATH is the folder of a checkout, by default this one. Files with uncommitted changes are refused, so `git checkout .` undoes it all.
     """
     from migrator import apply, render
 
@@ -206,8 +207,14 @@ def explain(code: str | None) -> None:
 
 @main.command(context_settings=_CONTEXT)
 @_PATH
-@click.option("--base", metavar="REV", help="The unmigrated revision.  [default: found]")
-@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--base",
+    metavar="REV",
+    help="The unmigrated revision.  [default: HEAD, or the parent of the migration's commit]",
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Optimizer steps."
+)
 @click.option(
     "--nproc",
     type=click.IntRange(min=2),
@@ -222,7 +229,9 @@ def explain(code: str | None) -> None:
     show_default=True,
     help="Seconds that one training run may take.",
 )
-@click.option("--model", default="llama3", show_default=True, help="A folder with a debug model.")
+@click.option(
+    "--model", default="llama3", show_default=True, help="Name of a model that has a debug flavor."
+)
 @click.option(
     "--report",
     "report_dir",
@@ -233,7 +242,7 @@ def explain(code: str | None) -> None:
 def verify(path: Path, **options: Any) -> int:
     """Train the base revision and the migrated tree, and compare them.
 
-    Both start from one seed checkpoint, on CPU over gloo; FSDP of the same tree is the
+    Comes after `apply`: PATH is the migrated checkout, the migration committed or not. Both start from one seed checkpoint, on CPU over gloo; FSDP of the same tree is the
     reference. Exit 1 where loss or grad_norm differ. The checkout is not touched.
     """
     from rich.console import Console
@@ -259,7 +268,11 @@ def verify(path: Path, **options: Any) -> int:
 @click.option("--no-verify", is_flag=True, help="Do not train.")
 @_handled
 def demo(version: str, no_verify: bool) -> int:
-    """Download a torchtitan, migrate it, train both, show where the diff is."""
+    """Do all of it on a torchtitan from PyPI.
+
+    Downloads the release, migrates it, trains both trees and says where the migrated
+    tree and the diff are; that folder stays until you remove it.
+    """
     from rich.console import Console
 
     from migrator.demo import run_demo
@@ -267,7 +280,7 @@ def demo(version: str, no_verify: bool) -> int:
 
     try:
         passed = run_demo(version, console=Console(), verify=not no_verify)
-    except VerifyError as error:
+    except (VerifyError, FileNotFoundError) as error:
         raise TitanMigrateError(str(error)) from error
     return 0 if passed else 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,12 @@ def download(version: str, tree: Path) -> str | None:
             return "pip download was not over after 180 seconds"
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
+            known = re.search(r"from versions: ([^)]*)", done.stderr)
+            if known and known[1] not in ("", "none"):
+                # The registry answered, so nothing can stand in for what was asked for.
+                raise FileNotFoundError(
+                    f"there is no torchtitan {version} on PyPI; there are {known[1]}."
+                )
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             return errors[-1].removeprefix("ERROR:").strip() if errors else "pip download failed"
         with zipfile.ZipFile(wheels[0]) as wheel:

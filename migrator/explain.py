@@ -14,6 +14,9 @@ def explanation(code: str) -> str:
     """
     rules = {rule.CODE: rule for rule in all_rules()}
     rule = rules.get(code.upper())
+    family = code.upper().rstrip("X")
+    if rule is None and any(known.startswith(family) for known in rules):
+        return overview(family)
     if rule is None:
         close = get_close_matches(code.upper(), rules, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
@@ -24,6 +27,10 @@ def explanation(code: str) -> str:
     return f"{rule.CODE}  {rule.TITLE}  ({kind})\n\n{rule.WHY.strip()}"
 
 
-def overview() -> str:
-    """Every code with its title."""
-    return "\n".join(f"{rule.CODE}  {rule.TITLE}" for rule in all_rules())
+def overview(family: str = "TM") -> str:
+    """Every code of a family (``TM2``) with its title, hazards marked."""
+    return "\n".join(
+        f"{rule.CODE}  {'' if hasattr(rule, 'rewrite') else 'hazard: '}{rule.TITLE}"
+        for rule in all_rules()
+        if rule.CODE.startswith(family)
+    )

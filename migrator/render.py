@@ -24,11 +24,14 @@ def sentence(changeset: Changeset) -> str:
             "Nothing to do: there is no apply_ddp here. This torchtitan wraps everything "
             "with fully_shard (PR 2900, release 0.3.0) or has no data-parallel path."
         )
+    if not outcome.to_do and not survey.migrated:
+        return "Nothing that is rewritten: what is left of DDP here is opted out or a hazard."
     if not outcome.to_do:
         return "Nothing to do: this checkout already uses the composable replicate."
     return (
         f"A torchtitan of generation {survey.generation}, with DDP: "
-        f"{len(outcome.to_do)} places in {len({f.path for f in outcome.to_do})} files to migrate."
+        f"{len(outcome.to_do)} places in {len({f.path for f in outcome.to_do})} files to migrate, "
+        "besides hazards."
     )
 
 
@@ -57,6 +60,8 @@ def text(changeset: Changeset, verb: str = "to rewrite") -> Iterator[str]:
             yield from (f"    | {line}" for line in finding.suggestion.split("\n"))
     counts = Counter(finding.status for finding in changeset.findings)
     if counts:
+        if counts["hazard"] == 1:
+            words["hazard"] = "hazard"
         listed = ", ".join(f"{counts[s]} {words[s]}" for s in words if counts[s])
         yield f"{listed}."
 

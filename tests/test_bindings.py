@@ -106,17 +106,14 @@ def test_a_name_the_module_no_longer_has():
         "def f():\n    def apply_ddp(): pass\n    apply_ddp()",
         pytest.param(
             "def f():\n    try: pass\n    except E as apply_ddp: apply_ddp()",
-            marks=pytest.mark.xfail(strict=True, reason="not seen as bound"),
         ),
         "def f():\n    (apply_ddp := 1)\n    apply_ddp()",
         pytest.param(
             "def f(x):\n    match x:\n        case apply_ddp: apply_ddp()",
-            marks=pytest.mark.xfail(strict=True, reason="not seen as bound"),
         ),
         "def f():\n    import apply_ddp\n    apply_ddp()",
         pytest.param(
             "def f():\n    import apply_ddp.x\n    apply_ddp()",
-            marks=pytest.mark.xfail(strict=True, reason="not seen as bound"),
         ),
     ],
 )

@@ -145,7 +145,6 @@ def test_a_call_that_lacks_an_argument(monkeypatch):
     assert broken(monkeypatch, rewrite)
 
 
-@pytest.mark.xfail(strict=True, reason="positional and by keyword is not seen as twice")
 def test_an_argument_given_twice(monkeypatch):
     rewrite = replacing("            model,\n", "            model, 1, 2,\n")
     assert broken(monkeypatch, rewrite)
@@ -171,7 +170,6 @@ def test_an_import_of_a_name_that_no_module_has(monkeypatch):
     assert broken(monkeypatch, rewrite)
 
 
-@pytest.mark.xfail(strict=True, reason="the mesh of a rewritten call is not checked")
 def test_the_wrong_mesh(monkeypatch):
     assert broken(monkeypatch, replacing('world_mesh["dp_replicate"]', "world_mesh"))
 

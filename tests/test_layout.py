@@ -105,7 +105,6 @@ def test_conjunctions(ends, terms, depth):
     assert_as_black(text, depth)
 
 
-@pytest.mark.xfail(strict=True, reason="black keeps terms that fit on one line there")
 @pytest.mark.parametrize("head, tail", [("elif ", ":"), ("weights_tied = ", "")])
 def test_conjunction_that_fits_on_one_line_inside_the_brackets(head, tail):
     terms = ["a" * 40, "b" * 39]
@@ -142,7 +141,6 @@ def test_indented_leaves_blank_lines_bare():
     assert layout.indented("a\n\nb", 1) == "    a\n\n    b"
 
 
-@pytest.mark.xfail(strict=True, reason="lines inside a string are indented as well")
 def test_indented_leaves_strings_alone():
     """A line inside a triple-quoted string is content, not layout."""
     text = 'raise ValueError(\n    """one\ntwo"""\n)'

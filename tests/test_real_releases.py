@@ -218,7 +218,8 @@ def test_gradients_are_summed_only_where_the_loop_divided(migrated):
     trainer = after / "torchtitan/experiments/rl/unified/actors/trainer.py"
     if trainer.exists():
         rl = trainer.read_text()
-        assert "param_dtype=torch.float32" in rl
+        # load_model of the RL experiment casts to bf16, and DDP computed in that.
+        assert "param_dtype=None" in rl and "reduce_dtype=None" in rl
         assert ("average_gradients=True" in rl) == (version == "0.2.2")
 
 

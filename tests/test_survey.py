@@ -86,7 +86,15 @@ def test_flat_layout():
     ],
 )
 def test_division_by_global_tokens(line, divides):
-    assert divides_by_global_tokens(SourceFile("x.py", f"{line}\n".encode())) == divides
+    loop = f"{line}\nloss.backward()\n".encode()
+    assert divides_by_global_tokens(SourceFile("x.py", loop)) == divides
+
+
+def test_a_metric_by_global_tokens_scales_no_gradient():
+    loop = (
+        b"loss.backward()\nself.rate = loss.item() / max(self.global_tokens_seen, 1)\n"
+    )
+    assert not divides_by_global_tokens(SourceFile("x.py", loop))
 
 
 def test_ties():

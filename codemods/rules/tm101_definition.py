@@ -49,13 +49,13 @@ def find(facts: Facts) -> Iterator[Finding]:
                 message = "this apply_ddp stays as it is"
                 yield Finding(definition.path, node.lineno, CODE, message, "opted-out")
             continue
-        like = f" mirrors {function.mirrors.path}" if function.mirrors else ""
+        like = f"apply_fsdp of {function.mirrors.path}" if function.mirrors else "a template"
         yield Finding(
             definition.path,
             node.lineno,
             CODE,
-            f"{definition.name} wraps the whole model in DDP; {function.plan.name}"
-            f"{like}",
+            f"{definition.name} wraps the whole model in DDP; {function.plan.name} mirrors "
+            f"{like}, and DDP's buckets and compiler switches go",
         )
     for definition in facts.survey.migrated:
         node = function_of(facts.checkout, definition)

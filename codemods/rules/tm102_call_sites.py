@@ -21,7 +21,8 @@ reduce_dtype from the apply_fsdp call beside it, because replicate does mixed
 precision by a policy and not by autocast. Names are resolved by binding, not by text:
 aliases, re-exports, function-local imports and module.apply_ddp(...) are followed,
 other things of the same name are left alone. A call outside of the training loop (the
-RL trainer) gets torch.float32, which is what it trained in, and keeps averaging.
+RL trainer) gets no dtype, so it computes in the dtype that its parameters have, as it
+did under DDP, and keeps averaging.
 """
 
 
@@ -45,7 +46,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             yield Finding(reference.path, reference.line, CODE, message, status)
             continue
         if function is None:
-            continue
+            continue  # its definition stays, and so does every mention of it
         if not renamed:
             if reference.kind == "call" and reference not in calls:
                 message = f"{reference.spelling} already wraps with replicate"
@@ -80,7 +81,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 def _message(call: NewCall, facts: Facts) -> str:
     text = f"{call.site.reference.spelling} becomes {call.spelling}"
     if call.standalone:
-        text += " with the dtype it trained in (torch.float32)"
+        text += ": no configuration in reach, so it computes in its parameters' dtype as before"
         if call.function.plan.sums_gradients:
             text += "; its loss is a local mean, so gradients stay averaged"
     elif call.site.fsdp_call is not None:
@@ -118,9 +119,6 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         if place.path != path and place != _kept_place(facts, call):
             module = facts.survey.files[place.path].module
             tree = edit.add_import(tree, module, place.name)
-        uses_torch = any("torch." in argument for argument in call.arguments)
-        if call.standalone and uses_torch and "torch" not in facts.checkout.names(path).top.imports:
-            tree = edit.add_import(tree, "torch", None)
     return tree
 
 
@@ -133,7 +131,8 @@ def _kept_place(facts: Facts, call: NewCall) -> Definition | None:
 def _comments_in(code: str) -> list[str]:
     lines = io.StringIO(code).readline
     tokens = tokenize.generate_tokens(lines)
-    return [t.string for t in tokens if t.type == tokenize.COMMENT and not t.string.startswith("# pyrefly")]
+    comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
+    return [comment for comment in comments if not comment.startswith("# pyrefly")]
 
 
 class _CallSites(edit.ScopedTransformer):

@@ -129,6 +129,16 @@ class _Amp(edit.ScopedTransformer):
             .replace("FSDP", "replicate"),
         )
 
+    def leave_SimpleString(
+        self, original_node: cst.SimpleString, updated_node: cst.SimpleString
+    ) -> cst.SimpleString:
+        if not self._inside():
+            return updated_node
+        value = updated_node.value.replace(
+            "FSDP/HSDP/CP is enabled", "FSDP/HSDP/CP or replicate is enabled"
+        )
+        return updated_node.with_changes(value=value)
+
     def leave_EmptyLine(
         self, original_node: cst.EmptyLine, updated_node: cst.EmptyLine
     ) -> cst.EmptyLine:

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from codemods.findings import Finding
-from codemods.plans import Facts
+from codemods.plans import Facts, standalone
 
 CODE = "TM206"
 TITLE = "state dicts that now hold DTensors"
@@ -16,11 +16,11 @@ a library that knows no DTensor, needs full tensors first.
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    for call in facts.calls:
-        if not call.standalone:
+    for site in facts.survey.call_sites:
+        if not standalone(site) or not site.node.args:
             continue
-        path = call.site.reference.path
-        model = call.arguments[0]
+        path = site.reference.path
+        model = ast.unparse(site.node.args[0])
         for node in ast.walk(facts.survey.files[path].syntax):
             if (
                 isinstance(node, ast.Call)
@@ -35,7 +35,8 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f"{model}.state_dict() holds DTensors from now on; whoever receives it "
                     "outside of this process group needs full tensors",
                     "hazard",
-                    "{\n"
+                    "# from torch.distributed.tensor import DTensor\n"
+                    "state = {\n"
                     "    name: value.full_tensor() if isinstance(value, DTensor) else value\n"
                     f"    for name, value in {model}.state_dict().items()\n"
                     "}",

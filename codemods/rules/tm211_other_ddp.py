@@ -35,13 +35,35 @@ def find(facts: Facts) -> Iterator[Finding]:
                 path,
                 line,
                 CODE,
-                "DDP's replicate is called here directly: not touched",
-                "hazard",
+                "DDP's replicate is called here, outside of any apply_ddp: not touched",
+                "hazard" if facts.survey.definitions or facts.survey.migrated else "left",
                 "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
             )
     if facts.target.function_name != OLD:
         yield from _strings(facts)
         yield from _patches(facts)
+        yield from _unknown_modules(facts)
+
+
+def _unknown_modules(facts: Facts) -> Iterator[Finding]:
+    """``module.apply_ddp(...)`` on a module that cannot be told from the text."""
+    for file in facts.checkout.mentioning(f".{OLD}("):
+        methods = {
+            node.name
+            for outer in ast.walk(file.syntax)
+            if isinstance(outer, ast.ClassDef)
+            for node in outer.body
+            if isinstance(node, ast.FunctionDef)
+        }
+        for use in file.names.uses:
+            if not use.spelling.endswith(f".{OLD}") or use.call is None or OLD in methods:
+                continue
+            if facts.checkout.resolve(file.path, use.scope, use.spelling) is None:
+                fresh = use.spelling.replace(OLD, facts.target.function_name)
+                message = f"it cannot be told what {use.spelling} is: not touched"
+                yield Finding(
+                    file.path, use.node.lineno, CODE, message, "hazard", f"{fresh}(...)"
+                )
 
 
 def _patches(facts: Facts) -> Iterator[Finding]:

@@ -25,12 +25,20 @@ def show(verdict: Verdict, console: Console) -> None:
             console.print(_by_step(quantity, traces))
     if verdict.comparisons:
         console.print(_agreement(verdict))
+        for quantity in dict.fromkeys(c.quantity for c in verdict.comparisons):
+            found = next(c for c in verdict.comparisons if c.quantity == quantity)
+            console.print(f"tolerance of {quantity}: {found.tolerance.source}.", style="dim")
+        model = verdict.environment.get("model", "llama3")
+        console.print(
+            f"Trained: {model}. The call sites of other models were parsed and fit; none was run.",
+            style="dim",
+        )
     for note in verdict.notes:
         console.print(Text(f"Note: {note}"))
     for failure in verdict.failures:
         console.print(Text(f"Failed: {failure}", style="red"))
     if verdict.details:
-        console.print(Text(verdict.details.rstrip()))
+        console.print(Text(verdict.details.rstrip()), soft_wrap=True)
     console.print(conclusion(verdict))
 
 
@@ -72,7 +80,7 @@ def _agreement_cell(comparison: Comparison) -> Text:
     if comparison.verdict == "within":
         return Text(f"within ({comparison.largest:.1e})")
     first = comparison.first_different
-    since = f" from step {first}" if isinstance(first, int) else ""
+    since = f" beyond it from step {first} on" if isinstance(first, int) else ""
     return Text(f"different{since} ({comparison.largest:.1e})", style="yellow")
 
 

@@ -115,8 +115,8 @@ def find_base(repo: git.Repo, base: str | None) -> str:
         ):
             return parents[0].hexsha
     raise VerifyError(
-        f"{repo.working_tree_dir} has no uncommitted change, and no commit in its history brought replicate in:"
-        " name the unmigrated revision with --base."
+        f"{repo.working_tree_dir} is not migrated: it has no uncommitted change, and no commit in its history"
+        " brought replicate in. Run `titan-migrate apply` first, or name the unmigrated revision with --base."
     )
 
 

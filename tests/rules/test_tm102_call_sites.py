@@ -1487,7 +1487,7 @@ def test_import_torch_is_not_added_for_an_import_alone():
     )
 
 
-def test_a_trainer_without_dtypes_gets_what_it_trained_in():
+def test_a_trainer_without_dtypes_computes_in_what_its_parameters_have():
     assert_rewrites(
         ACTOR.replace("ready", "model.to(torch.float32)"),
         f"""
@@ -1502,16 +1502,11 @@ def test_a_trainer_without_dtypes_gets_what_it_trained_in():
                     apply_replicate(
                         self.model,
                         self.parallel_dims.world_mesh["dp_replicate"],
-                        param_dtype=torch.float32,
-                        reduce_dtype=torch.float32,
+                        param_dtype=None,
+                        reduce_dtype=None,
                     )
         """,
     )
-
-
-def test_such_a_trainer_gets_import_torch():
-    result = migrated({HERE: ACTOR.replace("import torch\n\n    ", "")})[HERE]
-    assert result.startswith(f"import torch\n\n{IMPORT} apply_replicate\n")
 
 
 def test_such_a_trainer_under_a_dividing_loop_is_told_why_it_averages():
@@ -1553,3 +1548,71 @@ def test_every_reference_is_accounted_for():
 
 def test_base_needs_no_dtypes_for_a_call_from_the_definition_on():
     assert "apply_fsdp" in APPLY_FSDP
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        "apply_fsdp(model, world_mesh, **dtypes)",
+        "apply_fsdp(model, world_mesh, *dtypes)",
+        "apply_fsdp(model, world_mesh, a, b) if offload else "
+        "apply_fsdp(model, world_mesh, c, d)",
+    ],
+)
+def test_dtypes_that_cannot_be_told_are_left(calls):
+    result = outcome(
+        {
+            HERE: f"""
+            {IMPORT} apply_ddp, apply_fsdp
+
+
+            def parallelize(model, world_mesh, dtypes, offload, a, b, c, d):
+                if offload:
+                    {calls}
+                else:
+                    apply_ddp(model, world_mesh, False)
+            """
+        }
+    )
+    assert not result.changes
+    assert any(f.code == "TM102" and f.status == "left" for f in result.findings)
+
+
+def test_a_dtype_set_again_on_the_way_to_apply_fsdp_is_left():
+    result = outcome(
+        {
+            HERE: f"""
+            {IMPORT} apply_ddp, apply_fsdp
+
+
+            def parallelize(model, world_mesh, job_config):
+                kind = job_config.a
+                if job_config.shard:
+                    kind = job_config.b
+                    apply_fsdp(model, world_mesh, kind, kind)
+                else:
+                    apply_ddp(model, world_mesh, False)
+            """
+        }
+    )
+    assert not result.changes
+
+
+def test_several_calls_are_told_apart_by_line():
+    """Two calls in one function, one in a lambda whose parameter hides the name."""
+    result = outcome(
+        {
+            **PLAIN,
+            HERE: f"""
+            {IMPORT} apply_ddp
+
+
+            def parallelize(model, world_mesh):
+                run = lambda apply_ddp: apply_ddp(model, world_mesh, 1)
+                apply_ddp(model, world_mesh, 2)
+                return run
+            """,
+        }
+    )
+    assert b"lambda apply_ddp: apply_ddp(model, world_mesh, 1)" in result.changes[HERE]
+    assert b"    apply_replicate(model, world_mesh[" in result.changes[HERE]

@@ -250,3 +250,19 @@ def test_a_decorated_function_and_a_method():
         "class Plan:\n    def check(self, world_mesh):\n        return True\n",
         files=FILES,
     )
+
+
+def test_a_guard_that_refuses_more_than_the_mesh_is_left():
+    result = outcome(
+        {
+            **FILES,
+            HERE: f"{IMPORT} apply_ddp\n\n\n"
+            + plan(
+                "if world_mesh.ndim > 1 or not model.supports_replicate:",
+                f"    {REFUSAL}",
+                CALL,
+            ),
+        }
+    )
+    assert not result.changes
+    assert any(f.code == "TM103" and f.status == "left" for f in result.findings)

@@ -39,7 +39,6 @@ def test_a_loop_that_divides_in_place():
     assert len(findings({"torchtitan/train.py": other}, code="TM209")) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="only / and /= are seen as a division")
 @pytest.mark.parametrize(
     "division",
     [

@@ -102,7 +102,11 @@ def test_killed_verify_leaves_nothing(migrated, tmp_path, number):
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tree)], env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", script, str(tree)],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        # A shell starts its background jobs, such as a CI's, with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     trace = tmp_path / "titan-migrate-report" / "baseline" / "rank1.jsonl"
     deadline = time.monotonic() + 120
