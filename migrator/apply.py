@@ -47,6 +47,7 @@ def plan(checkout: Checkout, target: Target) -> Changeset:
         FileProblem: a file that matters cannot be read or parsed.
         TitanMigrateError: this is no torchtitan checkout.
     """
+    checkout.refuse_sparse()
     try:
         outcome = migrate(checkout.files, target)
     except UnreadableSource as error:
@@ -65,10 +66,19 @@ def refuse_dirty(changeset: Changeset) -> None:
     Raises:
         TitanMigrateError: a path to be written has uncommitted changes.
     """
-    dirty = sorted(set(changeset.checkout.dirty()) & set(changeset.changes))
+    root = changeset.checkout.root.resolve()
+    known = changeset.checkout.dirty()
+    dirty = set()
+    for path in changeset.changes:
+        # A symlink: what is written is the file that it leads to.
+        real = (root / path).resolve().relative_to(root).as_posix()
+        for place in (path, real):
+            inside = any(k.endswith("/") and place.startswith(k) for k in known)
+            if place in known or inside or place.startswith(".git/"):
+                dirty.add(place)
     if dirty:
         raise TitanMigrateError(
-            f"{', '.join(dirty)} {'has' if len(dirty) == 1 else 'have'} uncommitted changes. "
+            f"{', '.join(sorted(dirty))} {'has' if len(dirty) == 1 else 'have'} uncommitted changes. "
             "Commit or stash them, or pass --allow-dirty to write over them."
         )
 

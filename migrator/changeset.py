@@ -1,5 +1,6 @@
 """All changes of a migration, in memory, and writing them as a whole."""
 
+import contextlib
 import difflib
 import os
 import stat
@@ -12,6 +13,7 @@ from codemods.engine import Outcome
 from codemods.findings import Finding
 from migrator.checkout import Checkout
 from migrator.errors import FileProblem
+from migrator.signals import signals_held, terminable
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,24 @@ class Changeset:
                     f"{path} changed while the migration was worked out; nothing was "
                     "written. Run again."
                 )
-        written: list[str] = []
-        try:
-            for path, after in self.changes.items():
-                _replace(places[path], after)
-                written.append(path)
-        except BaseException as error:
-            for path in written:
-                _replace(places[path], self.checkout.files[path].raw)
-            if isinstance(error, OSError):
-                raise FileProblem(
-                    f"{path} could not be written ({error.strerror}); every file is as it "
-                    "was. Give yourself write permission and run again."
-                ) from error
-            raise
+        started: list[str] = []
+        with terminable():
+            try:
+                for path, after in self.changes.items():
+                    started.append(path)
+                    _replace(places[path], after)
+            except BaseException as error:
+                with signals_held():
+                    for path in started:
+                        before = self.checkout.files[path].raw
+                        if places[path].read_bytes() != before:
+                            _replace(places[path], before)
+                if isinstance(error, OSError):
+                    raise FileProblem(
+                        f"{started[-1]} could not be written ({error.strerror}); every file is "
+                        "as it was. Give yourself write permission and run again."
+                    ) from error
+                raise
 
 
 def file_diff(path: str, before: bytes, after: bytes, context: int = 3) -> bytes:
@@ -128,18 +134,21 @@ def _read(path: str, place: Path) -> bytes:
 
 
 def _replace(place: Path, content: bytes) -> None:
-    """Put ``content`` in the place of a file, in one step and with its mode."""
+    """Put ``content`` in the place of a file, in one step, with its mode and owner."""
     if not os.access(place, os.W_OK):
         raise PermissionError(13, "no permission to write", str(place))
-    mode = stat.S_IMODE(place.stat().st_mode)
+    known = place.stat()
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, mode)
+        os.chmod(name, stat.S_IMODE(known.st_mode))
+        with contextlib.suppress(OSError):
+            os.chown(name, known.st_uid, known.st_gid)
         os.replace(name, place)
     except BaseException:
-        os.unlink(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
         raise

@@ -68,7 +68,8 @@ class Checkout:
     @cached_property
     def _no_filters(self) -> tuple[str, ...]:
         """Options that switch off the filter programs this checkout configures."""
-        names = self._run("config", "--local", "--name-only", "-z", "--list").split("\0")
+        # Included files, and the configuration of a worktree, count as well.
+        names = self._run("config", "--includes", "--name-only", "-z", "--list").split("\0")
         filters = sorted({n.rpartition(".")[0] for n in names if n.startswith("filter.")})
         return tuple(
             part
@@ -88,21 +89,54 @@ class Checkout:
     def _run(self, *arguments: str) -> str:
         import git
 
-        command = ["git", *SAFE_GIT, *arguments]
+        # The working tree is the folder we look at, whatever the configuration or the
+        # environment says.
+        command = ["git", *SAFE_GIT, f"--work-tree={self.root}", *arguments]
         try:
             return git.Git(str(self.root)).execute(command, strip_newline_in_stdout=False)  # type: ignore[return-value]
         except git.GitCommandError as error:
             reason = str(error.stderr).strip().removeprefix("stderr:").strip("' \n")
-            raise TitanMigrateError(f"`git {arguments[-1]}` failed: {reason}") from error
+            words = [word for word in arguments if not word.startswith("-") and "=" not in word]
+            raise TitanMigrateError(
+                f"`git {words[0]}` failed in {self.root}: {reason}. Mend the checkout and run again."
+            ) from error
 
     def dirty(self) -> list[str]:
-        """Paths with uncommitted changes, staged, unstaged or untracked."""
+        """Paths with changes that git could not undo: uncommitted, untracked or hidden from it."""
         if not self.is_git:
             return []
         listed = self.git(
-            "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames"
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--untracked-files=all",
+            "--ignored=matching",
+            "--no-renames",
+            "--ignore-submodules=all",
         )
-        return [entry[3:] for entry in listed.split("\0") if entry]
+        return [*(entry[3:] for entry in listed.split("\0") if entry), *self._hidden()]
+
+    def _hidden(self) -> list[str]:
+        """Tracked paths whose changes git is told not to see (assume-unchanged, skip-worktree)."""
+        listed = self.git("ls-files", "-v", "-z", "--", "*.py")
+        entries = [entry for entry in listed.split("\0") if entry]
+        return [entry[2:] for entry in entries if entry[0].islower() or entry[0] == "S"]
+
+    def refuse_sparse(self) -> None:
+        """Refuse a checkout that lacks tracked Python files.
+
+        Raises:
+            TitanMigrateError: what is not here could not be migrated with the rest.
+        """
+        if not self.is_git:
+            return
+        missing = [path for path in self._hidden() if not (self.root / path).exists()]
+        if missing:
+            raise TitanMigrateError(
+                f"this checkout is sparse: {missing[0]} and {len(missing) - 1} more Python files "
+                "are not on disk and would be left behind. Run `git sparse-checkout disable`, "
+                "migrate, and make it sparse again."
+            )
 
 
 def open_checkout(path: Path, *, require_git: bool = True) -> Checkout:

@@ -331,3 +331,83 @@ def test_torch_is_never_imported(fork):
         "assert 'torch' not in sys.modules, 'imported'\n"
     )
     subprocess.run([sys.executable, "-c", script, str(fork)], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_changes_that_git_is_told_not_to_see_are_not_written_over(fork, flag):
+    git(fork, "update-index", flag, PLAN)
+    with (fork / PLAN).open("a") as file:
+        file.write("# mine\n")
+    before = snapshot(fork)
+    result = run("apply", fork)
+    assert result.exit_code == 2 and PLAN in result.stderr
+    assert snapshot(fork) == before
+
+
+def test_a_symlink_to_a_file_with_uncommitted_changes_is_refused(fork):
+    plan = fork / PLAN
+    real = plan.with_name("plan.src")
+    plan.rename(real)
+    plan.symlink_to("plan.src")
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "link")
+    with real.open("a") as file:
+        file.write("# mine\n")
+    result = run("apply", fork)
+    assert result.exit_code == 2 and "plan.src" in result.stderr
+
+
+def test_a_symlink_into_git_is_refused(fork):
+    plan = fork / PLAN
+    inside = fork / ".git" / "plan.py"
+    plan.rename(inside)
+    plan.symlink_to(inside)
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "link")
+    before = inside.read_bytes()
+    assert run("apply", fork).exit_code == 2
+    assert inside.read_bytes() == before
+
+
+def test_a_sparse_checkout_is_refused(fork):
+    git(fork, "sparse-checkout", "set", "torchtitan/models/llama3", "torchtitan/distributed")
+    result = run("apply", fork)
+    assert result.exit_code == 2
+    assert "sparse" in result.stderr
+
+
+def test_no_filter_of_an_included_configuration_runs(fork, tmp_path):
+    trap = tmp_path / "ran"
+    (fork / ".git/evil.cfg").write_text(f'[filter "evil"]\n\tclean = "touch {trap}; cat"\n')
+    git(fork, "config", "include.path", "evil.cfg")
+    (fork / ".git/info").mkdir(exist_ok=True)
+    (fork / ".git/info/attributes").write_text("*.py filter=evil\n")
+    os.utime(fork / PLAN)
+    assert run("apply", fork).exit_code == 0
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_while_writing_rolls_everything_back(fork, number):
+    before = snapshot(fork)
+    script = (
+        "import os, signal, sys\n"
+        "import migrator.changeset as changeset\n"
+        "real, calls = os.replace, []\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def replace(source, place):\n"
+        "    calls.append(place)\n"
+        "    real(source, place)\n"
+        f"    if len(calls) == 2: os.kill(os.getpid(), signal.{number})\n"
+        "changeset.os.replace = replace\n"
+        "from migrator.cli import main\n"
+        "main(['apply', sys.argv[1]])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(fork)], capture_output=True)
+    assert done.returncode != 0
+    assert snapshot(fork) == before
+
+
+def test_explain_of_a_family_lists_it():
+    listed = run("explain", "TM2xx").stdout
+    assert "TM201" in listed and "TM101" not in listed

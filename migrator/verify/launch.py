@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from migrator.signals import signals_held
 
 HOST = Path(__file__).with_name("host.py")
 # What torchrun gets to end its ranks by itself before it is killed, seconds.
@@ -150,35 +151,3 @@ def killed_rank(log: str) -> tuple[int, int] | None:
 def _signal_group(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-@contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Ignores SIGINT and SIGTERM for the time of a clean-up, so that a second Ctrl-C does not break it off."""
-    before = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not the main thread
-                before[number] = signal.signal(number, signal.SIG_IGN)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Turns SIGTERM into SystemExit(143), so that clean-ups run as they do on Ctrl-C."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread: the handler is the caller's business
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from migrator.signals import terminable
+
 from . import corpus, judge, launch, report, scenarios, trace, worktrees
 from .assets_build import ASSETS
 from .errors import VerifyError
@@ -58,7 +60,7 @@ def run_verify(
     _check_environment()
     report_dir = _report_folder(root, report_dir)
 
-    with launch.terminable(), _scratch() as scratch:
+    with terminable(), _scratch() as scratch:
         with worktrees.trees(repo, Path(path), revision, Path(scratch).resolve()) as trees:
             job = _Job(trees, scratch, report_dir, steps, nproc, timeout, model, console)
             verdict = job.judged()

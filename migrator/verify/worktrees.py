@@ -11,8 +11,9 @@ from pathlib import Path
 
 import git
 
+from migrator.signals import signals_held
+
 from .errors import VerifyError
-from .launch import signals_held
 
 # No hook and no filesystem monitor of the checkout may run.
 _QUIET = (
