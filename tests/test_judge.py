@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from migrator.verify.judge import compare_steps, constant_ratio, judge, needs_control, wrapping
+from migrator.verify.judge import compare_steps, constant_ratio, judge, wrapping
 from migrator.verify.launch import killed_rank
 from migrator.verify.trace import RankTrace, Step, Trace
 
@@ -47,11 +47,14 @@ def trace(party: str, kind: str, *, scale=1.0, loss=0.0, digest="d", **changes) 
 BASELINE = trace("baseline", "ddp")
 MIGRATED = trace("migrated", "replicate")
 REFERENCE = trace("reference", "fsdp")
+CONTROL = trace("control", "fsdp")
 HALVED = trace("baseline", "ddp", scale=1 / DP)
 
 
-def verdict(baseline=BASELINE, migrated=MIGRATED, reference=REFERENCE, **options):
-    return judge(baseline, migrated, reference, steps=STEPS, dp=DP, **options)
+def verdict(
+    baseline=BASELINE, migrated=MIGRATED, reference=REFERENCE, control=CONTROL, **options
+):
+    return judge(baseline, migrated, reference, control, steps=STEPS, dp=DP, **options)
 
 
 def test_right_migration_passes_bitwise():
@@ -69,9 +72,7 @@ def test_last_digits_are_within_tolerance():
 
 
 def test_ddp_that_divides_twice_is_named_and_passes():
-    control = trace("control", "fsdp")
-    found = verdict(baseline=HALVED, control=control)
-    assert needs_control(HALVED, REFERENCE)
+    found = verdict(baseline=HALVED)
     assert found.passed
     assert "DDP divided the gradients twice" in found.notes[0]
 
@@ -80,7 +81,6 @@ def test_migration_that_keeps_dividing_twice_fails():
     found = verdict(
         baseline=HALVED,
         migrated=trace("migrated", "replicate", scale=1 / DP),
-        control=trace("control", "fsdp"),
     )
     assert not found.passed
     assert any(
@@ -117,18 +117,24 @@ def test_migration_that_changes_fsdp_too_fails():
     found = verdict(
         migrated=trace("migrated", "replicate", scale=3),
         reference=trace("reference", "fsdp", scale=3),
-        control=trace("control", "fsdp"),
     )
     assert not found.passed
     assert any("changed what FSDP does" in f for f in found.failures)
 
 
-def test_unexplained_baseline_without_control_fails():
-    assert not verdict(baseline=trace("baseline", "ddp", loss=0.5)).passed
+def test_fsdp_and_replicate_that_both_divide_twice_fail():
+    """All three agree with each other; only FSDP of the base revision tells."""
+    found = verdict(
+        baseline=HALVED,
+        migrated=trace("migrated", "replicate", scale=1 / DP),
+        reference=trace("reference", "fsdp", scale=1 / DP),
+    )
+    assert not found.passed
+    assert any("changed what FSDP does" in f for f in found.failures)
 
 
 def test_wrong_baseline_with_an_equal_control_passes_with_a_note():
-    found = verdict(baseline=trace("baseline", "ddp", loss=0.5), control=trace("control", "fsdp"))
+    found = verdict(baseline=trace("baseline", "ddp", loss=0.5))
     assert found.passed and "departs from FSDP of its own revision" in found.notes[0]
 
 

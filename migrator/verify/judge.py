@@ -250,26 +250,22 @@ def judge(
     baseline: Trace,
     migrated: Trace,
     reference: Trace,
+    control: Trace,
     *,
     steps: int,
     dp: int,
     broken: tuple[str, ...] = (),
-    control: Trace | None = None,
 ) -> Verdict:
     """Judges the three runs of `steps` steps over `dp` ranks.
 
     broken: sentences about call sites that can be seen to be wrong without
-    running them. control: FSDP of the base revision, asked for (`needs_control`)
-    where baseline and reference part ways, to tell whose doing that is.
+    running them. control: FSDP of the base revision, which the migration must
+    not have changed; no rank in it where an earlier run crashed.
     """
     failures: list[str] = list(broken)
     notes: list[str] = []
     details = ""
-    traces = {
-        trace.party: trace
-        for trace in (baseline, migrated, reference, control)
-        if trace is not None
-    }
+    traces = {trace.party: trace for trace in (baseline, migrated, reference, control)}
     for trace in (migrated, reference):
         error = trace.first_error
         if error is not None:
@@ -291,6 +287,12 @@ def judge(
     baseline_to_reference = compare(baseline, reference)
     comparisons = (*to_reference, *to_baseline, *baseline_to_reference)
 
+    changed = [c for c in compare(reference, control) if not c.agrees]
+    if changed:
+        failures.append(
+            "The migration changed what FSDP does, which it must not touch: "
+            + " ".join(comparison.sentence() for comparison in changed)
+        )
     if departs(to_reference):
         failures += [comparison.sentence() for comparison in to_reference if not comparison.agrees]
         failures += _cause_of_departure(migrated, reference, baseline, dp)
@@ -300,15 +302,8 @@ def judge(
                 comparison.sentence() for comparison in to_baseline if not comparison.agrees
             ]
     else:
-        failed, noted = _baseline_departs(baseline, reference, control, baseline_to_reference, dp)
-        failures += failed
-        notes += noted
+        notes += _baseline_departs(baseline, reference, baseline_to_reference, dp)
     return Verdict(not failures, tuple(failures), tuple(notes), comparisons, traces, details)
-
-
-def needs_control(baseline: Trace, reference: Trace) -> bool:
-    """Whether the baseline departs from the reference, so that FSDP of the base revision has to be asked."""
-    return bool(baseline.steps and reference.steps) and departs(compare(baseline, reference))
 
 
 def _title(trace: Trace) -> str:
@@ -432,41 +427,18 @@ def _cause_of_departure(migrated: Trace, reference: Trace, baseline: Trace, dp: 
 
 
 def _baseline_departs(
-    baseline: Trace,
-    reference: Trace,
-    control: Trace | None,
-    comparisons: tuple[Comparison, ...],
-    dp: int,
-) -> tuple[list[str], list[str]]:
-    """(failures, notes) for a baseline that does not do what the reference does."""
-    failures: list[str] = []
-    notes: list[str] = []
-    if control is not None:
-        changed = [
-            comparison for comparison in compare(reference, control) if not comparison.agrees
-        ]
-        if changed:
-            failures.append(
-                "The migration changed what FSDP does, which it must not touch: "
-                + " ".join(comparison.sentence() for comparison in changed)
-            )
-            return failures, notes
+    baseline: Trace, reference: Trace, comparisons: tuple[Comparison, ...], dp: int
+) -> list[str]:
+    """What there is to say about a baseline that does not do what the reference does."""
     ratio = constant_ratio(baseline, reference)
     if ratio is not None and abs(ratio * dp - 1) < 1e-3:
-        notes.append(
+        return [
             f"DDP divided the gradients twice: in every step the baseline's grad_norm is 1/{dp} of the reference's."
             " The loss is a local sum over global tokens, and DDP's all-reduce averages once more. replicate and FSDP"
             " do it once, so the baseline is not what the migrated tree has to equal, and clipping acts differently."
-        )
-    elif control is not None:
-        worst = max((c for c in comparisons if not c.agrees), key=lambda c: c.largest)
-        notes.append(
-            "The baseline departs from FSDP of its own revision, so the migrated tree does not have to equal it. "
-            + worst.sentence()
-        )
-    else:
-        failures.append(
-            "The baseline departs from the reference, for no cause that the figures show, and without a run of FSDP"
-            " of the base revision it cannot be said which of them changed."
-        )
-    return failures, notes
+        ]
+    worst = max((c for c in comparisons if not c.agrees), key=lambda c: c.largest)
+    return [
+        "The baseline departs from FSDP of its own revision, so the migrated tree does not have to equal it. "
+        + worst.sentence()
+    ]

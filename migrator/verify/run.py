@@ -157,22 +157,23 @@ class _Job:
         self._train(None)
         parties = scenarios.parties(self.nproc)
         traces = {party.name: trace.Trace(party.name, ()) for party in parties}
+        control = trace.Trace("control", ())
         for party in parties:
+            if party.name == "reference":
+                # FSDP of the base revision: what the migration must not have changed. If it
+                # does not train, nothing here can say what is right.
+                control = self._train(dataclasses.replace(party, name="control", tree="base"))
             traces[party.name] = self._train(party)
             if traces[party.name].first_error:
                 break
-        control = None
-        if judge.needs_control(traces["baseline"], traces["reference"]):
-            # FSDP of the base revision tells whether DDP or the migration is the odd one.
-            control = self._train(dataclasses.replace(parties[2], name="control", tree="base"))
         return judge.judge(
             traces["baseline"],
             traces["migrated"],
             traces["reference"],
+            control,
             steps=self.steps,
             dp=self.nproc,
             broken=broken,
-            control=control,
         )
 
     def _train(self, party: scenarios.Party | None) -> trace.Trace:
@@ -219,6 +220,8 @@ class _Job:
         if (party is None or party.tree == "base") and found.first_error:
             rank, error = found.first_error
             what = "make a seed checkpoint" if party is None else "train"
+            if party and party.name == "control":
+                what = "train under FSDP, the reference,"
             raise VerifyError(
                 f"The base revision does not {what}, so there is nothing to compare with; rank {rank} failed with"
                 f" {error['type']}: {error['message'].strip()} (logs in {kept}). Its traceback:\n{error['traceback']}"

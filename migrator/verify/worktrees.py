@@ -136,6 +136,34 @@ def _changes(repo: git.Repo, revision: str) -> list[tuple[str, bool]]:
     return [(path, not status.startswith("D")) for status, path in zip(words[::2], words[1::2])]
 
 
+def _hidden(repo: git.Repo) -> list[str]:
+    """Tracked files whose changes git is told not to see: assume-unchanged, skip-worktree."""
+    listed = repo.git.execute(
+        ["git", *_QUIET, "ls-files", "-v", "-z"], strip_newline_in_stdout=False
+    )
+    entries = [entry for entry in listed.split("\0") if entry]
+    return [entry[2:] for entry in entries if entry[0].islower() or entry[0] == "S"]
+
+
+def _generated(repo: git.Repo, parent: Path) -> list[str]:
+    """Python files of the package that git ignores, such as a generated version."""
+    listed = repo.git.execute(
+        [
+            "git",
+            *_QUIET,
+            "ls-files",
+            "--others",
+            "--ignored",
+            "--exclude-standard",
+            "-z",
+            "--",
+            f"{(parent / 'torchtitan').as_posix()}/*.py",
+        ],
+        strip_newline_in_stdout=False,
+    )
+    return [path for path in listed.split("\0") if path]
+
+
 def _untracked(repo: git.Repo) -> list[str]:
     listed = repo.git.execute(
         ["git", *_QUIET, "ls-files", "--others", "--exclude-standard", "-z"],
@@ -175,6 +203,11 @@ def trees(repo: git.Repo, path: Path, base: str, folder: Path) -> Iterator[Trees
                     f"git could not check out {revision[:12]}: {error.stderr.strip()}"
                 ) from None
         overlaid = _overlay(repo, root, made["migrated"])
+        for name in _generated(repo, parent):
+            for tree in made.values():
+                if not (tree / name).exists():
+                    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(root / name, tree / name)
         committed = repo.git.execute(
             [
                 "git",
@@ -209,7 +242,9 @@ def trees(repo: git.Repo, path: Path, base: str, folder: Path) -> Iterator[Trees
 
 def _overlay(repo: git.Repo, root: Path, tree: Path) -> list[str]:
     """Copies the working tree's changes over a checkout of HEAD; returns the paths."""
-    touched = _changes(repo, "HEAD") + [(path, True) for path in _untracked(repo)]
+    touched = _changes(repo, "HEAD") + [
+        (path, True) for path in [*_untracked(repo), *_hidden(repo)] if (root / path).exists()
+    ]
     for name, exists in touched:
         source, target = root / name, tree / name
         if target.is_symlink() or target.is_file():
