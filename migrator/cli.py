@@ -208,6 +208,13 @@ def explain(code: str | None) -> None:
 @main.command(context_settings=_CONTEXT)
 @_PATH
 @click.option(
+    "--cells",
+    metavar="NAME,...",
+    help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-accumulate, hsdp.  "
+    "[default: dp,dp+tp,dp+pp]",
+)
+@click.option("--full", is_flag=True, help="Every cell.")
+@click.option(
     "--base",
     metavar="REV",
     help="The unmigrated revision.  [default: HEAD, or the parent of the migration's commit]",
@@ -239,21 +246,24 @@ def explain(code: str | None) -> None:
     help="Where the report goes.  [default: titan-migrate-report beside the checkout]",
 )
 @_handled
-def verify(path: Path, **options: Any) -> int:
+def verify(path: Path, cells: str | None, full: bool, **options: Any) -> int:
     """Train the base revision and the migrated tree, and compare them.
 
-    Comes after `apply`: PATH is the migrated checkout, the migration committed or not. Both start from one seed checkpoint, on CPU over gloo; FSDP of the same tree is the
-    reference. Exit 1 where loss or grad_norm differ. The checkout is not touched.
+    Comes after `apply`: PATH is the migrated checkout, the migration committed or not.
+    Both start from one seed checkpoint, on CPU over gloo; FSDP of the same tree is the
+    reference. Exit 1 where a cell fails. The checkout is not touched.
     """
     from rich.console import Console
 
     from migrator.verify import VerifyError, run_verify
+    from migrator.verify.scenarios import CELLS, QUICK
 
+    names = tuple(CELLS) if full else tuple(cells.split(",")) if cells else QUICK
     try:
-        verdict = run_verify(path, console=Console(), **options)
+        verification = run_verify(path, console=Console(), cells=names, **options)
     except VerifyError as error:
         raise TitanMigrateError(str(error)) from error
-    return 0 if verdict.passed else 1
+    return 0 if verification.passed else 1
 
 
 @main.command(context_settings=_CONTEXT)

@@ -98,7 +98,7 @@ def run_demo(
     if verify:
         from migrator.verify import run_verify
 
-        passed = run_verify(tree, console=console).passed
+        passed = run_verify(tree, console=console, cells=("dp",)).passed
     console.print(f"Migrated tree: {tree}", highlight=False, soft_wrap=True)
     console.print(f"The change:    {patch}", highlight=False, soft_wrap=True)
     return passed

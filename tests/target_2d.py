@@ -54,11 +54,11 @@ def main() -> int:
             problems.append(f"this was torch {data['environment']['torch']}, not 2.9")
         losses = {
             party: [step["loss"] for step in trace["ranks"][0]["steps"]]
-            for party, trace in data["traces"].items()
+            for party, trace in data["cells"]["dp"]["traces"].items()
         }
         if losses["migrated"] != losses["baseline"]:
             problems.append(f"the losses differ: {losses}")
-        log = (report / "migrated" / "rank0.log").read_text()
+        log = (report / "dp" / "migrated" / "rank0.log").read_text()
         problems += [f"the log does not say: {line}" for line in EXPECTED if line not in log]
         for line in EXPECTED:
             print(f"log: {line}" if line in log else f"missing: {line}")

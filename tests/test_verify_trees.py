@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from migrator.verify import VerifyError, corpus, run_verify, worktrees
+from migrator.verify import corpus, run_verify, VerifyError, worktrees
 from migrator.verify.leftover import broken_sites
-from migrator.verify.scenarios import job_settings, known_settings, parties, to_toml
+from migrator.verify.scenarios import (
+    CELLS,
+    job_settings,
+    known_settings,
+    QUICK,
+    to_toml,
+)
 from migrator.verify.trace import read_trace
 
 PLAN = "torchtitan/plan.py"
@@ -29,7 +35,9 @@ def git(tree: Path, *arguments: str) -> str:
         "user.email=t@example.invalid",
         *arguments,
     ]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def commit(tree: Path, message: str) -> str:
@@ -93,7 +101,11 @@ def test_trees_are_base_and_working_tree_and_go_away(fork, tmp_path):
         assert (trees.migrated / "torchtitan" / "fresh.py").exists()
         assert not (trees.migrated / "torchtitan" / "gone.py").exists()
         assert not (trees.migrated / "noise.log").exists()
-        assert trees.changed == ("torchtitan/fresh.py", "torchtitan/gone.py", "torchtitan/plan.py")
+        assert trees.changed == (
+            "torchtitan/fresh.py",
+            "torchtitan/gone.py",
+            "torchtitan/plan.py",
+        )
     assert git(fork, "worktree", "list") == listed
     assert not (tmp_path / "scratch" / "base").exists()
 
@@ -102,7 +114,9 @@ def test_trees_go_away_on_ctrl_c(fork, tmp_path):
     listed = git(fork, "worktree", "list")
     repo = worktrees.open_checkout(fork)
     with pytest.raises(KeyboardInterrupt):
-        with worktrees.trees(repo, fork, git(fork, "rev-parse", "HEAD"), tmp_path / "scratch"):
+        with worktrees.trees(
+            repo, fork, git(fork, "rev-parse", "HEAD"), tmp_path / "scratch"
+        ):
             raise KeyboardInterrupt
     assert git(fork, "worktree", "list") == listed
 
@@ -113,7 +127,9 @@ def test_hooks_of_the_checkout_do_not_run(fork, tmp_path):
     hook.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
     hook.chmod(0o755)
     repo = worktrees.open_checkout(fork)
-    with worktrees.trees(repo, fork, git(fork, "rev-parse", "HEAD"), tmp_path / "scratch"):
+    with worktrees.trees(
+        repo, fork, git(fork, "rev-parse", "HEAD"), tmp_path / "scratch"
+    ):
         pass
     assert not (tmp_path / "ran").exists()
 
@@ -122,9 +138,9 @@ def test_package_in_a_subfolder_is_found(tmp_path):
     write(tmp_path / "vendor" / "titan", train="")
     root = tmp_path.resolve()
     assert worktrees.package_parent(root, tmp_path) == Path("vendor/titan")
-    assert worktrees.package_parent(root, tmp_path / "vendor" / "titan" / "torchtitan") == Path(
-        "vendor/titan"
-    )
+    assert worktrees.package_parent(
+        root, tmp_path / "vendor" / "titan" / "torchtitan"
+    ) == Path("vendor/titan")
 
 
 def test_what_is_no_checkout_is_said(tmp_path):
@@ -148,11 +164,15 @@ def test_report_inside_the_checkout_is_refused(fork):
         run_verify(fork, report_dir=fork / "report")
 
 
-def test_tree_that_is_its_own_base_fails(fork, tmp_path):
+def test_tree_that_is_its_own_base_is_no_question(fork, tmp_path):
     pytest.importorskip("torchdata")
-    verdict = run_verify(fork, base="HEAD", report_dir=tmp_path / "report")
-    assert not verdict.passed and "does not differ" in verdict.failures[0]
-    assert (tmp_path / "report" / "report.json").exists()
+    with pytest.raises(VerifyError, match="does not differ"):
+        run_verify(fork, base="HEAD", report_dir=tmp_path / "report")
+
+
+def test_a_wrong_cell_is_named_with_the_nearest(fork):
+    with pytest.raises(VerifyError, match=r"no cell dp\+pt: did you mean dp\+tp"):
+        run_verify(fork, cells=("dp+pt",))
 
 
 def test_verify_imports_no_torch():
@@ -191,7 +211,9 @@ def test_call_left_behind_is_found(tmp_path):
 def test_old_arguments_under_a_kept_name_are_found(tmp_path):
     other = "from torchtitan.plan import apply_ddp\n\n\ndef f(m, d):\n    apply_ddp(m, d, enable_compile=True)\n"
     (found,) = sites(tmp_path, other, NEW.replace("apply_replicate", "apply_ddp"))
-    assert found.endswith("calls apply_ddp with enable_compile=, which it does not take any more.")
+    assert found.endswith(
+        "calls apply_ddp with enable_compile=, which it does not take any more."
+    )
 
 
 # --- settings, corpus, traces ---
@@ -223,6 +245,7 @@ def settings(tmp_path, party):
         known_settings(tmp_path),
         model="llama3",
         steps=5,
+        cell=CELLS["dp"],
         party=party,
         assets=tmp_path / "assets",
         dump=tmp_path / "dump",
@@ -233,16 +256,39 @@ def settings(tmp_path, party):
 
 def test_only_settings_that_the_checkout_knows_are_written(tmp_path):
     write(tmp_path, config_manager=CONFIG)
-    found = settings(tmp_path, parties(2)[1])
-    assert found["training"] == {"steps": 5, "mixed_precision_param": "float32", "seed": 42}
+    found = settings(tmp_path, CELLS["dp"].party("migrated", 2))
+    assert found["training"] == {
+        "steps": 5,
+        "mixed_precision_param": "float32",
+        "seed": 42,
+    }
     assert found["checkpoint"] == {
         "enable_checkpoint": True,
         "initial_load_path": str(tmp_path / "seed"),
     }
     assert found["model"]["tokenizer_path"].endswith("tokenizer.model")
     assert (
-        to_toml({"job": {"on": True, "name": 'a "b"'}}) == '[job]\non = true\nname = "a \\"b\\""\n'
+        to_toml({"job": {"on": True, "name": 'a "b"'}})
+        == '[job]\non = true\nname = "a \\"b\\""\n'
     )
+
+
+def test_cells_that_cannot_run_say_why():
+    assert "pipeline" in CELLS["dp+pp"].reason_not_to_run({}, "2.9.1")
+    assert CELLS["dp+pp"].reason_not_to_run({}, "2.13.0+cpu") is None
+    assert "global_batch_size" in CELLS["dp-accumulate"].reason_not_to_run({}, "2.13.0")
+
+
+def test_ranks_and_degrees_of_the_cells():
+    assert {name: cell.ranks(2) for name, cell in CELLS.items() if name in QUICK} == {
+        "dp": 2,
+        "dp+tp": 4,
+        "dp+pp": 4,
+    }
+    party = CELLS["dp+tp"].party("reference", 2)
+    assert (party.tree, party.replicate, party.shard) == ("migrated", 1, 2)
+    party = CELLS["hsdp"].party("control", 2)
+    assert (party.tree, party.replicate, party.shard) == ("base", 2, 2)
 
 
 def test_a_setting_that_cannot_be_spelled_is_an_error(tmp_path):

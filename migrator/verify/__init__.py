@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .errors import VerifyError
-from .judge import Verdict
+from .judge import Verdict, Verification
 from .run import run_verify
 
-__all__ = ["Verdict", "VerifyError", "run_verify"]
+__all__ = ["Verdict", "Verification", "VerifyError", "run_verify"]

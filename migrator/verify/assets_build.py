@@ -21,7 +21,7 @@ BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
 
 def build(folder: Path = ASSETS) -> None:
     """Writes `tokenizer/` and `tokenizer.model` into `folder`; needs the `tokenizers` package."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import decoders, models, pre_tokenizers, Tokenizer, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -39,8 +39,15 @@ def build(folder: Path = ASSETS) -> None:
 
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"), pretty=False)
-    config = {"bos_token": BEGIN, "eos_token": END, "add_bos_token": True, "add_eos_token": True}
-    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    config = {
+        "bos_token": BEGIN,
+        "eos_token": END,
+        "add_bos_token": True,
+        "add_eos_token": True,
+    }
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(
+        json.dumps(config, indent=2) + "\n"
+    )
     with open(folder / "tokenizer.model", "w", encoding="ascii") as file:
         for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
             file.write(f"{base64.b64encode(token).decode()} {rank}\n")

@@ -30,7 +30,16 @@ _PLACES = (
     "by the old mill", "near the market", "under the stone bridge", "behind the chapel", "along the shore",
     "at the edge of the wood", "in the narrow street", "on the hill", "across the square", "before the storm",
 )  # fmt: skip
-_LINKS = ("and then", "because", "although", "until", "while", "so that", "before", "after which")
+_LINKS = (
+    "and then",
+    "because",
+    "although",
+    "until",
+    "while",
+    "so that",
+    "before",
+    "after which",
+)
 _OPENINGS = (
     "That evening",
     "Later",
@@ -70,7 +79,10 @@ def documents(count: int = 200, seed: int = 20240) -> list[str]:
             text = f"on day {number} {clause()}, {number} times in all"
         return text[0].upper() + text[1:] + "."
 
-    return [" ".join(sentence() for _ in range(12 + int(rng.random() * 19))) for _ in range(count)]
+    return [
+        " ".join(sentence() for _ in range(12 + int(rng.random() * 19)))
+        for _ in range(count)
+    ]
 
 
 def write_dataset(folder: Path) -> None:

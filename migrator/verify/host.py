@@ -36,7 +36,9 @@ class Recorder:
 
     def write(self, event: str, **values: object) -> None:
         # json writes floats by repr, so a reader gets the same bits back.
-        self._file.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+        self._file.write(
+            json.dumps({"event": event, "time": time.time(), **values}) + "\n"
+        )
         self._file.flush()
 
 
@@ -50,7 +52,9 @@ def prepare_cpu() -> None:
 
     torch._utils._get_available_device_type = lambda: "cpu"
 
-    properties = collections.namedtuple("properties", "name total_memory")("CPU", 1 << 34)
+    properties = collections.namedtuple("properties", "name total_memory")(
+        "CPU", 1 << 34
+    )
     missing = {
         "get_device_name": lambda *_: "CPU",
         "get_device_properties": lambda *_: properties,
@@ -100,16 +104,29 @@ def _replace_premul_sum() -> None:
     original = _fsdp_collectives._get_gradient_divide_factors
     plain_sum = torch.distributed.ReduceOp.SUM
     # From 2.10 on foreach_reduce divides by the factor itself where nothing is scattered.
-    divides_itself = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
+    divides_itself = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (
+        2,
+        10,
+    )
 
     @functools.wraps(original)
     def divide_factors(
-        scatter_group, reduce_group, reduce_dtype, device_type="", factor=None, force_sum=False
+        scatter_group,
+        reduce_group,
+        reduce_dtype,
+        device_type="",
+        factor=None,
+        force_sum=False,
     ):
         risky = reduce_dtype not in (torch.float32, torch.bfloat16)
         if device_type != "cpu" or factor is None or force_sum or risky:
             return original(
-                scatter_group, reduce_group, reduce_dtype, device_type, factor, force_sum
+                scatter_group,
+                reduce_group,
+                reduce_dtype,
+                device_type,
+                factor,
+                force_sum,
             )
         scatters = scatter_group is not None and scatter_group.size() > 1
         divide = factor != 1 and (scatters or not divides_itself)
@@ -142,12 +159,12 @@ class Probe:
         @functools.wraps(clip)
         def clip_and_record(parameters, *args, **kwargs):
             parameters = list(parameters)
+            if self.model_parts is None:
+                self._meet_model()
             self.gradients = gradient_norm(parameters)
             norm = clip(parameters, *args, **kwargs)
             value = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             self.grad_norm = float(value)
-            if self.model_parts is None:
-                self._meet_model()
             return norm
 
         @functools.wraps(log)
@@ -182,13 +199,20 @@ class Probe:
             if owner is not self and hasattr(owner, "model_parts"):
                 self.model_parts = list(owner.model_parts)
                 self.recorder.write("model", **describe(self.model_parts))
+                self.recorder.write(
+                    "parameters", step=0, values=checksums(self.model_parts)
+                )
                 return
             frame = frame.f_back
 
 
 def plain_name(name: str) -> str:
     """A parameter's or module's name without what activation checkpointing and torch.compile put into it."""
-    parts = [p for p in name.split(".") if p not in ("_checkpoint_wrapped_module", "_orig_mod")]
+    parts = [
+        p
+        for p in name.split(".")
+        if p not in ("_checkpoint_wrapped_module", "_orig_mod")
+    ]
     return ".".join(parts)
 
 
@@ -196,6 +220,7 @@ def describe(model_parts: list) -> dict:
     """What wraps the model, and where and in which dtype each parameter lives."""
     from torch.distributed.tensor import DTensor
 
+    policies: dict[str, dict[str, str]] = {}
     wrapped: dict[str, list[str]] = {}
     parameters: dict[str, dict] = {}
     for part in model_parts:
@@ -203,23 +228,63 @@ def describe(model_parts: list) -> dict:
             classes = [cls.__name__ for cls in type(module).__mro__]
             kinds = [
                 k
-                for k in ("ReplicateModule", "FSDPModule", "DDP", "DistributedDataParallel")
+                for k in (
+                    "ReplicateModule",
+                    "FSDPModule",
+                    "DDP",
+                    "DistributedDataParallel",
+                )
                 if k in classes
             ]
             if kinds:
                 wrapped[plain_name(name)] = kinds
+            if "FSDPModule" in kinds:
+                policies[plain_name(name)] = mixed_precision(module)
         for name, parameter in part.named_parameters():
             entry = {
                 "shape": list(parameter.shape),
                 "dtype": str(parameter.dtype).removeprefix("torch."),
             }
             if isinstance(parameter, DTensor):
-                entry["placements"] = [str(placement) for placement in parameter.placements]
+                entry["placements"] = [
+                    str(placement) for placement in parameter.placements
+                ]
                 entry["mesh"] = list(parameter.device_mesh.shape)
                 entry["mesh_dims"] = list(parameter.device_mesh.mesh_dim_names or ())
             parameters[plain_name(name)] = entry
     root = [cls.__name__ for cls in type(model_parts[0]).__mro__]
-    return {"root": root, "wrapped": wrapped, "parameters": parameters}
+    return {
+        "root": root,
+        "wrapped": wrapped,
+        "parameters": parameters,
+        "policies": policies,
+        "autocast": autocast_entered,
+    }
+
+
+def mixed_precision(module) -> dict[str, str]:
+    """The mixed-precision policy that a module was wrapped with, by field."""
+    policy = getattr(module._get_fsdp_state(), "_mp_policy", None)
+    fields = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
+    return {field: str(getattr(policy, field, "unknown")) for field in fields}
+
+
+autocast_entered = False
+
+
+def watch_autocast() -> None:
+    """Notes whether the trainer ever runs under autocast."""
+    import torch
+
+    enter = torch.autocast.__enter__
+
+    @functools.wraps(enter)
+    def enter_and_note(self):
+        global autocast_entered
+        autocast_entered = autocast_entered or bool(getattr(self, "_enabled", True))
+        return enter(self)
+
+    torch.autocast.__enter__ = enter_and_note
 
 
 def gradient_norm(parameters: list) -> float:
@@ -300,7 +365,9 @@ def main(argv: list[str]) -> None:
     rank = int(os.environ["RANK"])
     folder = Path(trace_dir)
 
-    log = os.open(folder / f"rank{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(
+        folder / f"rank{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+    )
     os.dup2(log, 1)
     os.dup2(log, 2)
     end_with(os.getppid(), int(os.environ.get("TITAN_MIGRATE_PID", os.getppid())))
@@ -322,6 +389,7 @@ def main(argv: list[str]) -> None:
             torch=torch.__version__,
         )
         prepare_cpu()
+        watch_autocast()
         import torchtitan
 
         found = Path(torchtitan.__file__).resolve().parent.parent
@@ -335,7 +403,10 @@ def main(argv: list[str]) -> None:
         if isinstance(error, SystemExit) and not error.code:
             end(recorder)
         recorder.write(
-            "error", type=type(error).__name__, message=str(error), traceback=traceback.format_exc()
+            "error",
+            type=type(error).__name__,
+            message=str(error),
+            traceback=traceback.format_exc(),
         )
         raise
     end(recorder)

@@ -37,7 +37,8 @@ def broken_sites(base: Path, migrated: Path) -> tuple[str, ...]:
         for root, one, other in ((base, before, after), (migrated, after, before))
         for module in one
         for name, function in one[module].items()
-        if other.get(module, {}).get(name) != function and _wraps_by_replicate(root, module, name)
+        if other.get(module, {}).get(name) != function
+        and _wraps_by_replicate(root, module, name)
     }
     if not changed:
         return ()
@@ -51,7 +52,9 @@ def broken_sites(base: Path, migrated: Path) -> tuple[str, ...]:
             except (SyntaxError, ValueError) as error:
                 found.append(f"{shown} cannot be parsed: {error}.")
                 continue
-            found += _in_file(module, shown, _module_name(path, migrated), changed, after)
+            found += _in_file(
+                module, shown, _module_name(path, migrated), changed, after
+            )
     return tuple(found)
 
 
@@ -86,10 +89,18 @@ def _in_file(
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in changed:
+        if (
+            isinstance(node, ast.Name)
+            and isinstance(node.ctx, ast.Load)
+            and node.id in changed
+        ):
             if node.id not in bound and node.id not in stored:
                 yield f"{shown}:{node.lineno} uses {node.id}, which is not defined there any more."
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in bound:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in bound
+        ):
             source, name = bound[node.func.id]
             function = after.get(source, {}).get(name)
             misfit = _misfit(node, function) if function else None
@@ -129,7 +140,9 @@ def _functions(root: Path) -> dict[str, dict[str, _Function]]:
         except (SyntaxError, ValueError):
             continue
         found[_module_name(path, root)] = {
-            node.name: _signature(node) for node in module.body if isinstance(node, ast.FunctionDef)
+            node.name: _signature(node)
+            for node in module.body
+            if isinstance(node, ast.FunctionDef)
         }
     return found
 
@@ -137,11 +150,17 @@ def _functions(root: Path) -> dict[str, dict[str, _Function]]:
 def _signature(node: ast.FunctionDef) -> _Function:
     arguments = node.args
     positional = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
-    optional = positional[len(positional) - len(arguments.defaults) :] if arguments.defaults else []
+    optional = (
+        positional[len(positional) - len(arguments.defaults) :]
+        if arguments.defaults
+        else []
+    )
     keyword_only = [a.arg for a in arguments.kwonlyargs]
     required = {name for name in positional if name not in optional}
     required |= {
-        a.arg for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults) if default is None
+        a.arg
+        for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults)
+        if default is None
     }
     return _Function(
         tuple(positional),
@@ -159,7 +178,10 @@ def _wraps_by_replicate(root: Path, module: str, name: str) -> bool:
     for node in ast.parse(path.read_bytes()).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             calls = [call.func for call in ast.walk(node) if isinstance(call, ast.Call)]
-            called = {f.id if isinstance(f, ast.Name) else getattr(f, "attr", "") for f in calls}
+            called = {
+                f.id if isinstance(f, ast.Name) else getattr(f, "attr", "")
+                for f in calls
+            }
             return bool(called & {"replicate", "DistributedDataParallel", "DDP"})
     return False
 

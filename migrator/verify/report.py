@@ -10,41 +10,96 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .judge import Comparison, Verdict
+from .judge import Comparison, Verdict, Verification
+from .scenarios import Cell, CELLS
 from .trace import Trace
 
-_PARTIES = ("baseline", "migrated", "reference")
-_WRAPPERS = {"baseline": "DDP", "migrated": "replicate", "reference": "FSDP"}
+_PARTIES = ("baseline", "migrated", "control", "reference")
+_WRAPPERS = {
+    "baseline": "DDP",
+    "migrated": "replicate",
+    "control": "FSDP, base",
+    "reference": "FSDP",
+}
 
 
-def show(verdict: Verdict, console: Console) -> None:
-    """Prints loss and grad_norm of the three parties by step, then how they agree, then the verdict."""
-    traces = [verdict.traces[name] for name in _PARTIES if name in verdict.traces]
+def show_cell(cell: Cell, verdict: Verdict, console: Console) -> None:
+    """Prints one cell: loss and grad_norm of the parties by step, how they agree, the verdict."""
+    if verdict.not_run:
+        console.print(
+            Text(f"{cell.name}: not run, because {verdict.not_run}"), soft_wrap=True
+        )
+        return
+    traces = [
+        verdict.traces[name]
+        for name in _PARTIES
+        if name in verdict.traces and verdict.traces[name].steps
+    ]
+    console.print(Text(f"\n{cell.name}: {cell.what}", style="bold"))
     if any(trace.steps for trace in traces):
         for quantity in ("loss", "grad_norm"):
             console.print(_by_step(quantity, traces))
     if verdict.comparisons:
         console.print(_agreement(verdict))
-        for quantity in dict.fromkeys(c.quantity for c in verdict.comparisons):
-            found = next(c for c in verdict.comparisons if c.quantity == quantity)
-            console.print(f"tolerance of {quantity}: {found.tolerance.source}.", style="dim")
-        model = verdict.environment.get("model", "llama3")
-        console.print(
-            f"Trained: {model}. The call sites of other models were parsed and fit; none was run.",
-            style="dim",
-        )
     for note in verdict.notes:
         console.print(Text(f"Note: {note}"))
     for failure in verdict.failures:
         console.print(Text(f"Failed: {failure}", style="red"))
     if verdict.details:
         console.print(Text(verdict.details.rstrip()), soft_wrap=True)
-    console.print(conclusion(verdict))
+    console.print(conclusion(cell, verdict))
+
+
+def show_summary(verification: Verification, console: Console) -> None:
+    """Prints the table of cells, the source of every tolerance, and what the verdict covers."""
+    table = Table(title="verdict", title_justify="left")
+    for head in ("cell", "what", "verdict", "loss", "grad_norm"):
+        table.add_column(head)
+    for name, verdict in verification.cells.items():
+        colour = {"passed": "green", "failed": "bold red", "not run": "yellow"}[
+            verdict.word
+        ]
+        worst = {
+            c.quantity: "bitwise" if c.verdict == "bitwise" else f"{c.largest:.1e}"
+            for c in reversed(verdict.comparisons)
+            if c.left in ("migrated", "reference")
+        }
+        row = [worst.get("loss", "-"), worst.get("grad_norm", "-")]
+        table.add_row(name, CELLS[name].what, Text(verdict.word, style=colour), *row)
+    console.print(table)
+    console.print(
+        "loss, grad_norm: largest relative difference from the reference.", style="dim"
+    )
+    sources = {
+        c.quantity: c.tolerance
+        for v in verification.cells.values()
+        for c in v.comparisons
+    }
+    for quantity, tolerance in sources.items():
+        console.print(
+            f"tolerance of {quantity}: {tolerance.relative:g}; {tolerance.source}.",
+            style="dim",
+        )
+    model = verification.environment["model"]
+    console.print(
+        f"Trained: {model}. The call sites of other models were parsed; none was run.",
+        style="dim",
+    )
+    failed = [
+        name for name, verdict in verification.cells.items() if verdict.word == "failed"
+    ]
+    if verification.passed:
+        console.print(Text("PASSED in every cell that ran.", style="bold green"))
+    elif failed:
+        text = f"FAILED in {', '.join(failed)}: do not merge this migration yet."
+        console.print(Text(text, style="bold red"))
+    else:
+        console.print(Text("No cell ran, so there is no verdict.", style="bold red"))
 
 
 def _by_step(quantity: str, traces: list[Trace]) -> Table:
     """One quantity of every party by step, every digit of it."""
-    table = Table(title=f"{quantity}, fp32", title_justify="left")
+    table = Table(title=quantity, title_justify="left")
     table.add_column("step", justify="right")
     for trace in traces:
         head = f"{trace.party}\n({_WRAPPERS[trace.party]})"
@@ -61,16 +116,22 @@ def _by_step(quantity: str, traces: list[Trace]) -> Table:
 
 def _agreement(verdict: Verdict) -> Table:
     """How each pair of runs agrees in each quantity; differences are relative."""
-    table = Table(title="how the runs agree (largest relative difference)", title_justify="left")
+    table = Table(
+        title="how the runs agree (largest relative difference)", title_justify="left"
+    )
     table.add_column("quantity")
     pairs = list(dict.fromkeys((c.left, c.right) for c in verdict.comparisons))
     for left, right in pairs:
         table.add_column(f"{left}\nand {right}")
     table.add_column("tolerance", justify="right")
     for quantity in dict.fromkeys(c.quantity for c in verdict.comparisons):
-        row = {(c.left, c.right): c for c in verdict.comparisons if c.quantity == quantity}
+        row = {
+            (c.left, c.right): c for c in verdict.comparisons if c.quantity == quantity
+        }
         tolerance = f"{next(iter(row.values())).tolerance.relative:g}"
-        table.add_row(quantity, *(_agreement_cell(row[pair]) for pair in pairs), tolerance)
+        table.add_row(
+            quantity, *(_agreement_cell(row[pair]) for pair in pairs), tolerance
+        )
     return table
 
 
@@ -84,29 +145,29 @@ def _agreement_cell(comparison: Comparison) -> Text:
     return Text(f"different{since} ({comparison.largest:.1e})", style="yellow")
 
 
-def conclusion(verdict: Verdict) -> Text:
-    """The verdict in one line."""
+def conclusion(cell: Cell, verdict: Verdict) -> Text:
+    """The verdict of a cell in one line."""
     if not verdict.passed:
         count = len(verdict.failures)
-        return Text(
-            f"FAILED, for {count} reason{'s' if count > 1 else ''}: do not merge this migration yet.",
-            style="bold red",
-        )
+        text = f"{cell.name}: FAILED, for {count} reason{'s' if count > 1 else ''}."
+        return Text(text, style="bold red")
+    if "migrated" not in cell.parties:
+        text = f"{cell.name}: PASSED: the same bits before and after."
+        return Text(text, style="bold green")
     equal = _equal_to_baseline(verdict)
     if equal is None:
-        return Text(
-            "PASSED: the migrated tree trains as FSDP of the same revision does.",
-            style="bold green",
-        )
+        text = f"{cell.name}: PASSED: the migrated tree trains as FSDP of the same revision does."
+        return Text(text, style="bold green")
     how = "bitwise as" if equal else "within tolerance as"
-    return Text(
-        f"PASSED: the migrated tree trains {how} DDP did, and as FSDP does.", style="bold green"
-    )
+    text = f"{cell.name}: PASSED: the migrated tree trains {how} DDP did, and as FSDP does."
+    return Text(text, style="bold green")
 
 
 def _equal_to_baseline(verdict: Verdict) -> bool | None:
     """True: bitwise equal to the baseline; False: within tolerance; None: the baseline is no measure."""
-    mine = [c for c in verdict.comparisons if (c.left, c.right) == ("migrated", "baseline")]
+    mine = [
+        c for c in verdict.comparisons if (c.left, c.right) == ("migrated", "baseline")
+    ]
     if not mine or not all(c.agrees for c in mine):
         return None
     return all(c.verdict == "bitwise" for c in mine)
@@ -117,11 +178,12 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.9g}"
 
 
-def write_json(verdict: Verdict, folder: Path) -> Path:
+def write_json(verification: Verification, folder: Path) -> Path:
     """Writes `report.json` into `folder` and returns its path."""
     path = folder / "report.json"
     path.write_text(
-        json.dumps(_plain(verdict.to_dict()), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        json.dumps(_plain(verification.to_dict()), indent=1, allow_nan=False) + "\n",
+        encoding="utf-8",
     )
     return path
 

@@ -9,6 +9,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from migrator.signals import terminable
 from . import corpus, judge, launch, report, scenarios, trace, worktrees
 from .assets_build import ASSETS
 from .errors import VerifyError
-from .judge import Verdict
+from .judge import Verdict, Verification
 from .leftover import broken_sites
+
+_PARTIES = ("baseline", "migrated", "reference", "control")
 
 # What torchtitan's trainer imports on its way to a first step.
 NEEDED = ("torch", "torchdata", "datasets", "tyro", "tensorboard", "fsspec")
@@ -36,7 +40,8 @@ def run_verify(
     model: str = "llama3",
     report_dir: Path | None = None,
     console: Console | None = None,
-) -> Verdict:
+    cells: Sequence[str] = scenarios.QUICK,
+) -> Verification:
     """Trains the base revision and the migrated tree of the checkout at `path` on CPU and judges them.
 
     base: the unmigrated revision; found by `worktrees.find_base` where None.
@@ -44,7 +49,8 @@ def run_verify(
     seconds that one run may take. model: a torchtitan model that has a
     `debugmodel` flavor. report_dir: where report.json, traces and logs go;
     `titan-migrate-report/` beside the checkout where None. console: where the
-    verdict is printed; nothing is printed where None.
+    verdict is printed; nothing is printed where None. cells: names of
+    `scenarios.CELLS`, the ways of training to compare.
 
     Nothing is written in the checkout, and on return, by an exception or
     Ctrl-C too, no process and no worktree is left. Raises VerifyError where
@@ -52,6 +58,7 @@ def run_verify(
     tree that crashes is a failed verdict.
     """
     console = console or Console(quiet=True)
+    chosen = _chosen(cells)
     _check_arguments(steps, nproc, timeout)
     repo = worktrees.open_checkout(Path(path))
     root = Path(repo.working_tree_dir).resolve()
@@ -61,11 +68,13 @@ def run_verify(
     report_dir = _report_folder(root, report_dir)
 
     with terminable(), _scratch() as scratch:
-        with worktrees.trees(repo, Path(path), revision, Path(scratch).resolve()) as trees:
-            job = _Job(trees, scratch, report_dir, steps, nproc, timeout, model, console)
-            verdict = job.judged()
-    verdict = dataclasses.replace(
-        verdict,
+        with worktrees.trees(
+            repo, Path(path), revision, Path(scratch).resolve()
+        ) as trees:
+            job = Job(trees, scratch, report_dir, steps, nproc, timeout, model, console)
+            verdicts = job.verdicts(chosen)
+    verification = Verification(
+        verdicts,
         environment={
             "torch": metadata.version("torch"),
             "python": platform.python_version(),
@@ -79,12 +88,26 @@ def run_verify(
             "seconds": job.seconds,
         },
     )
-    report.show(verdict, console)
-    written = report.write_json(verdict, report_dir)
+    report.show_summary(verification, console)
+    written = report.write_json(verification, report_dir)
     console.print(
-        f"Figures, traces and logs of all ranks: {written.parent}", highlight=False, soft_wrap=True
+        f"Figures, traces and logs of all ranks: {written.parent}",
+        highlight=False,
+        soft_wrap=True,
     )
-    return verdict
+    return verification
+
+
+def _chosen(names: Sequence[str]) -> list[scenarios.Cell]:
+    """The cells of these names, in the order in which they run; raises VerifyError for a wrong name."""
+    for name in names:
+        if name not in scenarios.CELLS:
+            close = get_close_matches(name, scenarios.CELLS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise VerifyError(
+                f"There is no cell {name}: {hint}There are {', '.join(scenarios.CELLS)}."
+            )
+    return [cell for cell in scenarios.CELLS.values() if cell.name in names]
 
 
 def _check_arguments(steps: int, nproc: int, timeout: float) -> None:
@@ -95,7 +118,9 @@ def _check_arguments(steps: int, nproc: int, timeout: float) -> None:
             f"--nproc {nproc} leaves nothing to replicate over: ask for at least 2 ranks."
         )
     if timeout <= 0:
-        raise VerifyError(f"--timeout {timeout:g} lets no run finish: give a number of seconds.")
+        raise VerifyError(
+            f"--timeout {timeout:g} lets no run finish: give a number of seconds."
+        )
 
 
 def _check_environment() -> None:
@@ -123,7 +148,7 @@ def _report_folder(root: Path, report_dir: Path | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         # An earlier report must not be taken for this one's.
         (folder / "report.json").unlink(missing_ok=True)
-        for name in ("seed", "baseline", "migrated", "reference", "control"):
+        for name in ("seed", *scenarios.CELLS):
             shutil.rmtree(folder / name, ignore_errors=True)
     except OSError as error:
         raise VerifyError(
@@ -134,13 +159,17 @@ def _report_folder(root: Path, report_dir: Path | None) -> Path:
 
 def _scratch() -> tempfile.TemporaryDirectory:
     # A rank that is being ended may still hold a file of the folder.
-    return tempfile.TemporaryDirectory(prefix="titan-migrate-", ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(
+        prefix="titan-migrate-", ignore_cleanup_errors=True
+    )
 
 
-class _Job:
+class Job:
     """The runs of one verification and the folders that they share."""
 
-    def __init__(self, trees, scratch, report_dir, steps, nproc, timeout, model, console) -> None:
+    def __init__(
+        self, trees, scratch, report_dir, steps, nproc, timeout, model, console
+    ) -> None:
         self.trees = trees
         self.folder = Path(scratch).resolve() / "run"
         self.report_dir = report_dir
@@ -149,39 +178,86 @@ class _Job:
         self.seconds: dict[str, float] = {}
         corpus.write_dataset(self.folder / "tests" / "assets" / "c4_test")
 
-    def judged(self) -> Verdict:
+    def verdicts(self, cells: Sequence[scenarios.Cell]) -> dict[str, Verdict]:
+        """The verdict of every cell; each is shown as soon as it is there."""
         if not self.trees.changed:
-            nothing = "The migrated tree does not differ from the base revision: there is nothing to verify."
-            return Verdict(False, (nothing,), (), ())
+            raise VerifyError(
+                "The migrated tree does not differ from the base revision, so there is nothing to verify:"
+                " run `titan-migrate apply` first, or name another revision with --base."
+            )
         broken = broken_sites(self.trees.base, self.trees.migrated)
-        self._train(None)
-        parties = scenarios.parties(self.nproc)
-        traces = {party.name: trace.Trace(party.name, ()) for party in parties}
-        control = trace.Trace("control", ())
-        for party in parties:
-            if party.name == "reference":
-                # FSDP of the base revision: what the migration must not have changed. If it
-                # does not train, nothing here can say what is right.
-                control = self._train(dataclasses.replace(party, name="control", tree="base"))
-            traces[party.name] = self._train(party)
-            if traces[party.name].first_error:
-                break
-        return judge.judge(
-            traces["baseline"],
-            traces["migrated"],
-            traces["reference"],
-            control,
-            steps=self.steps,
-            dp=self.nproc,
-            broken=broken,
-        )
+        known = scenarios.known_settings(self.trees.migrated)
+        self.train(None, None)
+        found = {}
+        for cell in cells:
+            why = cell.reason_not_to_run(known, metadata.version("torch"))
+            if why:
+                found[cell.name] = Verdict(False, (), (), (), not_run=why)
+            else:
+                found[cell.name] = self.judged(cell, self._traces(cell), broken)
+                broken = ()  # said once, in the first cell
+            report.show_cell(cell, found[cell.name], self.console)
+        return found
 
-    def _train(self, party: scenarios.Party | None) -> trace.Trace:
-        """Runs one party (None: makes the seed checkpoint) and reads its trace."""
+    def _traces(self, cell: scenarios.Cell) -> dict[str, trace.Trace]:
+        """Trains the parties of a cell, up to a migrated tree that crashes."""
+        traces: dict[str, trace.Trace] = {}
+        for name in cell.parties:
+            traces[name] = self.train(cell, cell.party(name, self.nproc))
+            if traces[name].first_error and name == "migrated":
+                break
+        return traces
+
+    def judged(
+        self,
+        cell: scenarios.Cell,
+        known: dict[str, trace.Trace],
+        broken: tuple[str, ...],
+    ) -> Verdict:
+        """The verdict of a cell from the traces of its parties."""
+        traces = {name: known.get(name, trace.Trace(name, ())) for name in _PARTIES}
+        ranks, dp = cell.ranks(self.nproc), self.nproc
+        if cell.name == "dp":
+            verdict = judge.judge(
+                *(
+                    traces[name]
+                    for name in ("baseline", "migrated", "reference", "control")
+                ),
+                steps=self.steps,
+                dp=dp,
+            )
+        elif "migrated" in cell.parties:
+            verdict = judge.judge_combination(
+                *(traces[name] for name in ("baseline", "migrated", "reference")),
+                steps=self.steps,
+                ranks=ranks,
+                dp=dp,
+                tolerances=judge.TOLERANCES_BF16 if cell.bf16 else judge.TOLERANCES,
+            )
+        else:
+            verdict = judge.judge_unchanged(
+                traces["control"], traces["reference"], steps=self.steps, ranks=ranks
+            )
+        if broken:
+            failures = (*broken, *verdict.failures)
+            verdict = dataclasses.replace(
+                verdict, failures=failures, passed=False, not_run=""
+            )
+        return verdict
+
+    def train(
+        self, cell: scenarios.Cell | None, party: scenarios.Party | None
+    ) -> trace.Trace:
+        """Runs one party of a cell (None: makes the seed checkpoint) and reads its trace."""
+        where = f"{cell.name}/{party.name}" if cell and party else "seed"
         name = party.name if party else "seed"
-        tree = self.trees.migrated if party and party.tree == "migrated" else self.trees.base
-        folder = self.folder / name
-        folder.mkdir(parents=True)
+        tree = (
+            self.trees.migrated
+            if party and party.tree == "migrated"
+            else self.trees.base
+        )
+        folder = self.folder / where
+        folder.mkdir(parents=True, exist_ok=True)
         config = folder / "job.toml"
         seed = self.folder / "seed" / "dump" / "checkpoint" / "step-0"
         known = scenarios.known_settings(tree)
@@ -189,6 +265,7 @@ class _Job:
             known,
             model=self.model,
             steps=self.steps,
+            cell=cell or scenarios.CELLS["dp"],
             party=party,
             assets=ASSETS,
             dump=folder / "dump",
@@ -198,26 +275,30 @@ class _Job:
         config.write_text(scenarios.to_toml(settings), encoding="utf-8")
         if party and not scenarios.loads_from_elsewhere(known):
             shutil.copytree(seed, folder / "dump" / "checkpoint" / "step-0")
-        kept = self.report_dir / name
+        kept = self.report_dir / where
+        doing = _doing(cell, party)
         began = time.monotonic()
-        with self.console.status(f"{_doing(party)} …"):
+        with self.console.status(f"{doing} …"):
             outcome = launch.run_job(
                 tree,
                 config=config,
                 folder=self.folder,
                 traces=kept,
-                nproc=self.nproc if party else 1,
+                nproc=cell.ranks(self.nproc) if cell and party else 1,
                 steps=self.steps,
                 timeout=self.timeout,
             )
-        self.seconds[name] = time.monotonic() - began
+        self.seconds[where] = time.monotonic() - began
         shutil.copy2(config, kept / "job.toml")
         # What a run saved is of no use to the others; only the seed is.
         if party:
             shutil.rmtree(folder / "dump", ignore_errors=True)
         found = trace.read_trace(name, kept)
         found = self._complete(found, outcome, kept)
-        if (party is None or party.tree == "base") and found.first_error:
+        # In pure data parallelism the base revision has to train; elsewhere that DDP
+        # refuses is part of the answer.
+        needed = cell is None or (cell.name == "dp" and party and party.tree == "base")
+        if needed and found.first_error:
             rank, error = found.first_error
             what = "make a seed checkpoint" if party is None else "train"
             if party and party.name == "control":
@@ -230,10 +311,13 @@ class _Job:
             raise VerifyError(
                 f"The base revision's trainer left no seed checkpoint at {seed.relative_to(self.folder)} (logs in {kept})."
             )
-        self.console.print(f"{_doing(party)}: {outcome.seconds:.0f} s", highlight=False)
+        ended = " (ended with an error)" if found.first_error else ""
+        self.console.print(f"{doing}: {outcome.seconds:.0f} s{ended}", highlight=False)
         return found
 
-    def _complete(self, found: trace.Trace, outcome: launch.Outcome, kept: Path) -> trace.Trace:
+    def _complete(
+        self, found: trace.Trace, outcome: launch.Outcome, kept: Path
+    ) -> trace.Trace:
         """Gives a run that failed without a Python exception of its own (killed, timed out) an error to show."""
         if outcome.status == 0 and not outcome.timed_out:
             return found
@@ -241,7 +325,9 @@ class _Job:
         killed = launch.killed_rank(log)
         ranks = found.ranks or (trace.RankTrace(rank=0),)
         if outcome.timed_out:
-            blamed = next((rank.rank for rank in ranks if not rank.ended), ranks[0].rank)
+            blamed = next(
+                (rank.rank for rank in ranks if not rank.ended), ranks[0].rank
+            )
             error = {
                 "type": "Timeout",
                 "message": f"not over after {self.timeout:g} seconds (--timeout)",
@@ -253,8 +339,13 @@ class _Job:
         elif found.first_error:
             return found
         else:
-            blamed = next((rank.rank for rank in ranks if not rank.ended), ranks[0].rank)
-            error = {"type": "Death", "message": f"torchrun ended with status {outcome.status}"}
+            blamed = next(
+                (rank.rank for rank in ranks if not rank.ended), ranks[0].rank
+            )
+            error = {
+                "type": "Death",
+                "message": f"torchrun ended with status {outcome.status}",
+            }
         error |= {"time": 0.0, "traceback": "\n".join(log.splitlines()[-25:])}
         return dataclasses.replace(
             found,
@@ -265,12 +356,13 @@ class _Job:
         )
 
 
-def _doing(party: scenarios.Party | None) -> str:
-    if party is None:
+def _doing(cell: scenarios.Cell | None, party: scenarios.Party | None) -> str:
+    if cell is None or party is None:
         return "Seed checkpoint (base revision, 1 rank)"
-    return {
-        "baseline": "Baseline: base revision, DDP",
-        "migrated": "Migrated tree, replicate",
-        "reference": "Reference: migrated tree, FSDP",
-        "control": "Control: base revision, FSDP",
+    who = {
+        "baseline": "base revision, DDP",
+        "migrated": "migrated tree, replicate",
+        "reference": "migrated tree, FSDP",
+        "control": "base revision, FSDP",
     }[party.name]
+    return f"{cell.name}: {who}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import VerifyError
@@ -36,13 +36,87 @@ class Party:
     shard: int
 
 
-def parties(nproc: int) -> tuple[Party, Party, Party]:
-    """Baseline (DDP), migrated (replicate) and reference (FSDP of the migrated tree), over `nproc` ranks each."""
-    return (
-        Party("baseline", "base", replicate=nproc, shard=1),
-        Party("migrated", "migrated", replicate=nproc, shard=1),
-        Party("reference", "migrated", replicate=1, shard=nproc),
+@dataclass(frozen=True)
+class Cell:
+    """One way of training in which the parties are compared.
+
+    what: in a few words. tensor, pipeline: degrees beside the data-parallel one.
+    settings: what its job configuration has besides. parties: who trains, in
+    order. hybrid: shards over two ranks beside replicating (HSDP).
+    """
+
+    name: str
+    what: str
+    tensor: int = 1
+    pipeline: int = 1
+    settings: Settings = field(default_factory=dict)
+    parties: tuple[str, ...] = ("baseline", "migrated", "reference")
+    hybrid: bool = False
+
+    @property
+    def bf16(self) -> bool:
+        """Whether its parameters are cast to bf16."""
+        return (
+            self.settings.get("training", {}).get("mixed_precision_param") == "bfloat16"
+        )
+
+    def ranks(self, nproc: int) -> int:
+        """Processes of a run over `nproc` data-parallel ranks."""
+        return nproc * self.tensor * self.pipeline * (2 if self.hybrid else 1)
+
+    def party(self, name: str, nproc: int) -> Party:
+        """One of its runs: DDP, replicate, or FSDP of the migrated tree or (control) of the base."""
+        tree = "base" if name in ("baseline", "control") else "migrated"
+        if self.hybrid:
+            return Party(name, tree, replicate=nproc, shard=2)
+        sharded = name in ("reference", "control")
+        replicate, shard = (1, nproc) if sharded else (nproc, 1)
+        return Party(name, tree, replicate, shard)
+
+    def reason_not_to_run(self, known: dict[str, set[str]], torch: str) -> str | None:
+        """Why this cell cannot run on a checkout with these settings under this torch; None if it can."""
+        for section, values in self.settings.items():
+            for key in values:
+                if key not in known.get(section, ()):
+                    return f"this torchtitan has no setting {section}.{key}"
+        release = tuple(int(part) for part in torch.split("+")[0].split(".")[:2])
+        if self.pipeline > 1 and release < (2, 10):
+            return "the replicate of torch 2.9 does not go with pipeline parallelism"
+        return None
+
+
+CELLS = {
+    cell.name: cell
+    for cell in (
+        Cell(
+            "dp",
+            "data parallel, fp32",
+            parties=("baseline", "migrated", "control", "reference"),
+        ),
+        Cell("dp+tp", "with tensor parallelism over 2 ranks", tensor=2),
+        Cell("dp+pp", "with pipeline parallelism over 2 stages", pipeline=2),
+        Cell(
+            "dp-bf16",
+            "data parallel, parameters cast to bf16",
+            settings={"training": {"mixed_precision_param": "bfloat16"}},
+        ),
+        Cell(
+            "dp-accumulate",
+            "gradients accumulated over 2 micro-batches",
+            settings={"training": {"global_batch_size": -2}},
+        ),
+        Cell(
+            "hsdp",
+            "HSDP, which must not change",
+            parties=("control", "reference"),
+            hybrid=True,
+        ),
     )
+}
+"""Every cell by name, in the order in which they run."""
+
+QUICK = ("dp", "dp+tp", "dp+pp")
+"""What `verify` runs by default."""
 
 
 def known_settings(tree: Path) -> dict[str, set[str]]:
@@ -89,6 +163,7 @@ def job_settings(
     *,
     model: str,
     steps: int,
+    cell: Cell,
     party: Party | None,
     assets: Path,
     dump: Path,
@@ -111,7 +186,12 @@ def job_settings(
         },
         # A short warm-up, so that five steps move the weights; for-loop, so
         # that the optimizer does the same arithmetic on plain and distributed tensors.
-        "optimizer": {"name": "AdamW", "lr": 8e-4, "eps": 1e-8, "implementation": "for-loop"},
+        "optimizer": {
+            "name": "AdamW",
+            "lr": 8e-4,
+            "eps": 1e-8,
+            "implementation": "for-loop",
+        },
         "lr_scheduler": {"warmup_steps": 2},
         "training": {
             "dataset": "c4_test",
@@ -135,8 +215,17 @@ def job_settings(
         "parallelism": {
             "data_parallel_replicate_degree": party.replicate if party else 1,
             "data_parallel_shard_degree": party.shard if party else 1,
+            "tensor_parallel_degree": cell.tensor if party else 1,
+            "pipeline_parallel_degree": cell.pipeline if party else 1,
         },
     }
+    if party:
+        for section, values in cell.settings.items():
+            wanted.setdefault(section, {}).update(values)
+        if "global_batch_size" in wanted["training"]:
+            # Two micro-batches on every data-parallel rank.
+            ranks = party.replicate * party.shard
+            wanted["training"]["global_batch_size"] = 2 * LOCAL_BATCH * ranks
     if "hf_assets_path" not in known.get("model", ()):
         wanted["model"]["tokenizer_path"] = str(assets / "tokenizer.model")
     checkpoint = wanted["checkpoint"]
@@ -163,7 +252,10 @@ def job_settings(
 _INDISPENSABLE = {
     "the seed": (("debug", "seed"), ("training", "seed")),
     "a seed checkpoint": (("checkpoint", "create_seed_checkpoint"),),
-    "enabling checkpoints": (("checkpoint", "enable"), ("checkpoint", "enable_checkpoint")),
+    "enabling checkpoints": (
+        ("checkpoint", "enable"),
+        ("checkpoint", "enable_checkpoint"),
+    ),
     "the replicate degree": (("parallelism", "data_parallel_replicate_degree"),),
     "the shard degree": (("parallelism", "data_parallel_shard_degree"),),
     "the precision": (("training", "mixed_precision_param"),),
@@ -181,7 +273,8 @@ def to_toml(settings: Settings) -> str:
     for section, values in settings.items():
         lines.append(f"[{section}]")
         lines += [
-            f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
+            f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            for key, value in values.items()
         ]
         lines.append("")
     return "\n".join(lines)

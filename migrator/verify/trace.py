@@ -4,9 +4,10 @@ A rank's `rank<N>.jsonl` holds one JSON object a line, written by `host.py`:
 
     start       rank, pid, python, torch
     model       root: class names; wrapped: module name -> wrapper kinds;
-                parameters: name -> shape, dtype and, for a DTensor, placements, mesh, mesh_dims
+                parameters: name -> shape, dtype and, for a DTensor, placements, mesh, mesh_dims;
+                policies: module name -> mixed-precision policy; autocast: whether it was on
     step        step, loss (mean over all ranks), grad_norm, gradients, tokens (this rank), seconds
-    parameters  step, values: name -> norm, sum (float64), digest (SHA-256 of the bytes)
+    parameters  step (0: before the first), values: name -> norm, sum (float64), digest (SHA-256 of the bytes)
     error       type, message, traceback
     end
 
@@ -16,7 +17,7 @@ Every event carries `time`, seconds since the epoch.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 
@@ -48,6 +49,7 @@ class RankTrace:
     torch: str = ""
     error: dict | None = None
     ended: bool = False
+    initial: dict[str, dict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,58 @@ class Trace:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps as rank 0 saw them; loss and grad_norm are the same on all ranks under data parallelism."""
-        return self.ranks[0].steps if self.ranks else ()
+        """The steps of the whole run.
+
+        Loss and grad_norm as the last rank saw them, which is in the last pipeline
+        stage and so knows the loss; the gradients of all stages together.
+        """
+        if not self.ranks:
+            return ()
+        stages = {tuple(sorted(rank.parameters)): rank for rank in self.ranks}
+        if len(stages) < 2:
+            return self.ranks[-1].steps
+        others = [{step.step: step for step in rank.steps} for rank in stages.values()]
+        whole = []
+        for step in self.ranks[-1].steps:
+            parts = [
+                other[step.step].gradients for other in others if step.step in other
+            ]
+            known = [part for part in parts if part is not None]
+            total = (
+                sum(part**2 for part in known) ** 0.5
+                if len(known) == len(parts)
+                else None
+            )
+            whole.append(replace(step, gradients=total))
+        return tuple(whole)
 
     @property
     def model(self) -> dict:
-        return self.ranks[0].model if self.ranks else {}
+        """What wraps the model and where its parameters are, over all pipeline stages."""
+        if not self.ranks:
+            return {}
+        found = dict(self.ranks[0].model)
+        for rank in self.ranks[1:]:
+            for key in ("wrapped", "parameters", "policies"):
+                if key in found and key in rank.model:
+                    found[key] = {**found[key], **rank.model[key]}
+        return found
 
     @property
     def parameters(self) -> dict[str, dict]:
-        return self.ranks[0].parameters if self.ranks else {}
+        """The final parameters, over all pipeline stages."""
+        return {
+            name: value
+            for rank in self.ranks
+            for name, value in rank.parameters.items()
+        }
+
+    @property
+    def initial(self) -> dict[str, dict]:
+        """The parameters before the first step."""
+        return {
+            name: value for rank in self.ranks for name, value in rank.initial.items()
+        }
 
     @property
     def first_error(self) -> tuple[int, dict] | None:
@@ -102,7 +146,7 @@ def read_rank(path: Path) -> RankTrace:
             event.pop("time")
             found["model"] = event
         elif kind == "parameters":
-            found["parameters"] = event["values"]
+            found["initial" if event["step"] == 0 else "parameters"] = event["values"]
         elif kind == "error":
             found["error"] = event
         elif kind == "end":

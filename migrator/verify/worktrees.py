@@ -46,7 +46,9 @@ class Trees:
 def open_checkout(path: Path) -> git.Repo:
     """The git repository of `path`; raises VerifyError where there is none, or no commit in it."""
     if not path.exists():
-        raise VerifyError(f"{path} does not exist: give the path of a torchtitan checkout.")
+        raise VerifyError(
+            f"{path} does not exist: give the path of a torchtitan checkout."
+        )
     try:
         repo = git.Repo(path, search_parent_directories=True)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
@@ -77,7 +79,11 @@ def package_parent(root: Path, path: Path) -> Path:
         return (folder / "torchtitan" / "train.py").is_file()
 
     path = path.resolve() if path.is_dir() else path.resolve().parent
-    above = [folder for folder in (path, *path.parents) if folder == root or root in folder.parents]
+    above = [
+        folder
+        for folder in (path, *path.parents)
+        if folder == root or root in folder.parents
+    ]
     below = sorted(
         train.parent.parent
         for depth in range(1, 4)
@@ -104,15 +110,21 @@ def find_base(repo: git.Repo, base: str | None) -> str:
     """
     if base is not None:
         try:
-            return repo.git.rev_parse("--verify", "--end-of-options", f"{base}^{{commit}}")
+            return repo.git.rev_parse(
+                "--verify", "--end-of-options", f"{base}^{{commit}}"
+            )
         except git.GitCommandError:
-            raise VerifyError(f"--base {base} is no revision of {repo.working_tree_dir}.") from None
+            raise VerifyError(
+                f"--base {base} is no revision of {repo.working_tree_dir}."
+            ) from None
     if any(path.endswith(".py") for path, _ in _changes(repo, "HEAD")):
         return repo.head.commit.hexsha
     for commit in repo.git.log("-S", _MARK, "--format=%H", "--", "*.py").split():
         parents = repo.commit(commit).parents
         if parents and _introduces(
-            repo.git.diff("--no-ext-diff", "-U0", parents[0].hexsha, commit, "--", "*.py")
+            repo.git.diff(
+                "--no-ext-diff", "-U0", parents[0].hexsha, commit, "--", "*.py"
+            )
         ):
             return parents[0].hexsha
     raise VerifyError(
@@ -124,16 +136,30 @@ def find_base(repo: git.Repo, base: str | None) -> str:
 def _introduces(patch: str) -> bool:
     """Whether a patch adds more mentions of replicate's module than it takes away."""
     lines = [line for line in patch.splitlines() if _MARK in line]
-    return sum(line.startswith("+") for line in lines) > sum(line.startswith("-") for line in lines)
+    return sum(line.startswith("+") for line in lines) > sum(
+        line.startswith("-") for line in lines
+    )
 
 
 def _changes(repo: git.Repo, revision: str) -> list[tuple[str, bool]]:
     """(path, still exists) of what the working tree changes against `revision`, untracked files left out."""
     words = repo.git.execute(
-        ["git", *_QUIET, "diff", "--name-status", "--no-renames", "--no-ext-diff", "-z", revision],
+        [
+            "git",
+            *_QUIET,
+            "diff",
+            "--name-status",
+            "--no-renames",
+            "--no-ext-diff",
+            "-z",
+            revision,
+        ],
         strip_newline_in_stdout=False,
     ).split("\0")
-    return [(path, not status.startswith("D")) for status, path in zip(words[::2], words[1::2])]
+    return [
+        (path, not status.startswith("D"))
+        for status, path in zip(words[::2], words[1::2])
+    ]
 
 
 def _hidden(repo: git.Repo) -> list[str]:
@@ -222,20 +248,33 @@ def trees(repo: git.Repo, path: Path, base: str, folder: Path) -> Iterator[Trees
             ],
             strip_newline_in_stdout=False,
         ).split("\0")
-        changed = sorted(name for name in {*overlaid, *committed} if name.endswith(".py"))
+        changed = sorted(
+            name for name in {*overlaid, *committed} if name.endswith(".py")
+        )
         if not (made["base"] / parent / "torchtitan" / "train.py").is_file():
             raise VerifyError(
                 f"The base revision {base[:12]} has no {parent / 'torchtitan' / 'train.py'}: name another with --base."
             )
         yield Trees(
-            made["base"] / parent, made["migrated"] / parent, base, tuple(_differing(made, changed))
+            made["base"] / parent,
+            made["migrated"] / parent,
+            base,
+            tuple(_differing(made, changed)),
         )
     finally:
         with signals_held():
             for tree in made.values():
                 with contextlib.suppress(git.GitCommandError):
                     repo.git.execute(
-                        ["git", *_QUIET, "worktree", "remove", "--force", "--force", str(tree)]
+                        [
+                            "git",
+                            *_QUIET,
+                            "worktree",
+                            "remove",
+                            "--force",
+                            "--force",
+                            str(tree),
+                        ]
                     )
                 shutil.rmtree(tree, ignore_errors=True)
 
@@ -243,7 +282,9 @@ def trees(repo: git.Repo, path: Path, base: str, folder: Path) -> Iterator[Trees
 def _overlay(repo: git.Repo, root: Path, tree: Path) -> list[str]:
     """Copies the working tree's changes over a checkout of HEAD; returns the paths."""
     touched = _changes(repo, "HEAD") + [
-        (path, True) for path in [*_untracked(repo), *_hidden(repo)] if (root / path).exists()
+        (path, True)
+        for path in [*_untracked(repo), *_hidden(repo)]
+        if (root / path).exists()
     ]
     for name, exists in touched:
         source, target = root / name, tree / name
@@ -260,5 +301,9 @@ def _overlay(repo: git.Repo, root: Path, tree: Path) -> list[str]:
 def _differing(made: dict[str, Path], names: list[str]) -> Iterator[str]:
     for name in names:
         before, after = (made[key] / name for key in ("base", "migrated"))
-        if not (before.is_file() and after.is_file() and before.read_bytes() == after.read_bytes()):
+        if not (
+            before.is_file()
+            and after.is_file()
+            and before.read_bytes() == after.read_bytes()
+        ):
             yield name

@@ -50,5 +50,7 @@ def migrated_checkout(version: str, tree: Path) -> Path:
 def edit(path: Path, before: str, after: str) -> None:
     """Plants a defect: replaces the one place where `before` stands."""
     text = path.read_text()
-    assert text.count(before) == 1, f"{before!r} occurs {text.count(before)} times in {path}"
+    assert (
+        text.count(before) == 1
+    ), f"{before!r} occurs {text.count(before)} times in {path}"
     path.write_text(text.replace(before, after))

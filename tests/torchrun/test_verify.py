@@ -12,20 +12,26 @@ from pathlib import Path
 
 import pytest
 from forks import edit, git
-from rich.console import Console
 
-from migrator.verify import VerifyError, run_verify
+from migrator.verify import run_verify, VerifyError
+from rich.console import Console
 
 pytestmark = pytest.mark.torchrun
 
 LLAMA = Path("torchtitan/models/llama3/infra/parallelize.py")
 
 
-def verify(tree: Path, **options):
-    """Verifies with a report beside the checkout; returns the verdict and what was printed."""
+def verify(tree: Path, cell: str = "dp", **options):
+    """Verifies one cell, with a report beside the checkout; returns its verdict and what was printed."""
     console = Console(record=True, width=140, file=open(os.devnull, "w"))
-    verdict = run_verify(tree, console=console, report_dir=tree.parent / "report", **options)
-    return verdict, console.export_text()
+    verification = run_verify(
+        tree,
+        console=console,
+        report_dir=tree.parent / "report",
+        cells=(cell,),
+        **options,
+    )
+    return verification.cells[cell], console.export_text()
 
 
 def test_0_2_1_equals_ddp(migrated):
@@ -33,14 +39,21 @@ def test_0_2_1_equals_ddp(migrated):
     before = git(tree, "status", "--porcelain"), git(tree, "worktree", "list")
     verdict, printed = verify(tree)
     assert verdict.passed, printed
-    pairs = {(c.quantity, c.right): c.verdict for c in verdict.comparisons if c.left == "migrated"}
+    pairs = {
+        (c.quantity, c.right): c.verdict
+        for c in verdict.comparisons
+        if c.left == "migrated"
+    }
     assert pairs["loss", "baseline"] == pairs["grad_norm", "baseline"] == "bitwise"
     assert pairs["parameters", "baseline"] == "bitwise"
     assert len(verdict.traces["migrated"].steps) == 5
     assert "PASSED" in printed
     assert (git(tree, "status", "--porcelain"), git(tree, "worktree", "list")) == before
     report = json.loads((tree.parent / "report" / "report.json").read_text())
-    assert report["passed"] and report["traces"]["reference"]["ranks"][1]["steps"]
+    assert (
+        report["passed"]
+        and report["cells"]["dp"]["traces"]["reference"]["ranks"][1]["steps"]
+    )
 
 
 def test_0_2_2_says_that_ddp_divided_twice(migrated):
@@ -56,14 +69,19 @@ def test_dropped_gradient_scaling_fails(migrated):
     """0.2.2 without disable_fsdp_gradient_division does just what DDP did, and that was wrong."""
     tree = migrated("0.2.2")
     source = (tree / LLAMA).read_text()
-    at = source.index("disable_fsdp_gradient_division(model)", source.index("def apply_replicate"))
+    at = source.index(
+        "disable_fsdp_gradient_division(model)", source.index("def apply_replicate")
+    )
     (tree / LLAMA).write_text(
-        source[:at] + "pass" + source[at + len("disable_fsdp_gradient_division(model)") :]
+        source[:at]
+        + "pass"
+        + source[at + len("disable_fsdp_gradient_division(model)") :]
     )
     verdict, printed = verify(tree, steps=2)
     assert not verdict.passed
     assert any(
-        "divided by the data-parallel degree twice (as under DDP)" in f for f in verdict.failures
+        "divided by the data-parallel degree twice (as under DDP)" in f
+        for f in verdict.failures
     ), printed
 
 
@@ -71,7 +89,9 @@ def test_undone_call_site_of_the_trained_model_fails(migrated):
     tree = migrated("0.2.1")
     source = (tree / LLAMA).read_text()
     at = source.index("apply_replicate(", source.index("def parallelize_llama"))
-    (tree / LLAMA).write_text(source[:at] + "apply_ddp(" + source[at + len("apply_replicate(") :])
+    (tree / LLAMA).write_text(
+        source[:at] + "apply_ddp(" + source[at + len("apply_replicate(") :]
+    )
     verdict, printed = verify(tree, steps=1)
     assert not verdict.passed
     assert "NameError: name 'apply_ddp' is not defined" in " ".join(printed.split())
@@ -88,7 +108,9 @@ def test_base_that_does_not_train_is_no_verdict(migrated):
     )
     git(tree, "commit", "--quiet", "--all", "--message", "broken")
     (tree / "torchtitan" / "train.py").open("a").write("# changed\n")
-    with pytest.raises(VerifyError, match="base revision does not train.*RuntimeError: planted"):
+    with pytest.raises(
+        VerifyError, match="base revision does not train.*RuntimeError: planted"
+    ):
         run_verify(tree, steps=1, report_dir=tree.parent / "report")
 
 
@@ -108,9 +130,12 @@ def test_killed_verify_leaves_nothing(migrated, tmp_path, number):
         # A shell starts its background jobs, such as a CI's, with SIGINT ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    trace = tmp_path / "titan-migrate-report" / "baseline" / "rank1.jsonl"
+    trace = tmp_path / "titan-migrate-report" / "dp" / "baseline" / "rank1.jsonl"
     deadline = time.monotonic() + 120
-    while not (trace.exists() and trace.read_text().strip()) and time.monotonic() < deadline:
+    while (
+        not (trace.exists() and trace.read_text().strip())
+        and time.monotonic() < deadline
+    ):
         assert process.poll() is None
         time.sleep(0.1)
     pids = [
