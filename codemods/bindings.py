@@ -319,9 +319,7 @@ class Checkout:
             return self._absolute(inner, seen) or None
         return self._through_stars(path, name, seen) or Definition(path, name)
 
-    def _through_stars(
-        self, path: str, name: str, seen: set[str]
-    ) -> Definition | None:
+    def _through_stars(self, path: str, name: str, seen: set[str]) -> Definition | None:
         for star in self.names(path).top.stars:
             found = self._absolute(f"{star.module}.{name}", seen)
             if found is not None and self.defines(found):

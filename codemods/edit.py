@@ -225,7 +225,9 @@ def add_import(
                     continue
                 if (name, alias) in names:
                     return tree
-                body[index] = from_import(tree, line, module, [*names, (name, alias)], 0)
+                body[index] = from_import(
+                    tree, line, module, [*names, (name, alias)], 0
+                )
                 return tree.with_changes(body=body)
         suffix = f" as {alias}" if alias else ""
         text = f"from {module} import {name}{suffix}"
@@ -252,7 +254,9 @@ def add_import(
         not follows_import or (apart and _category_of(following) == here)
     ):
         # The new line takes over the blank lines and comments above the next one.
-        fresh = fresh.with_changes(leading_lines=getattr(following, "leading_lines", ()))
+        fresh = fresh.with_changes(
+            leading_lines=getattr(following, "leading_lines", ())
+        )
         body[at] = following.with_changes(leading_lines=())
         if _category_of(following) not in (None, here):
             blank = cst.EmptyLine(indent=False)
@@ -263,7 +267,9 @@ def add_import(
     return tree.with_changes(body=body)
 
 
-def _category_of(line: cst.BaseStatement | cst.BaseCompoundStatement | None) -> int | None:
+def _category_of(
+    line: cst.BaseStatement | cst.BaseCompoundStatement | None,
+) -> int | None:
     """The category of an import statement, None for anything else."""
     node = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
     if isinstance(node, cst.ImportFrom):
@@ -343,7 +349,9 @@ class _DropImport(ScopedTransformer):
                 return updated_node
             if aliases:
                 aliases[-1] = aliases[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-                return updated_node.with_changes(body=[node.with_changes(names=aliases)])
+                return updated_node.with_changes(
+                    body=[node.with_changes(names=aliases)]
+                )
             return cst.RemoveFromParent()
         return updated_node
 
@@ -389,7 +397,9 @@ def is_dunder_all(node: cst.CSTNode) -> bool:
 
 def quoted(node: cst.SimpleString, old: str, new: str) -> cst.SimpleString:
     """The string with its whole content changed from ``old`` to ``new``."""
-    found = re.fullmatch(rf"(\w*(?:'''|\"\"\"|'|\")){re.escape(old)}('''|\"\"\"|'|\")", node.value)
+    found = re.fullmatch(
+        rf"(\w*(?:'''|\"\"\"|'|\")){re.escape(old)}('''|\"\"\"|'|\")", node.value
+    )
     if not found:
         return node
     return node.with_changes(value=f"{found[1]}{new}{found[2]}")

@@ -11,7 +11,7 @@ from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.rules import all_rules
 from codemods.source import SourceFile, UnreadableSource
-from codemods.survey import Survey, function_of, survey
+from codemods.survey import function_of, Survey, survey
 from codemods.targets import Target
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def migrate(files: Mapping[str, SourceFile], target: Target) -> Outcome:
         return Outcome(facts.survey, target, {}, findings, problems)
     changes = _rewrite(facts, findings)
     problems = tuple(_check(facts, changes)) if changes else ()
-    return Outcome(facts.survey, target, {} if problems else changes, findings, problems)
+    return Outcome(
+        facts.survey, target, {} if problems else changes, findings, problems
+    )
 
 
 def _find(facts: "Facts", hazards: bool = True) -> tuple[Finding, ...]:

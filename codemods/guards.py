@@ -3,7 +3,9 @@
 import ast
 import re
 
-_MESSAGE = re.compile(r"(DDP|replicate).*(> ?1-?D|1-?D|> 1 dim|one.dimension)", re.I | re.S)
+_MESSAGE = re.compile(
+    r"(DDP|replicate).*(> ?1-?D|1-?D|> 1 dim|one.dimension)", re.I | re.S
+)
 
 
 def refuses(node: ast.AST) -> bool:

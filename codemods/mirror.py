@@ -193,7 +193,9 @@ class _Mirror:
             nodes = self._tied(nodes, left, right)
         self.sums = self.wishes.sum_gradients or self.divides_off
         nodes += self._gradient_division(nodes)
-        returned = [n for n in nodes if isinstance(n, _Plain) and n.text.startswith("return")]
+        returned = [
+            n for n in nodes if isinstance(n, _Plain) and n.text.startswith("return")
+        ]
         nodes = [node for node in nodes if node not in returned]
         if self.wishes.log:
             nodes.append(_Plain([], True, self.wishes.log, effect=True))
@@ -252,13 +254,17 @@ class _Mirror:
         return self.tree.code_for_node(node).strip()
 
     def _param_text(self, param: cst.Param) -> str:
-        text = self.tree.code_for_node(param.with_changes(comma=cst.MaybeSentinel.DEFAULT))
+        text = self.tree.code_for_node(
+            param.with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        )
         return layout.flatten(text.strip())
 
     def _constants(self) -> dict[str, object]:
         found: dict[str, object] = {}
         for param in self.params:
-            if param.default is None or not _SHARDING_PARAMETER.search(param.name.value):
+            if param.default is None or not _SHARDING_PARAMETER.search(
+                param.name.value
+            ):
                 continue
             try:
                 found[param.name.value] = ast.literal_eval(self._code(param.default))
@@ -303,7 +309,9 @@ class _Mirror:
             kept = [node for node in nodes if node is not None]
             if kept:
                 kept[0].comments, kept[0].blank = comments, blank
-                if statement.trailing_whitespace.comment and isinstance(kept[-1], _Plain):
+                if statement.trailing_whitespace.comment and isinstance(
+                    kept[-1], _Plain
+                ):
                     comment = statement.trailing_whitespace.comment.value
                     kept[-1].text += f"  {comment}"
             return kept
@@ -335,7 +343,9 @@ class _Mirror:
             ]
         raise CannotMirror(f"it holds a {type(statement).__name__} block")
 
-    def _if(self, statement: cst.If, comments: list[str], blank: bool) -> list[_AnyNode]:
+    def _if(
+        self, statement: cst.If, comments: list[str], blank: bool
+    ) -> list[_AnyNode]:
         terms, verdict = self._fold(statement.test)
         if verdict is True:
             nodes = self._statements(_body(statement.body))
@@ -488,7 +498,9 @@ class _Mirror:
             return _Plain([], False, self._code(small), effect=True)
         if isinstance(value, cst.Dict):
             items = [self._dict_item(item) for item in value.elements]
-            return _Dict([], False, f"{head}{{", target.value, [*filter(None, items)], "}")
+            return _Dict(
+                [], False, f"{head}{{", target.value, [*filter(None, items)], "}"
+            )
         if isinstance(value, cst.Call) and self._code(value.func) == "dict":
             items = [self._dict_argument(arg) for arg in value.args]
             kept = [*filter(None, items)]
@@ -573,7 +585,9 @@ class _Mirror:
         guarded = "\n".join(_emit(nodes, 0))
         one = next(module for module in pair if module in first.modules)
         other = next(module for module in pair if module in last.modules)
-        terms = [f"{m} is not None" for m in (one, other) if f"{m} is not None" in guarded]
+        terms = [
+            f"{m} is not None" for m in (one, other) if f"{m} is not None" in guarded
+        ]
         condition = layout.conjunction(
             "weights_tied = ", [*terms, f"{other}.weight is {one}.weight"], "", depth=1
         )
@@ -692,9 +706,13 @@ def _summary_of_replicate(docstring: str) -> str:
     if re.search(r"\bshard|gather", summary, re.IGNORECASE):
         lead, tail = re.match(r"\s*", summary), re.search(r"\s*$", summary)
         assert lead and tail
-        summary = f"{lead[0]}Apply data parallelism (via replicate) to the model.{tail[0]}"
+        summary = (
+            f"{lead[0]}Apply data parallelism (via replicate) to the model.{tail[0]}"
+        )
     rest = re.sub(
-        r"(\(DeviceMesh\): ).*(?:HSDP|[Ss]hard).*", r"\1The mesh to replicate over.", rest
+        r"(\(DeviceMesh\): ).*(?:HSDP|[Ss]hard).*",
+        r"\1The mesh to replicate over.",
+        rest,
     )
     return summary + rest
 
@@ -735,7 +753,9 @@ def _plain_condition(code: str) -> str:
         ast.cmpop,
         ast.expr_context,
     )
-    if all(isinstance(node, allowed) for node in ast.walk(ast.parse(code, mode="eval"))):
+    if all(
+        isinstance(node, allowed) for node in ast.walk(ast.parse(code, mode="eval"))
+    ):
         return code
     raise CannotMirror(code)
 
@@ -798,7 +818,10 @@ def _switches_division_off(node: _AnyNode) -> bool:
     return any(
         isinstance(inner, _Plain)
         and inner.effect
-        and ("set_gradient_divide_factor" in inner.text or "gradient_division" in inner.text)
+        and (
+            "set_gradient_divide_factor" in inner.text
+            or "gradient_division" in inner.text
+        )
         for inner in _walk([node])
     )
 

@@ -19,11 +19,10 @@ from codemods.mirror import CannotMirror, Plan, Wishes
 from codemods.source import SourceFile
 from codemods.survey import (
     CallSite,
-    Reference,
-    Survey,
     divides_by_global_tokens,
     enclosing,
     function_of,
+    Survey,
 )
 from codemods.targets import Target
 
@@ -193,7 +192,9 @@ def _function_for(facts: Facts, definition: Definition) -> NewFunction:
         try:
             plan = _derive(facts, candidate, definition, sites)
         except CannotMirror as error:
-            reason = f"{candidate.path} defines an apply_fsdp that is not followed: {error}"
+            reason = (
+                f"{candidate.path} defines an apply_fsdp that is not followed: {error}"
+            )
         else:
             place = Definition(definition.path, name)
             return NewFunction(place, plan, candidate, definition)
@@ -410,7 +411,9 @@ def standalone(site: CallSite) -> bool:
         return False
     if site.function is None:
         return True
-    names = {arg.arg for arg in (*site.function.args.args, *site.function.args.kwonlyargs)}
+    names = {
+        arg.arg for arg in (*site.function.args.args, *site.function.args.kwonlyargs)
+    }
     return not names & {"job_config", "training", "config"}
 
 
@@ -511,7 +514,9 @@ def _fits(call: ast.Call, plan: Plan) -> bool:
     return call_problem(call, plan.parameters) is None
 
 
-def call_problem(call: ast.Call, parameters: tuple[mirror.Parameter, ...]) -> str | None:
+def call_problem(
+    call: ast.Call, parameters: tuple[mirror.Parameter, ...]
+) -> str | None:
     """Why a call does not fit a signature, or None if it does."""
     names = [parameter.name for parameter in parameters]
     if any(isinstance(a, ast.Starred) for a in call.args) or any(
@@ -519,7 +524,9 @@ def call_problem(call: ast.Call, parameters: tuple[mirror.Parameter, ...]) -> st
     ):
         return "it passes arguments by * or **, which cannot be followed"
     if len(call.args) > len(names):
-        return f"it passes {len(call.args)} positional arguments, {len(names)} are taken"
+        return (
+            f"it passes {len(call.args)} positional arguments, {len(names)} are taken"
+        )
     twice = set(names[: len(call.args)]) & {k.arg for k in call.keywords}
     if twice:
         return f"it passes {', '.join(sorted(twice))} twice"
@@ -542,11 +549,7 @@ def _leave(facts: Facts, site: CallSite, function: NewFunction, reason: str) -> 
         [
             "model",
             wanted,
-            *(
-                f"{p.name}=..."
-                for p in function.plan.parameters[2:]
-                if p.required
-            ),
+            *(f"{p.name}=..." for p in function.plan.parameters[2:] if p.required),
         ],
         ")",
         depth=0,
@@ -627,7 +630,11 @@ def _mesh_edit(facts: Facts, site: CallSite, file: SourceFile) -> MeshEdit | str
         return f"it is not clear which mesh {text} = {source} is"
     if changed == source:
         return MeshEdit(text)
-    if in_block and not _is_world_mesh(node.id) and _only_for_the_call(site, node.id, value):
+    if (
+        in_block
+        and not _is_world_mesh(node.id)
+        and _only_for_the_call(site, node.id, value)
+    ):
         return MeshEdit(text, node.id, changed, source)
     if source.rpartition(".")[2] in ("world_mesh",):
         return MeshEdit(mesh_expression(facts.target, "", text))
@@ -666,7 +673,11 @@ def _replicate_mesh(target: Target, node: ast.expr, text: str) -> str | None:
     names = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         if node.func.attr in ("get_mesh", "get_optional_mesh"):
-            if "dp_replicate" in names and names <= {"dp_replicate", "fsdp", "dp_shard"}:
+            if "dp_replicate" in names and names <= {
+                "dp_replicate",
+                "fsdp",
+                "dp_shard",
+            }:
                 get_mesh = ast.unparse(node.func)
                 fresh = mesh_expression(target, get_mesh, "")
                 return text if _same(fresh, text) else fresh
@@ -707,9 +718,7 @@ def _last_assignment(site: CallSite, name: str) -> tuple[ast.expr, bool] | None:
 def _reaches(function: ast.FunctionDef, statement: ast.stmt, call: ast.Call) -> bool:
     """Whether a statement runs before the call whenever the call runs."""
     holder = block_of(function, statement)
-    return any(
-        node.lineno <= call.lineno <= (node.end_lineno or 0) for node in holder
-    )
+    return any(node.lineno <= call.lineno <= (node.end_lineno or 0) for node in holder)
 
 
 def block_of(function: ast.AST, inner: ast.expr | ast.stmt) -> list[ast.stmt]:
@@ -744,9 +753,7 @@ def _arguments(
     for parameter in function.plan.parameters[2:]:
         value = _value_for(facts, site, file, parameter)
         if value == _AMBIGUOUS:
-            return (
-                f"the calls of apply_fsdp here pass different values for {parameter.name}"
-            )
+            return f"the calls of apply_fsdp here pass different values for {parameter.name}"
         if value is None:
             if parameter.required or _hidden_value(site):
                 return (
@@ -788,7 +795,9 @@ def _value_for(
             return None
         definition = site.fsdp_definition
         node = definition and function_of(facts.checkout, definition)
-        names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)] if node else []
+        names = (
+            [a.arg for a in (*node.args.posonlyargs, *node.args.args)] if node else []
+        )
         position = names.index(parameter.name) if parameter.name in names else 10**6
         value = _argument(site.fsdp_call, position, parameter.name)
         if value is not None:
@@ -823,7 +832,14 @@ def _other_fsdp_calls(site: CallSite) -> list[ast.Call]:
     ]
 
 
-_SAME_EVERYWHERE = {"job_config", "config", "training", "parallelism", "parallel_dims", "self"}
+_SAME_EVERYWHERE = {
+    "job_config",
+    "config",
+    "training",
+    "parallelism",
+    "parallel_dims",
+    "self",
+}
 """Parameters that mean the same in every function of a torchtitan."""
 
 
@@ -849,10 +865,16 @@ def _unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
             if node.id in names and _last_assignment(site, node.id) is None:
                 return node.id
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-            stored = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            stored = {
+                n.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
             on_the_way = _reaches(site.function, node, site.fsdp_call)
-            if stored & names and on_the_way and not _reaches(site.function, node, site.node):
+            if (
+                stored & names
+                and on_the_way
+                and not _reaches(site.function, node, site.node)
+            ):
                 return sorted(stored & names)[0]
     return None
-
-

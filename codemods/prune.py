@@ -75,8 +75,11 @@ def _prune_once(
                     return fresh
         if scope.parent is None:
             continue
+        candidates = gone & scope.bound - scope.elsewhere
+        if not candidates:
+            continue
         function = _function(names.file.syntax, scope.qualname)
-        for name in sorted(gone & scope.bound - scope.elsewhere):
+        for name in sorted(candidates):
             if function is not None and _only_harmless(function, name):
                 fresh = edit.drop_assignment(tree, name, scope.qualname)
                 if fresh.code != tree.code:

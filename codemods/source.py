@@ -64,7 +64,9 @@ class SourceFile:
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             message = getattr(error, "msg", str(error))
-            raise UnreadableSource(self.path, line, f"does not parse: {message}") from error
+            raise UnreadableSource(
+                self.path, line, f"does not parse: {message}"
+            ) from error
 
     @cached_property
     def names(self) -> "ModuleNames":
@@ -89,7 +91,10 @@ class SourceFile:
 
     @cached_property
     def _encoded_lines(self) -> list[bytes]:
-        return [line.encode() for line in re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", self.text)]
+        return [
+            line.encode()
+            for line in re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", self.text)
+        ]
 
     def segment(self, node: ast.AST) -> str:
         """The text of a node of ``syntax``, as it is written."""

@@ -117,7 +117,9 @@ class Survey:
         return self.checkout.files
 
 
-def survey(files: Mapping[str, SourceFile], new_name: str = "apply_replicate") -> Survey:
+def survey(
+    files: Mapping[str, SourceFile], new_name: str = "apply_replicate"
+) -> Survey:
     """Find out what a checkout is.
 
     Args:
@@ -283,7 +285,9 @@ def _references_in(
                     local,
                     definition,
                 )
-    imported_here = {local for scope in names.scopes.values() for local in scope.imports}
+    imported_here = {
+        local for scope in names.scopes.values() for local in scope.imports
+    }
     counts: dict[tuple[str, str], int] = {}
     for use in names.uses:
         last = use.spelling.rpartition(".")[2]
@@ -300,7 +304,13 @@ def _references_in(
         ordinal = counts.get(key, 0)
         kind: ReferenceKind = "call" if use.call is not None else "value"
         yield Reference(
-            file.path, use.node.lineno, kind, use.scope, use.spelling, definition, ordinal
+            file.path,
+            use.node.lineno,
+            kind,
+            use.scope,
+            use.spelling,
+            definition,
+            ordinal,
         )
     for line, name in exported(file):
         if name in words:

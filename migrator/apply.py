@@ -5,7 +5,8 @@ from pathlib import Path
 
 from codemods.engine import migrate
 from codemods.source import UnreadableSource
-from codemods.targets import Target, TargetError, choose_target
+from codemods.targets import choose_target, Target, TargetError
+
 from migrator.changeset import Changeset
 from migrator.checkout import Checkout, open_checkout
 from migrator.errors import FileProblem, LeftToDo, TitanMigrateError
@@ -20,7 +21,9 @@ def installed_torch() -> str | None:
 
 
 def resolve_target(
-    target: str = "auto", torch_version: str | None = None, function_name: str | None = None
+    target: str = "auto",
+    torch_version: str | None = None,
+    function_name: str | None = None,
 ) -> Target:
     """The target to write for.
 
@@ -51,7 +54,9 @@ def plan(checkout: Checkout, target: Target) -> Changeset:
     try:
         outcome = migrate(checkout.files, target)
     except UnreadableSource as error:
-        raise FileProblem(f"{error}. Mend the file and run again; nothing was written.") from error
+        raise FileProblem(
+            f"{error}. Mend the file and run again; nothing was written."
+        ) from error
     if outcome.survey.kind == "foreign":
         raise TitanMigrateError(
             f"{checkout.root} does not look like a torchtitan checkout: no ParallelDims, "

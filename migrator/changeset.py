@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codemods.engine import Outcome
 from codemods.findings import Finding
+
 from migrator.checkout import Checkout
 from migrator.errors import FileProblem
 from migrator.signals import signals_held, terminable
@@ -62,7 +63,9 @@ class Changeset:
         places = {path: (root / path).resolve() for path in self.changes}
         for path, place in places.items():
             if not place.is_relative_to(root):
-                raise FileProblem(f"{path} leads out of the checkout; nothing was written.")
+                raise FileProblem(
+                    f"{path} leads out of the checkout; nothing was written."
+                )
             if _read(path, place) != self.checkout.files[path].raw:
                 raise FileProblem(
                     f"{path} changed while the migration was worked out; nothing was "

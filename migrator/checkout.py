@@ -11,9 +11,19 @@ from functools import cached_property
 from pathlib import Path
 
 from codemods.source import SourceFile
+
 from migrator.errors import FileProblem, TitanMigrateError
 
-_SKIPPED = {".git", ".hg", ".tox", ".venv", "venv", "node_modules", "__pycache__", "build"}
+_SKIPPED = {
+    ".git",
+    ".hg",
+    ".tox",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    "build",
+}
 
 SAFE_GIT = (
     "-c",
@@ -46,7 +56,9 @@ class Checkout:
         checkouts inside this one, and symlinks that lead out of it are left out.
         """
         if self.is_git:
-            listed = self.git("ls-files", "-z", "-co", "--exclude-standard", "--", "*.py")
+            listed = self.git(
+                "ls-files", "-z", "-co", "--exclude-standard", "--", "*.py"
+            )
             paths = [self.root / name for name in listed.split("\0") if name]
         else:
             paths = list(_python_files(self.root))
@@ -69,8 +81,12 @@ class Checkout:
     def _no_filters(self) -> tuple[str, ...]:
         """Options that switch off the filter programs this checkout configures."""
         # Included files, and the configuration of a worktree, count as well.
-        names = self._run("config", "--includes", "--name-only", "-z", "--list").split("\0")
-        filters = sorted({n.rpartition(".")[0] for n in names if n.startswith("filter.")})
+        names = self._run("config", "--includes", "--name-only", "-z", "--list").split(
+            "\0"
+        )
+        filters = sorted(
+            {n.rpartition(".")[0] for n in names if n.startswith("filter.")}
+        )
         return tuple(
             part
             for name in filters
@@ -96,7 +112,11 @@ class Checkout:
             return git.Git(str(self.root)).execute(command, strip_newline_in_stdout=False)  # type: ignore[return-value]
         except git.GitCommandError as error:
             reason = str(error.stderr).strip().removeprefix("stderr:").strip("' \n")
-            words = [word for word in arguments if not word.startswith("-") and "=" not in word]
+            words = [
+                word
+                for word in arguments
+                if not word.startswith("-") and "=" not in word
+            ]
             raise TitanMigrateError(
                 f"`git {words[0]}` failed in {self.root}: {reason}. Mend the checkout and run again."
             ) from error

@@ -220,7 +220,11 @@ def explain(code: str | None) -> None:
     help="The unmigrated revision.  [default: HEAD, or the parent of the migration's commit]",
 )
 @click.option(
-    "--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Optimizer steps."
+    "--steps",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Optimizer steps.",
 )
 @click.option(
     "--nproc",
@@ -237,7 +241,10 @@ def explain(code: str | None) -> None:
     help="Seconds that one training run may take.",
 )
 @click.option(
-    "--model", default="llama3", show_default=True, help="Name of a model that has a debug flavor."
+    "--model",
+    default="llama3",
+    show_default=True,
+    help="Name of a model that has a debug flavor.",
 )
 @click.option(
     "--report",
@@ -255,7 +262,7 @@ def verify(path: Path, cells: str | None, full: bool, **options: Any) -> int:
     """
     from rich.console import Console
 
-    from migrator.verify import VerifyError, run_verify
+    from migrator.verify import run_verify, VerifyError
     from migrator.verify.scenarios import CELLS, QUICK
 
     names = tuple(CELLS) if full else tuple(cells.split(",")) if cells else QUICK

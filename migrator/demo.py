@@ -56,7 +56,9 @@ def run_demo(
     from migrator.apply import apply_checkout
 
     workdir = (
-        Path(tempfile.mkdtemp(prefix="titan-migrate-demo-")) if workdir is None else Path(workdir)
+        Path(tempfile.mkdtemp(prefix="titan-migrate-demo-"))
+        if workdir is None
+        else Path(workdir)
     )
     tree = workdir / "torchtitan"
     if tree.exists():
@@ -66,12 +68,16 @@ def run_demo(
     problem = download(version, tree)
     if problem is None:
         console.print(
-            f"torchtitan {version} from PyPI, unpacked in {tree}", highlight=False, soft_wrap=True
+            f"torchtitan {version} from PyPI, unpacked in {tree}",
+            highlight=False,
+            soft_wrap=True,
         )
     else:
         fixture = bundled_fixture()
         console.print(
-            f"No registry gave torchtitan {version} ({problem}).", highlight=False, soft_wrap=True
+            f"No registry gave torchtitan {version} ({problem}).",
+            highlight=False,
+            soft_wrap=True,
         )
         console.print(
             f"Instead: the bundled fixture {fixture.name}, a small tree of our own in the shape of torchtitan 0.2.1.",
@@ -79,7 +85,10 @@ def run_demo(
             soft_wrap=True,
         )
         shutil.copytree(
-            fixture, tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+            fixture,
+            tree,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
         )
     repo = put_under_git(tree, "before the migration")
 
@@ -140,11 +149,18 @@ def download(version: str, tree: Path) -> str | None:
                 raise FileNotFoundError(
                     f"there is no torchtitan {version} on PyPI; there are {known[1]}."
                 )
-            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            return errors[-1].removeprefix("ERROR:").strip() if errors else "pip download failed"
+            errors = [
+                line for line in done.stderr.splitlines() if line.startswith("ERROR")
+            ]
+            return (
+                errors[-1].removeprefix("ERROR:").strip()
+                if errors
+                else "pip download failed"
+            )
         with zipfile.ZipFile(wheels[0]) as wheel:
             wheel.extractall(
-                tree, [name for name in wheel.namelist() if name.startswith("torchtitan/")]
+                tree,
+                [name for name in wheel.namelist() if name.startswith("torchtitan/")],
             )
     return None
 
@@ -154,5 +170,7 @@ def put_under_git(tree: Path, message: str) -> git.Repo:
     repo = git.Repo.init(tree)
     (tree / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
     repo.git.execute(["git", "add", "--all"])
-    repo.git.execute(["git", *_IDENTITY, "commit", "--quiet", "--no-verify", "--message", message])
+    repo.git.execute(
+        ["git", *_IDENTITY, "commit", "--quiet", "--no-verify", "--message", message]
+    )
     return repo

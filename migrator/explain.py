@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 
 from codemods.rules import all_rules
+
 from migrator.errors import TitanMigrateError
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from codemods.findings import Finding
+
 from migrator.changeset import Changeset
 
 _WORDS = {

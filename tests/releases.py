@@ -35,7 +35,9 @@ def _download(version: str, place: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(scratch).glob("torchtitan-*.whl"))
         if done.returncode or not wheels:
-            message = f"torchtitan {version} could not be downloaded: {done.stderr[-500:]}"
+            message = (
+                f"torchtitan {version} could not be downloaded: {done.stderr[-500:]}"
+            )
             if os.environ.get("CI") == "true":
                 pytest.fail(message)
             pytest.skip(message)
@@ -68,5 +70,7 @@ def git(place: Path, *arguments: str) -> str:
     """The output of a git command, with an identity of its own."""
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     command = ["git", *identity, "-c", "core.autocrlf=false", *arguments]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=place, capture_output=True, text=True, check=True
+    )
     return done.stdout

@@ -29,7 +29,9 @@ def environment(folder: Path) -> Path:
     """The Python of a fresh environment with torch 2.9.1 and what a CPU run needs."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "torch==2.9.1"], check=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "torch==2.9.1"], check=True
+    )
     wanted = f"{TOP}[verify]"
     subprocess.run([python, "-m", "pip", "install", "--quiet", wanted], check=True)
     return python
@@ -37,7 +39,9 @@ def environment(folder: Path) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", type=Path, help="of an environment with torch 2.9.1")
+    parser.add_argument(
+        "--python", type=Path, help="of an environment with torch 2.9.1"
+    )
     given = parser.parse_args().python
     with tempfile.TemporaryDirectory() as scratch:
         python = given or environment(Path(scratch) / "environment")
@@ -59,7 +63,9 @@ def main() -> int:
         if losses["migrated"] != losses["baseline"]:
             problems.append(f"the losses differ: {losses}")
         log = (report / "dp" / "migrated" / "rank0.log").read_text()
-        problems += [f"the log does not say: {line}" for line in EXPECTED if line not in log]
+        problems += [
+            f"the log does not say: {line}" for line in EXPECTED if line not in log
+        ]
         for line in EXPECTED:
             print(f"log: {line}" if line in log else f"missing: {line}")
         print(f"losses: {losses['migrated']}")

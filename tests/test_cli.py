@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from releases import git
 
 from migrator.cli import main
+from releases import git
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 PLAN = "torchtitan/models/llama3/infra/parallelize.py"
@@ -88,7 +88,10 @@ def test_diff_prints_a_patch_and_nothing_else_on_stdout(fork):
     assert result.exit_code == 0
     assert result.stdout.startswith("diff --git a/")
     subprocess.run(
-        ["git", "apply", "--check", "-"], cwd=fork, input=result.stdout_bytes, check=True
+        ["git", "apply", "--check", "-"],
+        cwd=fork,
+        input=result.stdout_bytes,
+        check=True,
     )
 
 
@@ -330,7 +333,9 @@ def test_torch_is_never_imported(fork):
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules, 'imported'\n"
     )
-    subprocess.run([sys.executable, "-c", script, str(fork)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", script, str(fork)], check=True, capture_output=True
+    )
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
@@ -370,7 +375,13 @@ def test_a_symlink_into_git_is_refused(fork):
 
 
 def test_a_sparse_checkout_is_refused(fork):
-    git(fork, "sparse-checkout", "set", "torchtitan/models/llama3", "torchtitan/distributed")
+    git(
+        fork,
+        "sparse-checkout",
+        "set",
+        "torchtitan/models/llama3",
+        "torchtitan/distributed",
+    )
     result = run("apply", fork)
     assert result.exit_code == 2
     assert "sparse" in result.stderr
@@ -378,7 +389,9 @@ def test_a_sparse_checkout_is_refused(fork):
 
 def test_no_filter_of_an_included_configuration_runs(fork, tmp_path):
     trap = tmp_path / "ran"
-    (fork / ".git/evil.cfg").write_text(f'[filter "evil"]\n\tclean = "touch {trap}; cat"\n')
+    (fork / ".git/evil.cfg").write_text(
+        f'[filter "evil"]\n\tclean = "touch {trap}; cat"\n'
+    )
     git(fork, "config", "include.path", "evil.cfg")
     (fork / ".git/info").mkdir(exist_ok=True)
     (fork / ".git/info/attributes").write_text("*.py filter=evil\n")
@@ -403,7 +416,9 @@ def test_a_signal_while_writing_rolls_everything_back(fork, number):
         "from migrator.cli import main\n"
         "main(['apply', sys.argv[1]])\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(fork)], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(fork)], capture_output=True
+    )
     assert done.returncode != 0
     assert snapshot(fork) == before
 

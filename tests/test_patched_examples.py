@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from releases import git
 
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
+from releases import git
 
 TOP = Path(__file__).parent.parent
 FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())
@@ -28,9 +28,9 @@ def patch_of(fixture: str, target: str) -> bytes:
 @pytest.mark.parametrize("fixture", FIXTURES)
 def test_example_is_what_diff_prints(fixture, target):
     stored = TOP / "patched_examples" / fixture / f"{target}.patch"
-    assert stored.read_bytes() == patch_of(fixture, target), (
-        "run `python tests/test_patched_examples.py` and look at what changed"
-    )
+    assert stored.read_bytes() == patch_of(
+        fixture, target
+    ), "run `python tests/test_patched_examples.py` and look at what changed"
 
 
 @pytest.mark.parametrize("fixture", FIXTURES)

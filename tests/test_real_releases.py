@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from releases import VERSIONS, as_checkout, git, release
 
 from codemods.bindings import Definition
 from codemods.engine import migrate
@@ -18,6 +17,7 @@ from codemods.source import SourceFile
 from codemods.survey import survey
 from codemods.targets import choose_target
 from migrator.cli import main
+from releases import as_checkout, git, release, VERSIONS
 
 pytestmark = pytest.mark.release
 
@@ -82,7 +82,9 @@ def migrated(request, tmp_path_factory):
 
 def python_files(root: Path) -> dict[str, SourceFile]:
     return {
-        str(path.relative_to(root)): SourceFile(str(path.relative_to(root)), path.read_bytes())
+        str(path.relative_to(root)): SourceFile(
+            str(path.relative_to(root)), path.read_bytes()
+        )
         for path in sorted(root.rglob("*.py"))
     }
 
@@ -100,7 +102,10 @@ def test_every_call_site_wraps_with_the_new_function(migrated):
     name = choose_target(target, None).function_name
     found = survey(python_files(after), name)
     assert not found.definitions
-    assert sorted({folder_of(s.reference.path) for s in found.call_sites}) == CALL_SITES[version]
+    assert (
+        sorted({folder_of(s.reference.path) for s in found.call_sites})
+        == CALL_SITES[version]
+    )
     for site in found.call_sites:
         own = folder_of(site.reference.path) in OWN_PLAN[version]
         home = site.reference.path if own else LLAMA3
@@ -192,7 +197,9 @@ def test_diff_is_a_patch_that_gives_the_same_tree(migrated, tmp_path):
 
 def test_parallel_dims_changes_for_the_2d_target_only(migrated):
     _, target, _, after, _ = migrated
-    assert ("torchtitan/distributed/parallel_dims.py" in changed(after)) == (target == "2d")
+    assert ("torchtitan/distributed/parallel_dims.py" in changed(after)) == (
+        target == "2d"
+    )
 
 
 def test_mesh_that_replicate_gets(migrated):
@@ -206,7 +213,9 @@ def test_mesh_that_replicate_gets(migrated):
         dims = '"dp_replicate"' if target == "1d" else '["dp_replicate", "fsdp"]'
         assert f"parallel_dims.get_mesh({dims})" in call
     keyword = "mesh" if target == "1d" else "device_mesh"
-    assert f'replicate_config = {{"{keyword}": dp_mesh, "mp_policy": mp_policy}}' in text
+    assert (
+        f'replicate_config = {{"{keyword}": dp_mesh, "mp_policy": mp_policy}}' in text
+    )
 
 
 def test_gradients_are_summed_only_where_the_loop_divided(migrated):
@@ -225,7 +234,9 @@ def test_gradients_are_summed_only_where_the_loop_divided(migrated):
 
 def test_tied_weights_are_one_group(migrated):
     version, _, _, after, _ = migrated
-    grouped = "modules = [model.tok_embeddings, *modules]" in (after / LLAMA3).read_text()
+    grouped = (
+        "modules = [model.tok_embeddings, *modules]" in (after / LLAMA3).read_text()
+    )
     assert grouped == (version != "0.1.0")
 
 

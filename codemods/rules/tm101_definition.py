@@ -49,7 +49,11 @@ def find(facts: Facts) -> Iterator[Finding]:
                 message = "this apply_ddp stays as it is"
                 yield Finding(definition.path, node.lineno, CODE, message, "opted-out")
             continue
-        like = f"apply_fsdp of {function.mirrors.path}" if function.mirrors else "a template"
+        like = (
+            f"apply_fsdp of {function.mirrors.path}"
+            if function.mirrors
+            else "a template"
+        )
         yield Finding(
             definition.path,
             node.lineno,
@@ -119,7 +123,10 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
 
 def _added(facts: Facts) -> Iterator[NewFunction]:
     for function in facts.functions.values():
-        if function.replaces is None and function.definition not in facts.survey.migrated:
+        if (
+            function.replaces is None
+            and function.definition not in facts.survey.migrated
+        ):
             yield function
 
 
@@ -156,10 +163,14 @@ def _new_replicate_import(tree: cst.Module) -> cst.Module:
                     )
                     moved = True
                     continue
-                if module in (_DDP_MODULE, _DDP_MODULE.rpartition(".")[0]) and (
-                    "replicate",
-                    None,
-                ) in names:
+                if (
+                    module in (_DDP_MODULE, _DDP_MODULE.rpartition(".")[0])
+                    and (
+                        "replicate",
+                        None,
+                    )
+                    in names
+                ):
                     names.remove(("replicate", None))
                     if names:
                         body.append(edit.from_import(tree, line, module, names, 0))

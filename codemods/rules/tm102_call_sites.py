@@ -182,7 +182,11 @@ class _CallSites(edit.ScopedTransformer):
         last = original_node.args[-1] if original_node.args else None
         exploded = last is not None and isinstance(last.comma, cst.Comma)
         text = layout.bracketed(
-            f"{call.spelling}(", call.arguments, ")", depth=self.depth, exploded=exploded
+            f"{call.spelling}(",
+            call.arguments,
+            ")",
+            depth=self.depth,
+            exploded=exploded,
         )
         return edit.expression(self.tree, text)
 
@@ -231,7 +235,9 @@ class _CallSites(edit.ScopedTransformer):
         if len(changed) != len(updated_node.names):
             return updated_node
         aliases = [
-            alias.with_changes(name=cst.Name(name), asname=alias.asname if kept else None)
+            alias.with_changes(
+                name=cst.Name(name), asname=alias.asname if kept else None
+            )
             for alias, (name, kept) in zip(updated_node.names, changed)
         ]
         return updated_node.with_changes(names=aliases)
@@ -330,5 +336,7 @@ class _CallSites(edit.ScopedTransformer):
             if reference.kind == "export" and reference.spelling == "apply_ddp":
                 function = _replacement(self.facts, reference.definition)
                 if function is not None:
-                    return edit.quoted(updated_node, "apply_ddp", function.definition.name)
+                    return edit.quoted(
+                        updated_node, "apply_ddp", function.definition.name
+                    )
         return updated_node

@@ -23,6 +23,7 @@ dp_mesh.ndim spelling never fires on a one-dimensional mesh: there DDP with tens
 parallelism has silently trained wrongly.
 """
 
+
 def find(facts: Facts) -> Iterator[Finding]:
     if not facts.functions:
         return

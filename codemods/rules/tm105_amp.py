@@ -34,7 +34,9 @@ def find(facts: Facts) -> Iterator[Finding]:
             if not isinstance(node, ast.FunctionDef) or node.name != _FUNCTION:
                 continue
             branch = _sharded_branch(node)
-            tests = [ast.unparse(n.test) for n in ast.walk(node) if isinstance(n, ast.If)]
+            tests = [
+                ast.unparse(n.test) for n in ast.walk(node) if isinstance(n, ast.If)
+            ]
             if file.opted_out(node.lineno, CODE):
                 status = "opted-out"
             elif any(_REPLICATED in test for test in tests):
@@ -143,7 +145,11 @@ class _Amp(edit.ScopedTransformer):
         self, original_node: cst.EmptyLine, updated_node: cst.EmptyLine
     ) -> cst.EmptyLine:
         comment = updated_node.comment
-        if not self._inside() or comment is None or "DDP or single" not in comment.value:
+        if (
+            not self._inside()
+            or comment is None
+            or "DDP or single" not in comment.value
+        ):
             return updated_node
         value = comment.value.replace("DDP or single", "single")
         return updated_node.with_changes(comment=comment.with_changes(value=value))

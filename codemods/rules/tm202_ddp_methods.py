@@ -23,7 +23,9 @@ _INSTEAD = {
 def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.checkout.mentioning(*_INSTEAD):
         for node in ast.walk(file.syntax):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            if not isinstance(node, ast.Call) or not isinstance(
+                node.func, ast.Attribute
+            ):
                 continue
             if node.func.attr in _INSTEAD:
                 yield Finding(

@@ -42,7 +42,9 @@ def find(facts: Facts) -> Iterator[Finding]:
                 for path, first, last in rewritten
             )
             for keyword in node.keywords:
-                if keyword.arg not in _ARGUMENTS or (inside and keyword.arg == _EVERYDAY):
+                if keyword.arg not in _ARGUMENTS or (
+                    inside and keyword.arg == _EVERYDAY
+                ):
                     continue
                 if ast.unparse(keyword.value) in ("False", "None"):
                     continue

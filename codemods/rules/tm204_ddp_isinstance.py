@@ -22,7 +22,11 @@ def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.checkout.mentioning(_CLASS):
         names = facts.checkout.names(file.path)
         for use in names.uses:
-            if use.spelling != "isinstance" or use.call is None or len(use.call.args) != 2:
+            if (
+                use.spelling != "isinstance"
+                or use.call is None
+                or len(use.call.args) != 2
+            ):
                 continue
             for node in ast.walk(use.call.args[1]):
                 spelling = dotted(node) if isinstance(node, ast.expr) else None

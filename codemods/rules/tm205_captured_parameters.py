@@ -21,7 +21,10 @@ _TAKES = {"parameters", "named_parameters"}
 
 def find(facts: Facts) -> Iterator[Finding]:
     for site in facts.survey.call_sites:
-        given = [*site.node.args, *(k.value for k in site.node.keywords if k.arg == "model")]
+        given = [
+            *site.node.args,
+            *(k.value for k in site.node.keywords if k.arg == "model"),
+        ]
         if site.function is None or not given:
             continue
         file = facts.survey.files[site.reference.path]

@@ -42,7 +42,10 @@ def find(facts: Facts) -> Iterator[Finding]:
                 if use.scope.split(".")[0] != function.name:
                     continue
                 definition = facts.checkout.resolve(file.path, use.scope, use.spelling)
-                if definition is None or function_of(facts.checkout, definition) is None:
+                if (
+                    definition is None
+                    or function_of(facts.checkout, definition) is None
+                ):
                     continue
                 yield Finding(
                     file.path,
@@ -52,6 +55,6 @@ def find(facts: Facts) -> Iterator[Finding]:
                     "synchronised there, and autocast is off from now on too",
                     "hazard",
                     "elif parallel_dims.dp_replicate_enabled:\n"
-                    f"    raise NotImplementedError(\"{function.name} needs FSDP\")",
+                    f'    raise NotImplementedError("{function.name} needs FSDP")',
                 )
                 break

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from codemods.findings import Finding
 from codemods.plans import Facts
-from codemods.survey import OLD, exported, function_of
+from codemods.survey import exported, function_of, OLD
 
 CODE = "TM211"
 TITLE = "DDP in other places"
@@ -36,7 +36,9 @@ def find(facts: Facts) -> Iterator[Finding]:
                 line,
                 CODE,
                 "DDP's replicate is called here, outside of any apply_ddp: not touched",
-                "hazard" if facts.survey.definitions or facts.survey.migrated else "left",
+                "hazard"
+                if facts.survey.definitions or facts.survey.migrated
+                else "left",
                 "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
             )
     if facts.target.function_name != OLD:
@@ -56,7 +58,11 @@ def _unknown_modules(facts: Facts) -> Iterator[Finding]:
             if isinstance(node, ast.FunctionDef)
         }
         for use in file.names.uses:
-            if not use.spelling.endswith(f".{OLD}") or use.call is None or OLD in methods:
+            if (
+                not use.spelling.endswith(f".{OLD}")
+                or use.call is None
+                or OLD in methods
+            ):
                 continue
             if facts.checkout.resolve(file.path, use.scope, use.spelling) is None:
                 fresh = use.spelling.replace(OLD, facts.target.function_name)

@@ -28,9 +28,13 @@ def find(facts: Facts) -> Iterator[Finding]:
         called = _replicate_names(facts, definition.path)
         for statement in node.body:
             text = ast.unparse(statement)
-            if isinstance(statement, (ast.Return, ast.Import, ast.ImportFrom, ast.Pass)):
+            if isinstance(
+                statement, (ast.Return, ast.Import, ast.ImportFrom, ast.Pass)
+            ):
                 continue
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            if isinstance(statement, ast.Expr) and isinstance(
+                statement.value, ast.Constant
+            ):
                 continue
             if _KNOWN.search(text) or any(f"{name}(" in text for name in called):
                 continue

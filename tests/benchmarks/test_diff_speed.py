@@ -32,7 +32,9 @@ def fastest(command: list[str], runs: int = 3) -> float:
 def test_diff_is_faster_than_resolving_names_with_libcst(tmp_path: Path):
     checkout = as_checkout(release("0.2.2"), tmp_path / "checkout")
     diff = fastest([sys.executable, "-m", "migrator.cli", "diff", str(checkout)])
-    resolve = fastest([sys.executable, "-c", RESOLVE_WITH_LIBCST, str(checkout)], runs=1)
+    resolve = fastest(
+        [sys.executable, "-c", RESOLVE_WITH_LIBCST, str(checkout)], runs=1
+    )
     print(f"diff {diff:.2f} s, every name of every file with libcst {resolve:.2f} s")
     assert diff < 0.5 * resolve
 
