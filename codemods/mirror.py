@@ -71,7 +71,9 @@ class Plan:
 
     def same_wrapping(self, other: "Plan") -> bool:
         """Whether both do the same, whatever their comments and annotations say."""
-        return _bare(self.text) == _bare(other.text)
+        names = [parameter.name for parameter in self.parameters]
+        same_names = names == [parameter.name for parameter in other.parameters]
+        return same_names and _bare(self.text) == _bare(other.text)
 
 
 @dataclass(frozen=True)
@@ -922,11 +924,12 @@ def _renamed(lines: list[str], renames: dict[str, str]) -> list[str]:
 
 
 def _bare(text: str) -> str:
-    """The code of a function without docstring, annotations and comments."""
+    """The code of a function, whatever its comments, annotations and local names."""
     function = ast.parse(text).body[0]
     assert isinstance(function, ast.FunctionDef)
     if ast.get_docstring(function) is not None:
         function.body = function.body[1:]
+    read = {n.id for n in ast.walk(function) if _is_name(n, ast.Load)}
 
     class Strip(ast.NodeTransformer):
         def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
@@ -938,5 +941,32 @@ def _bare(text: str) -> str:
             node.annotation = None
             return node
 
+        def visit_For(self, node: ast.For) -> ast.AST:
+            self.generic_visit(node)
+            if isinstance(node.target, ast.Tuple) and len(node.target.elts) == 2:
+                key, value = node.target.elts
+                walked = ast.unparse(node.iter)
+                if walked.endswith(".items()") and _is_name(key) and key.id not in read:
+                    # `for _, block in x.items()` walks what `for block in x.values()` does.
+                    node.target = value
+                    values = f"{walked.removesuffix('.items()')}.values()"
+                    node.iter = ast.parse(values, mode="eval").body
+            return node
+
     function.returns = None
-    return ast.dump(Strip().visit(function))
+    function = Strip().visit(function)
+    numbers: dict[str, str] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.arg) or _is_name(node, ast.Store):
+            name = node.arg if isinstance(node, ast.arg) else node.id
+            numbers.setdefault(name, f"_{len(numbers)}")
+    for node in ast.walk(function):
+        if isinstance(node, ast.arg):
+            node.arg = numbers[node.arg]
+        elif _is_name(node):
+            node.id = numbers.get(node.id, node.id)
+    return ast.dump(function)
+
+
+def _is_name(node: ast.AST, context: type = object) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, context)

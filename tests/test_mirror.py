@@ -242,3 +242,23 @@ def test_wraps_in_expressions_are_refused(line):
 def test_a_docstring_keeps_its_quotes_and_backslashes():
     source = "def apply_fsdp(model, mesh):\n    r'''Has \\d and \"\"\" in it.'''\n    fully_shard(model, mesh=mesh)\n"
     assert "    r'''Has \\d and \"\"\" in it.'''\n" in mirror(source).text
+
+
+def test_local_names_make_no_other_wrapping():
+    one = mirror(
+        "def apply_fsdp(model, mesh):\n    cfg = {'mesh': mesh}\n"
+        "    for layer_id, block in model.layers.items():\n        fully_shard(block, **cfg)\n"
+        "    fully_shard(model, **cfg)\n"
+    )
+    other = mirror(
+        "def apply_fsdp(model, mesh):\n    config = {'mesh': mesh}\n"
+        "    for layer in model.layers.values():\n        fully_shard(layer, **config)\n"
+        "    fully_shard(model, **config)\n"
+    )
+    listed = mirror(
+        "def apply_fsdp(model, mesh):\n    config = {'mesh': mesh}\n"
+        "    for layer in model.layers:\n        fully_shard(layer, **config)\n"
+        "    fully_shard(model, **config)\n"
+    )
+    assert one.same_wrapping(other)
+    assert not one.same_wrapping(listed)
