@@ -870,11 +870,9 @@ def _unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
                 for n in ast.walk(node)
                 if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
             }
+            if not stored & names:
+                continue
             on_the_way = _reaches(site.function, node, site.fsdp_call)
-            if (
-                stored & names
-                and on_the_way
-                and not _reaches(site.function, node, site.node)
-            ):
+            if on_the_way and not _reaches(site.function, node, site.node):
                 return sorted(stored & names)[0]
     return None

@@ -31,7 +31,7 @@ def prune(
         names = SourceFile(before.path, tree.code.encode()).names
         used = _reads(names)
         fresh = _prune_once(tree, names, used_before, used, taken)
-        if fresh.code == tree.code:
+        if fresh is tree:
             return tree
         tree = fresh
 
