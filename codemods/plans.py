@@ -788,11 +788,9 @@ def _value_for(
 ) -> str | None:
     if parameter.name == "average_gradients":
         return "True" if _keeps_averaging(facts, site) else None
+    if _hidden_value(site):
+        return None
     if site.fsdp_call is not None:
-        if any(isinstance(a, ast.Starred) for a in site.fsdp_call.args) or any(
-            k.arg is None for k in site.fsdp_call.keywords
-        ):
-            return None
         definition = site.fsdp_definition
         node = definition and function_of(facts.checkout, definition)
         names = (
