@@ -10,13 +10,6 @@ import pytest
 
 from migrator.verify import corpus, run_verify, VerifyError, worktrees
 from migrator.verify.leftover import broken_sites
-from migrator.verify.scenarios import (
-    CELLS,
-    job_settings,
-    known_settings,
-    QUICK,
-    to_toml,
-)
 from migrator.verify.trace import read_trace
 
 PLAN = "torchtitan/plan.py"
@@ -216,85 +209,7 @@ def test_old_arguments_under_a_kept_name_are_found(tmp_path):
     )
 
 
-# --- settings, corpus, traces ---
-
-CONFIG = """
-class Training:
-    steps: int = 1
-    seed: int = 0
-    mixed_precision_param: str = ""
-class Checkpoint:
-    enable_checkpoint: bool = False
-    create_seed_checkpoint: bool = False
-    initial_load_path: str = ""
-class Parallelism:
-    data_parallel_replicate_degree: int = 1
-    data_parallel_shard_degree: int = 1
-class Model:
-    tokenizer_path: str = ""
-class JobConfig:
-    training: Training = None
-    checkpoint: Checkpoint = None
-    parallelism: Parallelism = None
-    model: Model = None
-"""
-
-
-def settings(tmp_path, party):
-    return job_settings(
-        known_settings(tmp_path),
-        model="llama3",
-        steps=5,
-        cell=CELLS["dp"],
-        party=party,
-        assets=tmp_path / "assets",
-        dump=tmp_path / "dump",
-        seed_checkpoint=tmp_path / "seed",
-        timeout=60,
-    )
-
-
-def test_only_settings_that_the_checkout_knows_are_written(tmp_path):
-    write(tmp_path, config_manager=CONFIG)
-    found = settings(tmp_path, CELLS["dp"].party("migrated", 2))
-    assert found["training"] == {
-        "steps": 5,
-        "mixed_precision_param": "float32",
-        "seed": 42,
-    }
-    assert found["checkpoint"] == {
-        "enable_checkpoint": True,
-        "initial_load_path": str(tmp_path / "seed"),
-    }
-    assert found["model"]["tokenizer_path"].endswith("tokenizer.model")
-    assert (
-        to_toml({"job": {"on": True, "name": 'a "b"'}})
-        == '[job]\non = true\nname = "a \\"b\\""\n'
-    )
-
-
-def test_cells_that_cannot_run_say_why():
-    assert "pipeline" in CELLS["dp+pp"].reason_not_to_run({}, "2.9.1")
-    assert CELLS["dp+pp"].reason_not_to_run({}, "2.13.0+cpu") is None
-    assert "global_batch_size" in CELLS["dp-accumulate"].reason_not_to_run({}, "2.13.0")
-
-
-def test_ranks_and_degrees_of_the_cells():
-    assert {name: cell.ranks(2) for name, cell in CELLS.items() if name in QUICK} == {
-        "dp": 2,
-        "dp+tp": 4,
-        "dp+pp": 4,
-    }
-    party = CELLS["dp+tp"].party("reference", 2)
-    assert (party.tree, party.replicate, party.shard) == ("migrated", 1, 2)
-    party = CELLS["hsdp"].party("control", 2)
-    assert (party.tree, party.replicate, party.shard) == ("base", 2, 2)
-
-
-def test_a_setting_that_cannot_be_spelled_is_an_error(tmp_path):
-    write(tmp_path, config_manager=CONFIG.replace("    seed: int = 0\n", ""))
-    with pytest.raises(VerifyError, match="no setting for the seed"):
-        settings(tmp_path, None)
+# --- corpus, traces ---
 
 
 def test_corpus_is_the_same_everywhere():

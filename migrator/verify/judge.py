@@ -1,545 +1,435 @@
-"""Judges three runs: baseline (DDP), migrated (replicate), reference (FSDP). Pure functions over traces; no torch.
+"""Judges a cell from the traces of its parties. Pure functions over traces; no torch.
 
-The reference says what is right; the baseline says what was. A migrated tree
-passes when it does what the reference does, and what the baseline did as well
-unless the baseline itself departs from the reference.
+The reference (FSDP) says what is right; the baseline (DDP) says what was. A
+migrated tree passes when it does what the reference does, and what the baseline
+did as well unless the baseline itself departs from the reference.
 """
 
 from __future__ import annotations
 
-import math
+import statistics
 from dataclasses import asdict, dataclass, field
-from typing import Callable
 
-from .trace import RankTrace, Step, Trace
+from .checks import in_words, incomplete, wrapped_wrongly
+from .compare import (
+    compare,
+    Comparison,
+    constant_ratio,
+    departs,
+    Tolerance,
+    Tolerances,
+    too_noisy,
+)
+from .scenarios import halfway
+from .trace import Trace
 
+Traces = dict[str, Trace]
 
-@dataclass(frozen=True)
-class Tolerance:
-    """A limit on a relative difference, and where it comes from."""
-
-    relative: float
-    source: str
-
-
-# Each is 10 to 100 times what torchtitan 0.1.0 to 0.2.2 shows on CPU in fp32
-# over 5 steps on 2 ranks, and far below what a wrong gradient scale makes
-# (0.5 in the gradients, 3e-4 in the loss, 1e-2 in the parameters).
-TOLERANCES = {
-    "loss": Tolerance(
-        1e-5,
-        "fp32; releases 0.1.0 to 0.2.2 show 1e-7 between replicate and FSDP after 5 steps",
-    ),
-    "gradients": Tolerance(
-        1e-5,
-        "summed in float64; the releases show 1e-7 between replicate and FSDP after 5 steps",
-    ),
-    "grad_norm": Tolerance(
-        1e-3,
-        "torchtitan sums squares in fp32, shard by shard under FSDP; the releases show 1e-4",
-    ),
-    "parameters": Tolerance(
-        1e-4,
-        "norm and sum of each final parameter; the releases show 6e-6 after 5 steps",
-    ),
-}
-
-# bf16 keeps 8 bits, so that the order of two additions shows much earlier. Each is 5 to
-# 10 times what replicate and FSDP of 0.2.1 differ by after 5 steps, and below what autocast
-# left on makes of the same run (3.5e-4 in the loss, 1.4e-3 in the gradients).
-TOLERANCES_BF16 = {
-    "loss": Tolerance(
-        1e-4, "bf16; 0.2.1 shows 1.3e-5 between replicate and FSDP after 5 steps"
-    ),
-    "gradients": Tolerance(2e-4, "bf16; 0.2.1 shows 1.9e-5 between replicate and FSDP"),
-    "grad_norm": Tolerance(1e-3, "bf16; 0.2.1 shows 1.1e-4 between replicate and FSDP"),
-    "parameters": Tolerance(
-        4e-3, "bf16; 0.2.1 shows 7.4e-4 between replicate and FSDP"
-    ),
-}
-
-Tolerances = dict[str, Tolerance]
-
-QUANTITIES: dict[str, Callable[[Step], float | None]] = {
-    "loss": lambda step: step.loss,
-    "grad_norm": lambda step: step.grad_norm,
-    "gradients": lambda step: step.gradients,
-}
+# Where nothing may change, and where a checkpoint has to come back as it was.
+EXACTLY = dict.fromkeys(
+    ("loss", "grad_norm", "gradients", "validation", "tokens", "parameters"),
+    Tolerance(0.0, "has to be bitwise"),
+)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """How two runs agree in one quantity.
+class Terms:
+    """What a cell is judged by.
 
-    verdict: "bitwise", "within" (the tolerance) or "different".
-    largest: the largest relative difference, at step `at` (for parameters:
-    in parameter `at`). first_different: first step beyond the tolerance.
+    steps: the last optimizer step. dp: data-parallel ranks. ranks: all ranks.
+    tolerances: of each quantity, as measured.
     """
 
-    quantity: str
-    left: str
-    right: str
-    verdict: str
-    largest: float
-    at: int | str | None
-    first_different: int | str | None
-    tolerance: Tolerance
-
-    @property
-    def agrees(self) -> bool:
-        return self.verdict != "different"
-
-    def sentence(self) -> str:
-        """The comparison in words."""
-        what = (
-            "parameters after the last step"
-            if self.quantity == "parameters"
-            else self.quantity
-        )
-        if self.verdict == "bitwise":
-            return f"{what}: {self.left} and {self.right} are bitwise equal."
-        place = f"in {self.at}" if isinstance(self.at, str) else f"at step {self.at}"
-        limit = f"{self.tolerance.relative:g}"
-        if self.verdict == "within":
-            return (
-                f"{what}: {self.left} and {self.right} differ by at most {self.largest:.1e} (relative, {place}),"
-                f" within the tolerance of {limit}."
-            )
-        first = (
-            f"in {self.first_different}"
-            if isinstance(self.first_different, str)
-            else f"from step {self.first_different} on"
-        )
-        return (
-            f"{what}: {self.left} and {self.right} differ {first}, by up to {self.largest:.1e}"
-            f" (relative, {place}; tolerance {limit})."
-        )
+    steps: int
+    dp: int
+    ranks: int
+    tolerances: Tolerances = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The outcome of one cell.
 
-    not_run: why it did not run, empty where it did. failures: one sentence for each reason why it failed; notes: what else a
+    failures: one sentence for each reason why it failed. notes: what else a
     reader should know. traces: by party. details: a failing rank's traceback.
+    not_run: why it was not judged, empty where it was. device: where it ran.
     """
 
-    passed: bool
-    failures: tuple[str, ...]
-    notes: tuple[str, ...]
-    comparisons: tuple[Comparison, ...]
-    traces: dict[str, Trace] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    traces: Traces = field(default_factory=dict)
     details: str = ""
     not_run: str = ""
+    device: str = "cpu"
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures and not self.not_run
 
     @property
     def word(self) -> str:
         """``passed``, ``failed`` or ``not run``."""
         return "not run" if self.not_run else "passed" if self.passed else "failed"
 
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Tokens a second and peak memory of the migrated tree, in units of the baseline's."""
+        return ratios(self.traces)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {
+            "verdict": self.word,
+            "not_run": self.not_run,
+            "failures": list(self.failures),
+            "notes": list(self.notes),
+            "device": self.device,
+            "comparisons": [
+                {**asdict(comparison), "sentence": comparison.sentence()}
+                for comparison in self.comparisons
+            ],
+            "ratios": self.ratios,
+            "collectives": {
+                name: trace.collectives
+                for name, trace in self.traces.items()
+                if trace.collectives
+            },
+            "details": self.details,
+            "traces": {name: trace.to_dict() for name, trace in self.traces.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Verification:
-    """All cells of one `verify`.
+    """All that one `verify` found.
 
-    cells: verdict by name of the cell. environment: what ran where.
+    models: verdict by name of the cell, by name of the model. environment: what
+    ran where.
     """
 
-    cells: dict[str, Verdict]
+    models: dict[str, dict[str, Verdict]]
     environment: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> dict[str, Verdict]:
+        """The verdicts of the first model, which mostly is the only one."""
+        return next(iter(self.models.values()))
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return [v for cells in self.models.values() for v in cells.values()]
 
     @property
     def passed(self) -> bool:
         """No cell failed, and one at least ran."""
-        ran = [verdict for verdict in self.cells.values() if not verdict.not_run]
-        return bool(ran) and all(verdict.passed for verdict in ran)
+        return self.exit_code == 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all cells that ran passed, 1 where one failed, 2 where none could run."""
+        words = {verdict.word for verdict in self.verdicts}
+        return 1 if "failed" in words else 0 if "passed" in words else 2
 
     def to_dict(self) -> dict:
         """Everything, as plain values for JSON."""
-        cells = {
-            name: {"verdict": verdict.word, **asdict(verdict)}
-            for name, verdict in self.cells.items()
+        models = {
+            model: {name: verdict.to_dict() for name, verdict in cells.items()}
+            for model, cells in self.models.items()
         }
-        return {"passed": self.passed, "environment": self.environment, "cells": cells}
+        return {
+            "passed": self.passed,
+            "exit_code": self.exit_code,
+            "environment": self.environment,
+            "models": models,
+        }
 
 
-def relative(left: float, right: float) -> float:
-    """|left - right| in units of |right|; infinite where either is not finite."""
-    if left == right:
-        return 0.0
-    if not (math.isfinite(left) and math.isfinite(right)):
-        return math.inf
-    return abs(left - right) / max(abs(right), 1e-30)
+def ratios(traces: Traces) -> dict[str, float]:
+    """Throughput and peak memory of the migrated tree over the baseline's, where both trained.
 
-
-def compare_steps(
-    quantity: str, left: Trace, right: Trace, tolerances: Tolerances = TOLERANCES
-) -> Comparison:
-    """Compares one per-step quantity of two runs over the steps that both have; a value missing on one side differs."""
-    read = QUANTITIES[quantity]
-    tolerance = tolerances[quantity]
-    other = {step.step: read(step) for step in right.steps}
-    largest, at, first, shared = 0.0, None, None, 0
-    for step in left.steps:
-        if step.step not in other:
-            continue
-        shared += 1
-        a, b = read(step), other[step.step]
-        difference = (
-            (0.0 if a is b is None else math.inf)
-            if a is None or b is None
-            else relative(a, b)
-        )
-        if difference > largest:
-            largest, at = difference, step.step
-        if difference > tolerance.relative and first is None:
-            first = step.step
-    if not shared:
-        largest, at, first = math.inf, 1, 1
-    return Comparison(
-        quantity,
-        left.party,
-        right.party,
-        _verdict(largest, first),
-        largest,
-        at,
-        first,
-        tolerance,
-    )
-
-
-def compare_parameters(
-    left: Trace, right: Trace, tolerances: Tolerances = TOLERANCES
-) -> Comparison:
-    """Compares the final parameters: digests for bitwise, else norms and sums, in units of the parameter's norm."""
-    tolerance = tolerances["parameters"]
-    largest, at, first = 0.0, None, None
-    a, b = left.parameters, right.parameters
-    for name in sorted(a.keys() | b.keys()):
-        if name not in a or name not in b:
-            difference = math.inf
-        elif a[name]["digest"] == b[name]["digest"]:
-            continue
-        else:
-            scale = abs(b[name]["norm"]) or 1e-30
-            apart = (abs(a[name][key] - b[name][key]) for key in ("norm", "sum"))
-            # Equal norm and sum do not make equal parameters.
-            difference = max(*(d / scale for d in apart), 1e-16)
-        difference = math.inf if math.isnan(difference) else difference
-        if difference > largest:
-            largest, at = difference, name
-        if difference > tolerance.relative and first is None:
-            first = name
-    if not a or not b:
-        largest, at, first = math.inf, "every parameter", "every parameter"
-    return Comparison(
-        "parameters",
-        left.party,
-        right.party,
-        _verdict(largest, first),
-        largest,
-        at,
-        first,
-        tolerance,
-    )
-
-
-def _verdict(largest: float, first_different: object) -> str:
-    if first_different is not None:
-        return "different"
-    return "bitwise" if largest == 0.0 else "within"
-
-
-def compare(
-    left: Trace, right: Trace, tolerances: Tolerances = TOLERANCES
-) -> tuple[Comparison, ...]:
-    """All quantities of two runs."""
-    return (
-        *(compare_steps(quantity, left, right, tolerances) for quantity in QUANTITIES),
-        compare_parameters(left, right, tolerances),
-    )
-
-
-def constant_ratio(left: Trace, right: Trace) -> float | None:
-    """The ratio of the gradients' norms, left over right, where one ratio holds in every step; else None.
-
-    At step 1 both runs have the same weights, so the ratio is taken there;
-    later the runs drift apart, and 5 % is let pass.
+    The first two steps are left out: they allocate, compile and are looked into.
     """
-    other = {step.step: step.gradients for step in right.steps}
-    ratios = [
-        step.gradients / other[step.step]
-        for step in left.steps
-        if step.gradients and other.get(step.step)
+    sides = [traces.get(name) for name in ("migrated", "baseline")]
+    if not all(trace and not trace.first_error and trace.steps for trace in sides):
+        return {}
+    found = {}
+    seconds = [
+        statistics.median(step.seconds / step.tokens for step in trace.steps[2:])
+        for trace in sides
+        if len(trace.steps) > 2 and all(step.tokens > 0 for step in trace.steps)
     ]
-    if not ratios or not all(
-        math.isfinite(ratio) and abs(ratio / ratios[0] - 1) < 0.05 for ratio in ratios
-    ):
-        return None
-    return ratios[0]
+    if len(seconds) == 2 and all(seconds):
+        found["throughput"] = seconds[1] / seconds[0]
+    if all(trace.peak_bytes for trace in sides):
+        found["peak memory"] = sides[0].peak_bytes / sides[1].peak_bytes
+    return found
 
 
-def wrapping(trace: Trace) -> str:
-    """How the root module is wrapped: "replicate", "fsdp", "ddp" or "none"."""
-    kinds = trace.model.get("wrapped", {}).get("", trace.model.get("root", []))
-    if "ReplicateModule" in kinds:
-        return "replicate"
-    if "FSDPModule" in kinds:
-        return (
-            "replicate"
-            if trace.model["parameters"]
-            and all(
-                _replicated(parameter)
-                for parameter in trace.model["parameters"].values()
-            )
-            else "fsdp"
-        )
-    if "DDP" in kinds or "DistributedDataParallel" in kinds:
-        return "ddp"
-    return "none"
+# --- one function for each kind of cell ----------------------------------------
 
 
-def _replicated(parameter: dict) -> bool:
-    """Whether a parameter is replicated over every mesh dimension larger than 1 (torch 2.9 keeps a shard dimension of 1)."""
-    placements, mesh = parameter.get("placements"), parameter.get("mesh", [])
-    dims = parameter.get("mesh_dims") or [""] * len(mesh)
-    return bool(placements) and all(
-        placement.startswith("R")
-        for placement, size, dim in zip(placements, mesh, dims)
-        if size > 1 and dim not in ("tp", "ep", "etp")
-    )
+def judge_parity(traces: Traces, terms: Terms) -> Verdict:
+    """Judges pure data parallelism: the migrated tree as FSDP, and as DDP where DDP does what FSDP does.
 
-
-def departs(comparisons: tuple[Comparison, ...]) -> bool:
-    return not all(comparison.agrees for comparison in comparisons)
-
-
-# --- the verdict --------------------------------------------------------------
-
-
-def judge(
-    baseline: Trace,
-    migrated: Trace,
-    reference: Trace,
-    control: Trace,
-    *,
-    steps: int,
-    dp: int,
-    broken: tuple[str, ...] = (),
-) -> Verdict:
-    """Judges the three runs of `steps` steps over `dp` ranks.
-
-    broken: sentences about call sites that can be seen to be wrong without
-    running them. control: FSDP of the base revision, which the migration must
-    not have changed; no rank in it where an earlier run crashed.
+    control: FSDP of the base revision, which the migration must not have changed.
     """
-    failures: list[str] = list(broken)
+    unable = _unable(traces)
+    if unable:
+        return unable
+    baseline, migrated, reference, control = (
+        traces[name] for name in ("baseline", "migrated", "reference", "control")
+    )
+    failures = _sound(traces, terms)
+    if not all(trace.steps and trace.model for trace in (migrated, reference)):
+        return Verdict(tuple(failures), traces=traces)
     notes: list[str] = []
-    details = ""
-    traces = {trace.party: trace for trace in (baseline, migrated, reference, control)}
-    for trace in (migrated, reference):
-        error = trace.first_error
-        if error is not None:
-            rank, event = error
-            message = event["message"].strip().splitlines()
-            first = f": {message[0]}" if message else ""
-            failures.append(
-                f"{_title(trace)}: rank {rank} failed with {event['type']}{first}"
-            )
-            details = details or event["traceback"] or failures[-1]
-    if details:
-        return Verdict(False, tuple(failures), tuple(notes), (), traces, details)
-    for trace in traces.values():
-        failures += _incomplete(trace, steps, dp)
-    if not all(trace.steps and trace.model for trace in traces.values()):
-        return Verdict(False, tuple(failures), tuple(notes), (), traces, details)
-
-    failures += _wrapped_wrongly(baseline, migrated, reference)
-    to_reference = compare(migrated, reference)
-    to_baseline = compare(migrated, baseline)
-    baseline_to_reference = compare(baseline, reference)
-    comparisons = (*to_reference, *to_baseline, *baseline_to_reference)
-
-    changed = [c for c in compare(reference, control) if not c.agrees]
+    comparisons = compare(migrated, reference, terms.tolerances)
+    changed = [c for c in compare(reference, control, terms.tolerances) if not c.agrees]
     if changed:
         failures.append(
             "The migration changed what FSDP does, which it must not touch: "
             + " ".join(comparison.sentence() for comparison in changed)
         )
-    if departs(to_reference):
-        failures += [
-            comparison.sentence()
-            for comparison in to_reference
-            if not comparison.agrees
-        ]
-        failures += _cause_of_departure(migrated, reference, baseline, dp)
-    if not departs(baseline_to_reference):
-        if departs(to_baseline):
-            failures += [
-                comparison.sentence()
-                for comparison in to_baseline
-                if not comparison.agrees
-            ]
+    failures += _departures(comparisons, migrated, reference, baseline, terms.dp)
+    if baseline.first_error:
+        notes.append(f"DDP does not train here: {_first_line(baseline.first_error[1])}")
+        return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+    before = compare(baseline, reference, terms.tolerances)
+    to_baseline = compare(migrated, baseline, terms.tolerances)
+    if departs(before):
+        notes += _baseline_departs(baseline, reference, before, terms.dp)
     else:
-        notes += _baseline_departs(baseline, reference, baseline_to_reference, dp)
-    return Verdict(
-        not failures, tuple(failures), tuple(notes), comparisons, traces, details
+        failures += [c.sentence() for c in to_baseline if not c.agrees]
+    comparisons = (*comparisons, *to_baseline, *before)
+    return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+
+
+def judge_combination(traces: Traces, terms: Terms) -> Verdict:
+    """Judges a cell that DDP never did, or never did alike: the migrated tree against FSDP.
+
+    The baseline is shown as what it is: it refuses, or it trains something else.
+    """
+    unable = _unable(traces)
+    if unable:
+        return unable
+    baseline, migrated, reference = (
+        traces[name] for name in ("baseline", "migrated", "reference")
     )
+    failures = _sound(traces, terms)
+    if not all(trace.steps and trace.model for trace in (migrated, reference)):
+        return Verdict(tuple(failures), traces=traces)
+    comparisons = compare(migrated, reference, terms.tolerances)
+    failures += _departures(comparisons, migrated, reference, baseline, terms.dp)
+    notes = []
+    if baseline.first_error:
+        notes.append(f"DDP refuses: {_first_line(baseline.first_error[1])}")
+    else:
+        against = compare(baseline, reference, terms.tolerances)
+        comparisons = (*comparisons, *against)
+        notes += _mistrains(baseline, reference, against, terms.dp)
+    return Verdict(tuple(failures), tuple(notes), comparisons, traces)
 
 
-def _title(trace: Trace) -> str:
-    return {
-        "baseline": "Baseline (DDP of the base revision)",
-        "migrated": "Migrated tree (replicate)",
-        "reference": "Reference (FSDP of the migrated tree)",
-        "control": "Control (FSDP of the base revision)",
-    }.get(trace.party, trace.party)
+def judge_unchanged(traces: Traces, terms: Terms) -> Verdict:
+    """Judges a path that the migration must not change: the same bits before and after."""
+    before, after = traces["control"], traces["reference"]
+    if before.first_error:
+        why = f"the base revision does not train here: {_first_line(before.first_error[1])}"
+        return _not_run(why, traces, before)
+    if after.first_error:
+        return _crashed(after, traces)
+    steps = range(1, terms.steps + 1)
+    failures = [
+        reason
+        for trace in (before, after)
+        for reason in incomplete(trace, steps, terms.ranks)
+    ]
+    comparisons = compare(after, before, EXACTLY)
+    failures += [c.sentence() for c in comparisons if c.verdict != "bitwise"]
+    return Verdict(tuple(failures), comparisons=comparisons, traces=traces)
 
 
-def _incomplete(trace: Trace, steps: int, dp: int) -> list[str]:
-    """What a run lacks: ranks, steps, finite numbers, equal replicas."""
-    found: list[str] = []
-    title = _title(trace)
-    if len(trace.ranks) != dp:
-        found.append(f"{title}: {len(trace.ranks)} of {dp} ranks left a trace.")
-    for rank in trace.ranks:
-        missing = sorted(set(range(1, steps + 1)) - {step.step for step in rank.steps})
-        if missing:
-            found.append(
-                f"{title}: rank {rank.rank} recorded no step {missing[0]} (of {steps})."
-            )
-            continue
-        if not rank.model:
-            found.append(
-                f"{title}: rank {rank.rank} recorded no model: its trainer does not call clip_grad_norm_."
-            )
-            continue
-        if not rank.error and not rank.ended:
-            found.append(
-                f"{title}: rank {rank.rank} ended before its training was over."
-            )
-        found += _not_finite(title, rank)
-    found += _ranks_apart(title, trace)
-    return found
+def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
+    """Judges checkpoints across the migration: each side goes on from what the other wrote halfway.
 
-
-def _not_finite(title: str, rank: RankTrace) -> list[str]:
-    for step in rank.steps:
-        for quantity, read in QUANTITIES.items():
-            value = read(step)
-            if value is None:
-                return [
-                    f"{title}: rank {rank.rank} recorded no {quantity} at step {step.step}."
-                ]
-            if not math.isfinite(value):
-                return [
-                    f"{title}: {quantity} is {value} on rank {rank.rank} at step {step.step}."
-                ]
-    return []
-
-
-def _ranks_apart(title: str, trace: Trace) -> list[str]:
-    """Replicas that are not replicas: the gathered parameters must be the same on all ranks."""
-    if not trace.ranks:
-        return []
-    first = trace.ranks[0]
-    for rank in trace.ranks[1:]:
-        for name, value in first.parameters.items():
-            other = rank.parameters.get(name)
-            if other and other["digest"] != value["digest"]:
-                return [
-                    f"{title}: after the last step {name} is not the same on ranks {first.rank} and {rank.rank}:"
-                    " its gradients are not reduced over the data-parallel ranks, or the ranks started apart."
-                ]
-    return []
-
-
-def _wrapped_wrongly(baseline: Trace, migrated: Trace, reference: Trace) -> list[str]:
-    """Whether the migrated run really ran replicate, over the groups and dtypes that FSDP has."""
-    kind = wrapping(migrated)
-    if kind == "ddp":
-        return [
-            "The migrated tree still trains under DDP: its model was not wrapped by replicate."
+    What is loaded has to be what was written, bit for bit. The rest of the curve
+    has to be the writer's own, where both sides train alike; where they do not
+    (DDP divided twice), it has to be that of FSDP going on from the same checkpoint.
+    """
+    baseline, migrated = traces["baseline"], traces["migrated"]
+    if baseline.first_error:
+        why = f"DDP of the base revision does not train here: {_first_line(baseline.first_error[1])}"
+        return _not_run(why, traces, baseline)
+    for name in ("migrated", "resumed", "returned"):
+        if name in traces and traces[name].first_error:
+            return _crashed(traces[name], traces)
+    resumed, reference, returned = (
+        traces[name] for name in ("resumed", "resumed-reference", "returned")
+    )
+    if reference.first_error:
+        why = f"FSDP, the reference, does not resume here: {_first_line(reference.first_error[1])}"
+        return _not_run(why, traces, reference)
+    whole = range(1, terms.steps + 1)
+    rest = whole[halfway(terms.steps) :]
+    failures = []
+    for trace in traces.values():
+        steps = rest if trace in (resumed, reference, returned) else whole
+        failures += incomplete(trace, steps, terms.ranks)
+    if failures:
+        return Verdict(tuple(failures), traces=traces)
+    for reader, writer in ((resumed, baseline), (returned, migrated)):
+        apart = [
+            name
+            for name, value in writer.halfway.items()
+            if reader.initial.get(name, {}).get("digest") != value["digest"]
         ]
-    if kind != "replicate":
-        what = "FSDP, which shards its parameters" if kind == "fsdp" else "nothing"
-        return [f"The migrated tree's model is wrapped by {what}, not by replicate."]
-    found: list[str] = []
-    groups = set(migrated.model["wrapped"])
-    apart = sorted(set(reference.model.get("wrapped", {})) - groups)
-    if apart:
-        shown = ", ".join(apart[:4]) + (", …" if len(apart) > 4 else "")
-        found.append(
-            f"replicate has no group of its own for {shown}, which apply_fsdp wraps:"
-            " their all-reduce cannot overlap with the backward pass."
+        if apart or not writer.halfway:
+            failures.append(
+                f"{in_words(reader)}: {apart[0] if apart else 'no parameter'} is not what was written."
+            )
+    tolerances = terms.tolerances
+    comparisons = compare(resumed, reference, tolerances, rest)
+    notes = []
+    if departs(compare(migrated, baseline, tolerances)):
+        notes.append(
+            "DDP and replicate do not train alike here (see dp), so the curves part behind the checkpoint, and"
+            " replicate's rest is measured by that of FSDP from the same checkpoint."
         )
-    found += _precision_apart(migrated.model, reference.model)
-    mine, theirs = migrated.model["parameters"], reference.model.get("parameters", {})
-    for name in sorted(mine.keys() | theirs.keys()):
-        if (name in mine) != (name in theirs):
-            side = "FSDP" if name in theirs else "replicate"
-            found.append(f"Only the {side} run has a parameter {name}.")
-            break
-        if mine[name]["dtype"] != theirs[name]["dtype"]:
-            found.append(
-                f"{name} is {mine[name]['dtype']} under replicate and {theirs[name]['dtype']} under FSDP."
-            )
-            break
-    for name, parameter in mine.items():
-        if not _replicated(parameter):
-            found.append(
-                f"{name} is not replicated over the mesh (placements {parameter.get('placements')})."
-            )
-            break
-    return found
+        first = compare(returned, migrated, tolerances, rest[:1])
+        comparisons += tuple(c for c in first if c.quantity == "loss")
+    else:
+        comparisons += compare(resumed, baseline, tolerances, rest)
+        comparisons += compare(returned, migrated, tolerances, rest)
+    failures += [c.sentence() for c in comparisons if not c.agrees]
+    return Verdict(tuple(failures), tuple(notes), comparisons, traces)
 
 
-def _precision_apart(mine: dict, theirs: dict) -> list[str]:
-    """Where the migrated tree computes or reduces in other dtypes than the reference."""
-    found: list[str] = []
-    if mine.get("autocast") and not theirs.get("autocast"):
-        found.append(
-            "The migrated tree runs under autocast, and FSDP does not: maybe_enable_amp has to leave mixed"
-            " precision to replicate."
+def judge_exported(traces: Traces, terms: Terms) -> Verdict:
+    """Judges the Hugging Face export: what is loaded from it has to be what was trained, bit for bit."""
+    baseline, migrated = traces["baseline"], traces["migrated"]
+    if migrated.first_error and baseline.first_error:
+        why = f"the base revision does not export here either: {_first_line(baseline.first_error[1])}"
+        return _not_run(why, traces, baseline)
+    if migrated.first_error:
+        return _crashed(migrated, traces)
+    reloaded = traces["reloaded"]
+    if reloaded.first_error:
+        return _crashed(reloaded, traces)
+    failures = incomplete(migrated, range(1, terms.steps + 1), terms.ranks)
+    failures += incomplete(reloaded, range(1, 2), terms.ranks)
+    trained, loaded = migrated.parameters, reloaded.initial
+    apart = [
+        name
+        for name in sorted(trained.keys() | loaded.keys())
+        if trained.get(name, {}).get("digest") != loaded.get(name, {}).get("digest")
+    ]
+    if apart or not trained:
+        failures.append(
+            f"{len(apart)} of {len(trained)} parameters do not come back from the export as they were trained,"
+            f" {apart[0] if apart else 'for there are none'} first."
         )
-    policies = theirs.get("policies", {})
-    for name, policy in mine.get("policies", {}).items():
-        other = policies.get(name, policy)
-        apart = [key for key in policy if policy[key] != other.get(key)]
-        if apart:
-            key = apart[0]
-            found.append(
-                f"{name or 'The root module'} has {key}={policy[key]} in its mixed-precision policy under replicate"
-                f" and {other.get(key)} under FSDP."
-            )
-            break
-    return found
+    notes = []
+    if baseline.first_error:
+        notes.append(f"DDP does not export: {_first_line(baseline.first_error[1])}")
+    if not failures:
+        notes.append(f"All {len(trained)} parameters come back bitwise.")
+    return Verdict(tuple(failures), tuple(notes), traces=traces)
 
 
-def _cause_of_departure(
-    migrated: Trace, reference: Trace, baseline: Trace, dp: int
+JUDGES = {
+    "parity": judge_parity,
+    "combination": judge_combination,
+    "unchanged": judge_unchanged,
+    "resumed": judge_resumed,
+    "exported": judge_exported,
+}
+"""The judge of each kind of cell."""
+
+
+# --- what they share -------------------------------------------------------------
+
+
+def _not_run(why: str, traces: Traces, failed: Trace) -> Verdict:
+    _, event = failed.first_error
+    return Verdict(traces=traces, details=event["traceback"], not_run=why)
+
+
+def _crashed(trace: Trace, traces: Traces) -> Verdict:
+    rank, event = trace.first_error
+    failure = f"{in_words(trace)}: rank {rank} failed with {_first_line(event)}"
+    return Verdict((failure,), traces=traces, details=event["traceback"])
+
+
+def _unable(traces: Traces) -> Verdict | None:
+    """The verdict of a cell in which a run crashed that has to be there.
+
+    A migrated tree that crashes has failed if DDP or FSDP trains there.
+    """
+    migrated, baseline = traces["migrated"], traces["baseline"]
+    if migrated.first_error:
+        others = [traces[n] for n in ("baseline", "reference") if n in traces]
+        if not all(trace.first_error for trace in others):
+            return _crashed(migrated, traces)
+        why = f"neither DDP nor FSDP trains here: {_first_line(others[-1].first_error[1])}"
+        return _not_run(why, traces, others[-1])
+    for name in ("control", "reference"):
+        if name in traces and traces[name].first_error:
+            what = "FSDP, the reference," if baseline.steps else "the base revision"
+            why = f"{what} does not train here: {_first_line(traces[name].first_error[1])}"
+            return _not_run(why, traces, traces[name])
+    return None
+
+
+def _sound(traces: Traces, terms: Terms) -> list[str]:
+    """What is wrong with the runs themselves: incomplete, too noisy to judge, or wrapped otherwise than FSDP wraps."""
+    migrated, reference = traces["migrated"], traces["reference"]
+    failures = []
+    for name, trace in traces.items():
+        # DDP may do what it likes where it was never meant to go.
+        if not trace.first_error and (name != "baseline" or "control" in traces):
+            failures += incomplete(trace, range(1, terms.steps + 1), terms.ranks)
+    noisy = too_noisy(terms.tolerances)
+    if noisy:
+        failures.append(
+            f"Rounding alone moves FSDP's {noisy} by {terms.tolerances[noisy].relative:.0e} in {terms.steps} steps, too"
+            " much to tell a wrong migration from a right one: ask for fewer --steps."
+        )
+    if migrated.steps and migrated.model and reference.model:
+        failures += wrapped_wrongly(migrated, reference)
+    return failures
+
+
+def _departures(
+    comparisons: tuple[Comparison, ...],
+    migrated: Trace,
+    reference: Trace,
+    baseline: Trace,
+    dp: int,
 ) -> list[str]:
-    ratio = constant_ratio(migrated, reference)
+    """Where the migrated tree departs from FSDP, and why, as far as the figures show it."""
+    found = [c.sentence() for c in comparisons if not c.agrees]
+    ratio = constant_ratio(migrated, reference) if found else None
     if ratio is None:
-        return []
+        return found
     if abs(ratio * dp - 1) < 1e-3:
         as_before = constant_ratio(baseline, reference)
         also = " (as under DDP)" if as_before and abs(as_before * dp - 1) < 1e-3 else ""
-        return [
+        found.append(
             f"In every step the migrated tree's gradients are 1/{dp} of the reference's: they are divided by the"
             f" data-parallel degree twice{also}. The loss is already divided by the global token count, so"
             " apply_replicate has to switch gradient division off, as apply_fsdp does."
-        ]
-    if abs(ratio / dp - 1) < 1e-3:
-        return [
+        )
+    elif abs(ratio / dp - 1) < 1e-3:
+        found.append(
             f"In every step the migrated tree's gradients are {dp} times the reference's: they are summed over the"
             " data-parallel ranks where they have to be averaged."
-        ]
-    if abs(ratio - 1) > 1e-3:
-        return [
+        )
+    elif abs(ratio - 1) > 1e-3:
+        found.append(
             f"In every step the migrated tree's gradients are {ratio:.4g} times the reference's."
-        ]
-    return []
+        )
+    return found
 
 
 def _baseline_departs(
@@ -553,78 +443,14 @@ def _baseline_departs(
             " The loss is a local sum over global tokens, and DDP's all-reduce averages once more. replicate and FSDP"
             " do it once, so the baseline is not what the migrated tree has to equal, and clipping acts differently."
         ]
+    why = ""
+    if baseline.model.get("autocast"):
+        why = " DDP computes under autocast, which keeps norms and the loss in fp32."
     worst = max((c for c in comparisons if not c.agrees), key=lambda c: c.largest)
     return [
-        "The baseline departs from FSDP of its own revision, so the migrated tree does not have to equal it. "
-        + worst.sentence()
+        "The baseline departs from FSDP of its own revision, so the migrated tree does not have to equal it."
+        f"{why} {worst.sentence()}"
     ]
-
-
-def judge_combination(
-    baseline: Trace,
-    migrated: Trace,
-    reference: Trace,
-    *,
-    steps: int,
-    ranks: int,
-    dp: int,
-    tolerances: Tolerances = TOLERANCES,
-) -> Verdict:
-    """Judges a cell that DDP never did, or never did alike: the migrated tree against FSDP.
-
-    The baseline is shown as what it is: it refuses, or it trains something else.
-    """
-    traces = {trace.party: trace for trace in (baseline, migrated, reference)}
-    failures: list[str] = []
-    notes: list[str] = []
-    if reference.first_error:
-        rank, event = reference.first_error
-        why = f"FSDP, the reference, does not train here: {_first_line(event)}"
-        return Verdict(False, (), (), (), traces, event["traceback"], not_run=why)
-    if migrated.first_error:
-        rank, event = migrated.first_error
-        failures.append(
-            f"{_title(migrated)}: rank {rank} failed with {_first_line(event)}"
-        )
-        return Verdict(False, tuple(failures), (), (), traces, event["traceback"])
-    for trace in (migrated, reference):
-        failures += _incomplete(trace, steps, ranks)
-    if not (migrated.steps and migrated.model and reference.steps):
-        return Verdict(False, tuple(failures), (), (), traces)
-    failures += _wrapped_wrongly(baseline, migrated, reference)
-    comparisons = compare(migrated, reference, tolerances)
-    if departs(comparisons):
-        failures += [c.sentence() for c in comparisons if not c.agrees]
-        failures += _cause_of_departure(migrated, reference, baseline, dp)
-    if baseline.first_error:
-        notes.append(f"DDP refuses: {_first_line(baseline.first_error[1])}")
-    elif baseline.steps:
-        against = compare(baseline, reference, tolerances)
-        comparisons = (*comparisons, *against)
-        notes += _mistrains(baseline, reference, against, dp)
-    return Verdict(not failures, tuple(failures), tuple(notes), comparisons, traces)
-
-
-def judge_unchanged(before: Trace, after: Trace, *, steps: int, ranks: int) -> Verdict:
-    """Judges a path that the migration must not change: the same bits before and after."""
-    traces = {trace.party: trace for trace in (before, after)}
-    if before.first_error:
-        rank, event = before.first_error
-        why = f"the base revision does not train here: {_first_line(event)}"
-        return Verdict(False, (), (), (), traces, event["traceback"], not_run=why)
-    if after.first_error:
-        rank, event = after.first_error
-        failure = f"{_title(after)}: rank {rank} failed with {_first_line(event)}"
-        return Verdict(False, (failure,), (), (), traces, event["traceback"])
-    failures = [*_incomplete(before, steps, ranks), *_incomplete(after, steps, ranks)]
-    comparisons = compare(after, before)
-    failures += [c.sentence() for c in comparisons if c.verdict != "bitwise"]
-    return Verdict(not failures, tuple(failures), (), comparisons, traces)
-
-
-def _first_line(event: dict) -> str:
-    message = event["message"].strip().splitlines()
-    return f"{event['type']}: {message[0]}" if message else event["type"]
 
 
 def _mistrains(
@@ -648,6 +474,8 @@ def _mistrains(
         return [
             f"DDP mistrains: {len(frozen)} parameters, {frozen[0]} first, never move."
         ]
+    if baseline.model.get("autocast") and not reference.model.get("autocast"):
+        return ["DDP computes under autocast and is not expected to equal FSDP."]
     ratio = constant_ratio(baseline, reference)
     if ratio is not None and abs(ratio - 1) > 1e-3:
         return [
@@ -655,3 +483,8 @@ def _mistrains(
         ]
     worst = max((c for c in against if not c.agrees), key=lambda c: c.largest)
     return [f"DDP trains something else: {worst.sentence()}"]
+
+
+def _first_line(event: dict) -> str:
+    message = event["message"].strip().splitlines()
+    return f"{event['type']}: {message[0]}" if message else event["type"]

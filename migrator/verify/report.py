@@ -14,28 +14,32 @@ from .judge import Comparison, Verdict, Verification
 from .scenarios import Cell, CELLS
 from .trace import Trace
 
-_PARTIES = ("baseline", "migrated", "control", "reference")
 _WRAPPERS = {
     "baseline": "DDP",
     "migrated": "replicate",
     "control": "FSDP, base",
     "reference": "FSDP",
+    "resumed": "replicate from DDP's",
+    "resumed-reference": "FSDP from DDP's",
+    "returned": "DDP from replicate's",
+    "reloaded": "replicate",
 }
 
 
-def show_cell(cell: Cell, verdict: Verdict, console: Console) -> None:
+def show_cell(model: str, cell: Cell, verdict: Verdict, console: Console) -> None:
     """Prints one cell: loss and grad_norm of the parties by step, how they agree, the verdict."""
     if verdict.not_run:
         console.print(
-            Text(f"{cell.name}: not run, because {verdict.not_run}"), soft_wrap=True
+            Text(f"{model}, {cell.name}: not run, because {verdict.not_run}"),
+            soft_wrap=True,
         )
         return
     traces = [
         verdict.traces[name]
-        for name in _PARTIES
+        for name in _WRAPPERS
         if name in verdict.traces and verdict.traces[name].steps
     ]
-    console.print(Text(f"\n{cell.name}: {cell.what}", style="bold"))
+    console.print(Text(f"\n{model}, {cell.name}: {cell.what}", style="bold"))
     if any(trace.steps for trace in traces):
         for quantity in ("loss", "grad_norm"):
             console.print(_by_step(quantity, traces))
@@ -53,40 +57,20 @@ def show_cell(cell: Cell, verdict: Verdict, console: Console) -> None:
 def show_summary(verification: Verification, console: Console) -> None:
     """Prints the table of cells, the source of every tolerance, and what the verdict covers."""
     table = Table(title="verdict", title_justify="left")
-    for head in ("cell", "what", "verdict", "loss", "grad_norm"):
+    for head in ("model", "cell", "what", "verdict", "loss", "grad_norm"):
         table.add_column(head)
-    for name, verdict in verification.cells.items():
-        colour = {"passed": "green", "failed": "bold red", "not run": "yellow"}[
-            verdict.word
-        ]
-        worst = {
-            c.quantity: "bitwise" if c.verdict == "bitwise" else f"{c.largest:.1e}"
-            for c in reversed(verdict.comparisons)
-            if c.left in ("migrated", "reference")
-        }
-        row = [worst.get("loss", "-"), worst.get("grad_norm", "-")]
-        table.add_row(name, CELLS[name].what, Text(verdict.word, style=colour), *row)
+    for model, cells in verification.models.items():
+        for name, verdict in cells.items():
+            table.add_row(model, name, *_summary(name, verdict))
     console.print(table)
     console.print(
         "loss, grad_norm: largest relative difference from the reference.", style="dim"
     )
-    sources = {
-        c.quantity: c.tolerance
-        for v in verification.cells.values()
-        for c in v.comparisons
-    }
-    for quantity, tolerance in sources.items():
-        console.print(
-            f"tolerance of {quantity}: {tolerance.relative:g}; {tolerance.source}.",
-            style="dim",
-        )
-    model = verification.environment["model"]
-    console.print(
-        f"Trained: {model}. The call sites of other models were parsed; none was run.",
-        style="dim",
-    )
     failed = [
-        name for name, verdict in verification.cells.items() if verdict.word == "failed"
+        f"{model} {name}"
+        for model, cells in verification.models.items()
+        for name, verdict in cells.items()
+        if verdict.word == "failed"
     ]
     if verification.passed:
         console.print(Text("PASSED in every cell that ran.", style="bold green"))
@@ -95,6 +79,26 @@ def show_summary(verification: Verification, console: Console) -> None:
         console.print(Text(text, style="bold red"))
     else:
         console.print(Text("No cell ran, so there is no verdict.", style="bold red"))
+    console.print(
+        "The call sites of models that were not trained were parsed; none was run.",
+        style="dim",
+    )
+
+
+def _summary(name: str, verdict: Verdict) -> list[str | Text]:
+    """One cell's row of the verdict table, without its name."""
+    colour = {"passed": "green", "failed": "bold red", "not run": "yellow"}
+    worst = {
+        c.quantity: "bitwise" if c.verdict == "bitwise" else f"{c.largest:.1e}"
+        for c in reversed(verdict.comparisons)
+        if c.left in ("migrated", "reference", "resumed")
+    }
+    return [
+        CELLS[name].what,
+        Text(verdict.word, style=colour[verdict.word]),
+        worst.get("loss", "-"),
+        worst.get("grad_norm", "-"),
+    ]
 
 
 def _by_step(quantity: str, traces: list[Trace]) -> Table:
@@ -151,8 +155,8 @@ def conclusion(cell: Cell, verdict: Verdict) -> Text:
         count = len(verdict.failures)
         text = f"{cell.name}: FAILED, for {count} reason{'s' if count > 1 else ''}."
         return Text(text, style="bold red")
-    if "migrated" not in cell.parties:
-        text = f"{cell.name}: PASSED: the same bits before and after."
+    if cell.kind in _PASSED:
+        text = f"{cell.name}: PASSED: {_PASSED[cell.kind]}"
         return Text(text, style="bold green")
     equal = _equal_to_baseline(verdict)
     if equal is None:
@@ -161,6 +165,13 @@ def conclusion(cell: Cell, verdict: Verdict) -> Text:
     how = "bitwise as" if equal else "within tolerance as"
     text = f"{cell.name}: PASSED: the migrated tree trains {how} DDP did, and as FSDP does."
     return Text(text, style="bold green")
+
+
+_PASSED = {
+    "unchanged": "the same bits before and after.",
+    "resumed": "each side goes on from what the other wrote.",
+    "exported": "what was exported loads as it was trained.",
+}
 
 
 def _equal_to_baseline(verdict: Verdict) -> bool | None:
@@ -178,14 +189,13 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.9g}"
 
 
-def write_json(verification: Verification, folder: Path) -> Path:
-    """Writes `report.json` into `folder` and returns its path."""
+def write(verification: Verification, folder: Path) -> None:
+    """Writes `report.json` into `folder`."""
     path = folder / "report.json"
     path.write_text(
         json.dumps(_plain(verification.to_dict()), indent=1, allow_nan=False) + "\n",
         encoding="utf-8",
     )
-    return path
 
 
 def _plain(value: object) -> object:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,62 +28,121 @@ Settings = dict[str, dict[str, object]]
 class Party:
     """One of the runs that are compared.
 
-    `tree` is "base" or "migrated"; the degrees are numbers of ranks.
+    tree: "base" or "migrated". sharded: FSDP, else DDP or replicate. who: in
+    words. nudged: the rounding of its gradients is changed. starts_from: the
+    party whose checkpoint it loads; the seed checkpoint where None.
     """
 
     name: str
     tree: str
-    replicate: int
-    shard: int
+    sharded: bool
+    who: str
+    nudged: bool = False
+    starts_from: str | None = None
+
+
+PARTIES = {
+    party.name: party
+    for party in (
+        Party("baseline", "base", False, "base revision, DDP"),
+        Party("migrated", "migrated", False, "migrated tree, replicate"),
+        Party("control", "base", True, "base revision, FSDP"),
+        Party("reference", "migrated", True, "migrated tree, FSDP"),
+        Party(
+            "nudged", "migrated", True, "migrated tree, FSDP rounded otherwise", True
+        ),
+        Party(
+            "resumed",
+            "migrated",
+            False,
+            "replicate goes on from DDP's checkpoint",
+            starts_from="baseline",
+        ),
+        Party(
+            "resumed-reference",
+            "migrated",
+            True,
+            "FSDP goes on from DDP's checkpoint",
+            starts_from="baseline",
+        ),
+        Party(
+            "returned",
+            "base",
+            False,
+            "DDP goes on from replicate's checkpoint",
+            starts_from="migrated",
+        ),
+        Party(
+            "reloaded",
+            "migrated",
+            False,
+            "replicate loads what it exported",
+            starts_from="migrated",
+        ),
+    )
+}
+"""Every run that a cell may have, by name."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One way of training in which the parties are compared.
 
-    what: in a few words. tensor, pipeline: degrees beside the data-parallel one.
-    settings: what its job configuration has besides. parties: who trains, in
-    order. hybrid: shards over two ranks beside replicating (HSDP).
+    what: in a few words. kind: how it is judged: "parity" (as DDP and as FSDP),
+    "combination" (as FSDP), "unchanged", "resumed" or "exported". tensor,
+    pipeline: degrees beside the data-parallel one. settings: what its job
+    configuration has besides, in the spelling of every release. needs: settings
+    without which it cannot run, alternatives in one string. parties: who
+    trains, in order. hybrid: shards over two ranks beside replicating (HSDP).
     """
 
     name: str
     what: str
+    kind: str = "combination"
     tensor: int = 1
     pipeline: int = 1
     settings: Settings = field(default_factory=dict)
-    parties: tuple[str, ...] = ("baseline", "migrated", "reference")
+    needs: tuple[str, ...] = ()
+    parties: tuple[str, ...] = ("baseline", "migrated", "reference", "nudged")
     hybrid: bool = False
 
     @property
-    def bf16(self) -> bool:
-        """Whether its parameters are cast to bf16."""
-        return (
-            self.settings.get("training", {}).get("mixed_precision_param") == "bfloat16"
-        )
+    def compiled(self) -> bool:
+        """Whether its model goes through torch.compile."""
+        return "compile" in self.settings
 
-    def ranks(self, nproc: int) -> int:
-        """Processes of a run over `nproc` data-parallel ranks."""
-        return nproc * self.tensor * self.pipeline * (2 if self.hybrid else 1)
+    @property
+    def other_ranks(self) -> int:
+        """Ranks for each rank of the data-parallel dimension that is replicated over."""
+        return self.tensor * self.pipeline * (2 if self.hybrid else 1)
 
-    def party(self, name: str, nproc: int) -> Party:
-        """One of its runs: DDP, replicate, or FSDP of the migrated tree or (control) of the base."""
-        tree = "base" if name in ("baseline", "control") else "migrated"
+    def degrees(self, party: Party, dp: int) -> tuple[int, int]:
+        """(replicate, shard) degrees of a party over `dp` data-parallel ranks."""
         if self.hybrid:
-            return Party(name, tree, replicate=nproc, shard=2)
-        sharded = name in ("reference", "control")
-        replicate, shard = (1, nproc) if sharded else (nproc, 1)
-        return Party(name, tree, replicate, shard)
+            return dp, 2
+        return (1, dp) if party.sharded else (dp, 1)
 
-    def reason_not_to_run(self, known: dict[str, set[str]], torch: str) -> str | None:
+    def reason_not_to_run(
+        self, known: dict[str, set[str]], torch: str, steps: int
+    ) -> str | None:
         """Why this cell cannot run on a checkout with these settings under this torch; None if it can."""
-        for section, values in self.settings.items():
-            for key in values:
-                if key not in known.get(section, ()):
-                    return f"this torchtitan has no setting {section}.{key}"
+        for alternatives in self.needs:
+            spelled = [name.split(".") for name in alternatives.split(" ")]
+            if not any(key in known.get(section, ()) for section, key in spelled):
+                return f"this torchtitan has no setting {alternatives.replace(' ', ' or ')}"
         release = tuple(int(part) for part in torch.split("+")[0].split(".")[:2])
         if self.pipeline > 1 and release < (2, 10):
             return "the replicate of torch 2.9 does not go with pipeline parallelism"
+        if self.kind == "resumed" and steps < 3:
+            return f"{steps} steps have no halfway to resume from: ask for 3 or more"
+        if self.compiled and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+            return "torch.compile needs a C++ compiler on the PATH, and there is none"
         return None
+
+
+def halfway(steps: int) -> int:
+    """The step behind which a checkpoint is written to be resumed."""
+    return steps // 2
 
 
 CELLS = {
@@ -90,8 +150,9 @@ CELLS = {
     for cell in (
         Cell(
             "dp",
-            "data parallel, fp32",
-            parties=("baseline", "migrated", "control", "reference"),
+            "data parallel",
+            kind="parity",
+            parties=("baseline", "migrated", "control", "reference", "nudged"),
         ),
         Cell("dp+tp", "with tensor parallelism over 2 ranks", tensor=2),
         Cell("dp+pp", "with pipeline parallelism over 2 stages", pipeline=2),
@@ -104,12 +165,60 @@ CELLS = {
             "dp-accumulate",
             "gradients accumulated over 2 micro-batches",
             settings={"training": {"global_batch_size": -2}},
+            needs=("training.global_batch_size",),
+        ),
+        Cell(
+            "dp-compile",
+            "torch.compile of the model",
+            settings={"training": {"compile": True}, "compile": {"enable": True}},
+            needs=("training.compile compile.enable",),
+        ),
+        Cell(
+            "dp-checkpoint",
+            "replicate resumes DDP's checkpoint, and DDP replicate's",
+            kind="resumed",
+            parties=(
+                "baseline",
+                "migrated",
+                "resumed",
+                "resumed-reference",
+                "returned",
+            ),
+        ),
+        Cell(
+            "dp-validate",
+            "the validator runs during training",
+            settings={
+                "validation": {
+                    "enable": True,
+                    "dataset": "c4_test",
+                    "local_batch_size": LOCAL_BATCH,
+                    "seq_len": SEQUENCE_LENGTH,
+                    "freq": 2,
+                    "steps": 2,
+                }
+            },
+            needs=("validation.enable",),
+        ),
+        Cell(
+            "fsdp",
+            "FSDP, which must not change",
+            kind="unchanged",
+            parties=("control", "reference"),
         ),
         Cell(
             "hsdp",
             "HSDP, which must not change",
+            kind="unchanged",
             parties=("control", "reference"),
             hybrid=True,
+        ),
+        Cell(
+            "export",
+            "the last checkpoint in Hugging Face format",
+            kind="exported",
+            needs=("checkpoint.last_save_in_hf", "checkpoint.initial_load_in_hf"),
+            parties=("baseline", "migrated", "reloaded"),
         ),
     )
 }
@@ -162,29 +271,35 @@ def job_settings(
     known: dict[str, set[str]],
     *,
     model: str,
+    flavor: str,
+    precision: str,
     steps: int,
     cell: Cell,
     party: Party | None,
+    dp: int,
     assets: Path,
     dump: Path,
-    seed_checkpoint: Path | None,
+    start: Path | None,
     timeout: float,
 ) -> Settings:
     """The job configuration of one run; `party` None makes the seed checkpoint under `dump` instead.
 
+    precision: dtype that parameters are cast to, unless the cell says which.
+    dp: data-parallel ranks. start: the checkpoint that the run begins from.
     Raises VerifyError where the checkout knows none of the names by which a
     release spells a setting that the comparison cannot do without.
     """
     limit = max(30, int(timeout))
+    replicate, shard = cell.degrees(party, dp) if party else (1, 1)
     wanted: Settings = {
         "job": {"dump_folder": str(dump), "description": "titan-migrate verify"},
         "metrics": {"log_freq": 1, "disable_color_printing": True},
         "model": {
             "name": model,
-            "flavor": "debugmodel",
+            "flavor": flavor,
             "hf_assets_path": str(assets / "tokenizer"),
         },
-        # A short warm-up, so that five steps move the weights; for-loop, so
+        # A short warm-up, so that few steps move the weights; for-loop, so
         # that the optimizer does the same arithmetic on plain and distributed tensors.
         "optimizer": {
             "name": "AdamW",
@@ -199,7 +314,7 @@ def job_settings(
             "seq_len": SEQUENCE_LENGTH,
             "max_norm": MAX_NORM,
             "steps": steps,
-            "mixed_precision_param": "float32",
+            "mixed_precision_param": precision,
             "mixed_precision_reduce": "float32",
             "seed": SEED,
             "deterministic": True,
@@ -207,14 +322,10 @@ def job_settings(
         "debug": {"seed": SEED, "deterministic": True},
         "activation_checkpoint": {"mode": "none"},
         "comm": {"init_timeout_seconds": limit, "train_timeout_seconds": limit},
-        "checkpoint": {
-            "interval": 10**6,
-            "last_save_model_only": True,
-            "last_save_model_weights_only": True,
-        },
+        "checkpoint": _checkpoint_settings(cell, party, steps, start),
         "parallelism": {
-            "data_parallel_replicate_degree": party.replicate if party else 1,
-            "data_parallel_shard_degree": party.shard if party else 1,
+            "data_parallel_replicate_degree": replicate,
+            "data_parallel_shard_degree": shard,
             "tensor_parallel_degree": cell.tensor if party else 1,
             "pipeline_parallel_degree": cell.pipeline if party else 1,
         },
@@ -224,17 +335,10 @@ def job_settings(
             wanted.setdefault(section, {}).update(values)
         if "global_batch_size" in wanted["training"]:
             # Two micro-batches on every data-parallel rank.
-            ranks = party.replicate * party.shard
+            ranks = replicate * shard
             wanted["training"]["global_batch_size"] = 2 * LOCAL_BATCH * ranks
     if "hf_assets_path" not in known.get("model", ()):
         wanted["model"]["tokenizer_path"] = str(assets / "tokenizer.model")
-    checkpoint = wanted["checkpoint"]
-    checkpoint.update({"enable": True, "enable_checkpoint": True})
-    if party is None:
-        checkpoint["create_seed_checkpoint"] = True
-    else:
-        checkpoint["load_only"] = True
-        checkpoint["initial_load_path"] = str(seed_checkpoint)
 
     for what, names in _INDISPENSABLE.items():
         if not any(key in known.get(section, ()) for section, key in names):
@@ -247,6 +351,33 @@ def job_settings(
         for section, values in wanted.items()
         if section in known
     }
+
+
+def _checkpoint_settings(
+    cell: Cell, party: Party | None, steps: int, start: Path | None
+) -> dict[str, object]:
+    """What a run saves and what it starts from; names of all releases."""
+    settings: dict[str, object] = {
+        "enable": True,
+        "enable_checkpoint": True,
+        "interval": 10**6,
+        "last_save_model_only": True,
+        "last_save_model_weights_only": True,
+    }
+    if party is None:
+        return settings | {"create_seed_checkpoint": True}
+    settings["initial_load_path"] = str(start)
+    if cell.kind == "resumed" and party.starts_from:
+        settings |= {"load_only": True, "load_step": halfway(steps)}
+    elif cell.kind == "resumed":
+        settings["interval"] = halfway(steps)
+    elif cell.kind == "exported" and party.starts_from:
+        settings |= {"load_only": True, "initial_load_in_hf": True}
+    elif cell.kind == "exported":
+        settings["last_save_in_hf"] = True
+    else:
+        settings["load_only"] = True
+    return settings
 
 
 _INDISPENSABLE = {

@@ -6,10 +6,14 @@ A rank's `rank<N>.jsonl` holds one JSON object a line, written by `host.py`:
     model       root: class names; wrapped: module name -> wrapper kinds;
                 parameters: name -> shape, dtype and, for a DTensor, placements, mesh, mesh_dims;
                 policies: module name -> mixed-precision policy; autocast: whether it was on
+    gradients   dtypes: parameter -> dtype of its gradient, in the first step
     step        step, loss (mean over all ranks), grad_norm, gradients, tokens (this rank), seconds
-    parameters  step (0: before the first), values: name -> norm, sum (float64), digest (SHA-256 of the bytes)
+    validation  step, loss (mean over all ranks)
+    outputs     dtypes: block -> dtype of its output, in the second step
+    collectives step, kinds: kind -> calls, bytes, in the second step
+    parameters  when: initial, halfway or parameters (after the last step); values: name -> norm, sum (float64), digest (SHA-256 of the bytes)
     error       type, message, traceback
-    end
+    end         peak_bytes
 
 Every event carries `time`, seconds since the epoch.
 """
@@ -17,7 +21,9 @@ Every event carries `time`, seconds since the epoch.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 
@@ -27,7 +33,9 @@ class Step:
 
     loss: nats a token, mean over all ranks. grad_norm: the L2 norm before
     clipping that torchtitan computes, in float32. gradients: the same norm of
-    the gathered gradients, summed in float64.
+    the gathered gradients, summed in float64. tokens: of this rank, or of all
+    ranks in `Trace.steps`. seconds: since the step before. validation: the
+    validation loss, nats a token, where the step was followed by a validation.
     """
 
     step: int
@@ -36,11 +44,17 @@ class Step:
     gradients: float | None = None
     tokens: int = -1
     seconds: float = 0.0
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
 class RankTrace:
-    """The events of one rank, by kind."""
+    """The events of one rank, by kind.
+
+    initial, halfway, parameters: the parameters before the first step, halfway
+    (where a checkpoint is written there) and after the last, by name.
+    collectives: kind -> calls and bytes in the second step. peak_bytes: memory.
+    """
 
     rank: int
     steps: tuple[Step, ...] = ()
@@ -50,14 +64,41 @@ class RankTrace:
     error: dict | None = None
     ended: bool = False
     initial: dict[str, dict] = field(default_factory=dict)
+    halfway: dict[str, dict] = field(default_factory=dict)
+    collectives: dict[str, list[int]] = field(default_factory=dict)
+    peak_bytes: int = 0
+
+
+class Weights(Mapping):
+    """Parameters in full, name -> array, read from the files of a folder when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def _places(self) -> dict:
+        import numpy
+
+        stages = [numpy.load(path) for path in sorted(self._folder.glob("rank*.npz"))]
+        return {name: stage for stage in stages for name in stage.files}
+
+    def __getitem__(self, name: str):
+        return self._places[name][name]
+
+    def __iter__(self):
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One run of one party."""
+    """One run of one party. weights: its final parameters, where they were kept."""
 
     party: str
     ranks: tuple[RankTrace, ...]
+    weights: Mapping = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -68,22 +109,22 @@ class Trace:
         """
         if not self.ranks:
             return ()
-        stages = {tuple(sorted(rank.parameters)): rank for rank in self.ranks}
-        if len(stages) < 2:
-            return self.ranks[-1].steps
-        others = [{step.step: step for step in rank.steps} for rank in stages.values()]
+        by_rank = [{step.step: step for step in rank.steps} for rank in self.ranks]
+        stages = {
+            tuple(sorted(rank.parameters)): steps
+            for rank, steps in zip(self.ranks, by_rank)
+        }
         whole = []
         for step in self.ranks[-1].steps:
             parts = [
-                other[step.step].gradients for other in others if step.step in other
+                steps[step.step].gradients
+                for steps in stages.values()
+                if step.step in steps
             ]
-            known = [part for part in parts if part is not None]
-            total = (
-                sum(part**2 for part in known) ** 0.5
-                if len(known) == len(parts)
-                else None
-            )
-            whole.append(replace(step, gradients=total))
+            if len(stages) > 1 and None not in parts:
+                step = replace(step, gradients=sum(part**2 for part in parts) ** 0.5)
+            tokens = sum(s[step.step].tokens for s in by_rank if step.step in s)
+            whole.append(replace(step, tokens=tokens))
         return tuple(whole)
 
     @property
@@ -93,7 +134,7 @@ class Trace:
             return {}
         found = dict(self.ranks[0].model)
         for rank in self.ranks[1:]:
-            for key in ("wrapped", "parameters", "policies"):
+            for key in ("wrapped", "parameters", "policies", "gradients", "outputs"):
                 if key in found and key in rank.model:
                     found[key] = {**found[key], **rank.model[key]}
         return found
@@ -101,18 +142,34 @@ class Trace:
     @property
     def parameters(self) -> dict[str, dict]:
         """The final parameters, over all pipeline stages."""
-        return {
-            name: value
-            for rank in self.ranks
-            for name, value in rank.parameters.items()
-        }
+        return self._gathered("parameters")
+
+    @property
+    def halfway(self) -> dict[str, dict]:
+        """The parameters halfway, where the run wrote a checkpoint there."""
+        return self._gathered("halfway")
 
     @property
     def initial(self) -> dict[str, dict]:
         """The parameters before the first step."""
+        return self._gathered("initial")
+
+    def _gathered(self, when: str) -> dict[str, dict]:
         return {
-            name: value for rank in self.ranks for name, value in rank.initial.items()
+            name: value
+            for rank in self.ranks
+            for name, value in getattr(rank, when).items()
         }
+
+    @property
+    def collectives(self) -> dict[str, list[int]]:
+        """What one rank, the first, sends and receives in the second step: kind -> calls, bytes."""
+        return self.ranks[0].collectives if self.ranks else {}
+
+    @property
+    def peak_bytes(self) -> int:
+        """Peak memory of the rank that took most."""
+        return max((rank.peak_bytes for rank in self.ranks), default=0)
 
     @property
     def first_error(self) -> tuple[int, dict] | None:
@@ -124,12 +181,18 @@ class Trace:
         return rank, error
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        """Plain values for JSON, without the weights themselves."""
+        return {
+            "party": self.party,
+            "ranks": [asdict(rank) for rank in self.ranks],
+            "peak_bytes": self.peak_bytes,
+        }
 
 
 def read_rank(path: Path) -> RankTrace:
     """Reads one rank's file; a last line that a killed rank left half written is dropped."""
     found: dict = {"rank": int(path.stem.removeprefix("rank"))}
+    model: dict = {}
     steps: list[Step] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -137,24 +200,46 @@ def read_rank(path: Path) -> RankTrace:
         except json.JSONDecodeError:
             break
         kind = event.pop("event")
+        time = event.pop("time")
         if kind == "step":
-            event.pop("time")
             steps.append(Step(**event))
+        elif kind == "validation" and steps:
+            # It comes behind the step that it follows.
+            steps[-1] = replace(steps[-1], validation=event["loss"])
         elif kind == "start":
             found["torch"] = event["torch"]
         elif kind == "model":
-            event.pop("time")
-            found["model"] = event
+            model.update(event)
+        elif kind in ("gradients", "outputs"):
+            model[kind] = event["dtypes"]
+        elif kind == "collectives":
+            found["collectives"] = event["kinds"]
         elif kind == "parameters":
-            found["initial" if event["step"] == 0 else "parameters"] = event["values"]
+            found[event["when"]] = event["values"]
         elif kind == "error":
-            found["error"] = event
+            found["error"] = {**event, "time": time}
         elif kind == "end":
-            found["ended"] = True
-    return RankTrace(steps=tuple(steps), **found)
+            found.update(ended=True, peak_bytes=event["peak_bytes"])
+    return RankTrace(steps=tuple(steps), model=model, **found)
 
 
-def read_trace(party: str, folder: Path) -> Trace:
-    """Reads the `rank<N>.jsonl` of all ranks in `folder`, in the order of ranks."""
+def read_trace(party: str, folder: Path, weights: Path | None = None) -> Trace:
+    """Reads the `rank<N>.jsonl` of all ranks in `folder`, in the order of ranks; `weights` is where they left theirs."""
     ranks = [read_rank(path) for path in folder.glob("rank*.jsonl")]
-    return Trace(party, tuple(sorted(ranks, key=lambda rank: rank.rank)))
+    kept = Weights(weights) if weights else {}
+    return Trace(party, tuple(sorted(ranks, key=lambda rank: rank.rank)), kept)
+
+
+def last_step(folder: Path) -> Step | None:
+    """The newest step that any rank has recorded so far, for a progress line."""
+    newest = None
+    for path in folder.glob("rank*.jsonl"):
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().split(b"\n")[1:]
+        for line in lines:
+            if line.startswith(b'{"event": "step"') and line.endswith(b"}"):
+                event = json.loads(line)
+                if newest is None or event["step"] >= newest.step:
+                    newest = Step(event["step"], event["loss"], event["grad_norm"])
+    return newest

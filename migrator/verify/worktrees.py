@@ -40,6 +40,7 @@ class Trees:
     base: Path
     migrated: Path
     base_revision: str
+    migrated_revision: str
     changed: tuple[str, ...]
 
 
@@ -259,6 +260,7 @@ def trees(repo: git.Repo, path: Path, base: str, folder: Path) -> Iterator[Trees
             made["base"] / parent,
             made["migrated"] / parent,
             base,
+            known["migrated"],
             tuple(_differing(made, changed)),
         )
     finally:

@@ -15,9 +15,11 @@ import pytest
 from forks import migrated_checkout
 
 from migrator.verify import worktrees
+from migrator.verify.devices import Place
+from migrator.verify.job import Job, Plan
 from migrator.verify.leftover import broken_sites
-from migrator.verify.run import Job
-from migrator.verify.scenarios import CELLS
+from migrator.verify.models import Model
+from migrator.verify.scenarios import CELLS, PARTIES
 from rich.console import Console
 
 pytestmark = pytest.mark.torchrun
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.torchrun
 PLAN = "torchtitan/models/llama3/infra/parallelize.py"
 TRAINER = "torchtitan/train.py"
 NEW = "def apply_replicate"
+PLACE = Place("cpu", 2)
 
 
 class Bench:
@@ -39,40 +42,35 @@ class Bench:
         self.trees = stack.enter_context(worktrees.trees(repo, fork, base, scratch))
         self.job = Job(
             self.trees,
-            scratch,
-            folder / "report",
-            2,
-            2,
-            300,
-            "llama3",
-            Console(quiet=True),
+            Model("llama3"),
+            Plan(steps=3, nproc=2, timeout=300),
+            scratch=scratch,
+            report_dir=folder / "report",
+            console=Console(quiet=True),
         )
-        self.job.train(None, None)
         self.known: dict[str, dict] = {}
 
     def verdict(self, cell: str, defect: Callable[[Path], None] | None = None):
         """The verdict on the migrated tree with a defect in it."""
         chosen = CELLS[cell]
         if cell not in self.known:
-            self.known[cell] = {
-                name: self.job.train(chosen, chosen.party(name, 2))
-                for name in chosen.parties
-                if name != "migrated"
-            }
+            found = self.job.verdict(chosen)
+            assert found.word == "passed", found.failures
+            self.known[cell] = found.traces
+        if defect is None:
+            return found
         tree = self.trees.migrated
         kept = tree.with_name("kept")
         shutil.copytree(tree / "torchtitan", kept)
         try:
-            if defect is not None:
-                defect(tree)
+            defect(tree)
             broken = broken_sites(self.trees.base, tree)
-            migrated = self.job.train(chosen, chosen.party("migrated", 2))
+            migrated = self.job.train(chosen, PARTIES["migrated"], PLACE, again=True)
         finally:
             shutil.rmtree(tree / "torchtitan")
             shutil.move(kept, tree / "torchtitan")
-        return self.job.judged(
-            chosen, {**self.known[cell], "migrated": migrated}, broken
-        )
+        traces = {**self.known[cell], "migrated": migrated}
+        return self.job.judged(chosen, PLACE, traces, broken)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from forks import edit, git
 
-from migrator.verify import run_verify, VerifyError
+from migrator.verify import run_verify
 from rich.console import Console
 
 pytestmark = pytest.mark.torchrun
@@ -46,13 +46,13 @@ def test_0_2_1_equals_ddp(migrated):
     }
     assert pairs["loss", "baseline"] == pairs["grad_norm", "baseline"] == "bitwise"
     assert pairs["parameters", "baseline"] == "bitwise"
-    assert len(verdict.traces["migrated"].steps) == 5
+    assert len(verdict.traces["migrated"].steps) == 10
     assert "PASSED" in printed
     assert (git(tree, "status", "--porcelain"), git(tree, "worktree", "list")) == before
     report = json.loads((tree.parent / "report" / "report.json").read_text())
     assert (
         report["passed"]
-        and report["cells"]["dp"]["traces"]["reference"]["ranks"][1]["steps"]
+        and report["models"]["llama3"]["dp"]["traces"]["reference"]["ranks"][1]["steps"]
     )
 
 
@@ -101,17 +101,18 @@ def test_undone_call_site_of_the_trained_model_fails(migrated):
 def test_base_that_does_not_train_is_no_verdict(migrated):
     tree = migrated("0.2.0")
     git(tree, "stash")
-    edit(
-        tree / LLAMA,
-        "    replicate(model, device_mesh=dp_mesh, bucket_cap_mb=100)",
-        '    raise RuntimeError("planted")',
-    )
+    for name in ("apply_ddp", "apply_fsdp"):
+        edit(
+            tree / LLAMA,
+            f"def {name}(\n",
+            f"def {name}(*args, **kwargs):\n    raise RuntimeError('planted')\n\n\ndef _{name}(\n",
+        )
     git(tree, "commit", "--quiet", "--all", "--message", "broken")
     (tree / "torchtitan" / "train.py").open("a").write("# changed\n")
-    with pytest.raises(
-        VerifyError, match="base revision does not train.*RuntimeError: planted"
-    ):
-        run_verify(tree, steps=1, report_dir=tree.parent / "report")
+    verdict, printed = verify(tree, steps=1)
+    assert verdict.word == "not run"
+    assert "neither DDP nor FSDP trains here: RuntimeError: planted" in verdict.not_run
+    assert "No cell ran" in printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -130,7 +131,9 @@ def test_killed_verify_leaves_nothing(migrated, tmp_path, number):
         # A shell starts its background jobs, such as a CI's, with SIGINT ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    trace = tmp_path / "titan-migrate-report" / "dp" / "baseline" / "rank1.jsonl"
+    trace = (
+        tmp_path / "titan-migrate-report" / "llama3" / "dp" / "baseline" / "rank1.jsonl"
+    )
     deadline = time.monotonic() + 120
     while (
         not (trace.exists() and trace.read_text().strip())

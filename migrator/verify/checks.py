@@ -1,0 +1,184 @@
+"""What can be said of a run without comparing its figures: is it whole, and is the model wrapped as FSDP wraps it."""
+
+from __future__ import annotations
+
+import math
+
+from .compare import QUANTITIES
+from .trace import RankTrace, Trace
+
+
+def in_words(trace: Trace) -> str:
+    """What a run is, at the start of a sentence."""
+    return {
+        "baseline": "Baseline (DDP of the base revision)",
+        "migrated": "Migrated tree (replicate)",
+        "reference": "Reference (FSDP of the migrated tree)",
+        "control": "Control (FSDP of the base revision)",
+        "nudged": "Reference with its rounding changed",
+        "resumed": "Migrated tree, resuming DDP's checkpoint",
+        "resumed-reference": "FSDP, resuming DDP's checkpoint",
+        "returned": "Base revision (DDP), resuming replicate's checkpoint",
+        "reloaded": "Migrated tree, loading its own export",
+    }[trace.party]
+
+
+def incomplete(trace: Trace, steps: range, ranks: int) -> list[str]:
+    """What a run of these steps lacks: ranks, steps, finite numbers, equal replicas."""
+    found: list[str] = []
+    title = in_words(trace)
+    if len(trace.ranks) != ranks:
+        found.append(f"{title}: {len(trace.ranks)} of {ranks} ranks left a trace.")
+    for rank in trace.ranks:
+        missing = sorted(set(steps) - {step.step for step in rank.steps})
+        if missing:
+            found.append(
+                f"{title}: rank {rank.rank} recorded no step {missing[0]} (of {steps[-1]})."
+            )
+            continue
+        if not rank.model:
+            found.append(
+                f"{title}: rank {rank.rank} recorded no model: its trainer does not call clip_grad_norm_."
+            )
+            continue
+        if not rank.error and not rank.ended:
+            found.append(
+                f"{title}: rank {rank.rank} ended before its training was over."
+            )
+        found += _not_finite(title, rank)
+    found += _ranks_apart(title, trace)
+    return found
+
+
+def _not_finite(title: str, rank: RankTrace) -> list[str]:
+    for step in rank.steps:
+        for quantity, read in QUANTITIES.items():
+            value = read(step)
+            if value is None and quantity == "validation":
+                continue
+            if value is None:
+                return [
+                    f"{title}: rank {rank.rank} recorded no {quantity} at step {step.step}."
+                ]
+            if not math.isfinite(value):
+                return [
+                    f"{title}: {quantity} is {value} on rank {rank.rank} at step {step.step}."
+                ]
+    return []
+
+
+def _ranks_apart(title: str, trace: Trace) -> list[str]:
+    """Replicas that are not replicas: the gathered parameters must be the same on all ranks."""
+    if not trace.ranks:
+        return []
+    first = trace.ranks[0]
+    for rank in trace.ranks[1:]:
+        for name, value in first.parameters.items():
+            other = rank.parameters.get(name)
+            if other and other["digest"] != value["digest"]:
+                return [
+                    f"{title}: after the last step {name} is not the same on ranks {first.rank} and {rank.rank}:"
+                    " its gradients are not reduced over the data-parallel ranks, or the ranks started apart."
+                ]
+    return []
+
+
+def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
+    """Whether the migrated run really ran replicate, over the groups and dtypes that FSDP has."""
+    kind = wrapping(migrated)
+    if kind == "ddp":
+        return [
+            "The migrated tree still trains under DDP: its model was not wrapped by replicate."
+        ]
+    if kind != "replicate":
+        what = "FSDP, which shards its parameters" if kind == "fsdp" else "nothing"
+        return [f"The migrated tree's model is wrapped by {what}, not by replicate."]
+    found: list[str] = []
+    groups = set(migrated.model["wrapped"])
+    apart = sorted(set(reference.model.get("wrapped", {})) - groups)
+    if apart:
+        shown = ", ".join(apart[:4]) + (", …" if len(apart) > 4 else "")
+        found.append(
+            f"replicate has no group of its own for {shown}, which apply_fsdp wraps:"
+            " their all-reduce cannot overlap with the backward pass."
+        )
+    found += _precision_apart(migrated.model, reference.model)
+    mine, theirs = migrated.model["parameters"], reference.model.get("parameters", {})
+    for name in sorted(mine.keys() | theirs.keys()):
+        if (name in mine) != (name in theirs):
+            side = "FSDP" if name in theirs else "replicate"
+            found.append(f"Only the {side} run has a parameter {name}.")
+            break
+        if mine[name]["dtype"] != theirs[name]["dtype"]:
+            found.append(
+                f"{name} is {mine[name]['dtype']} under replicate and {theirs[name]['dtype']} under FSDP."
+            )
+            break
+    for name, parameter in mine.items():
+        if not _replicated(parameter):
+            found.append(
+                f"{name} is not replicated over the mesh (placements {parameter.get('placements')})."
+            )
+            break
+    return found
+
+
+def _precision_apart(mine: dict, theirs: dict) -> list[str]:
+    """Where the migrated tree computes or reduces in other dtypes than the reference."""
+    found: list[str] = []
+    if mine.get("autocast") and not theirs.get("autocast"):
+        found.append(
+            "The migrated tree runs under autocast, and FSDP does not: maybe_enable_amp has to leave mixed"
+            " precision to replicate."
+        )
+    policies = theirs.get("policies", {})
+    for name, policy in mine.get("policies", {}).items():
+        other = policies.get(name, policy)
+        apart = [key for key in policy if policy[key] != other.get(key)]
+        if apart:
+            key = apart[0]
+            found.append(
+                f"{name or 'The root module'} has {key}={policy[key]} in its mixed-precision policy under replicate"
+                f" and {other.get(key)} under FSDP."
+            )
+            break
+    for key, what in (("gradients", "gradient"), ("outputs", "output")):
+        dtypes = theirs.get(key, {})
+        for name, dtype in mine.get(key, {}).items():
+            if dtype != dtypes.get(name, dtype):
+                found.append(
+                    f"The {what} of {name} is {dtype} under replicate and {dtypes[name]} under FSDP."
+                )
+                break
+    return found
+
+
+def wrapping(trace: Trace) -> str:
+    """How the root module is wrapped: "replicate", "fsdp", "ddp" or "none"."""
+    kinds = trace.model.get("wrapped", {}).get("", trace.model.get("root", []))
+    if "ReplicateModule" in kinds:
+        return "replicate"
+    if "FSDPModule" in kinds:
+        return (
+            "replicate"
+            if trace.model["parameters"]
+            and all(
+                _replicated(parameter)
+                for parameter in trace.model["parameters"].values()
+            )
+            else "fsdp"
+        )
+    if "DDP" in kinds or "DistributedDataParallel" in kinds:
+        return "ddp"
+    return "none"
+
+
+def _replicated(parameter: dict) -> bool:
+    """Whether a parameter is replicated over every mesh dimension larger than 1 (torch 2.9 keeps a shard dimension of 1)."""
+    placements, mesh = parameter.get("placements"), parameter.get("mesh", [])
+    dims = parameter.get("mesh_dims") or [""] * len(mesh)
+    return bool(placements) and all(
+        placement.startswith("R")
+        for placement, size, dim in zip(placements, mesh, dims)
+        if size > 1 and dim not in ("tp", "ep", "etp")
+    )

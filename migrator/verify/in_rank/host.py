@@ -1,0 +1,165 @@
+"""Runs torchtitan's trainer, unmodified, inside one rank, and records what it does.
+
+    torchrun ... host.py TREE TRACE_DIR OPTIONS -- <arguments of torchtitan.train>
+
+TREE is the folder that holds the `torchtitan` package, TRACE_DIR receives
+`rank<N>.jsonl` (one event a line, see `trace.py`) and `rank<N>.log` (all that
+the rank prints). OPTIONS is a JSON object:
+
+    steps        the number of the last step
+    halfway      the step behind which a checkpoint is written, or null
+    device       "cpu" (prepared here) or "cuda" (the process is left as it is)
+    nudged       change the rounding of the gradients, to measure what that makes
+    collectives  count the collectives of the second step
+    weights      the folder that receives the final parameters
+    overrides    model arguments to set before the trainer builds its model
+
+This folder is the only part of titan-migrate that imports torch, and it imports
+nothing else of titan-migrate: it has to run in whatever environment a fork
+trains in. Nothing is parsed from logs: figures are taken, at full precision,
+from the calls that every release from 0.1.0 to 0.2.2 makes once a step,
+`dist_utils.clip_grad_norm_` and `MetricsProcessor.log`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+from in_rank.cpu import prepare_cpu  # noqa: E402
+from in_rank.measure import peak_memory, watch_autocast  # noqa: E402
+from in_rank.probe import Probe, Recorder  # noqa: E402
+
+
+def end_with(*process_ids: int) -> None:
+    """Ends this rank once torchrun or titan-migrate is gone.
+
+    torchrun gives every rank a session of its own, so a signal to its process
+    group does not reach the ranks if torchrun itself was killed.
+    """
+
+    def watch() -> None:
+        while True:
+            time.sleep(0.5)
+            for process_id in process_ids:
+                try:
+                    os.kill(process_id, 0)
+                except ProcessLookupError:
+                    os._exit(1)
+                except PermissionError:
+                    pass
+            if os.getppid() != process_ids[0]:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(argv: list[str]) -> None:
+    tree, trace_dir, given, separator, *trainer_arguments = argv
+    if separator != "--":
+        raise SystemExit(f"usage: {__doc__.splitlines()[2].strip()}")
+    options = json.loads(given)
+    rank = int(os.environ["RANK"])
+    folder = Path(trace_dir)
+
+    log = os.open(
+        folder / f"rank{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+    )
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    end_with(os.getppid(), int(os.environ.get("TITAN_MIGRATE_PID", os.getppid())))
+
+    # Our own folder goes from the path, for the tree under test.
+    sys.path[0] = tree
+    # torchtitan's configuration reads the arguments when it is imported.
+    sys.argv = ["torchtitan.train", *trainer_arguments]
+    recorder = Recorder(folder, rank)
+    try:
+        import torch
+
+        recorder.write(
+            "start",
+            rank=rank,
+            pid=os.getpid(),
+            python=sys.version.split()[0],
+            torch=torch.__version__,
+        )
+        if options["device"] == "cpu":
+            prepare_cpu()
+        watch_autocast()
+        import torchtitan
+
+        found = Path(torchtitan.__file__).resolve().parent.parent
+        if found != Path(tree).resolve():
+            raise RuntimeError(
+                f"torchtitan was imported from {found}, not from the tree under test, {tree}"
+            )
+        override(options["overrides"])
+        skip_the_closing_pause()
+        Probe(recorder, options).install()
+        runpy.run_module("torchtitan.train", run_name="__main__", alter_sys=True)
+    except BaseException as error:
+        if isinstance(error, SystemExit) and not error.code:
+            end(recorder, options["device"])
+        recorder.write(
+            "error",
+            type=type(error).__name__,
+            message=str(error),
+            traceback=traceback.format_exc(),
+        )
+        raise
+    end(recorder, options["device"])
+
+
+def override(arguments: dict[str, object]) -> None:
+    """Sets arguments of the model before the trainer builds it."""
+    if not arguments:
+        return
+    from torchtitan.protocols import train_spec
+
+    look_up = train_spec.get_train_spec
+
+    def look_up_and_set(name: str):
+        spec = look_up(name)
+        flavors = getattr(spec, "model_args", None) or spec.config
+        for flavor in flavors.values():
+            for key, value in arguments.items():
+                setattr(flavor, key, value)
+        return spec
+
+    train_spec.get_train_spec = look_up_and_set
+
+
+def skip_the_closing_pause() -> None:
+    """torchtitan's trainer ends with two seconds of sleep for logs of other ranks, which nobody waits for here."""
+    sleep = time.sleep
+
+    def sleep_elsewhere(seconds: float) -> None:
+        caller = sys._getframe(1).f_code
+        if caller.co_name != "train" or not caller.co_filename.endswith("train.py"):
+            sleep(seconds)
+
+    time.sleep = sleep_elsewhere
+
+
+def end(recorder: Recorder, device: str) -> None:
+    """Leaves at once after a training that went well.
+
+    gloo's threads sometimes abort the interpreter while it shuts down
+    ("terminate called without an active exception"), after everything is done.
+    """
+    recorder.write("end", peak_bytes=peak_memory(device))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,258 @@
+"""What is measured of a model in training. Names of parameters and modules are without wrappers'."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def plain_name(name: str) -> str:
+    """A parameter's or module's name without what activation checkpointing and torch.compile put into it."""
+    parts = [
+        p
+        for p in name.split(".")
+        if p not in ("_checkpoint_wrapped_module", "_orig_mod")
+    ]
+    return ".".join(parts)
+
+
+def describe(model_parts: list) -> dict:
+    """What wraps the model, and where and in which dtype each parameter lives."""
+    from torch.distributed.tensor import DTensor
+
+    policies: dict[str, dict[str, str]] = {}
+    wrapped: dict[str, list[str]] = {}
+    parameters: dict[str, dict] = {}
+    for part in model_parts:
+        for name, module in part.named_modules():
+            classes = [cls.__name__ for cls in type(module).__mro__]
+            kinds = [
+                k
+                for k in (
+                    "ReplicateModule",
+                    "FSDPModule",
+                    "DDP",
+                    "DistributedDataParallel",
+                )
+                if k in classes
+            ]
+            if kinds:
+                wrapped[plain_name(name)] = kinds
+            if "FSDPModule" in kinds:
+                policies[plain_name(name)] = mixed_precision(module)
+        for name, parameter in part.named_parameters():
+            entry = {
+                "shape": list(parameter.shape),
+                "dtype": str(parameter.dtype).removeprefix("torch."),
+            }
+            if isinstance(parameter, DTensor):
+                entry["placements"] = [
+                    str(placement) for placement in parameter.placements
+                ]
+                entry["mesh"] = list(parameter.device_mesh.shape)
+                entry["mesh_dims"] = list(parameter.device_mesh.mesh_dim_names or ())
+            parameters[plain_name(name)] = entry
+    root = [cls.__name__ for cls in type(model_parts[0]).__mro__]
+    return {
+        "root": root,
+        "wrapped": wrapped,
+        "parameters": parameters,
+        "policies": policies,
+        "autocast": autocast_entered,
+    }
+
+
+def mixed_precision(module) -> dict[str, str]:
+    """The mixed-precision policy that a module was wrapped with, by field."""
+    policy = getattr(module._get_fsdp_state(), "_mp_policy", None)
+    fields = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
+    return {field: str(getattr(policy, field, "unknown")) for field in fields}
+
+
+autocast_entered = False
+
+
+def watch_autocast() -> None:
+    """Notes whether the trainer ever runs under autocast."""
+    import torch
+
+    enter = torch.autocast.__enter__
+
+    @functools.wraps(enter)
+    def enter_and_note(self):
+        global autocast_entered
+        autocast_entered = autocast_entered or bool(getattr(self, "_enabled", True))
+        return enter(self)
+
+    torch.autocast.__enter__ = enter_and_note
+
+
+def gradient_norm(parameters: list) -> float:
+    """Norm of all gradients, gathered in full and summed in float64; a collective call.
+
+    The norm that torchtitan prints is summed in float32 over tensors of
+    different sizes (whole under replicate, shards under FSDP) and is only
+    good to four digits; this one does not depend on how a tensor is cut.
+    """
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    squares = 0.0
+    with torch.no_grad():
+        for parameter in parameters:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if isinstance(gradient, DTensor):
+                gradient = gradient.full_tensor()
+            squares += float(gradient.double().square().sum())
+    return squares**0.5
+
+
+def nudge(parameters: list, step: int) -> None:
+    """Moves each element of each gradient up or down by one unit in its last place.
+
+    What another order of additions would do to it, so that a run shows how much
+    of a difference rounding alone makes. Replicas of one gradient move alike.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(step)
+    with torch.no_grad():
+        for parameter in parameters:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            local = getattr(gradient, "_local_tensor", gradient)
+            signs = torch.randint(0, 2, local.shape, generator=generator) * 2 - 1
+            step_size = torch.finfo(local.dtype).eps
+            local.mul_(1 + step_size * signs.to(local.device, local.dtype))
+
+
+def watch_outputs(model_parts: list, write: Callable) -> None:
+    """Records the dtype of every block's output in the next forward, once."""
+    found: dict[str, str] = {}
+    handles = []
+
+    def watch(name: str):
+        def note(module, inputs, output):
+            first = output[0] if isinstance(output, (tuple, list)) else output
+            if name not in found and hasattr(first, "dtype"):
+                found[name] = str(first.dtype).removeprefix("torch.")
+            if len(found) == len(handles):
+                for handle in handles:
+                    handle.remove()
+                write("outputs", dtypes=found)
+
+        return note
+
+    for part in model_parts:
+        layers = getattr(part, "layers", None)
+        for name, block in getattr(layers, "named_children", lambda: ())():
+            handles.append(block.register_forward_hook(watch(f"layers.{name}")))
+
+
+_COLLECTIVES = {
+    "allreduce": "all-reduce",
+    "allgather": "all-gather",
+    "reducescatter": "reduce-scatter",
+    "alltoall": "all-to-all",
+    "broadcast": "broadcast",
+    "send": "send",
+    "recv": "receive",
+}
+
+
+def collective_counter():
+    """A dispatch mode whose `kinds` is {kind: [calls, bytes]}; bytes of the whole buffer, gathered or to be scattered.
+
+    torch's CommDebugMode counts the calls of DTensor; this one sees DDP's and
+    FSDP's as well and how much they carry.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    def size(argument: object) -> int:
+        tensors = (leaf for leaf in tree_leaves(argument) if torch.is_tensor(leaf))
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    class Counter(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kinds: dict[str, list[int]] = {}
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            space, _, name = func._schema.name.partition("::")
+            result = func(*args, **(kwargs or {}))
+            if "c10d" in space:
+                flat = name.replace("_", "")
+                kind = next((k for n, k in _COLLECTIVES.items() if n in flat), None)
+                if kind:
+                    count = self.kinds.setdefault(kind, [0, 0])
+                    count[0] += 1
+                    # A functional collective returns its output, others are given it.
+                    count[1] += max(size(part) for part in (*args, result))
+            return result
+
+    return Counter()
+
+
+def save_weights(model_parts: list, folder: Path) -> None:
+    """Writes the final parameters, gathered in full, once for each pipeline stage; a collective call."""
+    import numpy
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    full: dict[str, object] = {}
+    for part in model_parts:
+        for name, parameter in part.named_parameters():
+            tensor = parameter.detach()
+            tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            # float32 holds bf16 and fp16 exactly.
+            tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+            full[plain_name(name)] = tensor.cpu().numpy()
+    world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+    names: list = [None] * world
+    torch.distributed.all_gather_object(names, sorted(full))
+    if rank == names.index(names[rank]):
+        folder.mkdir(parents=True, exist_ok=True)
+        numpy.savez(folder / f"rank{rank}.npz", **full)
+
+
+def peak_memory(device: str) -> int:
+    """Peak memory of this rank in bytes: what the allocator held on a GPU, the resident set on a CPU."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib if sys.platform == "darwin" else kib * 1024
+
+
+def checksums(model_parts: list) -> dict:
+    """Norm and sum (float64) and digest of every parameter, gathered in full; a collective call."""
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    values: dict[str, dict] = {}
+    with torch.no_grad():
+        for part in model_parts:
+            for name, parameter in part.named_parameters():
+                full = parameter.detach()
+                if isinstance(full, DTensor):
+                    full = full.full_tensor()
+                full = full.cpu().contiguous()
+                wide = full.double()
+                raw = full.reshape(-1).view(torch.uint8).numpy().tobytes()
+                values[plain_name(name)] = {
+                    "norm": float(wide.norm()),
+                    "sum": float(wide.sum()),
+                    "digest": hashlib.sha256(raw).hexdigest(),
+                }
+    return values

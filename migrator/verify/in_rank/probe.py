@@ -1,0 +1,166 @@
+"""Writes a trace: wraps the calls that torchtitan makes once a step and notes what passes through them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+
+from .measure import (
+    checksums,
+    collective_counter,
+    describe,
+    gradient_norm,
+    nudge,
+    plain_name,
+    save_weights,
+    watch_outputs,
+)
+
+
+class Recorder:
+    """Appends events to this rank's trace, each written through at once so that a killed rank leaves its past."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._file = open(folder / f"rank{rank}.jsonl", "w", encoding="utf-8")
+
+    def write(self, event: str, **values: object) -> None:
+        # json writes floats by repr, so a reader gets the same bits back.
+        self._file.write(
+            json.dumps({"event": event, "time": time.time(), **values}) + "\n"
+        )
+        self._file.flush()
+
+
+class Probe:
+    """Wraps the two calls that torchtitan makes once a step and writes what passes through them."""
+
+    def __init__(self, recorder: Recorder, options: dict) -> None:
+        self.recorder = recorder
+        self.options = options
+        self.steps_seen = 0
+        self.grad_norm: float | None = None
+        self.gradients: float | None = None
+        self.model_parts: list | None = None
+        self.stages = 1
+        self.counter: object | None = None
+        self.step_began = time.perf_counter()
+
+    def install(self) -> None:
+        from torchtitan.components import metrics
+        from torchtitan.distributed import utils as dist_utils
+
+        clip = dist_utils.clip_grad_norm_
+        log = metrics.MetricsProcessor.log
+
+        @functools.wraps(clip)
+        def clip_and_record(parameters, *args, **kwargs):
+            parameters = list(parameters)
+            if self.model_parts is None:
+                self._meet_model()
+            if self.steps_seen == 0:
+                self.recorder.write("gradients", dtypes=self._gradient_dtypes())
+            if self.options["nudged"]:
+                nudge(parameters, self.steps_seen)
+            self.gradients = gradient_norm(parameters)
+            norm = clip(parameters, *args, **kwargs)
+            value = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            self.grad_norm = float(value)
+            if self.options["nudged"]:
+                max_norm = args[0] if args else kwargs["max_norm"]
+                self._clip_by_the_exact_norm(parameters, float(max_norm))
+            return norm
+
+        @functools.wraps(log)
+        def log_and_record(processor, step, global_avg_loss, *args, **kwargs):
+            now = time.perf_counter()
+            self.recorder.write(
+                "step",
+                step=int(step),
+                loss=float(global_avg_loss),
+                grad_norm=self.grad_norm,
+                gradients=self.gradients,
+                tokens=int(getattr(processor, "ntokens_since_last_log", -1)),
+                seconds=now - self.step_began,
+            )
+            result = log(processor, step, global_avg_loss, *args, **kwargs)
+            self.steps_seen += 1
+            if self.model_parts is not None:
+                self._look_inside(step)
+            self.step_began = time.perf_counter()
+            return result
+
+        dist_utils.clip_grad_norm_ = clip_and_record
+        metrics.MetricsProcessor.log = log_and_record
+        if hasattr(metrics.MetricsProcessor, "log_validation"):
+            validated = metrics.MetricsProcessor.log_validation
+
+            @functools.wraps(validated)
+            def validated_and_record(processor, loss, step, *args, **kwargs):
+                self.recorder.write("validation", step=int(step), loss=float(loss))
+                return validated(processor, loss, step, *args, **kwargs)
+
+            metrics.MetricsProcessor.log_validation = validated_and_record
+
+    def _look_inside(self, step: int) -> None:
+        """Behind step 1: watches the next step; behind the last: takes the parameters."""
+        if self.steps_seen == 1:
+            watch_outputs(self.model_parts, self.recorder.write)
+            if self.options["collectives"]:
+                self.counter = collective_counter()
+                self.counter.__enter__()
+        elif self.counter is not None:
+            self.counter.__exit__(None, None, None)
+            self.recorder.write("collectives", step=int(step), kinds=self.counter.kinds)
+            self.counter = None
+        when = {self.options["halfway"]: "halfway", self.options["steps"]: "parameters"}
+        if step in when:
+            values = checksums(self.model_parts)
+            self.recorder.write("parameters", when=when[step], values=values)
+        if step == self.options["steps"]:
+            save_weights(self.model_parts, Path(self.options["weights"]))
+
+    def _gradient_dtypes(self) -> dict[str, str]:
+        return {
+            plain_name(name): str(parameter.grad.dtype).removeprefix("torch.")
+            for part in self.model_parts
+            for name, parameter in part.named_parameters()
+            if parameter.grad is not None
+        }
+
+    def _clip_by_the_exact_norm(self, parameters: list, max_norm: float) -> None:
+        """Does the clipping over as if the norm had been summed in float64."""
+        import torch
+
+        squares = torch.tensor(self.gradients**2, dtype=torch.float64)
+        if self.stages > 1:
+            torch.distributed.all_reduce(squares)
+            squares *= self.stages / torch.distributed.get_world_size()
+        exact = float(squares) ** 0.5
+
+        def factor(norm: float) -> float:
+            return min(1.0, max_norm / (norm + 1e-6))
+
+        with torch.no_grad():
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor(exact) / factor(self.grad_norm))
+        self.grad_norm = exact
+
+    def _meet_model(self) -> None:
+        # The trainer class lives in __main__ and hands its model to no one in
+        # a way that all releases share, so look up the stack for the trainer.
+        frame = sys._getframe(1)
+        while frame is not None:
+            owner = frame.f_locals.get("self")
+            if owner is not self and hasattr(owner, "model_parts"):
+                self.model_parts = list(owner.model_parts)
+                self.stages = getattr(owner.parallel_dims, "pp", 1)
+                self.recorder.write("model", **describe(self.model_parts))
+                self.recorder.write(
+                    "parameters", when="initial", values=checksums(self.model_parts)
+                )
+                return
+            frame = frame.f_back

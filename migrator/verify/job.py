@@ -1,0 +1,365 @@
+"""The training runs of one verification, cell by cell, and the verdict of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+
+from . import compare, corpus, devices, judge, launch, scenarios, trace
+from .assets_build import ASSETS
+from .judge import Terms, Verdict
+from .leftover import broken_sites
+from .models import Model
+from .scenarios import Cell, PARTIES, Party
+from .worktrees import Trees
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the user asked for.
+
+    steps: optimizer steps of each run. nproc: data-parallel ranks, None for
+    what the machine has. timeout: seconds of one run. precision: dtype that
+    parameters are cast to. gpus: names of those to use.
+    """
+
+    steps: int = 10
+    nproc: int | None = None
+    timeout: float = 600
+    precision: str = "float32"
+    gpus: tuple[str, ...] = ()
+    nodes: launch.Nodes = launch.Nodes()
+
+
+class Job:
+    """The runs of one model and the folders that they share.
+
+    `scratch` holds what the runs need and leave and is thrown away; `report_dir`
+    keeps traces and logs.
+    """
+
+    def __init__(
+        self,
+        trees: Trees,
+        model: Model,
+        plan: Plan,
+        *,
+        scratch: Path,
+        report_dir: Path,
+        console: Console,
+    ) -> None:
+        self.trees, self.model, self.plan = trees, model, plan
+        self.folder = Path(scratch).resolve() / model.folder_name
+        self.report_dir = report_dir / model.folder_name
+        self.console = console
+        self.seconds: dict[str, float] = {}
+        self._known = {
+            "base": scenarios.known_settings(trees.base),
+            "migrated": scenarios.known_settings(trees.migrated),
+        }
+        self._done: dict[str, trace.Trace] = {}
+        self._seed_problem: str | None = None
+        corpus.write_dataset(self.folder / "tests" / "assets" / "c4_test")
+
+    def verdicts(self, cells: Sequence[Cell], show=lambda cell, verdict: None):
+        """The verdict of every cell by name; `show` gets each as soon as it is there."""
+        broken = broken_sites(self.trees.base, self.trees.migrated)
+        found: dict[str, Verdict] = {}
+        for cell in cells:
+            found[cell.name] = self.verdict(cell, broken)
+            if found[cell.name].word != "not run":
+                broken = ()  # said once, in the first cell that is judged
+            show(cell, found[cell.name])
+        return found
+
+    def verdict(self, cell: Cell, broken: tuple[str, ...] = ()) -> Verdict:
+        """Trains the parties of a cell and judges them; `broken` are reasons to fail that were found without training."""
+        place = devices.place(
+            cell, self.plan.nproc, list(self.plan.gpus), self.plan.nodes.count
+        )
+        why = (
+            self.model.reason_not_to_run(cell)
+            or cell.reason_not_to_run(
+                self._known["migrated"], metadata.version("torch"), self.plan.steps
+            )
+            or self._seed(place.device)
+        )
+        if why:
+            verdict = Verdict(not_run=why)
+        else:
+            verdict = self.judged(cell, place, self._traces(cell, place), broken)
+            self._throw_away(cell)
+        if place.note:
+            notes = (*verdict.notes, place.note)
+            verdict = dataclasses.replace(verdict, notes=notes)
+        return dataclasses.replace(verdict, device=place.device)
+
+    def judged(
+        self,
+        cell: Cell,
+        place: devices.Place,
+        traces: dict[str, trace.Trace],
+        broken: tuple[str, ...] = (),
+    ) -> Verdict:
+        """The verdict of a cell from the traces of its parties, and from what was found without training."""
+        tolerances: compare.Tolerances = {}
+        if cell.kind != "unchanged" and not _crashed(traces):
+            tolerances = self._tolerances(cell, place, traces)
+        terms = Terms(
+            self.plan.steps, place.dp, place.dp * cell.other_ranks, tolerances
+        )
+        if not tolerances and cell.kind in ("parity", "combination", "resumed"):
+            # A run that has to be there crashed; the judge says which.
+            terms = dataclasses.replace(terms, tolerances=judge.EXACTLY)
+        verdict = judge.JUDGES[cell.kind](traces, terms)
+        noisy = compare.too_noisy(tolerances) if tolerances else None
+        if noisy and verdict.passed:
+            limit = tolerances[noisy].relative / compare.MARGIN
+            why = (
+                f"rounding alone moves FSDP's {noisy} by {limit:.0e} in {self.plan.steps} steps, too much to tell"
+                " a wrong migration from a right one: ask for fewer --steps"
+            )
+            verdict = dataclasses.replace(verdict, not_run=why)
+        if broken:
+            failures = (*broken, *verdict.failures)
+            verdict = dataclasses.replace(verdict, failures=failures, not_run="")
+        return verdict
+
+    def _throw_away(self, cell: Cell) -> None:
+        """What the runs of a cell have saved is of no use to other cells."""
+        for name in cell.parties:
+            shutil.rmtree(self.folder / cell.name / name / "dump", ignore_errors=True)
+
+    def _tolerances(
+        self, cell: Cell, place: devices.Place, traces: dict[str, trace.Trace]
+    ) -> compare.Tolerances:
+        """From the noise of this cell's reference, or of plain data parallelism's where it has no reference of its own."""
+        if cell.kind == "exported":
+            return {}
+        if "nudged" not in traces:
+            cell = scenarios.CELLS["dp"]
+            traces = {
+                name: self.train(cell, PARTIES[name], place)
+                for name in ("reference", "nudged")
+            }
+            if _crashed(traces):
+                return {}
+        return compare.measured_tolerances(traces["reference"], traces["nudged"])
+
+    def _traces(self, cell: Cell, place: devices.Place) -> dict[str, trace.Trace]:
+        """Trains the parties of a cell, and none whose run could tell nothing any more."""
+        traces: dict[str, trace.Trace] = {}
+        for name in cell.parties:
+            party = PARTIES[name]
+            source = traces.get(party.starts_from or "")
+            migrated = traces.get("migrated")
+            if source and source.first_error:
+                continue
+            if migrated and migrated.first_error:
+                # Whether it should have trained there: DDP or, failing that, FSDP says.
+                if not traces["baseline"].first_error or name != "reference":
+                    continue
+            if name == "nudged" and traces["reference"].first_error:
+                continue
+            traces[name] = self.train(cell, party, place)
+        return traces
+
+    def _seed(self, device: str) -> str | None:
+        """Makes the seed checkpoint once; returns why there is none."""
+        if self._seed_problem is None:
+            place = devices.Place(device, 1)
+            found = self.train(None, None, place)
+            self._seed_problem = ""
+            if found.first_error:
+                rank, error = found.first_error
+                first = (error["message"].strip().splitlines() or [""])[0]
+                self._seed_problem = (
+                    f"the base revision makes no seed checkpoint: {error['type']}: {first}"
+                    f" (logs in {self.report_dir / 'seed'})"
+                )
+            elif not (self._checkpoint("seed", 0) / ".metadata").is_file():
+                self._seed_problem = "the base revision's trainer left no seed checkpoint where it was told to"
+        return self._seed_problem or None
+
+    def _checkpoint(self, where: str, step: int) -> Path:
+        """The checkpoint that a run has written."""
+        return self.folder / where / "dump" / "checkpoint" / f"step-{step}"
+
+    def train(
+        self,
+        cell: Cell | None,
+        party: Party | None,
+        place: devices.Place,
+        again: bool = False,
+    ) -> trace.Trace:
+        """Runs one party of a cell (None: makes the seed checkpoint) and reads its trace.
+
+        A run that was made already, to the letter, is made again only where asked.
+        """
+        where = f"{cell.name}/{party.name}" if cell and party else "seed"
+        settings = self._settings(cell, party, place, where)
+        key = f"{party and (party.tree, party.nudged)} {place} {_without_paths(settings, where)}"
+        if key in self._done and not again:
+            return dataclasses.replace(
+                self._done[key], party=party.name if party else "seed"
+            )
+        folder, kept = self.folder / where, self.report_dir / where
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        kept.mkdir(parents=True, exist_ok=True)
+        config = folder / "job.toml"
+        config.write_text(scenarios.to_toml(settings), encoding="utf-8")
+        shutil.copy2(config, kept / "job.toml")
+        self._lay_out_checkpoint(cell, party, folder)
+        ranks = place.dp * cell.other_ranks if cell and party else 1
+        doing = f"{self.model.title}, {cell.name}: {party.who}" if party else ""
+        doing = doing or f"{self.model.title}: seed checkpoint (base revision, 1 rank)"
+        with self.console.status(f"{doing} …") as status:
+
+            def watch() -> None:
+                newest = trace.last_step(kept)
+                if newest:
+                    status.update(
+                        f"{doing}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
+                    )
+
+            outcome = launch.run_job(
+                self._tree(party),
+                config=config,
+                folder=self.folder,
+                traces=kept,
+                nproc=ranks,
+                options=self._options(cell, party, place, folder),
+                timeout=self.plan.timeout,
+                watch=watch,
+            )
+        self.seconds[f"{self.model.folder_name}/{where}"] = outcome.seconds
+        found = trace.read_trace(
+            party.name if party else "seed", kept, folder / "weights"
+        )
+        found = self._complete(found, outcome, kept)
+        ended = " (ended with an error)" if found.first_error else ""
+        self.console.print(f"{doing}: {outcome.seconds:.0f} s{ended}", highlight=False)
+        self._done[key] = found
+        return found
+
+    def _tree(self, party: Party | None) -> Path:
+        migrated = party and party.tree == "migrated"
+        return self.trees.migrated if migrated else self.trees.base
+
+    def _steps(self, cell: Cell | None, party: Party | None) -> int:
+        """The last step of a run: what loads an export has no more to show than that."""
+        loads = cell and cell.kind == "exported" and party and party.starts_from
+        return 1 if loads else self.plan.steps
+
+    def _settings(
+        self, cell: Cell | None, party: Party | None, place: devices.Place, where: str
+    ) -> scenarios.Settings:
+        start = self._checkpoint("seed", 0)
+        if cell and cell.kind == "exported" and party and party.starts_from:
+            start = self._checkpoint(
+                f"{cell.name}/{party.starts_from}", self.plan.steps
+            )
+        tree = party.tree if party else "base"
+        settings = scenarios.job_settings(
+            self._known[tree],
+            model=self.model.name,
+            flavor=self.model.flavor,
+            precision=self.plan.precision,
+            steps=self._steps(cell, party),
+            cell=cell or scenarios.CELLS["dp"],
+            party=party,
+            dp=place.dp,
+            assets=ASSETS,
+            dump=self.folder / where / "dump",
+            start=start,
+            timeout=self.plan.timeout,
+        )
+        for section, values in self.model.settings.items():
+            settings.setdefault(section, {}).update(values)
+        return settings
+
+    def _lay_out_checkpoint(
+        self, cell: Cell | None, party: Party | None, folder: Path
+    ) -> None:
+        """Puts the checkpoint that a run resumes, or cannot be told the place of, where it looks for its own."""
+        if party is None or cell is None:
+            return
+        name, step = "seed", 0
+        if cell.kind == "resumed" and party.starts_from:
+            name = f"{cell.name}/{party.starts_from}"
+            step = scenarios.halfway(self.plan.steps)
+        elif scenarios.loads_from_elsewhere(self._known[party.tree]):
+            return
+        shutil.copytree(
+            self._checkpoint(name, step),
+            folder / "dump" / "checkpoint" / f"step-{step}",
+        )
+
+    def _options(
+        self, cell: Cell | None, party: Party | None, place: devices.Place, folder: Path
+    ) -> dict[str, object]:
+        resumes = cell is not None and cell.kind == "resumed"
+        return {
+            "steps": self._steps(cell, party),
+            "halfway": scenarios.halfway(self.plan.steps) if resumes else None,
+            "device": place.device,
+            "nudged": bool(party and party.nudged),
+            # A dispatch mode would keep the model from being compiled.
+            "collectives": not (cell and cell.compiled),
+            "weights": str(folder / "weights"),
+            "overrides": self.model.overrides,
+        }
+
+    def _complete(
+        self, found: trace.Trace, outcome: launch.Outcome, kept: Path
+    ) -> trace.Trace:
+        """Gives a run that failed without a Python exception of its own (killed, timed out) an error to show."""
+        if outcome.status == 0 and not outcome.timed_out:
+            return found
+        log = (kept / "torchrun.log").read_text(encoding="utf-8", errors="replace")
+        killed = launch.killed_rank(log)
+        ranks = found.ranks or (trace.RankTrace(rank=0),)
+        blamed = next((rank.rank for rank in ranks if not rank.ended), ranks[0].rank)
+        if outcome.timed_out:
+            error = {
+                "type": "Timeout",
+                "message": f"not over after {self.plan.timeout:g} seconds (--timeout)",
+            }
+        elif killed:
+            # The exceptions of the other ranks only say that they lost this one.
+            blamed, number = killed
+            error = {"type": "Killed", "message": f"ended by signal {number}"}
+        elif found.first_error:
+            return found
+        else:
+            error = {
+                "type": "Death",
+                "message": f"torchrun ended with status {outcome.status}",
+            }
+        error |= {"time": 0.0, "traceback": "\n".join(log.splitlines()[-25:])}
+        return dataclasses.replace(
+            found,
+            ranks=tuple(
+                dataclasses.replace(rank, error=error) if rank.rank == blamed else rank
+                for rank in ranks
+            ),
+        )
+
+
+def _crashed(traces: dict[str, trace.Trace]) -> bool:
+    return any(
+        traces[name].first_error or not traces[name].steps
+        for name in ("reference", "nudged")
+        if name in traces
+    )
+
+
+def _without_paths(settings: scenarios.Settings, where: str) -> str:
+    """Settings as one text in which the run's own folder does not occur."""
+    return scenarios.to_toml(settings).replace(where, "")

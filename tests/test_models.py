@@ -1,0 +1,88 @@
+"""Which models of a checkout can be trained, and why the others cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from migrator.verify import VerifyError
+from migrator.verify.models import choose, models_of
+
+
+def write(tree: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = tree / "torchtitan" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tree
+
+
+SPEC = "def get_train_spec():\n    return TrainSpec(model_args=ARGS)\n"
+
+FORK = {
+    "models/__init__.py": "_supported_models = frozenset(['llama3', 'tied', 'plain'])\n",
+    "models/llama3/__init__.py": "ARGS = {'debugmodel': 1, 'debugmodel_flex': 2, '8B': 3}\n"
+    + SPEC,
+    "models/tied/__init__.py": "ARGS = {'debugmodel': 1}\n" + SPEC,
+    "models/tied/args.py": "class Args:\n    enable_weight_tying: bool = True\n",
+    "models/plain/__init__.py": "ARGS = {'8B': 1}\n" + SPEC,
+    "models/moe/__init__.py": "",
+    "experiments/__init__.py": "_supported_experiments = frozenset(['nested.llama3', 'flux'])\n",
+    "experiments/nested/llama3/__init__.py": "from torchtitan.models.llama3 import llama3_args\n"
+    + SPEC,
+    "experiments/nested/job_config.py": "",
+    "experiments/flux/__init__.py": SPEC,
+    "experiments/flux/train.py": "",
+    "experiments/forge/engine.py": "",
+    "experiments/ours/__init__.py": "ARGS = {'debugmodel': 1}\nregister_train_spec('ours_v2', TrainSpec(model_args=ARGS))\n",
+}
+
+
+@pytest.fixture
+def fork(tmp_path):
+    return write(tmp_path, FORK)
+
+
+def test_every_model_folder_is_trained_or_has_a_reason(fork):
+    found = {title: model.reason for title, model in models_of(fork).items()}
+    trained = {title for title, reason in found.items() if not reason}
+    assert trained == {
+        "llama3",
+        "llama3/debugmodel_flex",
+        "tied",
+        "tied:tied",
+        "tied:untied",
+        "nested.llama3",
+        "nested.llama3/debugmodel_flex",
+        "ours_v2",
+    }
+    assert "no debug flavor" in found["plain"]
+    assert "torchtitan/experiments/flux/train.py" in found["flux"]
+    assert "torchtitan/experiments/forge/engine.py" in found["experiments/forge"]
+    assert "registers no model" in found["models/moe"]
+
+
+def test_what_the_trainer_has_to_be_told(fork):
+    found = models_of(fork)
+    assert found["llama3"].settings == {}
+    assert found["ours_v2"].settings == {
+        "experimental": {"custom_import": "torchtitan.experiments.ours"}
+    }
+    assert found["nested.llama3"].settings == {
+        "job": {"custom_config_module": "torchtitan.experiments.nested.job_config"}
+    }
+    assert found["tied:untied"].overrides == {"enable_weight_tying": False}
+    assert found["tied:untied"].folder_name == "tied-untied"
+
+
+def test_all_is_one_flavor_of_each_and_both_ways_of_tying(fork):
+    titles = [model.title for model in choose(fork, ("all",)) if not model.reason]
+    assert titles == ["llama3", "tied:tied", "tied:untied", "nested.llama3", "ours_v2"]
+
+
+def test_a_wrong_model_is_named_with_the_nearest_and_all_there_are(fork):
+    with pytest.raises(
+        VerifyError, match="did you mean llama3\\? There are .*tied.*all"
+    ):
+        choose(fork, ("lama3",))
