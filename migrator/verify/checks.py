@@ -18,6 +18,7 @@ def in_words(trace: Trace) -> str:
         "nudged": "Reference with its rounding changed",
         "resumed": "Migrated tree, resuming DDP's checkpoint",
         "resumed-reference": "FSDP, resuming DDP's checkpoint",
+        "resumed-nudged": "FSDP, resuming DDP's checkpoint with its rounding changed",
         "returned": "Base revision (DDP), resuming replicate's checkpoint",
         "reloaded": "Migrated tree, loading its own export",
     }[trace.party]
@@ -68,19 +69,39 @@ def _not_finite(title: str, rank: RankTrace) -> list[str]:
 
 
 def _ranks_apart(title: str, trace: Trace) -> list[str]:
-    """Replicas that are not replicas: the gathered parameters must be the same on all ranks."""
-    if not trace.ranks:
-        return []
-    first = trace.ranks[0]
-    for rank in trace.ranks[1:]:
-        for name, value in first.parameters.items():
+    """Replicas that are not replicas: data-parallel ranks must end with the same parameters."""
+    by_place: dict[int, list[RankTrace]] = {}
+    for rank in trace.ranks:
+        # Tensor-parallel ranks are next to each other.
+        place = rank.rank % rank.model.get("tensor", 1)
+        by_place.setdefault(place, []).append(rank)
+    for ranks in by_place.values():
+        apart = _first_apart(ranks)
+        if apart:
+            name, one, other = apart
+            return [
+                f"{title}: after the last step {name} is not the same on ranks {one} and {other}:"
+                " its gradients are not reduced over the data-parallel ranks, or the ranks started apart."
+            ]
+    return []
+
+
+def tensor_ranks_apart(trace: Trace) -> str | None:
+    """The first parameter that tensor-parallel ranks replicate and do not agree about; None where there is none.
+
+    torchtitan's own MoE routers drift apart so, under FSDP as well.
+    """
+    apart = _first_apart(list(trace.ranks))
+    return apart[0] if apart else None
+
+
+def _first_apart(ranks: list[RankTrace]) -> tuple[str, int, int] | None:
+    for rank in ranks[1:]:
+        for name, value in ranks[0].parameters.items():
             other = rank.parameters.get(name)
             if other and other["digest"] != value["digest"]:
-                return [
-                    f"{title}: after the last step {name} is not the same on ranks {first.rank} and {rank.rank}:"
-                    " its gradients are not reduced over the data-parallel ranks, or the ranks started apart."
-                ]
-    return []
+                return name, ranks[0].rank, rank.rank
+    return None
 
 
 def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:

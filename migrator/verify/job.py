@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from rich.console import Console
 from . import compare, corpus, devices, judge, launch, scenarios, trace
 from .assets_build import ASSETS
 from .judge import Terms, Verdict
-from .leftover import broken_sites
 from .models import Model
 from .scenarios import Cell, PARTIES, Party
 from .worktrees import Trees
@@ -66,37 +65,46 @@ class Job:
         self._seed_problem: str | None = None
         corpus.write_dataset(self.folder / "tests" / "assets" / "c4_test")
 
-    def verdicts(self, cells: Sequence[Cell], show=lambda cell, verdict: None):
-        """The verdict of every cell by name; `show` gets each as soon as it is there."""
-        broken = broken_sites(self.trees.base, self.trees.migrated)
+    def verdicts(
+        self,
+        cells: Sequence[Cell],
+        broken: tuple[str, ...],
+        show: Callable[[Cell, Verdict], None],
+    ) -> dict[str, Verdict]:
+        """The verdict of every cell by name; `show` gets each as soon as it is there.
+
+        broken: reasons to fail that were found without training; the first cell takes them.
+        """
         found: dict[str, Verdict] = {}
         for cell in cells:
             found[cell.name] = self.verdict(cell, broken)
-            if found[cell.name].word != "not run":
-                broken = ()  # said once, in the first cell that is judged
+            broken = ()
             show(cell, found[cell.name])
         return found
 
     def verdict(self, cell: Cell, broken: tuple[str, ...] = ()) -> Verdict:
-        """Trains the parties of a cell and judges them; `broken` are reasons to fail that were found without training."""
+        """Trains the parties of a cell and judges them, or says why not."""
         place = devices.place(
             cell, self.plan.nproc, list(self.plan.gpus), self.plan.nodes.count
         )
         why = (
-            self.model.reason_not_to_run(cell)
+            self.model.reason
             or cell.reason_not_to_run(
                 self._known["migrated"], metadata.version("torch"), self.plan.steps
             )
             or self._seed(place.device)
         )
-        if why:
+        if why and broken:
+            verdict = Verdict(broken, (f"It was not trained, because {why}.",))
+        elif why:
             verdict = Verdict(not_run=why)
         else:
             verdict = self.judged(cell, place, self._traces(cell, place), broken)
             self._throw_away(cell)
-        if place.note:
-            notes = (*verdict.notes, place.note)
-            verdict = dataclasses.replace(verdict, notes=notes)
+        notes = [place.note] if place.note else []
+        if self.model.bf16 and not why and self.plan.precision != "bfloat16":
+            notes.append("Parts of this model are built in bf16: trained in bfloat16.")
+        verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *notes))
         return dataclasses.replace(verdict, device=place.device)
 
     def judged(
@@ -107,17 +115,11 @@ class Job:
         broken: tuple[str, ...] = (),
     ) -> Verdict:
         """The verdict of a cell from the traces of its parties, and from what was found without training."""
-        tolerances: compare.Tolerances = {}
-        if cell.kind != "unchanged" and not _crashed(traces):
-            tolerances = self._tolerances(cell, place, traces)
-        terms = Terms(
-            self.plan.steps, place.dp, place.dp * cell.other_ranks, tolerances
-        )
-        if not tolerances and cell.kind in ("parity", "combination", "resumed"):
-            # A run that has to be there crashed; the judge says which.
-            terms = dataclasses.replace(terms, tolerances=judge.EXACTLY)
+        tolerances = _tolerances(cell, traces)
+        ranks = place.dp * cell.other_ranks
+        terms = Terms(self.plan.steps, place.dp, ranks, tolerances or judge.EXACTLY)
         verdict = judge.JUDGES[cell.kind](traces, terms)
-        noisy = compare.too_noisy(tolerances) if tolerances else None
+        noisy = compare.too_noisy(tolerances)
         if noisy and verdict.passed:
             limit = tolerances[noisy].relative / compare.MARGIN
             why = (
@@ -135,22 +137,6 @@ class Job:
         for name in cell.parties:
             shutil.rmtree(self.folder / cell.name / name / "dump", ignore_errors=True)
 
-    def _tolerances(
-        self, cell: Cell, place: devices.Place, traces: dict[str, trace.Trace]
-    ) -> compare.Tolerances:
-        """From the noise of this cell's reference, or of plain data parallelism's where it has no reference of its own."""
-        if cell.kind == "exported":
-            return {}
-        if "nudged" not in traces:
-            cell = scenarios.CELLS["dp"]
-            traces = {
-                name: self.train(cell, PARTIES[name], place)
-                for name in ("reference", "nudged")
-            }
-            if _crashed(traces):
-                return {}
-        return compare.measured_tolerances(traces["reference"], traces["nudged"])
-
     def _traces(self, cell: Cell, place: devices.Place) -> dict[str, trace.Trace]:
         """Trains the parties of a cell, and none whose run could tell nothing any more."""
         traces: dict[str, trace.Trace] = {}
@@ -164,7 +150,7 @@ class Job:
                 # Whether it should have trained there: DDP or, failing that, FSDP says.
                 if not traces["baseline"].first_error or name != "reference":
                     continue
-            if name == "nudged" and traces["reference"].first_error:
+            if party.nudged and traces[name.replace("nudged", "reference")].first_error:
                 continue
             traces[name] = self.train(cell, party, place)
         return traces
@@ -270,7 +256,7 @@ class Job:
             self._known[tree],
             model=self.model.name,
             flavor=self.model.flavor,
-            precision=self.plan.precision,
+            precision="bfloat16" if self.model.bf16 else self.plan.precision,
             steps=self._steps(cell, party),
             cell=cell or scenarios.CELLS["dp"],
             party=party,
@@ -352,12 +338,15 @@ class Job:
         )
 
 
-def _crashed(traces: dict[str, trace.Trace]) -> bool:
-    return any(
-        traces[name].first_error or not traces[name].steps
-        for name in ("reference", "nudged")
-        if name in traces
+def _tolerances(cell: Cell, traces: dict[str, trace.Trace]) -> compare.Tolerances:
+    """From the noise of the cell's reference; none where the cell has none or a run of it crashed, which the judge will say."""
+    prefix = "resumed-" if cell.kind == "resumed" else ""
+    reference, nudged = (
+        traces.get(f"{prefix}{name}") for name in ("reference", "nudged")
     )
+    if any(not run or run.first_error or not run.steps for run in (reference, nudged)):
+        return {}
+    return compare.measured_tolerances(reference, nudged)
 
 
 def _without_paths(settings: scenarios.Settings, where: str) -> str:

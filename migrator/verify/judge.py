@@ -10,17 +10,9 @@ from __future__ import annotations
 import statistics
 from dataclasses import asdict, dataclass, field
 
-from .checks import in_words, incomplete, wrapped_wrongly
-from .compare import (
-    compare,
-    Comparison,
-    constant_ratio,
-    departs,
-    Tolerance,
-    Tolerances,
-    too_noisy,
-)
-from .scenarios import halfway
+from .checks import in_words, incomplete, tensor_ranks_apart, wrapped_wrongly, wrapping
+from .compare import compare, Comparison, constant_ratio, departs, Tolerance, Tolerances
+from .scenarios import halfway, PARTIES
 from .trace import Trace
 
 Traces = dict[str, Trace]
@@ -174,9 +166,9 @@ def judge_parity(traces: Traces, terms: Terms) -> Verdict:
 
     control: FSDP of the base revision, which the migration must not have changed.
     """
-    unable = _unable(traces)
-    if unable:
-        return unable
+    early = _unable(traces) or _untouched(traces, terms)
+    if early:
+        return early
     baseline, migrated, reference, control = (
         traces[name] for name in ("baseline", "migrated", "reference", "control")
     )
@@ -210,9 +202,9 @@ def judge_combination(traces: Traces, terms: Terms) -> Verdict:
 
     The baseline is shown as what it is: it refuses, or it trains something else.
     """
-    unable = _unable(traces)
-    if unable:
-        return unable
+    early = _unable(traces) or _untouched(traces, terms)
+    if early:
+        return early
     baseline, migrated, reference = (
         traces[name] for name in ("baseline", "migrated", "reference")
     )
@@ -274,7 +266,7 @@ def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
     rest = whole[halfway(terms.steps) :]
     failures = []
     for trace in traces.values():
-        steps = rest if trace in (resumed, reference, returned) else whole
+        steps = rest if PARTIES[trace.party].starts_from else whole
         failures += incomplete(trace, steps, terms.ranks)
     if failures:
         return Verdict(tuple(failures), traces=traces)
@@ -381,19 +373,35 @@ def _unable(traces: Traces) -> Verdict | None:
     return None
 
 
+def _untouched(traces: Traces, terms: Terms) -> Verdict | None:
+    """The verdict on a model that replicates by means of its own: neither DDP before nor replicate after, the same bits."""
+    baseline, migrated = traces["baseline"], traces["migrated"]
+    if baseline.first_error or {wrapping(baseline), wrapping(migrated)} != {"none"}:
+        return None
+    steps = range(1, terms.steps + 1)
+    failures = [
+        reason
+        for trace in (baseline, migrated)
+        for reason in incomplete(trace, steps, terms.ranks)
+    ]
+    comparisons = compare(migrated, baseline, EXACTLY)
+    failures += [c.sentence() for c in comparisons if c.verdict != "bitwise"]
+    note = "This model is wrapped neither by DDP before nor by replicate after, so nothing may change."
+    return Verdict(tuple(failures), (note,), comparisons, traces)
+
+
 def _sound(traces: Traces, terms: Terms) -> list[str]:
-    """What is wrong with the runs themselves: incomplete, too noisy to judge, or wrapped otherwise than FSDP wraps."""
+    """What is wrong with the runs themselves: incomplete, or wrapped otherwise than FSDP wraps."""
     migrated, reference = traces["migrated"], traces["reference"]
     failures = []
     for name, trace in traces.items():
         # DDP may do what it likes where it was never meant to go.
         if not trace.first_error and (name != "baseline" or "control" in traces):
             failures += incomplete(trace, range(1, terms.steps + 1), terms.ranks)
-    noisy = too_noisy(terms.tolerances)
-    if noisy:
+    drifting = tensor_ranks_apart(migrated)
+    if drifting and not failures and not tensor_ranks_apart(reference):
         failures.append(
-            f"Rounding alone moves FSDP's {noisy} by {terms.tolerances[noisy].relative:.0e} in {terms.steps} steps, too"
-            " much to tell a wrong migration from a right one: ask for fewer --steps."
+            f"{in_words(migrated)}: tensor-parallel ranks part in {drifting}, and under FSDP they do not."
         )
     if migrated.steps and migrated.model and reference.model:
         failures += wrapped_wrongly(migrated, reference)
@@ -442,6 +450,12 @@ def _baseline_departs(
             f"DDP divided the gradients twice: in every step the baseline's grad_norm is 1/{dp} of the reference's."
             " The loss is a local sum over global tokens, and DDP's all-reduce averages once more. replicate and FSDP"
             " do it once, so the baseline is not what the migrated tree has to equal, and clipping acts differently."
+        ]
+    alone = sorted(baseline.parameters.keys() - reference.parameters.keys())
+    if alone:
+        return [
+            f"DDP trains {alone[0]} by itself, which FSDP shares with another parameter: under DDP the tie is lost, so"
+            " it trains another model, and the migrated tree does not have to equal it."
         ]
     why = ""
     if baseline.model.get("autocast"):

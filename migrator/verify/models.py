@@ -9,18 +9,21 @@ with the reason, so that nobody takes it for verified.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from .errors import VerifyError
-from .scenarios import Cell, Settings
+from .scenarios import Settings
 
 _REGISTRIES = (
     ("models", "_supported_models"),
     ("experiments", "_supported_experiments"),
 )
+# A part of a model that casts itself when it is built.
+_BUILT_IN_BF16 = re.compile(rb"\)\.to\(\s*torch\.bfloat16\s*\)")
 _TRAINERS = ("train.py", "trainer.py", "engine.py", "example_train.py")
 
 
@@ -29,14 +32,16 @@ class Model:
     """A model and one of its flavors. Its title is `name`, `name/flavor`, `name:tied` or `name:untied`.
 
     name: as `model.name` has it. settings: what its job configuration needs
-    besides. overrides: arguments of the model itself. reason: why it cannot be
-    trained, empty where it can.
+    besides. overrides: arguments of the model itself. bf16: whether parts of it
+    are built in bf16, so that it does not train in float32. reason: why it
+    cannot be trained, empty where it can.
     """
 
     name: str
     flavor: str = "debugmodel"
     settings: Settings = field(default_factory=dict)
     overrides: dict[str, object] = field(default_factory=dict)
+    bf16: bool = False
     reason: str = ""
 
     @property
@@ -51,10 +56,6 @@ class Model:
     def folder_name(self) -> str:
         """The title as the name of a folder."""
         return self.title.replace("/", "-").replace(":", "-")
-
-    def reason_not_to_run(self, cell: Cell) -> str | None:
-        """Why this model cannot be trained in a cell; None if it may."""
-        return self.reason or None
 
 
 def models_of(tree: Path) -> dict[str, Model]:
@@ -159,11 +160,11 @@ def _flavors(package: Path, folder: Path, name: str) -> Iterator[Model]:
     flavors = list(dict.fromkeys(key for key in keys if "debug" in key))
     if not flavors:
         yield replace(model, reason="has no debug flavor, which is what verify trains")
+    code = b"\n".join(path.read_bytes() for path in folder.rglob("*.py"))
+    model = replace(model, bf16=bool(_BUILT_IN_BF16.search(code)))
+    ties = b"enable_weight_tying" in code
     for flavor in flavors:
         yield replace(model, flavor=flavor)
-        ties = any(
-            b"enable_weight_tying" in path.read_bytes() for path in folder.rglob("*.py")
-        )
         for tied in (True, False) if ties else ():
             overrides = {"enable_weight_tying": tied}
             yield replace(model, flavor=flavor, overrides=overrides)

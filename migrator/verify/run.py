@@ -22,6 +22,7 @@ from . import devices, models, report, scenarios, worktrees
 from .errors import VerifyError
 from .job import Job, Plan
 from .judge import Verification
+from .leftover import broken_sites
 
 # What torchtitan's trainer imports on its way to a first step.
 NEEDED = ("torch", "torchdata", "datasets", "tyro", "tensorboard", "fsspec")
@@ -84,6 +85,7 @@ def run_verify(
                     " run `titan-migrate apply` first, or name another revision with --base."
                 )
             wanted = models.choose(trees.base, model)
+            broken = broken_sites(trees.base, trees.migrated)
             for one in wanted:
                 job = Job(
                     trees,
@@ -97,7 +99,8 @@ def run_verify(
                 def show(cell, verdict, title=one.title):
                     report.show_cell(title, cell, verdict, console)
 
-                found[one.title] = job.verdicts(chosen, show)
+                found[one.title] = job.verdicts(chosen, broken, show)
+                broken = ()
                 seconds |= job.seconds
                 shutil.rmtree(job.folder, ignore_errors=True)
     verification = Verification(

@@ -9,6 +9,7 @@ them, and only what it knows is written.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -63,6 +64,14 @@ PARTIES = {
             "migrated",
             True,
             "FSDP goes on from DDP's checkpoint",
+            starts_from="baseline",
+        ),
+        Party(
+            "resumed-nudged",
+            "migrated",
+            True,
+            "FSDP goes on from DDP's checkpoint, rounded otherwise",
+            nudged=True,
             starts_from="baseline",
         ),
         Party(
@@ -135,6 +144,8 @@ class Cell:
             return "the replicate of torch 2.9 does not go with pipeline parallelism"
         if self.kind == "resumed" and steps < 3:
             return f"{steps} steps have no halfway to resume from: ask for 3 or more"
+        if self.kind == "exported" and importlib.util.find_spec("safetensors") is None:
+            return "the export needs the package safetensors, which is not installed"
         if self.compiled and not any(map(shutil.which, ("g++", "clang++", "c++"))):
             return "torch.compile needs a C++ compiler on the PATH, and there is none"
         return None
@@ -182,6 +193,7 @@ CELLS = {
                 "migrated",
                 "resumed",
                 "resumed-reference",
+                "resumed-nudged",
                 "returned",
             ),
         ),

@@ -5,7 +5,8 @@ A rank's `rank<N>.jsonl` holds one JSON object a line, written by `host.py`:
     start       rank, pid, python, torch
     model       root: class names; wrapped: module name -> wrapper kinds;
                 parameters: name -> shape, dtype and, for a DTensor, placements, mesh, mesh_dims;
-                policies: module name -> mixed-precision policy; autocast: whether it was on
+                policies: module name -> mixed-precision policy; autocast: whether it was on;
+                tensor: tensor-parallel degree
     gradients   dtypes: parameter -> dtype of its gradient, in the first step
     step        step, loss (mean over all ranks), grad_norm, gradients, tokens (this rank), seconds
     validation  step, loss (mean over all ranks)

@@ -49,7 +49,104 @@ def prepare_cpu() -> None:
         return histc(values.float(), *args, **kwargs).to(values.dtype)
 
     torch.histc = histc_through_float
+    _attend_on_local_tensors()
+    _attend_flexibly_in_eager_mode()
     _replace_premul_sum()
+
+
+def _attend_on_local_tensors() -> None:
+    """Gives attention on DTensors, which on CPU have no sharding strategy, to their local parts.
+
+    Exact where whole heads and whole sequences are local, which is how tensor
+    parallelism cuts them.
+    """
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    @functools.wraps(attend)
+    def attend_locally(query, key, value, *args, **kwargs):
+        cut = getattr(query, "placements", None)
+        if not isinstance(query, DTensor) or query.device.type != "cpu":
+            return attend(query, key, value, *args, **kwargs)
+        whole = all(p.is_replicate() or p.is_shard(0) or p.is_shard(1) for p in cut)
+        if not whole or cut != key.placements or cut != value.placements:
+            return attend(query, key, value, *args, **kwargs)
+        local = (tensor.to_local() for tensor in (query, key, value))
+        out = attend(*local, *args, **kwargs)
+        return DTensor.from_local(out, query.device_mesh, cut, run_check=False)
+
+    torch.nn.functional.scaled_dot_product_attention = attend_locally
+
+
+def _attend_flexibly_in_eager_mode() -> None:
+    """Replaces flex attention, which has no backward on CPU, by plain matrix products."""
+    import torch
+    from torch.nn.attention import flex_attention as module
+
+    def flex_attention(
+        query,
+        key,
+        value,
+        score_mod=None,
+        block_mask=None,
+        scale=None,
+        enable_gqa=False,
+        return_lse=False,
+        kernel_options=None,
+        **kwargs,
+    ):
+        batch, heads, length, width = query.shape
+        # Several query heads share one key head (grouped-query attention).
+        groups = heads // key.shape[1]
+        key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
+        scale = width**-0.5 if scale is None else scale
+        scores = query.float() @ key.float().transpose(-1, -2) * scale
+        sizes = (batch, heads, length, key.shape[2])
+        places = torch.meshgrid(*(torch.arange(size) for size in sizes), indexing="ij")
+        if score_mod is not None:
+            scores = score_mod(scores, *places)
+        if block_mask is not None:
+            scores = scores.masked_fill(~block_mask.mask_mod(*places), float("-inf"))
+        total = torch.logsumexp(scores, dim=-1)
+        # A row in which everything is masked has nothing to attend to.
+        weights = torch.exp(scores - total.clamp(min=-1e30).unsqueeze(-1))
+        out = (weights @ value.float()).to(query.dtype)
+        return (out, total) if return_lse else out
+
+    module.flex_attention = torch._dynamo.disable(flex_attention)
+
+
+def fit_model(spec) -> None:
+    """Sets what keeps a debug flavor from training on a CPU: grouped matrix kernels, a vocabulary of 200 000.
+
+    Weights that a model leaves uninitialised (torch fills them with NaN in
+    deterministic mode) become zeros. `spec` is torchtitan's TrainSpec.
+    """
+    import torch
+
+    for arguments in (getattr(spec, "model_args", None) or spec.config).values():
+        experts = getattr(arguments, "moe_args", None)
+        if getattr(experts, "use_grouped_mm", False):
+            experts.use_grouped_mm = False
+        if getattr(arguments, "vocab_size", 0) > 100_000:
+            arguments.vocab_size = 2048
+    model = getattr(spec, "model_cls", None) or spec.cls
+    initialise = getattr(model, "init_weights", None)
+    if initialise is None:
+        return
+
+    @functools.wraps(initialise)
+    def initialise_all(self, *args, **kwargs):
+        result = initialise(self, *args, **kwargs)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                local = getattr(parameter, "_local_tensor", parameter)
+                local.masked_fill_(local.isnan(), 0)
+        return result
+
+    model.init_weights = initialise_all
 
 
 def _replace_premul_sum() -> None:

@@ -33,7 +33,7 @@ import traceback
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
-from in_rank.cpu import prepare_cpu  # noqa: E402
+from in_rank.cpu import fit_model, prepare_cpu  # noqa: E402
 from in_rank.measure import peak_memory, watch_autocast  # noqa: E402
 from in_rank.probe import Probe, Recorder  # noqa: E402
 
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> None:
             raise RuntimeError(
                 f"torchtitan was imported from {found}, not from the tree under test, {tree}"
             )
-        override(options["overrides"])
+        change_model(options["overrides"], options["device"])
         skip_the_closing_pause()
         Probe(recorder, options).install()
         runpy.run_module("torchtitan.train", run_name="__main__", alter_sys=True)
@@ -118,23 +118,23 @@ def main(argv: list[str]) -> None:
     end(recorder, options["device"])
 
 
-def override(arguments: dict[str, object]) -> None:
-    """Sets arguments of the model before the trainer builds it."""
-    if not arguments:
-        return
+def change_model(overrides: dict[str, object], device: str) -> None:
+    """Sets arguments of the model, and what it needs on a CPU, before the trainer builds it."""
     from torchtitan.protocols import train_spec
 
     look_up = train_spec.get_train_spec
 
-    def look_up_and_set(name: str):
+    def look_up_and_change(name: str):
         spec = look_up(name)
         flavors = getattr(spec, "model_args", None) or spec.config
         for flavor in flavors.values():
-            for key, value in arguments.items():
+            for key, value in overrides.items():
                 setattr(flavor, key, value)
+        if device == "cpu":
+            fit_model(spec)
         return spec
 
-    train_spec.get_train_spec = look_up_and_set
+    train_spec.get_train_spec = look_up_and_change
 
 
 def skip_the_closing_pause() -> None:

@@ -158,7 +158,9 @@ class Probe:
             if owner is not self and hasattr(owner, "model_parts"):
                 self.model_parts = list(owner.model_parts)
                 self.stages = getattr(owner.parallel_dims, "pp", 1)
-                self.recorder.write("model", **describe(self.model_parts))
+                tensor = getattr(owner.parallel_dims, "tp", 1)
+                found = describe(self.model_parts)
+                self.recorder.write("model", tensor=tensor, **found)
                 self.recorder.write(
                     "parameters", when="initial", values=checksums(self.model_parts)
                 )
