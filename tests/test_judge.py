@@ -420,6 +420,58 @@ def test_a_migrated_tree_that_crashes_where_nothing_trains_is_not_judged():
     assert found.word == "not run" and "neither DDP nor FSDP trains" in found.not_run
 
 
+def drifting(party: str, kind: str) -> Trace:
+    """Four ranks, dp 2 and tp 2, in which the two of each tensor-parallel pair do not agree."""
+    ranks = []
+    for number in range(2 * DP):
+        value = {"norm": 3.0, "sum": 1.0, "digest": f"tp{number % 2}"}
+        run = trace(party, kind, model={**model(kind), "tensor": 2})
+        final = {"layers.0.weight": value}
+        ranks.append(replace(run.ranks[0], rank=number, parameters=final))
+    return Trace(party, tuple(ranks))
+
+
+def with_tensor_parallelism(migrated: Trace, reference: Trace) -> Verdict:
+    runs = {"baseline": REFUSES, "migrated": migrated, "reference": reference}
+    return judge_combination(runs, replace(TERMS, ranks=2 * DP))
+
+
+def test_tensor_parallel_ranks_may_part_where_they_do_under_fsdp():
+    both = drifting("migrated", "replicate"), drifting("reference", "fsdp")
+    assert with_tensor_parallelism(*both).passed
+
+
+def test_tensor_parallel_ranks_that_part_under_replicate_only_fail():
+    run = drifting("reference", "fsdp")
+    agreeing = [replace(r, parameters=run.ranks[-1].parameters) for r in run.ranks]
+    reference = Trace("reference", tuple(agreeing))
+    found = with_tensor_parallelism(drifting("migrated", "replicate"), reference)
+    assert any("tensor-parallel ranks part" in failure for failure in found.failures)
+
+
+def test_a_model_with_a_plan_of_its_own_may_not_change_at_all():
+    def bare(party: str, **changes) -> Trace:
+        kind = {**model("ddp"), "wrapped": {}}
+        return trace(party, "ddp", model=kind, **changes)
+
+    found = verdict(baseline=bare("baseline"), migrated=bare("migrated"))
+    assert found.passed and "neither by DDP" in found.notes[0]
+    moved = bare("migrated", loss=1e-7)
+    assert not verdict(baseline=bare("baseline"), migrated=moved).passed
+
+
+def test_ddp_that_loses_a_tie_is_named():
+    value = BASELINE.ranks[0].parameters["layers.0.weight"]
+    apart = trace(
+        "baseline",
+        "ddp",
+        loss=0.5,
+        parameters={"layers.0.weight": value, "output.weight": value},
+    )
+    found = verdict(baseline=apart)
+    assert found.passed and "DDP trains output.weight by itself" in found.notes[0]
+
+
 # Noise
 
 
