@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from migrator.apply import apply_checkout
@@ -40,11 +41,31 @@ def checkout(version: str, tree: Path) -> Path:
     return tree
 
 
-def migrated_checkout(version: str, tree: Path) -> Path:
-    """A release with the migration in its working tree, not committed."""
+def migrated_checkout(
+    version: str, tree: Path, change: Callable[[Path], None] = lambda tree: None
+) -> Path:
+    """A release with the migration in its working tree, not committed; `change` makes it a fork before."""
     checkout(version, tree)
+    change(tree)
+    git(tree, "commit", "--quiet", "--all", "--allow-empty", "--message", "fork")
     apply_checkout(tree, target="1d")
     return tree
+
+
+def keep_ties_in_one_group(tree: Path) -> None:
+    """Lets FSDP of 0.2.2 train tied embeddings on torch 2.12 and later, as upstream did after it."""
+    plan = tree / "torchtitan/models/llama4/infra/parallelize.py"
+    tied = "model.output.weight is model.tok_embeddings.weight"
+    text = plan.read_text()
+    at = text.index("if model.tok_embeddings is not None", text.index("def apply_fsdp"))
+    end = at + len("if model.tok_embeddings is not None")
+    text = f"{text[:end]} and not ({tied}){text[end:]}"
+    plan.write_text(text)
+    edit(
+        plan,
+        "[model.norm, model.output],",
+        f"[model.norm, model.output] + ([model.tok_embeddings] if {tied} else []),",
+    )
 
 
 def edit(path: Path, before: str, after: str) -> None:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from forks import migrated_checkout
+from forks import keep_ties_in_one_group, migrated_checkout
 
 from migrator.verify import worktrees
 from migrator.verify.devices import Place
 from migrator.verify.job import Job, Plan
+from migrator.verify.judge import Verdict
 from migrator.verify.leftover import broken_sites
 from migrator.verify.models import Model
 from migrator.verify.scenarios import CELLS, PARTIES
@@ -30,11 +31,23 @@ NEW = "def apply_replicate"
 PLACE = Place("cpu", 2)
 
 
+FORKS = {
+    "0.2.1": ("0.2.1", lambda tree: None, Model("llama3")),
+    "0.2.2": ("0.2.2", lambda tree: None, Model("llama3")),
+    "0.2.2, tied": (
+        "0.2.2",
+        keep_ties_in_one_group,
+        Model("qwen3", overrides={"enable_weight_tying": True}),
+    ),
+}
+
+
 class Bench:
     """One release, its untouched verdicts, and a place to break its migrated tree."""
 
-    def __init__(self, version: str, folder: Path, stack: contextlib.ExitStack) -> None:
-        fork = migrated_checkout(version, folder / "fork")
+    def __init__(self, name: str, folder: Path, stack: contextlib.ExitStack) -> None:
+        version, change, model = FORKS[name]
+        fork = migrated_checkout(version, folder / "fork", change)
         scratch = folder / "scratch"
         scratch.mkdir()
         repo = worktrees.open_checkout(fork)
@@ -42,23 +55,25 @@ class Bench:
         self.trees = stack.enter_context(worktrees.trees(repo, fork, base, scratch))
         self.job = Job(
             self.trees,
-            Model("llama3"),
+            model,
             Plan(steps=3, nproc=2, timeout=300),
             scratch=scratch,
             report_dir=folder / "report",
             console=Console(quiet=True),
         )
-        self.known: dict[str, dict] = {}
+        self.known: dict[str, Verdict] = {}
 
-    def verdict(self, cell: str, defect: Callable[[Path], None] | None = None):
+    def verdict(
+        self, cell: str, defect: Callable[[Path], None] | None = None
+    ) -> Verdict:
         """The verdict on the migrated tree with a defect in it."""
         chosen = CELLS[cell]
         if cell not in self.known:
             found = self.job.verdict(chosen)
             assert found.word == "passed", found.failures
-            self.known[cell] = found.traces
+            self.known[cell] = found
         if defect is None:
-            return found
+            return self.known[cell]
         tree = self.trees.migrated
         kept = tree.with_name("kept")
         shutil.copytree(tree / "torchtitan", kept)
@@ -69,7 +84,7 @@ class Bench:
         finally:
             shutil.rmtree(tree / "torchtitan")
             shutil.move(kept, tree / "torchtitan")
-        traces = {**self.known[cell], "migrated": migrated}
+        traces = {**self.known[cell].traces, "migrated": migrated}
         return self.job.judged(chosen, PLACE, traces, broken)
 
 
@@ -200,6 +215,12 @@ DEFECTS = {
             NEW,
         ),
         "still trains under DDP",
+    ),
+    "tied weights wrapped apart": (
+        "0.2.2, tied",
+        "dp",
+        edit(PLAN, "weights_tied = (", "weights_tied = False and (", NEW),
+        "is shared with a parameter already managed",
     ),
     "an optimizer made before wrapping": (
         "0.2.1",
