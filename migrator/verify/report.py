@@ -1,4 +1,4 @@
-"""Shows a verdict: a table and sentences on the terminal, `report.json` for everything else."""
+"""Shows a verdict: briefly on the terminal, in full in `report.md`, its curves as images, every figure in `report.json`."""
 
 from __future__ import annotations
 
@@ -6,65 +6,84 @@ import json
 import math
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .judge import Comparison, Verdict, Verification
-from .scenarios import Cell, CELLS
+from . import markdown, plots
+from .compare import Comparison
+from .judge import Verdict, Verification
+from .scenarios import Cell
 from .trace import Trace
+from .wording import (
+    conclusion,
+    deciding,
+    lines,
+    number,
+    one_line,
+    pairs,
+    shown,
+    size,
+    times,
+    TITLES,
+    took,
+)
 
-_WRAPPERS = {
-    "baseline": "DDP",
-    "migrated": "replicate",
-    "control": "FSDP, base",
-    "reference": "FSDP",
-    "resumed": "replicate from DDP's",
-    "resumed-reference": "FSDP from DDP's",
-    "returned": "DDP from replicate's",
-    "reloaded": "replicate",
-}
+_COLOURS = {"passed": "green", "failed": "bold red", "not run": "yellow"}
+
+
+# --- the terminal -----------------------------------------------------------------
 
 
 def show_cell(model: str, cell: Cell, verdict: Verdict, console: Console) -> None:
-    """Prints one cell: loss and grad_norm of the parties by step, how they agree, the verdict."""
+    """Prints one cell: how its runs agree, what is to be said of it, the verdict; figures by step where it failed."""
     if verdict.not_run:
-        console.print(
-            Text(f"{model}, {cell.name}: not run, because {verdict.not_run}"),
-            soft_wrap=True,
-        )
+        _say(console, f"{model}, {cell.name}: not run, because {verdict.not_run}")
         return
-    traces = [
-        verdict.traces[name]
-        for name in _WRAPPERS
-        if name in verdict.traces and verdict.traces[name].steps
-    ]
-    console.print(Text(f"\n{model}, {cell.name}: {cell.what}", style="bold"))
-    if any(trace.steps for trace in traces):
+    console.print()
+    _say(console, f"{model}, {cell.name}: {cell.what}", "bold")
+    runs = shown(verdict)
+    if verdict.failures and len(runs) > 1:
         for quantity in ("loss", "grad_norm"):
-            console.print(_by_step(quantity, traces))
+            _say(console, f"{quantity} by step:")
+            console.print(_by_step(quantity, runs))
     if verdict.comparisons:
+        _say(
+            console,
+            "how the runs agree (relative; ! beyond the tolerance, from that step on):",
+        )
         console.print(_agreement(verdict))
+    if verdict.ratios:
+        _say(console, f"migrated / baseline: {times(verdict)}", "dim")
     for note in verdict.notes:
-        console.print(Text(f"Note: {note}"))
+        _say(console, f"Note: {note}")
     for failure in verdict.failures:
-        console.print(Text(f"Failed: {failure}", style="red"))
-    if verdict.details:
-        console.print(Text(verdict.details.rstrip()), soft_wrap=True)
-    console.print(conclusion(cell, verdict))
+        _say(console, f"Failed: {failure}", "red")
+    for line in lines(verdict.details.rstrip()):
+        console.print(Text(line), soft_wrap=True)
+    word, sentence = conclusion(cell, verdict)
+    style = "bold green" if verdict.passed else "bold red"
+    _say(console, f"{cell.name}: {word}: {sentence}", style)
 
 
 def show_summary(verification: Verification, console: Console) -> None:
-    """Prints the table of cells, the source of every tolerance, and what the verdict covers."""
-    table = Table(title="verdict", title_justify="left")
-    for head in ("model", "cell", "what", "verdict", "loss", "grad_norm"):
+    """Prints the table of cells, the verdict, how long it took, and what it does not cover."""
+    table = _table()
+    for head in ("model", "cell", "verdict"):
         table.add_column(head)
+    for head in ("loss", "grad_norm", "speed", "memory"):
+        table.add_column(head, justify="right")
     for model, cells in verification.models.items():
         for name, verdict in cells.items():
-            table.add_row(model, name, *_summary(name, verdict))
+            table.add_row(one_line(model), name, *_summary(verdict))
+    console.print()
     console.print(table)
-    console.print(
-        "loss, grad_norm: largest relative difference from the reference.", style="dim"
+    _say(
+        console,
+        "loss, grad_norm: relative to the reference, ! beyond the tolerance."
+        " speed, memory: migrated / baseline, no part of the verdict.",
+        "dim",
     )
     failed = [
         f"{model} {name}"
@@ -73,129 +92,126 @@ def show_summary(verification: Verification, console: Console) -> None:
         if verdict.word == "failed"
     ]
     if verification.passed:
-        console.print(Text("PASSED in every cell that ran.", style="bold green"))
+        _say(console, "PASSED in every cell that ran.", "bold green")
     elif failed:
         text = f"FAILED in {', '.join(failed)}: do not merge this migration yet."
-        console.print(Text(text, style="bold red"))
+        _say(console, text, "bold red")
     else:
-        console.print(Text("No cell ran, so there is no verdict.", style="bold red"))
-    console.print(
+        _say(console, "No cell ran, so there is no verdict.", "bold red")
+    if took(verification.environment):
+        _say(console, took(verification.environment))
+    _say(
+        console,
         "The call sites of models that were not trained were parsed; none was run.",
-        style="dim",
+        "dim",
     )
 
 
-def _summary(name: str, verdict: Verdict) -> list[str | Text]:
+def _say(console: Console, text: str, style: str = "") -> None:
+    """Prints a sentence as it is: no markup, no control characters, wrapped at words."""
+    console.print(Text(one_line(text), style=style))
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False)
+
+
+def _summary(verdict: Verdict) -> list[str | Text]:
     """One cell's row of the verdict table, without its name."""
-    colour = {"passed": "green", "failed": "bold red", "not run": "yellow"}
-    worst = {
-        c.quantity: "bitwise" if c.verdict == "bitwise" else f"{c.largest:.1e}"
-        for c in reversed(verdict.comparisons)
-        if c.left in ("migrated", "reference", "resumed")
-    }
+    found = deciding(verdict)
+    ratios = (verdict.ratios.get(name) for name in ("throughput", "peak memory"))
     return [
-        CELLS[name].what,
-        Text(verdict.word, style=colour[verdict.word]),
-        worst.get("loss", "-"),
-        worst.get("grad_norm", "-"),
+        Text(verdict.word, style=_COLOURS[verdict.word]),
+        *(_figure(found.get(quantity)) for quantity in ("loss", "grad_norm")),
+        *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
     ]
 
 
+def _figure(comparison: Comparison | None) -> str | Text:
+    """A comparison in one word or figure."""
+    if comparison is None:
+        return "-"
+    if comparison.verdict == "bitwise":
+        return "bitwise"
+    if comparison.agrees:
+        return size(comparison.largest)
+    return Text(f"! {size(comparison.largest)}", style="red")
+
+
 def _by_step(quantity: str, traces: list[Trace]) -> Table:
-    """One quantity of every party by step, every digit of it."""
-    table = Table(title=quantity, title_justify="left")
+    """One quantity of every run by step, every digit of it."""
+    table = _table()
     table.add_column("step", justify="right")
     for trace in traces:
-        head = f"{trace.party}\n({_WRAPPERS[trace.party]})"
-        table.add_column(head, justify="right", no_wrap=True)
+        # Long names break, figures must not.
+        head = f"{trace.party}\n({TITLES[trace.party]})".replace("-ref", "-\nref")
+        table.add_column(head.replace(" ", "\n"), justify="right", vertical="bottom")
     by_step = [{step.step: step for step in trace.steps} for trace in traces]
-    for number in sorted({number for steps in by_step for number in steps}):
-        cells = [
-            _number(getattr(steps[number], quantity)) if number in steps else "-"
+    for n in sorted({n for steps in by_step for n in steps}):
+        cells = (
+            number(getattr(steps[n], quantity)) if n in steps else "-"
             for steps in by_step
-        ]
-        table.add_row(str(number), *cells)
+        )
+        table.add_row(str(n), *(Text(cell, no_wrap=True) for cell in cells))
     return table
 
 
 def _agreement(verdict: Verdict) -> Table:
     """How each pair of runs agrees in each quantity; differences are relative."""
-    table = Table(
-        title="how the runs agree (largest relative difference)", title_justify="left"
-    )
+    table = _table()
     table.add_column("quantity")
-    pairs = list(dict.fromkeys((c.left, c.right) for c in verdict.comparisons))
-    for left, right in pairs:
+    for left, right in pairs(verdict):
         table.add_column(f"{left}\nand {right}")
     table.add_column("tolerance", justify="right")
     for quantity in dict.fromkeys(c.quantity for c in verdict.comparisons):
         row = {
             (c.left, c.right): c for c in verdict.comparisons if c.quantity == quantity
         }
-        tolerance = f"{next(iter(row.values())).tolerance.relative:g}"
+        tolerance = next(iter(row.values())).tolerance.relative
         table.add_row(
-            quantity, *(_agreement_cell(row[pair]) for pair in pairs), tolerance
+            quantity,
+            # A pair may be compared in fewer quantities than another.
+            *(_agreement_cell(row.get(pair)) for pair in pairs(verdict)),
+            f"{tolerance:.1e}" if tolerance else "0",
         )
     return table
 
 
-def _agreement_cell(comparison: Comparison) -> Text:
-    if comparison.verdict == "bitwise":
-        return Text("bitwise")
+def _agreement_cell(comparison: Comparison | None) -> str | Text:
+    if comparison is None or comparison.verdict == "bitwise":
+        return _figure(comparison)
     if comparison.verdict == "within":
-        return Text(f"within ({comparison.largest:.1e})")
+        return f"within {size(comparison.largest)}"
     first = comparison.first_different
-    since = f" beyond it from step {first} on" if isinstance(first, int) else ""
-    return Text(f"different{since} ({comparison.largest:.1e})", style="yellow")
+    since = f" from {first}" if isinstance(first, int) else ""
+    return Text(f"! {size(comparison.largest)}{since}", style="yellow")
 
 
-def conclusion(cell: Cell, verdict: Verdict) -> Text:
-    """The verdict of a cell in one line."""
-    if not verdict.passed:
-        count = len(verdict.failures)
-        text = f"{cell.name}: FAILED, for {count} reason{'s' if count > 1 else ''}."
-        return Text(text, style="bold red")
-    if cell.kind in _PASSED:
-        text = f"{cell.name}: PASSED: {_PASSED[cell.kind]}"
-        return Text(text, style="bold green")
-    equal = _equal_to_baseline(verdict)
-    if equal is None:
-        text = f"{cell.name}: PASSED: the migrated tree trains as FSDP of the same revision does."
-        return Text(text, style="bold green")
-    how = "bitwise as" if equal else "within tolerance as"
-    text = f"{cell.name}: PASSED: the migrated tree trains {how} DDP did, and as FSDP does."
-    return Text(text, style="bold green")
-
-
-_PASSED = {
-    "unchanged": "the same bits before and after.",
-    "resumed": "each side goes on from what the other wrote.",
-    "exported": "what was exported loads as it was trained.",
-}
-
-
-def _equal_to_baseline(verdict: Verdict) -> bool | None:
-    """True: bitwise equal to the baseline; False: within tolerance; None: the baseline is no measure."""
-    mine = [
-        c for c in verdict.comparisons if (c.left, c.right) == ("migrated", "baseline")
-    ]
-    if not mine or not all(c.agrees for c in mine):
-        return None
-    return all(c.verdict == "bitwise" for c in mine)
-
-
-def _number(value: float | None) -> str:
-    # Nine digits tell any two float32 numbers apart.
-    return "-" if value is None else f"{value:.9g}"
+# --- files --------------------------------------------------------------------------
 
 
 def write(verification: Verification, folder: Path) -> None:
-    """Writes `report.json` into `folder`."""
-    path = folder / "report.json"
-    path.write_text(
+    """Writes `report.json`, `report.md` and the curves into `folder`; without matplotlib, the report without them."""
+    (folder / "report.json").write_text(
         json.dumps(_plain(verification.to_dict()), indent=1, allow_nan=False) + "\n",
         encoding="utf-8",
     )
+    figures, missing = _curves(verification, folder)
+    (folder / "report.md").write_text(
+        markdown.render(verification, figures, missing), encoding="utf-8"
+    )
+
+
+def _curves(verification: Verification, folder: Path) -> tuple[markdown.Plots, str]:
+    """The curves of all cells, or none and why."""
+    if not plots.installed():
+        return {}, (
+            "The curves were not drawn, for there is no matplotlib: install titan-migrate[verify] to have them."
+        )
+    try:
+        return plots.draw_all(verification, folder), ""
+    except Exception as error:  # the figures are worth minutes of training, the curves are not
+        return {}, f"The curves could not be drawn: {type(error).__name__}: {error}"
 
 
 def _plain(value: object) -> object:
