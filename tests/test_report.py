@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -148,7 +149,7 @@ def document(environment=None, **cells: Verdict) -> str:
 
 def printed(*shown, width: int = 80, **environment) -> str:
     """What is printed of (cell, verdict) pairs and their summary, not on a terminal."""
-    console = Console(record=True, width=width, file=open("/dev/null", "w"))
+    console = Console(record=True, width=width, file=io.StringIO())
     for name, verdict in shown:
         report.show_cell("llama3", CELLS[name], verdict, console)
     report.show_summary(Verification({"llama3": dict(shown)}, environment), console)
@@ -300,6 +301,7 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head():
         fsdp=UNCHANGED,
         hsdp=NOT_RUN,
     )
+    assert "\n\n\n" not in text
     for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
         assert len({len(row) for row in rows(table)}) == 1, table
 
@@ -315,6 +317,8 @@ def test_hostile_messages_stay_inert():
     assert "`x`" not in prose and "**y**" not in prose
     assert "](http" not in prose and "http://" not in prose
     assert "@octocat" not in prose and " #12" not in prose
+    # GitHub finds mentions and issues behind entities, unless something is between.
+    assert "&#64;&#8203;octocat &#35;&#8203;12" in prose
     assert "\x1b" not in text
     # The only HTML is the report's own.
     assert set(re.findall(r"</?(\w+)", prose)) <= {"details", "summary", "br", "code"}

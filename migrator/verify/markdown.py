@@ -143,19 +143,20 @@ def _head(verification: Verification) -> list[str]:
         " must not change, of FSDP after the migration from FSDP before it. Every cell has its own tolerances, below.",
         "",
     ]
+    items = []
     for model, cells in verification.models.items():
         for name, verdict in cells.items():
             if verdict.word == "failed":
                 more = len(verdict.failures) - 1
                 also = f" ({more} more below)" if more else ""
-                parts.append(
+                items.append(
                     f"- **{text(model)}, {name} failed:** {text(verdict.failures[0])}{also}"
                 )
             if verdict.not_run:
-                parts.append(
+                items.append(
                     f"- {text(model)}, {name} was not run: {text(verdict.not_run)}"
                 )
-    return [*parts, ""]
+    return [*parts, *items, *[""] * bool(items)]
 
 
 def _row(model: str, name: str, verdict: Verdict) -> list[str]:
