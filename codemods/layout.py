@@ -5,7 +5,9 @@ the shapes are few, and the tests hold them against the real black and usort.
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Sequence
 
 WIDTH = 88
@@ -65,14 +67,77 @@ def bracketed(
     return "\n".join([*lines, tail])
 
 
+# From the loosest to the tightest, as black splits them.
+_OPERATORS = (
+    ("if", "else"),
+    ("or",),
+    ("and",),
+    ("<", "<=", "==", "!=", ">=", ">", "in", "is", "not"),
+    ("|",),
+    ("^",),
+    ("&",),
+    ("<<", ">>"),
+    ("+", "-"),
+    ("*", "/", "//", "%", "@"),
+)
+
+
 def _broken(item: str, room: int) -> str:
-    """An item too long for its line, broken at its last bracket as black does."""
+    """An item too long for its line, broken before its loosest operators or else at its last bracket, as black does."""
     if len(item) <= room or "\n" in item:
         return item
-    found = re.fullmatch(r"(.*?[\[({])(.*)([\])}]+,)", item)
-    if not found or not found[2]:
+    lines = _at_operators(item)
+    if len(lines) > 1 and all(len(line) <= room for line in lines):
+        return "\n".join(lines)
+    opening = _opening_of_last(item)
+    body = item[opening + 1 : -2]
+    if opening < 0 or not body:
         return item
-    return f"{found[1]}\n{INDENT}{found[2]}\n{found[3]}"
+    return f"{item[: opening + 1]}\n{INDENT}{body}\n{item[-2:]}"
+
+
+def _at_operators(item: str) -> list[str]:
+    """``item`` cut before those operators outside of brackets that bind least."""
+    depth, outside, previous = 0, [], ""
+    for token in _tokens(item.removesuffix(",")):
+        if token.string in ("]", ")", "}"):
+            depth -= 1
+        # Without an operand before it, a sign is part of its operand.
+        elif depth == 0 and (previous[-1:].isalnum() or previous[-1:] in "_])}\"'"):
+            outside.append((token.string, token.start[1]))
+        if token.string in ("[", "(", "{"):
+            depth += 1
+        previous = token.string
+    for operators in _OPERATORS:
+        cuts = [place for operator, place in outside if operator in operators]
+        if cuts:
+            edges = [0, *cuts, len(item)]
+            return [item[a:b].rstrip() for a, b in zip(edges, edges[1:])]
+    return [item]
+
+
+def _opening_of_last(item: str) -> int:
+    """Where the bracket opens that closes at the end of ``item``, before its comma; -1 where none does."""
+    depth = 0
+    for token in reversed(_tokens(item.removesuffix(","))):
+        if token.string in ("]", ")", "}"):
+            depth += 1
+        elif depth == 0:
+            return -1
+        elif token.string in ("[", "(", "{"):
+            depth -= 1
+            if depth == 0:
+                return token.start[1]
+    return -1
+
+
+def _tokens(line: str) -> list[tokenize.TokenInfo]:
+    """The tokens of one line of code; none where it is not one."""
+    try:
+        found = list(tokenize.generate_tokens(io.StringIO(line).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return []
+    return [token for token in found if token.string.strip()]
 
 
 def conjunction(head: str, terms: Sequence[str], tail: str, *, depth: int) -> str:

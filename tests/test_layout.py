@@ -145,3 +145,9 @@ def test_indented_leaves_strings_alone():
     """A line inside a triple-quoted string is content, not layout."""
     text = 'raise ValueError(\n    """one\ntwo"""\n)'
     assert 'two"""' in layout.indented(text, 1).split("\n")
+
+
+def test_an_item_is_broken_at_the_bracket_that_closes_last():
+    extra = "([model.tok_embeddings] if model.output.weight is model.tied else [])"
+    items = [f"[model.norm, model.output] + {extra}", "**replicate_config"]
+    assert_as_black(layout.bracketed("replicate(", items, ")", depth=2), 2)

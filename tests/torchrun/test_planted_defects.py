@@ -219,7 +219,12 @@ DEFECTS = {
     "tied weights wrapped apart": (
         "0.2.2, tied",
         "dp",
-        edit(PLAN, "weights_tied = (", "weights_tied = False and (", NEW),
+        edit(
+            "torchtitan/models/llama4/infra/parallelize.py",
+            "[model.tok_embeddings] if model.output.weight",
+            "[model.tok_embeddings] if False and model.output.weight",
+            NEW,
+        ),
         "is shared with a parameter already managed",
     ),
     "an optimizer made before wrapping": (
