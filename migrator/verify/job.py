@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import compare, corpus, devices, judge, launch, scenarios, trace
+from . import compare, corpus, devices, judge, launch, nodes, scenarios, trace
 from .assets_build import ASSETS
 from .judge import Terms, Verdict
 from .leftover import broken_sites
@@ -52,12 +52,14 @@ class Job:
         scratch: Path,
         report_dir: Path,
         console: Console,
+        leader: nodes.Leader | None = None,
     ) -> None:
         self.trees, self.model, self.plan = trees, model, plan
         self.folder = Path(scratch).resolve() / model.folder_name
         self.report_dir = report_dir / model.folder_name
         self.console = console
         self.seconds: dict[str, float] = {}
+        self._run_job = leader.run_job if leader else launch.run_job
         self._known = {
             "base": scenarios.known_settings(trees.base),
             "migrated": scenarios.known_settings(trees.migrated),
@@ -87,6 +89,7 @@ class Job:
             or cell.reason_not_to_run(
                 self._known["migrated"], metadata.version("torch"), self.plan.steps
             )
+            or nodes.uneven(place.dp * cell.other_ranks, self.plan.nodes.count)
             or self._seed(place.device)
         )
         if why:
@@ -209,7 +212,9 @@ class Job:
                 self._done[key], party=party.name if party else "seed"
             )
         folder, kept = self.folder / where, self.report_dir / where
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in (folder, kept):
+            # A trace that a verification broken off has left would be read as a rank's.
+            shutil.rmtree(old, ignore_errors=True)
         folder.mkdir(parents=True)
         kept.mkdir(parents=True, exist_ok=True)
         config = folder / "job.toml"
@@ -228,7 +233,7 @@ class Job:
                         f"{doing}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
                     )
 
-            outcome = launch.run_job(
+            outcome = self._run_job(
                 self._tree(party),
                 config=config,
                 folder=self.folder,
@@ -322,7 +327,7 @@ class Job:
         """Gives a run that failed without a Python exception of its own (killed, timed out) an error to show."""
         if outcome.status == 0 and not outcome.timed_out:
             return found
-        log = (kept / "torchrun.log").read_text(encoding="utf-8", errors="replace")
+        log = launch.torchrun_log(kept)
         killed = launch.killed_rank(log)
         ranks = found.ranks or (trace.RankTrace(rank=0),)
         blamed = next((rank.rank for rank in ranks if not rank.ended), ranks[0].rank)
@@ -342,7 +347,11 @@ class Job:
                 "type": "Death",
                 "message": f"torchrun ended with status {outcome.status}",
             }
-        error |= {"time": 0.0, "traceback": "\n".join(log.splitlines()[-25:])}
+        if blamed not in {rank.rank for rank in ranks}:
+            # It ended before it had a trace.
+            ranks = tuple(sorted((*ranks, trace.RankTrace(blamed)), key=_by_rank))
+        tail = "\n".join(log.splitlines()[-25:])
+        error = {"time": 0.0, "traceback": tail} | error
         return dataclasses.replace(
             found,
             ranks=tuple(
@@ -355,9 +364,13 @@ class Job:
 def _crashed(traces: dict[str, trace.Trace]) -> bool:
     return any(
         traces[name].first_error or not traces[name].steps
-        for name in ("reference", "nudged")
+        for name in ("migrated", "reference", "nudged")
         if name in traces
     )
+
+
+def _by_rank(rank: trace.RankTrace) -> int:
+    return rank.rank
 
 
 def _without_paths(settings: scenarios.Settings, where: str) -> str:
