@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import compare, corpus, devices, judge, launch, nodes, scenarios, trace
+from . import compare, corpus, devices, disk, judge, launch, nodes, scenarios, trace
 from .assets_build import ASSETS
 from .judge import Terms, Verdict
 from .leftover import broken_sites
@@ -329,6 +329,7 @@ class Job:
             return found
         log = launch.torchrun_log(kept)
         killed = launch.killed_rank(log)
+        silent = _silent_rank(found, log)
         ranks = found.ranks or (trace.RankTrace(rank=0),)
         blamed = next((rank.rank for rank in ranks if not rank.ended), ranks[0].rank)
         if outcome.timed_out:
@@ -340,6 +341,15 @@ class Job:
             # The exceptions of the other ranks only say that they lost this one.
             blamed, number = killed
             error = {"type": "Killed", "message": f"ended by signal {number}"}
+        elif silent is not None:
+            # Its trace could not be written, on a full disk say: its log tells.
+            blamed, path = silent, kept / f"rank{silent}.log"
+            if path.is_file():
+                log = path.read_text(encoding="utf-8", errors="replace")
+            kind, message, text = launch.first_traceback(log)
+            if disk.free_bytes(kept) < 2**16:
+                message += f" (the disk of {kept} is full)"
+            error = {"type": kind, "message": message, "traceback": text}
         elif found.first_error:
             return found
         else:
@@ -371,6 +381,13 @@ def _crashed(traces: dict[str, trace.Trace]) -> bool:
 
 def _by_rank(rank: trace.RankTrace) -> int:
     return rank.rank
+
+
+def _silent_rank(found: trace.Trace, log: str) -> int | None:
+    """The first rank that failed, by torchrun's `log`, and has neither an error nor its end in its trace."""
+    told = {rank.rank for rank in found.ranks if rank.error or rank.ended}
+    failed = [rank for rank, status in launch.failed_ranks(log) if status > 0]
+    return next((rank for rank in failed if rank not in told), None)
 
 
 def _without_paths(settings: scenarios.Settings, where: str) -> str:

@@ -78,7 +78,7 @@ def nodes_of(count: int, rank: int | None, endpoint: str | None) -> Nodes:
         given = os.environ.get("SLURM_NODEID", "")
         if not given.isdecimal():
             raise VerifyError(
-                f"--nnodes {count} needs --node-rank: 0 on the node that judges, 1 to {count - 1} on the others."
+                f"--nnodes {count} needs --node-rank: 0 on the node that judges, and counted up from there on the others."
             )
         rank = int(given)
     if not 0 <= rank < count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -190,12 +191,14 @@ def _number(value: float | None) -> str:
 
 
 def write(verification: Verification, folder: Path) -> None:
-    """Writes `report.json` into `folder`."""
-    path = folder / "report.json"
-    path.write_text(
-        json.dumps(_plain(verification.to_dict()), indent=1, allow_nan=False) + "\n",
-        encoding="utf-8",
-    )
+    """Writes `report.json` into `folder`: all of it, or none where it cannot be written (OSError)."""
+    text = json.dumps(_plain(verification.to_dict()), indent=1, allow_nan=False) + "\n"
+    staged = folder / "report.json.new"
+    try:
+        staged.write_text(text, encoding="utf-8")
+        os.replace(staged, folder / "report.json")
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _plain(value: object) -> object:

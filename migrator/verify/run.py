@@ -19,7 +19,7 @@ from rich.console import Console
 
 from migrator.signals import terminable
 
-from . import devices, models, nodes, report, scenarios, worktrees
+from . import devices, disk, models, nodes, report, scenarios, worktrees
 from .errors import VerifyError
 from .job import Job, Plan
 from .judge import Verification
@@ -76,8 +76,10 @@ def run_verify(
     folder = _report_folder(root, report_dir)
     gpus = tuple(devices.gpus(device))
     plan = Plan(steps, nproc, timeout, precision, gpus, among)
+    temporary = _temporary()
     with (
         terminable(),
+        disk.full_disk_explained(folder, temporary),
         nodes.leading(among, folder) as leader,
     ):
         verification = _verified(
@@ -124,6 +126,7 @@ def follow_verify(
     )
     with (
         terminable(),
+        disk.full_disk_explained(folder, _temporary()),
         nodes.following(among, folder) as board,
         _scratch() as scratch,
     ):
@@ -277,6 +280,16 @@ def _report_folder(root: Path, report_dir: Path | None, fresh: bool = True) -> P
             f"The report folder {folder} cannot be made ({error.strerror}): name another with --report."
         ) from None
     return folder
+
+
+def _temporary() -> Path:
+    """The folder for temporary files; raises VerifyError where none can be written to."""
+    try:
+        return Path(tempfile.gettempdir()).resolve()
+    except FileNotFoundError as error:
+        raise VerifyError(
+            f"{error.strerror}: make room in one of them, or set TMPDIR to a folder on another disk."
+        ) from None
 
 
 def _scratch() -> tempfile.TemporaryDirectory:
