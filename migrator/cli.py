@@ -278,11 +278,34 @@ def explain(code: str | None) -> None:
     "--report",
     "report_dir",
     type=click.Path(path_type=Path),
-    help="Where the report goes.  [default: titan-migrate-report beside the checkout]",
+    help="Where the report goes; with several nodes, a folder that all of them share.  "
+    "[default: titan-migrate-report beside the checkout]",
+)
+@click.option(
+    "--nnodes",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Nodes that train together. Start the same command on every node; node 0 judges.",
+)
+@click.option(
+    "--node-rank", type=int, help="This node's number, from 0.  [default: SLURM_NODEID]"
+)
+@click.option(
+    "--rdzv-endpoint",
+    metavar="HOST:PORT",
+    help="Node 0's address and a port that is free there, for several nodes.",
 )
 @_handled
 def verify(
-    path: Path, chosen: str, cells: str | None, models: str | None, **options: Any
+    path: Path,
+    chosen: str,
+    cells: str | None,
+    models: str | None,
+    nnodes: int,
+    node_rank: int | None,
+    rdzv_endpoint: str | None,
+    **options: Any,
 ) -> int:
     """Train the base revision and the migrated tree, and compare them.
 
@@ -293,14 +316,20 @@ def verify(
     from rich.console import Console
 
     from migrator.verify import run_verify
+    from migrator.verify.nodes import nodes_of
+    from migrator.verify.run import follow_verify
     from migrator.verify.scenarios import CELLS, QUICK
 
+    among = nodes_of(nnodes, node_rank, rdzv_endpoint)
+    if among.rank:
+        own = {name: options[name] for name in ("base", "rev", "report_dir")}
+        return follow_verify(path, console=Console(), among=among, **own)
     full = chosen == "full"
     names = tuple(cells.split(",")) if cells else tuple(CELLS) if full else QUICK
     every = "all" if full else "llama3"
     titles = tuple((models or every).split(","))
     verification = run_verify(
-        path, console=Console(), cells=names, model=titles, **options
+        path, console=Console(), cells=names, model=titles, among=among, **options
     )
     return verification.exit_code
 

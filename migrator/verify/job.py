@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
 
-from . import compare, corpus, devices, judge, launch, scenarios, trace
+from . import compare, corpus, devices, disk, judge, launch, nodes, scenarios, trace
 from .assets_build import ASSETS
 from .judge import Terms, Verdict
 from .models import Model
@@ -51,12 +52,14 @@ class Job:
         scratch: Path,
         report_dir: Path,
         console: Console,
+        leader: nodes.Leader | None = None,
     ) -> None:
         self.trees, self.model, self.plan = trees, model, plan
         self.folder = Path(scratch).resolve() / model.folder_name
         self.report_dir = report_dir / model.folder_name
         self.console = console
         self.seconds: dict[str, float] = {}
+        self._run_job = leader.run_job if leader else launch.run_job
         self._known = {
             "base": scenarios.known_settings(trees.base),
             "migrated": scenarios.known_settings(trees.migrated),
@@ -92,6 +95,7 @@ class Job:
             or cell.reason_not_to_run(
                 self._known["migrated"], metadata.version("torch"), self.plan.steps
             )
+            or nodes.uneven(place.dp * cell.other_ranks, self.plan.nodes.count)
             or self._seed(place.device)
         )
         if why and broken:
@@ -195,7 +199,9 @@ class Job:
                 self._done[key], party=party.name if party else "seed"
             )
         folder, kept = self.folder / where, self.report_dir / where
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in (folder, kept):
+            # A trace that a verification broken off has left would be read as a rank's.
+            shutil.rmtree(old, ignore_errors=True)
         folder.mkdir(parents=True)
         kept.mkdir(parents=True, exist_ok=True)
         config = folder / "job.toml"
@@ -214,7 +220,7 @@ class Job:
                         f"{doing}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
                     )
 
-            outcome = launch.run_job(
+            outcome = self._run_job(
                 self._tree(party),
                 config=config,
                 folder=self.folder,
@@ -308,8 +314,12 @@ class Job:
         """Gives a run that failed without a Python exception of its own (killed, timed out) an error to show."""
         if outcome.status == 0 and not outcome.timed_out:
             return found
-        log = (kept / "torchrun.log").read_text(encoding="utf-8", errors="replace")
+        log = launch.torchrun_log(kept)
         killed = launch.killed_rank(log)
+        if killed and killed[1] == signal.SIGTERM and found.first_error:
+            # torchrun itself has ended a rank that was slow to follow the failed one.
+            killed = None
+        silent = _silent_rank(found, log)
         ranks = found.ranks or (trace.RankTrace(rank=0),)
         blamed = next((rank.rank for rank in ranks if not rank.ended), ranks[0].rank)
         if outcome.timed_out:
@@ -321,6 +331,15 @@ class Job:
             # The exceptions of the other ranks only say that they lost this one.
             blamed, number = killed
             error = {"type": "Killed", "message": f"ended by signal {number}"}
+        elif silent is not None:
+            # Its trace could not be written, on a full disk say: its log tells.
+            blamed, path = silent, kept / f"rank{silent}.log"
+            if path.is_file():
+                log = path.read_text(encoding="utf-8", errors="replace")
+            kind, message, text = launch.first_traceback(log)
+            if disk.free_bytes(kept) < 2**16:
+                message += f" (the disk of {kept} is full)"
+            error = {"type": kind, "message": message, "traceback": text}
         elif found.first_error:
             return found
         else:
@@ -328,7 +347,11 @@ class Job:
                 "type": "Death",
                 "message": f"torchrun ended with status {outcome.status}",
             }
-        error |= {"time": 0.0, "traceback": "\n".join(log.splitlines()[-25:])}
+        if blamed not in {rank.rank for rank in ranks}:
+            # It ended before it had a trace.
+            ranks = tuple(sorted((*ranks, trace.RankTrace(blamed)), key=_by_rank))
+        tail = "\n".join(log.splitlines()[-25:])
+        error = {"time": 0.0, "traceback": tail} | error
         return dataclasses.replace(
             found,
             ranks=tuple(
@@ -347,6 +370,17 @@ def _tolerances(cell: Cell, traces: dict[str, trace.Trace]) -> compare.Tolerance
     if any(not run or run.first_error or not run.steps for run in (reference, nudged)):
         return {}
     return compare.measured_tolerances(reference, nudged)
+
+
+def _by_rank(rank: trace.RankTrace) -> int:
+    return rank.rank
+
+
+def _silent_rank(found: trace.Trace, log: str) -> int | None:
+    """The first rank that failed, by torchrun's `log`, and has neither an error nor its end in its trace."""
+    told = {rank.rank for rank in found.ranks if rank.error or rank.ended}
+    failed = [rank for rank, status in launch.failed_ranks(log) if status > 0]
+    return next((rank for rank in failed if rank not in told), None)
 
 
 def _without_paths(settings: scenarios.Settings, where: str) -> str:

@@ -36,15 +36,23 @@ class Outcome:
 class Nodes:
     """The machines that train together, as torchrun is told of them.
 
-    count: of nodes. rank: this node's. endpoint: host:port of node 0.
+    count: of nodes. rank: this node's. endpoint: host:port of node 0. job: tells
+    one job's rendezvous from the next one's.
     """
 
     count: int = 1
     rank: int = 0
     endpoint: str = ""
+    job: str = ""
 
-    def arguments(self, job: str) -> list[str]:
-        """torchrun's rendezvous arguments; `job` tells one job from the next."""
+    @property
+    def on_this_host(self) -> bool:
+        """Whether all of them run on this host, which a loopback address says."""
+        host = self.endpoint.rpartition(":")[0].strip("[]")
+        return self.count == 1 or host == "localhost" or host.startswith("127.")
+
+    def arguments(self) -> list[str]:
+        """torchrun's rendezvous arguments."""
         if self.count == 1:
             # standalone: a rendezvous of its own on a free port of this host
             return ["--standalone", "--local-addr=127.0.0.1"]
@@ -53,7 +61,7 @@ class Nodes:
             f"--node-rank={self.rank}",
             f"--rdzv-endpoint={self.endpoint}",
             "--rdzv-backend=static",
-            f"--rdzv-id={job}",
+            f"--rdzv-id={self.job}",
         ]
 
 
@@ -67,22 +75,25 @@ def run_job(
     options: dict[str, object],
     timeout: float,
     nodes: Nodes = Nodes(),
-    watch: Callable[[], None] = lambda: None,
+    caches: Path | None = None,
+    watch: Callable[[], bool | None] = lambda: None,
 ) -> Outcome:
     """Trains `tree` (the folder that holds `torchtitan/`) on `nproc` ranks of this node as `config` (TOML) says.
 
     `folder` is the working directory, `traces` receives `rank<N>.jsonl`,
-    `rank<N>.log` and `torchrun.log`, `options` go to the host in each rank.
-    Blocks until the job is over or `timeout` seconds have passed, and calls
-    `watch` a few times a second. However it is left, by an exception too, all
-    its processes are gone afterwards.
+    `rank<N>.log` and `torchrun.log` (`torchrun-node<K>.log` on a node behind the
+    first), `options` go to the host in each rank. `caches` is a folder for what
+    only this node needs, `folder` where None. Blocks until the job is over,
+    `timeout` seconds have passed, or `watch`, which is called a few times a
+    second, returns True. However it is left, by an exception too, all its
+    processes of this node are gone afterwards.
     """
     traces.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
         "-m",
         "torch.distributed.run",
-        *nodes.arguments(traces.name),
+        *nodes.arguments(),
         f"--nproc-per-node={nproc}",
         str(HOST),
         str(tree),
@@ -95,13 +106,13 @@ def run_job(
     began = time.monotonic()
     with open(traces / name, "wb") as log:
         process = None
-        timed_out = False
+        timed_out = ended = False
         try:
             process = subprocess.Popen(
                 command,
                 cwd=folder,
                 env=_environment(
-                    folder, on_cpu=options["device"] == "cpu", nodes=nodes
+                    caches or folder, on_cpu=options["device"] == "cpu", nodes=nodes
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -109,16 +120,17 @@ def run_job(
                 # Ctrl-C reaches this process only, which then ends the job in order.
                 start_new_session=True,
             )
-            while process.poll() is None and not timed_out:
+            while process.poll() is None and not (timed_out or ended):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_POLL)
-                watch()
+                ended = bool(watch())
                 timed_out = time.monotonic() - began > timeout
         finally:
             with signals_held():
                 if process is not None:
                     _end(process, traces)
-    status = -1 if timed_out else process.returncode
+    # torchrun may have ended well while the last look was taken.
+    status = process.returncode if not timed_out else -1
     return Outcome(status, time.monotonic() - began, timed_out)
 
 
@@ -149,7 +161,7 @@ def _environment(folder: Path, *, on_cpu: bool, nodes: Nodes) -> dict[str, str]:
     environment.pop("PYTHONSTARTUP", None)
     if on_cpu:
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    if on_cpu and nodes.count == 1 and sys.platform.startswith("linux"):
+    if on_cpu and nodes.on_this_host and sys.platform.startswith("linux"):
         # Else gloo looks up the host's name, which sandboxes do not resolve.
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     return environment
@@ -169,27 +181,66 @@ def _end(process: subprocess.Popen, traces: Path) -> None:
 
 
 def rank_processes(traces: Path) -> list[int]:
-    """Process ids of ranks that still run, found by this job's trace folder in their command line (Linux).
+    """Process ids of this process's ranks that still run, found by the job's trace folder in their command line (Linux).
 
     Elsewhere the list is empty: there the ranks see by themselves that
     torchrun is gone and end within a second.
     """
     marker = os.fsencode(traces)
+    # Another node's ranks have the same command line, and may be on this host.
+    mine = f"TITAN_MIGRATE_PID={os.getpid()}".encode()
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = entry.read_bytes().split(b"\0")
-            if marker in words and os.fsencode(HOST) in words:
-                found.append(int(entry.parent.name))
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if marker not in words or os.fsencode(HOST) not in words:
+                continue
+            if mine in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
     return found
 
 
+def torchrun_log(traces: Path) -> str:
+    """What torchrun has printed on all nodes, node 0 first."""
+    paths = sorted(
+        traces.glob("torchrun*.log"), key=lambda path: (len(path.name), path)
+    )
+    return "\n".join(
+        path.read_text(encoding="utf-8", errors="replace") for path in paths
+    )
+
+
+def failed_ranks(log: str) -> list[tuple[int, int]]:
+    """(rank, exit status) of the ranks that torchrun's closing summaries list; a negative status is a signal."""
+    found = re.findall(
+        r"^\s*rank\s*:\s*(\d+).*\n\s*exitcode\s*:\s*(-?\d+)", log, re.MULTILINE
+    )
+    return [(int(rank), int(status)) for rank, status in found]
+
+
 def killed_rank(log: str) -> tuple[int, int] | None:
-    """(rank, signal) from torchrun's closing summary, where the first failure was a signal; else None."""
-    summary = log.rpartition("Root Cause")[2]
-    rank = re.search(r"^\s*rank\s*:\s*(\d+)", summary, re.MULTILINE)
-    status = re.search(r"^\s*exitcode\s*:\s*-(\d+)", summary, re.MULTILINE)
-    return (int(rank[1]), int(status[1])) if rank and status else None
+    """(rank, signal) from torchrun's closing summaries, where a node's first failure was a signal; else None."""
+    # The other failures of a summary may be ranks that torchrun itself has ended.
+    for summary in log.split("Root Cause")[1:]:
+        for rank, status in failed_ranks(summary)[:1]:
+            if status < 0:
+                return rank, -status
+    return None
+
+
+def first_traceback(log: str) -> tuple[str, str, str]:
+    """Type, message and text of the first exception that a rank's log shows; "Death" and its last lines where it shows none."""
+    # torch's excepthook numbers the lines.
+    log = re.sub(r"^\[rank\d+\]: ?", "", log, flags=re.MULTILINE)
+    before, start, rest = log.partition("Traceback (most recent call last):\n")
+    if not start:
+        lines = before.strip().splitlines()[-25:]
+        return "Death", lines[-1] if lines else "it left no word", "\n".join(lines)
+    lines = rest.splitlines()
+    # The frames are indented, what was raised is not.
+    end = next((i for i, line in enumerate(lines) if line[:1].strip()), len(lines) - 1)
+    kind, _, message = lines[end].partition(": ")
+    return kind, message, start + "\n".join(lines[: end + 1])
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 from rich import box
@@ -191,15 +192,24 @@ def _agreement_cell(comparison: Comparison | None) -> str | Text:
 
 
 def write(verification: Verification, folder: Path) -> None:
-    """Writes `report.json`, `report.md` and the curves into `folder`; without matplotlib, the report without them."""
-    (folder / "report.json").write_text(
-        json.dumps(_plain(verification.to_dict()), indent=1, allow_nan=False) + "\n",
-        encoding="utf-8",
-    )
+    """Writes `report.json`, `report.md` and the curves into `folder`; without matplotlib, the report without them.
+
+    Each file is written whole or not at all (OSError).
+    """
+    plain = json.dumps(_plain(verification.to_dict()), indent=1, allow_nan=False)
+    _write_whole(folder / "report.json", plain + "\n")
     figures, missing = _curves(verification, folder)
-    (folder / "report.md").write_text(
-        markdown.render(verification, figures, missing), encoding="utf-8"
-    )
+    text = markdown.render(verification, figures, missing)
+    _write_whole(folder / "report.md", text)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    staged = path.with_name(f"{path.name}.new")
+    try:
+        staged.write_text(text, encoding="utf-8")
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _curves(verification: Verification, folder: Path) -> tuple[markdown.Plots, str]:

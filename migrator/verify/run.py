@@ -14,14 +14,16 @@ from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 
+import git
 from rich.console import Console
 
 from migrator.signals import terminable
 
-from . import devices, models, report, scenarios, worktrees
+from . import devices, disk, models, nodes, report, scenarios, worktrees
 from .errors import VerifyError
 from .job import Job, Plan
 from .judge import Verification
+from .launch import Nodes
 from .leftover import broken_sites
 
 # What torchtitan's trainer imports on its way to a first step.
@@ -42,6 +44,7 @@ def run_verify(
     report_dir: Path | None = None,
     console: Console | None = None,
     cells: Sequence[str] = scenarios.QUICK,
+    among: Nodes = Nodes(),
 ) -> Verification:
     """Trains the base revision and the migrated tree of the checkout at `path` and judges them.
 
@@ -54,7 +57,8 @@ def run_verify(
     there are any. report_dir: where the report, traces and logs go;
     `titan-migrate-report/` beside the checkout where None. console: where the
     verdict is printed; nothing is printed where None. cells: names of
-    `scenarios.CELLS`, the ways of training to compare.
+    `scenarios.CELLS`, the ways of training to compare. among: the nodes that train
+    together, of which this is node 0; the others `follow_verify`.
 
     Nothing is written in the checkout, and on return, by an exception or
     Ctrl-C too, no process and no worktree is left. Raises VerifyError where
@@ -72,18 +76,95 @@ def run_verify(
     _check_environment()
     folder = _report_folder(root, report_dir)
     gpus = tuple(devices.gpus(device))
-    plan = Plan(steps, nproc, timeout, precision, gpus)
+    plan = Plan(steps, nproc, timeout, precision, gpus, among)
+    temporary = _temporary()
+    with (
+        terminable(),
+        disk.full_disk_explained(folder, temporary),
+        nodes.leading(among, folder) as leader,
+    ):
+        verification = _verified(
+            repo, Path(path), revision, plan, chosen, model, folder, console, leader
+        )
+        verification.environment["total_seconds"] = time.monotonic() - began
+        report.show_summary(verification, console)
+        report.write(verification, folder)
+        if leader:
+            leader.exit_code = verification.exit_code
+    console.print(
+        f"Report, figures, traces and logs of all ranks: {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return verification
 
-    seconds: dict[str, float] = {}
-    found = {}
-    with terminable(), _scratch() as scratch:
+
+def follow_verify(
+    path: Path,
+    *,
+    base: str | None = None,
+    rev: str | None = None,
+    report_dir: Path | None = None,
+    console: Console | None = None,
+    among: Nodes,
+) -> int:
+    """Trains what node 0's `run_verify` says on this node, until that ends; returns its exit code.
+
+    Arguments as there. Raises VerifyError where this node cannot train along or
+    node 0 is gone; leaves no process and no worktree either way.
+    """
+    console = console or Console(quiet=True)
+    repo = worktrees.open_checkout(Path(path))
+    root = Path(repo.working_tree_dir).resolve()
+    worktrees.package_parent(root, Path(path))
+    revision = worktrees.find_base(repo, base)
+    _check_environment()
+    folder = _report_folder(root, report_dir, fresh=False)
+    console.print(
+        f"Node {among.rank} of {among.count}: trains what node 0 says in {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    with (
+        terminable(),
+        disk.full_disk_explained(folder, _temporary()),
+        nodes.following(among, folder) as board,
+        _scratch() as scratch,
+    ):
         scratch = Path(scratch).resolve()
         with worktrees.trees(repo, Path(path), revision, scratch) as trees:
+            code, why = nodes.follow(among, board, trees, folder, scratch / "caches")
+    said = f": {why}" if why else ""
+    console.print(
+        f"Node 0 ended with exit code {code}{said}", highlight=False, soft_wrap=True
+    )
+    return code
+
+
+def _verified(
+    repo: git.Repo,
+    path: Path,
+    revision: str,
+    plan: Plan,
+    chosen: Sequence[scenarios.Cell],
+    model: Sequence[str],
+    folder: Path,
+    console: Console,
+    leader: nodes.Leader | None,
+) -> Verification:
+    """Makes the trees, trains and judges; the report is not written yet."""
+    seconds: dict[str, float] = {}
+    found = {}
+    with _scratch() as scratch:
+        scratch = Path(scratch).resolve()
+        with worktrees.trees(repo, path, revision, scratch) as trees:
             if not trees.changed:
                 raise VerifyError(
                     "The migrated tree does not differ from the base revision, so there is nothing to verify:"
                     " run `titan-migrate apply` first, or name another revision with --base."
                 )
+            if leader:
+                leader.gather(trees, scratch / "caches", console)
             wanted = models.choose(trees.base, model)
             broken = broken_sites(trees.base, trees.migrated)
             for one in wanted:
@@ -91,9 +172,11 @@ def run_verify(
                     trees,
                     one,
                     plan,
-                    scratch=scratch / "run",
+                    # Ranks of all nodes read and write here.
+                    scratch=leader.run_folder if leader else scratch / "run",
                     report_dir=folder,
                     console=console,
+                    leader=leader,
                 )
 
                 def show(cell, verdict, title=one.title):
@@ -103,33 +186,25 @@ def run_verify(
                 broken = ()
                 seconds |= job.seconds
                 shutil.rmtree(job.folder, ignore_errors=True)
-    verification = Verification(
+    return Verification(
         found,
         environment={
             "torch": metadata.version("torch"),
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpus": os.cpu_count(),
-            "gpus": list(gpus),
+            "gpus": list(plan.gpus),
+            "nodes": plan.nodes.count,
             "packages": _versions(),
             "base_revision": revision,
             "migrated_revision": trees.migrated_revision,
             "changed_files": list(trees.changed),
-            "steps": steps,
-            "precision": precision,
-            "nproc": nproc,
+            "steps": plan.steps,
+            "precision": plan.precision,
+            "nproc": plan.nproc,
             "seconds": seconds,
-            "total_seconds": time.monotonic() - began,
         },
     )
-    report.show_summary(verification, console)
-    report.write(verification, folder)
-    console.print(
-        f"Report, figures, traces and logs of all ranks: {folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return verification
 
 
 def _versions() -> dict[str, str]:
@@ -185,7 +260,8 @@ def _check_environment() -> None:
         )
 
 
-def _report_folder(root: Path, report_dir: Path | None) -> Path:
+def _report_folder(root: Path, report_dir: Path | None, fresh: bool = True) -> Path:
+    """The report folder, which exists then; without an earlier report where it is to be `fresh`."""
     folder = (report_dir or root.parent / "titan-migrate-report").resolve()
     if folder == root or root in folder.parents:
         raise VerifyError(
@@ -194,14 +270,29 @@ def _report_folder(root: Path, report_dir: Path | None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # An earlier report must not be taken for this one's.
-        if (folder / "report.json").exists():
-            shutil.rmtree(folder)
-            folder.mkdir()
+        if fresh and (folder / "report.json").exists():
+            for entry in folder.iterdir():
+                if entry.name == nodes.FOLDER:
+                    continue  # where other nodes may wait already
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
     except OSError as error:
         raise VerifyError(
             f"The report folder {folder} cannot be made ({error.strerror}): name another with --report."
         ) from None
     return folder
+
+
+def _temporary() -> Path:
+    """The folder for temporary files; raises VerifyError where none can be written to."""
+    try:
+        return Path(tempfile.gettempdir()).resolve()
+    except FileNotFoundError as error:
+        raise VerifyError(
+            f"{error.strerror}: make room in one of them, or set TMPDIR to a folder on another disk."
+        ) from None
 
 
 def _scratch() -> tempfile.TemporaryDirectory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import git
 
 from migrator.signals import signals_held
 
+from . import disk
 from .errors import VerifyError
 
 # No hook and no filesystem monitor of the checkout may run.
@@ -226,6 +228,10 @@ def trees(repo: git.Repo, path: Path, base: str, folder: Path) -> Iterator[Trees
                     ]
                 )
             except git.GitCommandError as error:
+                if disk.says_full(error.stderr):
+                    raise OSError(
+                        errno.ENOSPC, os.strerror(errno.ENOSPC), str(made[name])
+                    ) from None
                 raise VerifyError(
                     f"git could not check out {revision[:12]}: {error.stderr.strip()}"
                 ) from None
