@@ -39,9 +39,10 @@ def measured_tolerances(reference: Trace, nudged: Trace) -> Tolerances:
     """Tolerances from the noise of the reference against itself.
 
     `nudged` is the reference once more, with each gradient moved by one unit in
-    its last place in every step and clipped by a norm summed in float64: as
-    right as the reference, and rounded otherwise. By how much the two differ is
-    what rounding makes of this model in these steps, on this machine.
+    its last place in every step, and clipped by a norm summed over whole tensors
+    instead of shards: as right as the reference, and rounded otherwise. By how
+    much the two differ is what rounding makes of this model in these steps, on
+    this machine.
     """
     exact = dict.fromkeys((*QUANTITIES, "parameters"), Tolerance(0.0, ""))
     tolerances = {}

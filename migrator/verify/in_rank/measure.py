@@ -235,6 +235,16 @@ def peak_memory(device: str) -> int:
     return kib if sys.platform == "darwin" else kib * 1024
 
 
+def whole_norm(parameters: list) -> float:
+    """Norm of all gradients as torch sums it in their own dtype, but over tensors gathered in full; a collective call."""
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    whole = [g.full_tensor() if isinstance(g, DTensor) else g for g in gradients]
+    return float(torch.nn.utils.get_total_norm(whole))
+
+
 def checksums(model_parts: list) -> dict:
     """Norm and sum (float64) and digest of every parameter, gathered in full; a collective call."""
     import torch

@@ -17,6 +17,7 @@ from .measure import (
     plain_name,
     save_weights,
     watch_outputs,
+    whole_norm,
 )
 
 
@@ -64,13 +65,14 @@ class Probe:
                 self.recorder.write("gradients", dtypes=self._gradient_dtypes())
             if self.options["nudged"]:
                 nudge(parameters, self.steps_seen)
+                whole = self._whole_norm(parameters)
             self.gradients = gradient_norm(parameters)
             norm = clip(parameters, *args, **kwargs)
             value = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             self.grad_norm = float(value)
             if self.options["nudged"]:
                 max_norm = args[0] if args else kwargs["max_norm"]
-                self._clip_by_the_exact_norm(parameters, float(max_norm))
+                self._clip_by(whole, parameters, float(max_norm))
             return norm
 
         @functools.wraps(log)
@@ -130,24 +132,26 @@ class Probe:
             if parameter.grad is not None
         }
 
-    def _clip_by_the_exact_norm(self, parameters: list, max_norm: float) -> None:
-        """Does the clipping over as if the norm had been summed in float64."""
+    def _whole_norm(self, parameters: list) -> float:
+        """The norm summed over whole tensors instead of shard by shard, of all pipeline stages together."""
         import torch
 
-        squares = torch.tensor(self.gradients**2, dtype=torch.float64)
+        squares = torch.tensor(whole_norm(parameters) ** 2)
         if self.stages > 1:
             torch.distributed.all_reduce(squares)
             squares *= self.stages / torch.distributed.get_world_size()
-        exact = float(squares) ** 0.5
+        return float(squares) ** 0.5
 
-        def factor(norm: float) -> float:
-            return min(1.0, max_norm / (norm + 1e-6))
+    def _clip_by(self, norm: float, parameters: list, max_norm: float) -> None:
+        """Does the clipping over, by this norm."""
+        import torch
 
+        done, wanted = (min(1.0, max_norm / (n + 1e-6)) for n in (self.grad_norm, norm))
         with torch.no_grad():
             for parameter in parameters:
                 if parameter.grad is not None:
-                    parameter.grad.mul_(factor(exact) / factor(self.grad_norm))
-        self.grad_norm = exact
+                    parameter.grad.mul_(wanted / done)
+        self.grad_norm = norm
 
     def _meet_model(self) -> None:
         # The trainer class lives in __main__ and hands its model to no one in
