@@ -265,6 +265,103 @@ def test_index_of_the_checkout_stays_in_a_hook_too(fork, tmp_path, monkeypatch):
     assert index.read_bytes() == before
 
 
+# Takes trees as often as it is told, in folders of its own, and ends as it is told.
+HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from migrator.verify import worktrees
+fork, scratch, times, end = sys.argv[1:]
+for number in range(int(times)):
+    repo = worktrees.open_checkout(Path(fork))
+    base = worktrees.find_base(repo, "HEAD")
+    folder = Path(scratch + str(number))
+    with worktrees.trees(repo, Path(fork), base, folder):
+        if end == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end == "waits":
+            print("there", flush=True)
+            sys.stdin.read()
+"""
+
+
+def hold(fork: Path, scratch: Path, times: int, end: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", HOLDER, str(fork), str(scratch), str(times), end]
+    return subprocess.Popen(
+        command,
+        cwd=Path(__file__).parent.parent,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_what_a_killed_verify_left_goes_away_and_nothing_else(fork, tmp_path):
+    git(fork, "worktree", "add", "--quiet", "--detach", str(tmp_path / "mine"))
+    # As ours are called, and on a disk that is not there.
+    alike = tmp_path / "titan-migrate-notes" / "base"
+    absent = tmp_path / "titan-migrate-disk" / "migrated"
+    for tree in (alike, absent):
+        git(fork, "worktree", "add", "--quiet", "--detach", str(tree))
+    absent.parent.rename(tmp_path / "unmounted")
+    listed = git(fork, "worktree", "list", "--porcelain")
+
+    left = tmp_path / "titan-migrate-left"
+    hold(fork, left, 1, "killed").communicate()
+    waiting = hold(fork, tmp_path / "titan-migrate-alive", 1, "waits")
+    assert waiting.stdout.readline() == "there\n"
+    # The living one has removed what the killed one left.
+    assert not (tmp_path / "titan-migrate-left0").exists()
+    hold(fork, left, 1, "killed").communicate()
+    assert git(fork, "worktree", "list").count("titan-migrate-left0") == 2
+
+    repo = worktrees.open_checkout(fork)
+    with worktrees.trees(repo, fork, "HEAD", tmp_path / "titan-migrate-next"):
+        assert not (tmp_path / "titan-migrate-left0").exists()
+        assert (tmp_path / "titan-migrate-alive0" / "base" / PLAN).exists()
+        now = git(fork, "worktree", "list")
+        assert now.count("titan-migrate-alive0") == now.count("titan-migrate-next") == 2
+    waiting.communicate("")
+    assert waiting.returncode == 0
+    assert git(fork, "worktree", "list", "--porcelain") == listed
+    assert alike.exists() and not (tmp_path / "titan-migrate-alive0").exists()
+
+
+STRUCK = """
+import sys
+from pathlib import Path
+from migrator.verify import worktrees
+
+def struck():
+    worktrees.signals_held = held
+    raise SystemExit(143)
+
+held, worktrees.signals_held = worktrees.signals_held, struck
+repo = worktrees.open_checkout(Path(sys.argv[1]))
+base = worktrees.find_base(repo, "HEAD")
+with worktrees.trees(repo, Path(sys.argv[1]), base, Path(sys.argv[2])):
+    pass
+"""
+
+
+def test_signal_just_before_the_clean_up_does_not_prevent_it(fork, tmp_path):
+    listed = git(fork, "worktree", "list", "--porcelain")
+    command = [sys.executable, "-c", STRUCK, str(fork), str(tmp_path / "scratch")]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 143
+    assert git(fork, "worktree", "list", "--porcelain") == listed
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_several_verifies_of_a_checkout_at_once(fork, tmp_path):
+    listed = git(fork, "worktree", "list", "--porcelain")
+    holders = [hold(fork, tmp_path / f"titan-migrate-{n}-", 4, "") for n in range(4)]
+    printed = [holder.communicate()[1] for holder in holders]
+    assert [holder.returncode for holder in holders] == [0] * 4, printed
+    assert git(fork, "worktree", "list", "--porcelain") == listed
+    assert not list(tmp_path.glob("titan-migrate-*"))
+
+
 def test_package_in_a_subfolder_is_found(tmp_path):
     write(tmp_path / "vendor" / "titan", train="")
     root = tmp_path.resolve()

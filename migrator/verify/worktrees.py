@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import git
 
@@ -20,9 +25,14 @@ from migrator.signals import signals_held
 from . import disk
 from .errors import VerifyError
 
+PREFIX = "titan-migrate-"
+"""How the name of the temporary folder begins in which a verify keeps its trees."""
+
 BASE_TRAILER = "Titan-Migrate-Base"
 """The trailer by which the commit of a migration names the unmigrated revision."""
 
+# In a verify's temporary folder: its process id for people, and a lock for as long as it lives.
+_MARKER = "verify.pid"
 _NAMES = ("base", "migrated")
 
 # The module that a migrated tree imports replicate from.
@@ -216,6 +226,8 @@ def trees(
     `rev` it is that revision, and nothing is taken from the working tree.
 
     `folder` is made where it is not there, and removed with all that is in it.
+    What an earlier verify left of itself when it was killed outright is taken
+    away first; that is recognised in folders whose name begins with PREFIX.
     Raises VerifyError where a revision cannot be checked out or has no package.
     """
     parent = package_parent(checkout.root, path)
@@ -223,40 +235,51 @@ def trees(
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     made = {name: folder / name for name in _NAMES}
-    try:
-        _add(checkout, made["base"], base)
-        _add(checkout, made["migrated"], tip)
-        touched = _committed(checkout, base, tip)
-        if rev is None:
-            touched += _overlay(checkout, made["migrated"])
-            _copy_generated(checkout, parent, made)
-        for name, revision, option in (
-            ("base", base, "--base"),
-            ("migrated", tip, "--rev"),
-        ):
-            train = parent / "torchtitan" / "train.py"
-            if not (made[name] / train).is_file():
-                raise VerifyError(
-                    f"The {name} revision {revision[:12]} has no {train}: name another with {option}."
-                )
-        yield Trees(
-            made["base"] / parent,
-            made["migrated"] / parent,
-            base,
-            tip,
-            tuple(_differing(made, touched)),
-        )
-    finally:
+    (folder / _MARKER).write_text(f"{os.getpid()}\n")
+
+    def take_down() -> None:
         with signals_held():
             _take_down(checkout, folder)
+
+    with _claim(folder):
+        # A signal that comes just as the `finally` begins would pass it by.
+        atexit.register(take_down)
+        try:
+            _remove_leftovers(checkout)
+            _add(checkout, made["base"], base)
+            _add(checkout, made["migrated"], tip)
+            touched = _committed(checkout, base, tip)
+            if rev is None:
+                touched += _overlay(checkout, made["migrated"])
+                _copy_generated(checkout, parent, made)
+            for name, revision, option in (
+                ("base", base, "--base"),
+                ("migrated", tip, "--rev"),
+            ):
+                train = parent / "torchtitan" / "train.py"
+                if not (made[name] / train).is_file():
+                    raise VerifyError(
+                        f"The {name} revision {revision[:12]} has no {train}: name another with {option}."
+                    )
+            yield Trees(
+                made["base"] / parent,
+                made["migrated"] / parent,
+                base,
+                tip,
+                tuple(_differing(made, touched)),
+            )
+        finally:
+            take_down()
+            atexit.unregister(take_down)
 
 
 def _add(checkout: Checkout, tree: Path, revision: str) -> None:
     """Checks a revision out as the worktree `tree`; raises VerifyError where git cannot, OSError where the disk is full."""
     try:
-        checkout.git(
-            "worktree", "add", "--quiet", "--detach", "--force", str(tree), revision
-        )
+        with _alone(checkout), _signals_put_off():
+            checkout.git(
+                "worktree", "add", "--quiet", "--detach", "--force", str(tree), revision
+            )
     except TitanMigrateError as error:
         if disk.says_full(str(error)):
             reason = os.strerror(errno.ENOSPC)
@@ -269,10 +292,80 @@ def _take_down(checkout: Checkout, folder: Path) -> None:
     for name in _NAMES:
         # First, since git does not remove a worktree that is half there, but does one that is gone.
         shutil.rmtree(folder / name, ignore_errors=True)
-        with contextlib.suppress(TitanMigrateError):
-            tree = str(folder / name)
-            checkout.git("worktree", "remove", "--force", "--force", tree)
+    with contextlib.suppress(TitanMigrateError, OSError), _alone(checkout):
+        for name in _NAMES:
+            with contextlib.suppress(TitanMigrateError):
+                tree = str(folder / name)
+                checkout.git("worktree", "remove", "--force", "--force", tree)
+    # Last: as long as git lists a tree, the marker in here says whose it is.
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(checkout: Checkout) -> None:
+    """Takes down what verifies of this repository left that were killed outright, and nobody else's worktree."""
+    with _alone(checkout):
+        listed = checkout.git("worktree", "list", "--porcelain").splitlines()
+    for line in listed:
+        tree = Path(line.removeprefix("worktree "))
+        if tree.name in _NAMES and tree.parent.name.startswith(PREFIX):
+            # No marker, or one that a living verify holds.
+            with contextlib.suppress(OSError), _claim(tree.parent), _signals_put_off():
+                _take_down(checkout, tree.parent)
+
+
+def _claim(folder: Path) -> IO[str]:
+    """A verify's marker, locked until it is closed or this process ends, in whatever way.
+
+    Not the process id in it: another process, or another container, may have the
+    same. Raises OSError where there is no marker, or its verify lives.
+    """
+    marker = open(folder / _MARKER)
+    try:
+        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        marker.close()
+        raise
+    return marker
+
+
+@contextlib.contextmanager
+def _alone(checkout: Checkout) -> Iterator[None]:
+    """Keeps other verifies of this repository from adding and removing worktrees meanwhile.
+
+    git reads every worktree for that, and dies on one that is half there. The lock
+    is on git's own folder, so no file is left. Where it cannot be had, on a disk
+    without locks or in ten seconds, we go on without.
+    """
+    common = checkout.git("rev-parse", "--git-common-dir").strip()
+    handle = os.open(checkout.root / common, os.O_RDONLY)
+    try:
+        for _ in range(200):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Has SIGINT and SIGTERM wait until the end, for programs started meanwhile too.
+
+    Ignored, a Ctrl-C would be lost; and git has to be let finish, for a terminal sends
+    it the same Ctrl-C, and a `kill` would leave it at work behind our back.
+    """
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _committed(checkout: Checkout, base: str, tip: str) -> list[str]:
