@@ -32,8 +32,16 @@ SAFE_GIT = (
     "core.fsmonitor=false",
     "-c",
     "core.pager=cat",
+    "-c",
+    "log.showSignature=false",
+    # Else asking for the status writes the index.
+    "--no-optional-locks",
 )
-"""Options that keep git from running anything that a checkout brings."""
+"""Options that keep git from running anything that a checkout brings, and from writing where it is only asked."""
+
+# A hook, or an alias, sets these for the repository that it runs in. `git worktree add`
+# would even write over the index that GIT_INDEX_FILE names.
+_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,7 @@ class Checkout:
         # The working tree is the folder we look at, whatever the configuration or the
         # environment says.
         command = ["git", *SAFE_GIT, f"--work-tree={self.root}", *arguments]
+        elsewhere = {n: os.environ.pop(n) for n in _ELSEWHERE if n in os.environ}
         try:
             return git.Git(str(self.root)).execute(command, strip_newline_in_stdout=False)  # type: ignore[return-value]
         except git.GitCommandError as error:
@@ -120,25 +129,42 @@ class Checkout:
             raise TitanMigrateError(
                 f"`git {words[0]}` failed in {self.root}: {reason}. Mend the checkout and run again."
             ) from error
+        finally:
+            os.environ.update(elsewhere)
 
     def dirty(self) -> list[str]:
         """Paths with changes that git could not undo: uncommitted, untracked or hidden from it."""
         if not self.is_git:
             return []
+        listed = self.status("--ignored=matching", "--ignore-submodules=all")
+        return [*(path for _, path in listed), *self.hidden("*.py")]
+
+    def status(self, *options: str) -> list[tuple[str, str]]:
+        """What differs from HEAD: git's two letters and the path, untracked files one by one.
+
+        Args:
+            options: more of them for `git status`.
+
+        Raises:
+            TitanMigrateError: git failed.
+        """
         listed = self.git(
             "status",
             "--porcelain=v1",
             "-z",
             "--untracked-files=all",
-            "--ignored=matching",
             "--no-renames",
-            "--ignore-submodules=all",
+            *options,
         )
-        return [*(entry[3:] for entry in listed.split("\0") if entry), *self._hidden()]
+        return [(entry[:2], entry[3:]) for entry in listed.split("\0") if entry]
 
-    def _hidden(self) -> list[str]:
-        """Tracked paths whose changes git is told not to see (assume-unchanged, skip-worktree)."""
-        listed = self.git("ls-files", "-v", "-z", "--", "*.py")
+    def hidden(self, *patterns: str) -> list[str]:
+        """Tracked paths whose changes git is told not to see (assume-unchanged, skip-worktree).
+
+        Args:
+            patterns: what to look at; everything where there is none.
+        """
+        listed = self.git("ls-files", "-v", "-z", "--", *patterns)
         entries = [entry for entry in listed.split("\0") if entry]
         return [entry[2:] for entry in entries if entry[0].islower() or entry[0] == "S"]
 
@@ -150,7 +176,9 @@ class Checkout:
         """
         if not self.is_git:
             return
-        missing = [path for path in self._hidden() if not (self.root / path).exists()]
+        missing = [
+            path for path in self.hidden("*.py") if not (self.root / path).exists()
+        ]
         if missing:
             raise TitanMigrateError(
                 f"this checkout is sparse: {missing[0]} and {len(missing) - 1} more Python files "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +57,19 @@ def fork(tmp_path):
     return tree
 
 
-def base_of(tree: Path, base: str | None = None) -> str:
-    return worktrees.find_base(worktrees.open_checkout(tree), base)
+def base_of(tree: Path, base: str | None = None, rev: str | None = None) -> str:
+    return worktrees.find_base(worktrees.open_checkout(tree), base, rev)
+
+
+def migrate(tree: Path, trailer: str = "") -> str:
+    """Commits the migration among other commits; returns the revision before it."""
+    (tree / "notes.txt").write_text("not Python\n")
+    before = commit(tree, "notes")
+    write(tree, plan=NEW)
+    commit(tree, f"migrate\n\nWhy.\n\n{trailer}")
+    write(tree, train="# later\n")
+    commit(tree, "later")
+    return before
 
 
 def test_base_is_head_while_the_migration_is_not_committed(fork):
@@ -66,11 +78,7 @@ def test_base_is_head_while_the_migration_is_not_committed(fork):
 
 
 def test_base_is_the_parent_of_the_commit_that_brought_replicate(fork):
-    before = git(fork, "rev-parse", "HEAD")
-    write(fork, plan=NEW)
-    commit(fork, "migrate")
-    write(fork, train="# later\n")
-    commit(fork, "later")
+    before = migrate(fork)
     assert base_of(fork) == before
     assert base_of(fork, "HEAD~1") != before
 
@@ -80,6 +88,51 @@ def test_base_has_to_be_named_where_nothing_shows_it(fork):
         base_of(fork)
     with pytest.raises(VerifyError, match="no revision"):
         base_of(fork, "--output=x")
+
+
+def test_base_of_a_revision_is_looked_for_below_it(fork):
+    before = migrate(fork)
+    git(fork, "tag", "migrated")
+    write(fork, plan=OLD)
+    commit(fork, "back again")
+    write(fork, plan="changed, and not committed")
+    assert base_of(fork, rev="migrated") == before
+    assert base_of(fork, "HEAD", rev="migrated") == git(fork, "rev-parse", "HEAD")
+    with pytest.raises(VerifyError, match="--rev .* no commit in its history"):
+        base_of(fork, rev=before)
+
+
+@pytest.mark.parametrize("base", [None, "HEAD"])
+@pytest.mark.parametrize("rev", ["gone", "--output=x", "HEAD:torchtitan", ""])
+def test_a_wrong_revision_is_said(fork, rev, base):
+    with pytest.raises(VerifyError, match=f"^--rev {rev} is no revision"):
+        base_of(fork, base, rev)
+
+
+def test_base_that_a_commit_names_wins_over_the_search(fork):
+    named = git(fork, "rev-parse", "HEAD")
+    assert migrate(fork, f"Titan-Migrate-Base: {named}\nSigned-off-by: t") != named
+    assert base_of(fork) == base_of(fork, rev="HEAD") == named
+    write(fork, train="# changed\n")
+    assert base_of(fork) == git(fork, "rev-parse", "HEAD")
+
+
+def test_newest_commit_that_names_a_base_wins(fork):
+    migrate(fork, f"Titan-Migrate-Base: {git(fork, 'rev-parse', 'HEAD')}")
+    named = git(fork, "rev-parse", "HEAD")
+    write(fork, fresh="")
+    commit(fork, f"again\n\nTitan-Migrate-Base: {named}")
+    # Neither is a trailer with a full hash.
+    write(fork, fresh="x = 1\n")
+    commit(fork, f"talk\n\nTitan-Migrate-Base: {'0' * 40} stands\namid text.")
+    assert base_of(fork) == named
+
+
+def test_named_base_that_is_not_here_is_said(fork):
+    migrate(fork, f"Titan-Migrate-Base: {'1' * 40}")
+    with pytest.raises(VerifyError, match="names 1{12} as its base.*--base"):
+        base_of(fork)
+    assert base_of(fork, "HEAD~1") == git(fork, "rev-parse", "HEAD~1")
 
 
 def test_trees_are_base_and_working_tree_and_go_away(fork, tmp_path):
@@ -103,28 +156,210 @@ def test_trees_are_base_and_working_tree_and_go_away(fork, tmp_path):
     assert not (tmp_path / "scratch" / "base").exists()
 
 
+def test_trees_of_a_revision_take_nothing_from_the_working_tree(fork, tmp_path):
+    before = migrate(fork)
+    tip = git(fork, "rev-parse", "HEAD")
+    (fork / ".gitignore").write_text("*.log\ngenerated.py\n")
+    write(fork, plan="changed\n", fresh="", generated="")
+    repo = worktrees.open_checkout(fork)
+    with worktrees.trees(repo, fork, before, tmp_path / "scratch", "HEAD") as trees:
+        assert (trees.base_revision, trees.migrated_revision) == (before, tip)
+        assert (trees.migrated / PLAN).read_text() == NEW
+        assert git(trees.migrated, "status", "--porcelain", "--ignored") == ""
+        assert git(trees.base, "status", "--porcelain", "--ignored") == ""
+        assert trees.changed == (PLAN, "torchtitan/train.py")
+    with pytest.raises(VerifyError, match="--rev gone"):
+        with worktrees.trees(repo, fork, before, tmp_path / "scratch", "gone"):
+            pass
+
+
+def test_revision_without_a_package_is_said(fork, tmp_path):
+    git(fork, "mv", "torchtitan", "elsewhere")
+    without = commit(fork, "move away")
+    git(fork, "mv", "elsewhere", "torchtitan")
+    commit(fork, "move back")
+    repo = worktrees.open_checkout(fork)
+    for base, rev, option in ((without, None, "--base"), ("HEAD", without, "--rev")):
+        with pytest.raises(VerifyError, match=f"has no torchtitan/.* with {option}"):
+            with worktrees.trees(repo, fork, base, tmp_path / "scratch", rev):
+                pass
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_trees_of_a_linked_worktree_and_of_a_submodule(fork, tmp_path):
+    linked, outer = tmp_path / "linked", tmp_path / "outer"
+    git(fork, "worktree", "add", "--quiet", "--detach", str(linked))
+    outer.mkdir()
+    git(outer, "init", "--quiet")
+    allowed = ("-c", "protocol.file.allow=always")
+    git(outer, *allowed, "submodule", "--quiet", "add", str(fork), "inner")
+    for tree in (linked, outer / "inner"):
+        write(tree, plan=NEW)
+        before = git(tree, "status", "--porcelain"), git(tree, "worktree", "list")
+        repo = worktrees.open_checkout(tree)
+        with worktrees.trees(repo, tree, base_of(tree), tmp_path / "scratch") as trees:
+            assert (trees.base / PLAN).read_text() == OLD
+            assert (trees.migrated / PLAN).read_text() == NEW
+            assert trees.changed == (PLAN,)
+        assert before == (
+            git(tree, "status", "--porcelain"),
+            git(tree, "worktree", "list"),
+        )
+
+
 def test_trees_go_away_on_ctrl_c(fork, tmp_path):
     listed = git(fork, "worktree", "list")
     repo = worktrees.open_checkout(fork)
     with pytest.raises(KeyboardInterrupt):
-        with worktrees.trees(
-            repo, fork, git(fork, "rev-parse", "HEAD"), tmp_path / "scratch"
-        ):
+        with worktrees.trees(repo, fork, "HEAD", tmp_path / "scratch"):
             raise KeyboardInterrupt
     assert git(fork, "worktree", "list") == listed
+    assert not (tmp_path / "scratch").exists()
 
 
-def test_hooks_of_the_checkout_do_not_run(fork, tmp_path):
-    hook = fork / ".git" / "hooks" / "post-checkout"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
-    hook.chmod(0o755)
+SIGNATURE = """\
+cat > /dev/null
+echo '[GNUPG:] SIG_CREATED ' >&2
+echo '-----BEGIN PGP SIGNATURE-----'
+echo '-----END PGP SIGNATURE-----'
+"""
+
+
+def test_nothing_that_the_checkout_configures_runs(fork, tmp_path):
+    trap = f"touch '{tmp_path}/ran'"
+    hook, signer = fork / ".git/hooks/post-checkout", tmp_path / "signer"
+    for script, text in ((hook, ""), (signer, SIGNATURE)):
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\n{text}{trap}\n")
+        script.chmod(0o755)
+    git(fork, "config", "gpg.program", str(signer))
+    git(fork, "config", "commit.gpgSign", "true")
+    migrate(fork)
+    (tmp_path / "ran").unlink()
+    git(fork, "config", "log.showSignature", "true")
+    for name in ("filter.trap.smudge", "filter.trap.clean", "diff.trap.textconv"):
+        git(fork, "config", name, f"{trap}; cat")
+    (fork / ".git/info").mkdir(exist_ok=True)
+    (fork / ".git/info/attributes").write_text("*.py filter=trap diff=trap\n")
+    write(fork, plan=NEW + "\n")
     repo = worktrees.open_checkout(fork)
-    with worktrees.trees(
-        repo, fork, git(fork, "rev-parse", "HEAD"), tmp_path / "scratch"
-    ):
+    base_of(fork, rev="HEAD")
+    with worktrees.trees(repo, fork, base_of(fork), tmp_path / "scratch"):
         pass
     assert not (tmp_path / "ran").exists()
+
+
+def test_index_of_the_checkout_stays_in_a_hook_too(fork, tmp_path, monkeypatch):
+    """git sets these for the hooks and aliases that it runs."""
+    write(fork, plan=NEW)
+    git(fork, "add", "--all")
+    # `git status` would write down that this is the same file still.
+    os.utime(fork / "torchtitan/train.py", (1, 1))
+    index = fork / ".git" / "index"
+    before = index.read_bytes()
+    monkeypatch.setenv("GIT_INDEX_FILE", str(index))
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other.git"))
+    repo = worktrees.open_checkout(fork)
+    with worktrees.trees(repo, fork, base_of(fork), tmp_path / "scratch") as trees:
+        assert (trees.migrated / PLAN).read_text() == NEW
+    assert index.read_bytes() == before
+
+
+# Takes trees as often as it is told, in folders of its own, and ends as it is told.
+HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from migrator.verify import worktrees
+fork, scratch, times, end = sys.argv[1:]
+for number in range(int(times)):
+    repo = worktrees.open_checkout(Path(fork))
+    base = worktrees.find_base(repo, "HEAD")
+    folder = Path(scratch + str(number))
+    with worktrees.trees(repo, Path(fork), base, folder):
+        if end == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end == "waits":
+            print("there", flush=True)
+            sys.stdin.read()
+"""
+
+
+def hold(fork: Path, scratch: Path, times: int, end: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", HOLDER, str(fork), str(scratch), str(times), end]
+    return subprocess.Popen(
+        command,
+        cwd=Path(__file__).parent.parent,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_what_a_killed_verify_left_goes_away_and_nothing_else(fork, tmp_path):
+    git(fork, "worktree", "add", "--quiet", "--detach", str(tmp_path / "mine"))
+    # As ours are called, and on a disk that is not there.
+    alike = tmp_path / "titan-migrate-notes" / "base"
+    absent = tmp_path / "titan-migrate-disk" / "migrated"
+    for tree in (alike, absent):
+        git(fork, "worktree", "add", "--quiet", "--detach", str(tree))
+    absent.parent.rename(tmp_path / "unmounted")
+    listed = git(fork, "worktree", "list", "--porcelain")
+
+    left = tmp_path / "titan-migrate-left"
+    hold(fork, left, 1, "killed").communicate()
+    waiting = hold(fork, tmp_path / "titan-migrate-alive", 1, "waits")
+    assert waiting.stdout.readline() == "there\n"
+    # The living one has removed what the killed one left.
+    assert not (tmp_path / "titan-migrate-left0").exists()
+    hold(fork, left, 1, "killed").communicate()
+    assert git(fork, "worktree", "list").count("titan-migrate-left0") == 2
+
+    repo = worktrees.open_checkout(fork)
+    with worktrees.trees(repo, fork, "HEAD", tmp_path / "titan-migrate-next"):
+        assert not (tmp_path / "titan-migrate-left0").exists()
+        assert (tmp_path / "titan-migrate-alive0" / "base" / PLAN).exists()
+        now = git(fork, "worktree", "list")
+        assert now.count("titan-migrate-alive0") == now.count("titan-migrate-next") == 2
+    waiting.communicate("")
+    assert waiting.returncode == 0
+    assert git(fork, "worktree", "list", "--porcelain") == listed
+    assert alike.exists() and not (tmp_path / "titan-migrate-alive0").exists()
+
+
+STRUCK = """
+import sys
+from pathlib import Path
+from migrator.verify import worktrees
+
+def struck():
+    worktrees.signals_held = held
+    raise SystemExit(143)
+
+held, worktrees.signals_held = worktrees.signals_held, struck
+repo = worktrees.open_checkout(Path(sys.argv[1]))
+base = worktrees.find_base(repo, "HEAD")
+with worktrees.trees(repo, Path(sys.argv[1]), base, Path(sys.argv[2])):
+    pass
+"""
+
+
+def test_signal_just_before_the_clean_up_does_not_prevent_it(fork, tmp_path):
+    listed = git(fork, "worktree", "list", "--porcelain")
+    command = [sys.executable, "-c", STRUCK, str(fork), str(tmp_path / "scratch")]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 143
+    assert git(fork, "worktree", "list", "--porcelain") == listed
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_several_verifies_of_a_checkout_at_once(fork, tmp_path):
+    listed = git(fork, "worktree", "list", "--porcelain")
+    holders = [hold(fork, tmp_path / f"titan-migrate-{n}-", 4, "") for n in range(4)]
+    printed = [holder.communicate()[1] for holder in holders]
+    assert [holder.returncode for holder in holders] == [0] * 4, printed
+    assert git(fork, "worktree", "list", "--porcelain") == listed
+    assert not list(tmp_path.glob("titan-migrate-*"))
 
 
 def test_package_in_a_subfolder_is_found(tmp_path):

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import git
 
+from migrator.checkout import Checkout
+from migrator.errors import TitanMigrateError
 from migrator.signals import signals_held
 
 from . import disk
 from .errors import VerifyError
 
-# No hook and no filesystem monitor of the checkout may run.
-_QUIET = (
-    "-c",
-    f"core.hooksPath={os.devnull}",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "advice.detachedHead=false",
-)
+PREFIX = "titan-migrate-"
+"""How the name of the temporary folder begins in which a verify keeps its trees."""
+
+BASE_TRAILER = "Titan-Migrate-Base"
+"""The trailer by which the commit of a migration names the unmigrated revision."""
+
+# In a verify's temporary folder: its process id for people, and a lock for as long as it lives.
+_MARKER = "verify.pid"
+_NAMES = ("base", "migrated")
 
 # The module that a migrated tree imports replicate from.
 _MARK = "replicate_with_fsdp"
@@ -35,8 +43,9 @@ _MARK = "replicate_with_fsdp"
 class Trees:
     """Folders that hold the `torchtitan` package of the base revision and of the migrated tree.
 
-    base_revision: full hash. changed: paths, relative to the git root, of the
-    Python files in which the two differ.
+    base_revision: full hash. migrated_revision: full hash of what the migrated
+    tree is, or is a working tree of. changed: paths, relative to the git root,
+    of the Python files in which the two differ.
     """
 
     base: Path
@@ -46,28 +55,33 @@ class Trees:
     changed: tuple[str, ...]
 
 
-def open_checkout(path: Path) -> git.Repo:
-    """The git repository of `path`; raises VerifyError where there is none, or no commit in it."""
+def open_checkout(path: Path) -> Checkout:
+    """The git checkout of `path`; raises VerifyError where there is none, or no commit in it."""
     if not path.exists():
         raise VerifyError(
             f"{path} does not exist: give the path of a torchtitan checkout."
         )
     try:
-        repo = git.Repo(path, search_parent_directories=True)
+        with git.Repo(path, search_parent_directories=True) as repo:
+            root = None if repo.bare else repo.working_tree_dir
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
         raise VerifyError(
             f"{path} is not in a git checkout: verify compares two revisions, so put the tree under git"
             " (git init, commit the unmigrated state, then apply)."
         ) from None
-    if repo.bare or repo.working_tree_dir is None:
+    if root is None:
         raise VerifyError(
             f"{path} is a bare git repository: give the path of a checkout with files."
         )
-    if not repo.head.is_valid():
+    checkout = Checkout(Path(root).resolve(), is_git=True)
+    checkout.git("rev-parse", "--git-dir")  # git may refuse the folder for its owner
+    try:
+        _commit(checkout, "HEAD")
+    except TitanMigrateError:
         raise VerifyError(
-            f"{repo.working_tree_dir} has no commit yet: commit the unmigrated tree first."
-        )
-    return repo
+            f"{root} has no commit yet: commit the unmigrated tree first."
+        ) from None
+    return checkout
 
 
 def package_parent(root: Path, path: Path) -> Path:
@@ -104,36 +118,93 @@ def package_parent(root: Path, path: Path) -> Path:
     )
 
 
-def find_base(repo: git.Repo, base: str | None) -> str:
+def find_base(checkout: Checkout, base: str | None, rev: str | None = None) -> str:
     """The full hash of the unmigrated revision.
 
     `base` if given; HEAD while tracked Python files are changed in the working
-    tree; else the parent of the newest commit that brought
-    `replicate_with_fsdp` in. Raises VerifyError where none of this leads anywhere.
+    tree, unless it is `rev` that is verified; else what the newest commit with
+    a `Titan-Migrate-Base` trailer names; else the parent of the newest commit
+    that brought `replicate_with_fsdp` in. Both are looked for from `rev` down,
+    or from HEAD. Raises VerifyError where `base` or `rev` is no commit, and
+    where none of this leads anywhere.
     """
+    tip = _tip(checkout, rev)
     if base is not None:
         try:
-            return repo.git.rev_parse(
-                "--verify", "--end-of-options", f"{base}^{{commit}}"
-            )
-        except git.GitCommandError:
+            return _commit(checkout, base)
+        except TitanMigrateError:
             raise VerifyError(
-                f"--base {base} is no revision of {repo.working_tree_dir}."
+                f"--base {base} is no revision of {checkout.root}."
             ) from None
-    if any(path.endswith(".py") for path, _ in _changes(repo, "HEAD")):
-        return repo.head.commit.hexsha
-    for commit in repo.git.log("-S", _MARK, "--format=%H", "--", "*.py").split():
-        parents = repo.commit(commit).parents
-        if parents and _introduces(
-            repo.git.diff(
-                "--no-ext-diff", "-U0", parents[0].hexsha, commit, "--", "*.py"
-            )
-        ):
-            return parents[0].hexsha
+    if rev is None and any(
+        letters != "??" and path.endswith(".py") for letters, path in checkout.status()
+    ):
+        return tip
+    found = _recorded_base(checkout, tip) or _before_replicate(checkout, tip)
+    if found:
+        return found
+    if rev is not None:
+        raise VerifyError(
+            f"--rev {rev} is not migrated: no commit in its history brought replicate in."
+            " Name another revision, or the unmigrated one with --base."
+        )
     raise VerifyError(
-        f"{repo.working_tree_dir} is not migrated: it has no uncommitted change, and no commit in its history"
+        f"{checkout.root} is not migrated: it has no uncommitted change, and no commit in its history"
         " brought replicate in. Run `titan-migrate apply` first, or name the unmigrated revision with --base."
     )
+
+
+def _tip(checkout: Checkout, rev: str | None) -> str:
+    """The full hash of `rev`, or of HEAD; raises VerifyError where `rev` is no commit."""
+    try:
+        return _commit(checkout, "HEAD" if rev is None else rev)
+    except TitanMigrateError:
+        raise VerifyError(f"--rev {rev} is no revision of {checkout.root}.") from None
+
+
+def _commit(checkout: Checkout, name: str) -> str:
+    """The full hash of the commit that a name stands for; raises TitanMigrateError where there is none."""
+    return checkout.git(
+        "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}"
+    ).strip()
+
+
+def _recorded_base(checkout: Checkout, tip: str) -> str | None:
+    """What the newest commit with our trailer names as its base; raises VerifyError where that is not here."""
+    listed = checkout.git(
+        "log",
+        f"--grep=^{BASE_TRAILER}: ",
+        f"--format=%H %(trailers:key={BASE_TRAILER},valueonly,separator=%x20)",
+        tip,
+    )
+    for line in listed.splitlines():
+        commit, _, value = line.partition(" ")
+        # Words of the message that only look like the trailer have no value here.
+        if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value):
+            continue
+        try:
+            return _commit(checkout, value)
+        except TitanMigrateError:
+            raise VerifyError(
+                f"{commit[:12]} names {value[:12]} as its base, which is not in {checkout.root}:"
+                " fetch it, or name the unmigrated revision with --base."
+            ) from None
+    return None
+
+
+def _before_replicate(checkout: Checkout, tip: str) -> str | None:
+    """The parent of the newest commit that brought replicate in, where there is one."""
+    shown = ("--no-ext-diff", "--no-textconv")
+    listed = checkout.git(
+        "log", "-S", _MARK, *shown, "--format=%H %P", tip, "--", "*.py"
+    )
+    for line in listed.splitlines():
+        commit, *parents = line.split()
+        if parents and _introduces(
+            checkout.git("diff", *shown, "-U0", parents[0], commit, "--", "*.py")
+        ):
+            return parents[0]
+    return None
 
 
 def _introduces(patch: str) -> bool:
@@ -144,171 +215,207 @@ def _introduces(patch: str) -> bool:
     )
 
 
-def _changes(repo: git.Repo, revision: str) -> list[tuple[str, bool]]:
-    """(path, still exists) of what the working tree changes against `revision`, untracked files left out."""
-    words = repo.git.execute(
-        [
-            "git",
-            *_QUIET,
-            "diff",
-            "--name-status",
-            "--no-renames",
-            "--no-ext-diff",
-            "-z",
-            revision,
-        ],
-        strip_newline_in_stdout=False,
-    ).split("\0")
-    return [
-        (path, not status.startswith("D"))
-        for status, path in zip(words[::2], words[1::2])
-    ]
-
-
-def _hidden(repo: git.Repo) -> list[str]:
-    """Tracked files whose changes git is told not to see: assume-unchanged, skip-worktree."""
-    listed = repo.git.execute(
-        ["git", *_QUIET, "ls-files", "-v", "-z"], strip_newline_in_stdout=False
-    )
-    entries = [entry for entry in listed.split("\0") if entry]
-    return [entry[2:] for entry in entries if entry[0].islower() or entry[0] == "S"]
-
-
-def _generated(repo: git.Repo, parent: Path) -> list[str]:
-    """Python files of the package that git ignores, such as a generated version."""
-    listed = repo.git.execute(
-        [
-            "git",
-            *_QUIET,
-            "ls-files",
-            "--others",
-            "--ignored",
-            "--exclude-standard",
-            "-z",
-            "--",
-            f"{(parent / 'torchtitan').as_posix()}/*.py",
-        ],
-        strip_newline_in_stdout=False,
-    )
-    return [path for path in listed.split("\0") if path]
-
-
-def _untracked(repo: git.Repo) -> list[str]:
-    listed = repo.git.execute(
-        ["git", *_QUIET, "ls-files", "--others", "--exclude-standard", "-z"],
-        strip_newline_in_stdout=False,
-    )
-    return [path for path in listed.split("\0") if path]
-
-
 @contextlib.contextmanager
-def trees(repo: git.Repo, path: Path, base: str, folder: Path) -> Iterator[Trees]:
+def trees(
+    checkout: Checkout, path: Path, base: str, folder: Path, rev: str | None = None
+) -> Iterator[Trees]:
     """Checks out base revision and migrated tree below `folder`, and takes both away again, come what may.
 
     The migrated tree is the working tree as it is: HEAD, overlaid with every
-    tracked change and every untracked file that git does not ignore.
+    tracked change and every untracked file that git does not ignore. With
+    `rev` it is that revision, and nothing is taken from the working tree.
+
+    `folder` is made where it is not there, and removed with all that is in it.
+    What an earlier verify left of itself when it was killed outright is taken
+    away first; that is recognised in folders whose name begins with PREFIX.
+    Raises VerifyError where a revision cannot be checked out or has no package.
     """
-    root = Path(repo.working_tree_dir)
-    parent = package_parent(root.resolve(), path)
-    known = {"base": base, "migrated": repo.head.commit.hexsha}
-    made = {name: folder / name for name in known}
-    try:
-        for name, revision in known.items():
-            try:
-                repo.git.execute(
-                    [
-                        "git",
-                        *_QUIET,
-                        "worktree",
-                        "add",
-                        "--detach",
-                        "--force",
-                        str(made[name]),
-                        revision,
-                    ]
-                )
-            except git.GitCommandError as error:
-                if disk.says_full(error.stderr):
-                    raise OSError(
-                        errno.ENOSPC, os.strerror(errno.ENOSPC), str(made[name])
-                    ) from None
-                raise VerifyError(
-                    f"git could not check out {revision[:12]}: {error.stderr.strip()}"
-                ) from None
-        overlaid = _overlay(repo, root, made["migrated"])
-        for name in _generated(repo, parent):
-            for tree in made.values():
-                if not (tree / name).exists():
-                    (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(root / name, tree / name)
-        committed = repo.git.execute(
-            [
-                "git",
-                *_QUIET,
-                "diff",
-                "--name-only",
-                "--no-renames",
-                "--no-ext-diff",
-                "-z",
-                base,
-                "HEAD",
-            ],
-            strip_newline_in_stdout=False,
-        ).split("\0")
-        changed = sorted(
-            name for name in {*overlaid, *committed} if name.endswith(".py")
-        )
-        if not (made["base"] / parent / "torchtitan" / "train.py").is_file():
-            raise VerifyError(
-                f"The base revision {base[:12]} has no {parent / 'torchtitan' / 'train.py'}: name another with --base."
-            )
-        yield Trees(
-            made["base"] / parent,
-            made["migrated"] / parent,
-            base,
-            known["migrated"],
-            tuple(_differing(made, changed)),
-        )
-    finally:
+    parent = package_parent(checkout.root, path)
+    tip = _tip(checkout, rev)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
+    made = {name: folder / name for name in _NAMES}
+    (folder / _MARKER).write_text(f"{os.getpid()}\n")
+
+    def take_down() -> None:
         with signals_held():
-            for tree in made.values():
-                with contextlib.suppress(git.GitCommandError):
-                    repo.git.execute(
-                        [
-                            "git",
-                            *_QUIET,
-                            "worktree",
-                            "remove",
-                            "--force",
-                            "--force",
-                            str(tree),
-                        ]
+            _take_down(checkout, folder)
+
+    with _claim(folder):
+        # A signal that comes just as the `finally` begins would pass it by.
+        atexit.register(take_down)
+        try:
+            _remove_leftovers(checkout)
+            _add(checkout, made["base"], base)
+            _add(checkout, made["migrated"], tip)
+            touched = _committed(checkout, base, tip)
+            if rev is None:
+                touched += _overlay(checkout, made["migrated"])
+                _copy_generated(checkout, parent, made)
+            for name, revision, option in (
+                ("base", base, "--base"),
+                ("migrated", tip, "--rev"),
+            ):
+                train = parent / "torchtitan" / "train.py"
+                if not (made[name] / train).is_file():
+                    raise VerifyError(
+                        f"The {name} revision {revision[:12]} has no {train}: name another with {option}."
                     )
-                shutil.rmtree(tree, ignore_errors=True)
+            yield Trees(
+                made["base"] / parent,
+                made["migrated"] / parent,
+                base,
+                tip,
+                tuple(_differing(made, touched)),
+            )
+        finally:
+            take_down()
+            atexit.unregister(take_down)
 
 
-def _overlay(repo: git.Repo, root: Path, tree: Path) -> list[str]:
+def _add(checkout: Checkout, tree: Path, revision: str) -> None:
+    """Checks a revision out as the worktree `tree`; raises VerifyError where git cannot, OSError where the disk is full."""
+    try:
+        with _alone(checkout), _signals_put_off():
+            checkout.git(
+                "worktree", "add", "--quiet", "--detach", "--force", str(tree), revision
+            )
+    except TitanMigrateError as error:
+        if disk.says_full(str(error)):
+            reason = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, reason, str(tree)) from None
+        raise VerifyError(f"git could not check out {revision[:12]}: {error}") from None
+
+
+def _take_down(checkout: Checkout, folder: Path) -> None:
+    """Takes a verify's worktrees out of git's list, as far as they are in it, and removes its folder."""
+    for name in _NAMES:
+        # First, since git does not remove a worktree that is half there, but does one that is gone.
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with contextlib.suppress(TitanMigrateError, OSError), _alone(checkout):
+        for name in _NAMES:
+            with contextlib.suppress(TitanMigrateError):
+                tree = str(folder / name)
+                checkout.git("worktree", "remove", "--force", "--force", tree)
+    # Last: as long as git lists a tree, the marker in here says whose it is.
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(checkout: Checkout) -> None:
+    """Takes down what verifies of this repository left that were killed outright, and nobody else's worktree."""
+    with _alone(checkout):
+        listed = checkout.git("worktree", "list", "--porcelain").splitlines()
+    for line in listed:
+        tree = Path(line.removeprefix("worktree "))
+        if tree.name in _NAMES and tree.parent.name.startswith(PREFIX):
+            # No marker, or one that a living verify holds.
+            with contextlib.suppress(OSError), _claim(tree.parent), _signals_put_off():
+                _take_down(checkout, tree.parent)
+
+
+def _claim(folder: Path) -> IO[str]:
+    """A verify's marker, locked until it is closed or this process ends, in whatever way.
+
+    Not the process id in it: another process, or another container, may have the
+    same. Raises OSError where there is no marker, or its verify lives.
+    """
+    marker = open(folder / _MARKER)
+    try:
+        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        marker.close()
+        raise
+    return marker
+
+
+@contextlib.contextmanager
+def _alone(checkout: Checkout) -> Iterator[None]:
+    """Keeps other verifies of this repository from adding and removing worktrees meanwhile.
+
+    git reads every worktree for that, and dies on one that is half there. The lock
+    is on git's own folder, so no file is left. Where it cannot be had, on a disk
+    without locks or in ten seconds, we go on without.
+    """
+    common = checkout.git("rev-parse", "--git-common-dir").strip()
+    handle = os.open(checkout.root / common, os.O_RDONLY)
+    try:
+        for _ in range(200):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Has SIGINT and SIGTERM wait until the end, for programs started meanwhile too.
+
+    Ignored, a Ctrl-C would be lost; and git has to be let finish, for a terminal sends
+    it the same Ctrl-C, and a `kill` would leave it at work behind our back.
+    """
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _committed(checkout: Checkout, base: str, tip: str) -> list[str]:
+    """Paths in which two revisions differ."""
+    listed = checkout.git(
+        "diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", base, tip
+    )
+    return [path for path in listed.split("\0") if path]
+
+
+def _overlay(checkout: Checkout, tree: Path) -> list[str]:
     """Copies the working tree's changes over a checkout of HEAD; returns the paths."""
-    touched = _changes(repo, "HEAD") + [
-        (path, True)
-        for path in [*_untracked(repo), *_hidden(repo)]
-        if (root / path).exists()
-    ]
-    for name, exists in touched:
+    root = checkout.root
+    names = [path for _, path in checkout.status()]
+    # What a sparse checkout leaves out is hidden too, and not changed.
+    names += [path for path in checkout.hidden() if (root / path).exists()]
+    for name in names:
         source, target = root / name, tree / name
         if target.is_symlink() or target.is_file():
             target.unlink()
-        if not exists or (source.is_dir() and not source.is_symlink()):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy2(source, target, follow_symlinks=False)
-    return [name for name, _ in touched]
+        # Neither what is gone nor a repository of its own.
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(source, target, follow_symlinks=False)
+    return names
+
+
+def _copy_generated(checkout: Checkout, parent: Path, made: dict[str, Path]) -> None:
+    """Copies the package's Python files that git ignores, such as a generated version, to trees without them."""
+    listed = checkout.git(
+        "ls-files",
+        "--others",
+        "--ignored",
+        "--exclude-standard",
+        "-z",
+        "--",
+        f"{(parent / 'torchtitan').as_posix()}/*.py",
+    )
+    for name in (path for path in listed.split("\0") if path):
+        for tree in made.values():
+            if not (tree / name).exists():
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(checkout.root / name, tree / name)
 
 
 def _differing(made: dict[str, Path], names: list[str]) -> Iterator[str]:
-    for name in names:
-        before, after = (made[key] / name for key in ("base", "migrated"))
+    """The Python files among `names` that are not the same in both trees, sorted."""
+    for name in sorted({name for name in names if name.endswith(".py")}):
+        before, after = (made[key] / name for key in _NAMES)
         if not (
             before.is_file()
             and after.is_file()

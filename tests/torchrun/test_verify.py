@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -113,69 +109,3 @@ def test_base_that_does_not_train_is_no_verdict(migrated):
     assert verdict.word == "not run"
     assert "neither DDP nor FSDP trains here: RuntimeError: planted" in verdict.not_run
     assert "No cell ran" in printed
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_killed_verify_leaves_nothing(migrated, tmp_path, number):
-    tree = migrated("0.2.1")
-    before = git(tree, "worktree", "list")
-    script = "import sys; from pathlib import Path; from migrator.verify import run_verify; run_verify(Path(sys.argv[1]))"
-    environment = os.environ | {
-        "TMPDIR": str(tmp_path),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tree)],
-        env=environment,
-        stderr=subprocess.DEVNULL,
-        # A shell starts its background jobs, such as a CI's, with SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    trace = (
-        tmp_path / "titan-migrate-report" / "llama3" / "dp" / "baseline" / "rank1.jsonl"
-    )
-    deadline = time.monotonic() + 120
-    while (
-        not (trace.exists() and trace.read_text().strip())
-        and time.monotonic() < deadline
-    ):
-        assert process.poll() is None
-        time.sleep(0.1)
-    pids = [
-        json.loads(p.read_text().splitlines()[0])["pid"]
-        for p in trace.parent.glob("rank*.jsonl")
-        if p.read_text().strip()
-    ]
-    process.send_signal(number)
-    assert process.wait(30) != 0
-    assert pids and not any(alive(pid) for pid in pids)
-    assert git(tree, "worktree", "list") == before
-    assert not list(tmp_path.glob("titan-migrate-*/run"))
-
-
-def test_killed_rank_fails_the_migrated_tree(migrated):
-    """The migrated tree's rank 1 kills itself: no traceback, and still a verdict that says which run died."""
-    tree = migrated("0.2.1")
-    with (tree / LLAMA).open("a") as file:
-        file.write(
-            "\n\n_apply_replicate = apply_replicate\n\n\n"
-            "def apply_replicate(*args, **kwargs):\n"
-            "    import os, signal\n\n"
-            "    if os.environ['RANK'] == '1':\n"
-            "        os.kill(os.getpid(), signal.SIGKILL)\n"
-            "    return _apply_replicate(*args, **kwargs)\n"
-        )
-    verdict, printed = verify(tree, steps=1)
-    assert not verdict.passed
-    assert any(
-        "Migrated tree" in f and "rank 1 failed with Killed: ended by signal 9" in f
-        for f in verdict.failures
-    ), printed
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
