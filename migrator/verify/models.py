@@ -55,7 +55,12 @@ class Model:
     @property
     def folder_name(self) -> str:
         """The title as the name of a folder."""
-        return self.title.replace("/", "-").replace(":", "-")
+        return folder_name(self.title)
+
+
+def folder_name(title: str) -> str:
+    """The name of the folder that keeps what a model of this title left."""
+    return title.replace("/", "-").replace(":", "-")
 
 
 def models_of(tree: Path) -> dict[str, Model]:

@@ -14,13 +14,14 @@ from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 
-import git
 from rich.console import Console
 
+from migrator.checkout import Checkout
 from migrator.signals import terminable
 
 from . import devices, disk, models, nodes, report, scenarios, worktrees
 from .errors import VerifyError
+from .folder import report_folder, written_alone
 from .job import Job, Plan
 from .judge import Verification
 from .launch import Nodes
@@ -70,21 +71,30 @@ def run_verify(
     chosen = _chosen(cells)
     _check_arguments(steps, nproc, timeout)
     repo = worktrees.open_checkout(Path(path))
-    root = Path(repo.working_tree_dir).resolve()
-    worktrees.package_parent(root, Path(path))
-    revision = worktrees.find_base(repo, base)
+    worktrees.package_parent(repo.root, Path(path))
+    revision = worktrees.find_base(repo, base, rev)
     _check_environment()
-    folder = _report_folder(root, report_dir)
+    folder = report_folder(repo.root, report_dir)
     gpus = tuple(devices.gpus(device))
     plan = Plan(steps, nproc, timeout, precision, gpus, among)
     temporary = _temporary()
     with (
         terminable(),
         disk.full_disk_explained(folder, temporary),
+        written_alone(folder),
         nodes.leading(among, folder) as leader,
     ):
         verification = _verified(
-            repo, Path(path), revision, plan, chosen, model, folder, console, leader
+            repo,
+            Path(path),
+            revision,
+            rev,
+            plan,
+            chosen,
+            model,
+            folder,
+            console,
+            leader,
         )
         verification.environment["total_seconds"] = time.monotonic() - began
         report.show_summary(verification, console)
@@ -115,11 +125,10 @@ def follow_verify(
     """
     console = console or Console(quiet=True)
     repo = worktrees.open_checkout(Path(path))
-    root = Path(repo.working_tree_dir).resolve()
-    worktrees.package_parent(root, Path(path))
-    revision = worktrees.find_base(repo, base)
+    worktrees.package_parent(repo.root, Path(path))
+    revision = worktrees.find_base(repo, base, rev)
     _check_environment()
-    folder = _report_folder(root, report_dir, fresh=False)
+    folder = report_folder(repo.root, report_dir)
     console.print(
         f"Node {among.rank} of {among.count}: trains what node 0 says in {folder}",
         highlight=False,
@@ -132,7 +141,7 @@ def follow_verify(
         _scratch() as scratch,
     ):
         scratch = Path(scratch).resolve()
-        with worktrees.trees(repo, Path(path), revision, scratch) as trees:
+        with worktrees.trees(repo, Path(path), revision, scratch, rev) as trees:
             code, why = nodes.follow(among, board, trees, folder, scratch / "caches")
     said = f": {why}" if why else ""
     console.print(
@@ -142,9 +151,10 @@ def follow_verify(
 
 
 def _verified(
-    repo: git.Repo,
+    repo: Checkout,
     path: Path,
     revision: str,
+    rev: str | None,
     plan: Plan,
     chosen: Sequence[scenarios.Cell],
     model: Sequence[str],
@@ -157,7 +167,7 @@ def _verified(
     found = {}
     with _scratch() as scratch:
         scratch = Path(scratch).resolve()
-        with worktrees.trees(repo, path, revision, scratch) as trees:
+        with worktrees.trees(repo, path, revision, scratch, rev) as trees:
             if not trees.changed:
                 raise VerifyError(
                     "The migrated tree does not differ from the base revision, so there is nothing to verify:"
@@ -260,31 +270,6 @@ def _check_environment() -> None:
         )
 
 
-def _report_folder(root: Path, report_dir: Path | None, fresh: bool = True) -> Path:
-    """The report folder, which exists then; without an earlier report where it is to be `fresh`."""
-    folder = (report_dir or root.parent / "titan-migrate-report").resolve()
-    if folder == root or root in folder.parents:
-        raise VerifyError(
-            f"The report folder {folder} lies inside the checkout: name one outside with --report."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # An earlier report must not be taken for this one's.
-        if fresh and (folder / "report.json").exists():
-            for entry in folder.iterdir():
-                if entry.name == nodes.FOLDER:
-                    continue  # where other nodes may wait already
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-    except OSError as error:
-        raise VerifyError(
-            f"The report folder {folder} cannot be made ({error.strerror}): name another with --report."
-        ) from None
-    return folder
-
-
 def _temporary() -> Path:
     """The folder for temporary files; raises VerifyError where none can be written to."""
     try:
@@ -298,5 +283,5 @@ def _temporary() -> Path:
 def _scratch() -> tempfile.TemporaryDirectory:
     # A rank that is being ended may still hold a file of the folder.
     return tempfile.TemporaryDirectory(
-        prefix="titan-migrate-", ignore_cleanup_errors=True
+        prefix=worktrees.PREFIX, ignore_cleanup_errors=True
     )

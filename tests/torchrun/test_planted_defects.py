@@ -51,7 +51,7 @@ class Bench:
         scratch = folder / "scratch"
         scratch.mkdir()
         repo = worktrees.open_checkout(fork)
-        base = repo.head.commit.hexsha
+        base = worktrees.find_base(repo, "HEAD")
         self.trees = stack.enter_context(worktrees.trees(repo, fork, base, scratch))
         self.job = Job(
             self.trees,
