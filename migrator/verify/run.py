@@ -199,6 +199,7 @@ def _verified(
     return Verification(
         found,
         environment={
+            "command": _command(plan, chosen, model, revision, rev),
             "torch": metadata.version("torch"),
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -215,6 +216,28 @@ def _verified(
             "seconds": seconds,
         },
     )
+
+
+def _command(
+    plan: Plan,
+    cells: Sequence[scenarios.Cell],
+    model: Sequence[str],
+    base: str,
+    rev: str | None,
+) -> list[str]:
+    """What to type, in the checkout, for the same once more."""
+    options = {
+        "--base": base,
+        "--rev": rev,
+        "--cells": ",".join(cell.name for cell in cells),
+        "--model": ",".join(model),
+        "--precision": plan.precision,
+        "--steps": plan.steps,
+        "--nproc": plan.nproc,
+        "--nnodes": plan.nodes.count if plan.nodes.count > 1 else None,
+    }
+    given = [(name, str(value)) for name, value in options.items() if value]
+    return ["titan-migrate", "verify", *(word for pair in given for word in pair)]
 
 
 def _versions() -> dict[str, str]:
