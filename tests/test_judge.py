@@ -494,6 +494,13 @@ def test_a_model_that_rounding_takes_apart_cannot_be_judged():
     assert too_noisy(measured_tolerances(REFERENCE, lost)) == "loss"
 
 
+def test_without_noise_there_is_no_verdict():
+    crashed = Trace("nudged", (RankTrace(0, error=ERROR),))
+    runs = {run.party: run for run in (BASELINE, MIGRATED, REFERENCE, crashed)}
+    found = judge_combination(runs, TERMS)
+    assert found.word == "not run" and "noise could not be measured" in found.not_run
+
+
 def test_the_largest_difference_of_an_element_is_named():
     import numpy
 

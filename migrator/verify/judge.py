@@ -262,6 +262,9 @@ def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
     if reference.first_error:
         why = f"FSDP, the reference, does not resume here: {_first_line(reference.first_error[1])}"
         return _not_run(why, traces, reference)
+    unmeasured = _unmeasured(traces)
+    if unmeasured:
+        return unmeasured
     whole = range(1, terms.steps + 1)
     rest = whole[halfway(terms.steps) :]
     failures = []
@@ -370,6 +373,17 @@ def _unable(traces: Traces) -> Verdict | None:
             what = "FSDP, the reference," if baseline.steps else "the base revision"
             why = f"{what} does not train here: {_first_line(traces[name].first_error[1])}"
             return _not_run(why, traces, traces[name])
+    return _unmeasured(traces)
+
+
+def _unmeasured(traces: Traces) -> Verdict | None:
+    """The verdict of a cell whose noise is not known, because the run that shows it crashed."""
+    for name, trace in traces.items():
+        if PARTIES[name].nudged and trace.first_error:
+            why = (
+                f"its noise could not be measured: {_first_line(trace.first_error[1])}"
+            )
+            return _not_run(why, traces, trace)
     return None
 
 
