@@ -58,11 +58,14 @@ def main() -> int:
             problems.append(f"this was torch {data['environment']['torch']}, not 2.9")
         losses = {
             party: [step["loss"] for step in trace["ranks"][0]["steps"]]
-            for party, trace in data["cells"]["dp"]["traces"].items()
+            for party, trace in data["models"]["llama3"]["dp"]["traces"].items()
         }
+        refused = data["models"]["llama3"]["dp+pp"]["not_run"]
+        if "pipeline" not in refused:
+            problems.append("dp+pp is not listed as not supported")
         if losses["migrated"] != losses["baseline"]:
             problems.append(f"the losses differ: {losses}")
-        log = (report / "dp" / "migrated" / "rank0.log").read_text()
+        log = (report / "llama3" / "dp" / "migrated" / "rank0.log").read_text()
         problems += [
             f"the log does not say: {line}" for line in EXPECTED if line not in log
         ]

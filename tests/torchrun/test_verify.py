@@ -46,6 +46,10 @@ def test_0_2_1_equals_ddp(migrated):
     assert "PASSED" in printed
     assert (git(tree, "status", "--porcelain"), git(tree, "worktree", "list")) == before
     report = json.loads((tree.parent / "report" / "report.json").read_text())
+    took = report["environment"]
+    assert took["total_seconds"] <= 1.15 * sum(took["seconds"].values())
+    for name in ("report.md", "plots/00-llama3-dp.png", "plots/00-llama3-dp.svg"):
+        assert (tree.parent / "report" / name).stat().st_size > 1000
     assert (
         report["passed"]
         and report["models"]["llama3"]["dp"]["traces"]["reference"]["ranks"][1]["steps"]
