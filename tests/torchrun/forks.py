@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from migrator.apply import apply_checkout
+from migrator.verify import run_verify
+from migrator.verify.judge import Verdict
 
 from releases import release
+from rich.console import Console
 
 
 def git(tree: Path, *arguments: str) -> str:
@@ -75,3 +79,11 @@ def edit(path: Path, before: str, after: str) -> None:
         text.count(before) == 1
     ), f"{before!r} occurs {text.count(before)} times in {path}"
     path.write_text(text.replace(before, after))
+
+
+def verified(tree: Path, **options) -> tuple[dict[str, Verdict], str]:
+    """The verdicts of the cells of one model, with a report beside the checkout, and what was printed."""
+    console = Console(record=True, width=140, file=open(os.devnull, "w"))
+    report = tree.parent / "report"
+    verification = run_verify(tree, console=console, report_dir=report, **options)
+    return verification.cells, console.export_text()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
-from forks import git
+from forks import git, verified
 
-from migrator.verify import run_verify
-from rich.console import Console
 
 pytestmark = pytest.mark.torchrun
 
@@ -39,16 +36,8 @@ def plant(tree: Path, *lines: str) -> Path:
 
 def verify(tree: Path, **options):
     """The verdict of the cell dp after one step, and what was printed."""
-    console = Console(record=True, width=140, file=open(os.devnull, "w"))
-    verification = run_verify(
-        tree,
-        console=console,
-        report_dir=tree.parent / "report",
-        cells=("dp",),
-        steps=1,
-        **options,
-    )
-    return verification.cells["dp"], " ".join(console.export_text().split())
+    cells, printed = verified(tree, cells=("dp",), steps=1, **options)
+    return cells["dp"], " ".join(printed.split())
 
 
 def ranks_left(tree: Path) -> list[int]:

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
-from forks import edit, git
+from forks import edit, git, verified
 
-from migrator.verify import run_verify
-from rich.console import Console
 
 pytestmark = pytest.mark.torchrun
 
 LLAMA = Path("torchtitan/models/llama3/infra/parallelize.py")
 
 
-def verify(tree: Path, cell: str = "dp", **options):
-    """Verifies one cell, with a report beside the checkout; returns its verdict and what was printed."""
-    console = Console(record=True, width=140, file=open(os.devnull, "w"))
-    verification = run_verify(
-        tree,
-        console=console,
-        report_dir=tree.parent / "report",
-        cells=(cell,),
-        **options,
-    )
-    return verification.cells[cell], console.export_text()
+def verify(tree: Path, **options):
+    """The verdict of the cell dp, and what was printed."""
+    cells, printed = verified(tree, cells=("dp",), **options)
+    return cells["dp"], printed
 
 
 def test_0_2_1_equals_ddp(migrated):

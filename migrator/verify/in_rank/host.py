@@ -108,10 +108,11 @@ def main(argv: list[str]) -> None:
     except BaseException as error:
         if isinstance(error, SystemExit) and not error.code:
             end(recorder, options["device"])
+        told = cause(error)
         recorder.write(
             "error",
-            type=type(error).__name__,
-            message=str(error),
+            type=type(told).__name__,
+            message=str(told),
             traceback=traceback.format_exc(),
         )
         raise
@@ -147,6 +148,13 @@ def skip_the_closing_pause() -> None:
             sleep(seconds)
 
     time.sleep = sleep_elsewhere
+
+
+def cause(error: BaseException) -> BaseException:
+    """What a checkpoint failed with, which torch only names among the failures of each rank; else the error itself."""
+    failures = getattr(error, "failures", None)
+    first = next(iter(failures.values()), None) if isinstance(failures, dict) else None
+    return first[0] if isinstance(first, tuple) else error
 
 
 def end(recorder: Recorder, device: str) -> None:
