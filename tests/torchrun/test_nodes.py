@@ -106,7 +106,8 @@ def test_two_nodes_train_together_and_node_0_judges(migrated, node, tmp_path):
         "torchrun.log",
         "torchrun-node1.log",
     }
-    assert {path.name for path in folder.iterdir()} == {"report.json", "llama3"}
+    written = {path.name for path in folder.iterdir()}
+    assert written == {"report.json", "report.md", "plots", "llama3"}
     assert (folders(tree), folders(other)) == worktrees
     assert not [*tmp_path.glob("tmp*/*")]
     assert not running(tmp_path)
