@@ -472,6 +472,80 @@ def test_ddp_that_loses_a_tie_is_named():
     assert found.passed and "DDP trains output.weight by itself" in found.notes[0]
 
 
+# Whose fault it is
+
+
+def crashed(party: str) -> Trace:
+    return Trace(party, (RankTrace(0, error=ERROR),))
+
+
+def test_fsdp_that_only_the_migration_broke_fails():
+    runs = (REFUSES, MIGRATED, crashed("reference"), CONTROL)
+    found = judge_combination({run.party: run for run in runs}, TERMS)
+    assert found.word == "failed" and "Reference (FSDP" in found.failures[0]
+    assert verdict(reference=crashed("reference")).word == "failed"
+
+
+def test_a_migrated_tree_that_crashes_where_fsdp_of_the_base_trains_fails():
+    runs = (REFUSES, crashed("migrated"), crashed("reference"), CONTROL)
+    assert judge_combination({run.party: run for run in runs}, TERMS).failures
+
+
+def test_fsdp_that_lost_its_groups_fails_though_the_figures_agree():
+    found = verdict(
+        migrated=trace("migrated", "replicate", model=model("replicate", ("",))),
+        reference=trace("reference", "fsdp", model=model("fsdp", ("",))),
+    )
+    assert any("changed how FSDP wraps" in failure for failure in found.failures)
+
+
+@pytest.mark.parametrize("kind", ["replicate", "fsdp"])
+def test_a_base_that_is_migrated_already_is_no_base(kind):
+    found = verdict(baseline=trace("baseline", kind))
+    assert found.word == "not run" and "--base" in found.not_run
+
+
+def test_what_the_base_does_not_do_either_is_not_the_migrations_fault():
+    lost = [replace(step, loss=math.nan) for step in CONTROL.steps]
+    runs = [
+        trace(party, kind, steps=tuple(lost))
+        for party, kind in (
+            ("baseline", "ddp"),
+            ("migrated", "replicate"),
+            ("reference", "fsdp"),
+            ("control", "fsdp"),
+        )
+    ]
+    found = verdict(*runs)
+    assert found.word == "not run" and "loss is nan" in found.not_run
+
+
+def test_ddp_whose_replicas_part_is_a_note():
+    value = {"norm": 3.0, "sum": 1.0, "digest": "other"}
+    first, last = BASELINE.ranks
+    apart = replace(last, parameters={"layers.0.weight": value})
+    found = verdict(baseline=Trace("baseline", (first, apart)))
+    assert found.passed and "is not the same on ranks 0 and 1" in found.notes[0]
+
+
+def test_replicas_of_a_later_pipeline_stage_are_compared_too():
+    def stage(number: int, name: str, digest: str) -> RankTrace:
+        value = {"norm": 3.0, "sum": 1.0, "digest": digest}
+        return replace(MIGRATED.ranks[0], rank=number, parameters={name: value})
+
+    ranks = (
+        *(stage(number, "layers.0.weight", "d") for number in (0, 1)),
+        *(stage(number, "layers.1.weight", f"d{number}") for number in (2, 3)),
+    )
+    runs = {
+        "baseline": REFUSES,
+        "migrated": Trace("migrated", ranks),
+        "reference": drifting("reference", "fsdp"),
+    }
+    found = judge_combination(runs, replace(TERMS, ranks=4))
+    assert any("not the same on ranks 2 and 3" in failure for failure in found.failures)
+
+
 # Noise
 
 

@@ -96,12 +96,32 @@ def tensor_ranks_apart(trace: Trace) -> str | None:
 
 
 def _first_apart(ranks: list[RankTrace]) -> tuple[str, int, int] | None:
-    for rank in ranks[1:]:
-        for name, value in ranks[0].parameters.items():
-            other = rank.parameters.get(name)
-            if other and other["digest"] != value["digest"]:
-                return name, ranks[0].rank, rank.rank
+    # Not every rank has every parameter: pipeline stages have their own.
+    first: dict[str, tuple[int, str]] = {}
+    for rank in ranks:
+        for name, value in rank.parameters.items():
+            other, digest = first.setdefault(name, (rank.rank, value["digest"]))
+            if digest != value["digest"]:
+                return name, other, rank.rank
     return None
+
+
+def rewrapped(after: Trace, before: Trace) -> list[str]:
+    """How FSDP itself is wrapped otherwise after the migration than before: groups, policies, placements, dtypes."""
+    for key in ("wrapped", "policies", "parameters", "gradients", "outputs"):
+        mine, theirs = after.model.get(key, {}), before.model.get(key, {})
+        for name in sorted(mine.keys() | theirs.keys()):
+            if mine.get(name) != theirs.get(name):
+                what = {"wrapped": "group", "policies": "mixed-precision policy"}
+                return [
+                    f"The migration changed how FSDP wraps, which it must not touch: {what.get(key, key)} of"
+                    f" {name or 'the root module'}: {_short(theirs.get(name))} before, {_short(mine.get(name))} after."
+                ]
+    return []
+
+
+def _short(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:

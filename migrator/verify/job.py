@@ -11,7 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import compare, corpus, devices, disk, judge, launch, nodes, scenarios, trace
+from . import (
+    checks,
+    compare,
+    corpus,
+    devices,
+    disk,
+    judge,
+    launch,
+    nodes,
+    scenarios,
+    trace,
+)
 from .assets_build import ASSETS
 from .judge import Terms, Verdict
 from .models import Model
@@ -157,6 +168,12 @@ class Job:
             if party.nudged and traces[name.replace("nudged", "reference")].first_error:
                 continue
             traces[name] = self.train(cell, party, place)
+        reference = traces.get("reference")
+        if reference and "baseline" in traces and "control" not in traces:
+            steps, ranks = range(1, self.plan.steps + 1), place.dp * cell.other_ranks
+            if reference.first_error or checks.incomplete(reference, steps, ranks):
+                # Whose fault it is, FSDP of the base revision says.
+                traces["control"] = self.train(cell, PARTIES["control"], place)
         return traces
 
     def _seed(self, device: str) -> str | None:
@@ -297,9 +314,11 @@ class Job:
         self, cell: Cell | None, party: Party | None, place: devices.Place, folder: Path
     ) -> dict[str, object]:
         resumes = cell is not None and cell.kind == "resumed"
+        halfway = scenarios.halfway(self.plan.steps)
         return {
             "steps": self._steps(cell, party),
-            "halfway": scenarios.halfway(self.plan.steps) if resumes else None,
+            "done": halfway if resumes and party and party.starts_from else 0,
+            "halfway": halfway if resumes else None,
             "device": place.device,
             "nudged": bool(party and party.nudged),
             # A dispatch mode would keep the model from being compiled.

@@ -10,7 +10,14 @@ from __future__ import annotations
 import statistics
 from dataclasses import asdict, dataclass, field
 
-from .checks import in_words, incomplete, tensor_ranks_apart, wrapped_wrongly, wrapping
+from .checks import (
+    in_words,
+    incomplete,
+    rewrapped,
+    tensor_ranks_apart,
+    wrapped_wrongly,
+    wrapping,
+)
 from .compare import compare, Comparison, constant_ratio, departs, Tolerance, Tolerances
 from .scenarios import halfway, PARTIES
 from .trace import Trace
@@ -166,7 +173,8 @@ def judge_parity(traces: Traces, terms: Terms) -> Verdict:
 
     control: FSDP of the base revision, which the migration must not have changed.
     """
-    early = _unable(traces) or _untouched(traces, terms)
+    early = _unable(traces, terms) or _untouched(traces, terms)
+    early = early or _migrated_before(traces)
     if early:
         return early
     baseline, migrated, reference, control = (
@@ -183,10 +191,14 @@ def judge_parity(traces: Traces, terms: Terms) -> Verdict:
             "The migration changed what FSDP does, which it must not touch: "
             + " ".join(comparison.sentence() for comparison in changed)
         )
+    failures += rewrapped(reference, control)
     failures += _departures(comparisons, migrated, reference, baseline, terms.dp)
     if baseline.first_error:
         notes.append(f"DDP does not train here: {_first_line(baseline.first_error[1])}")
         return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+    flaws = incomplete(baseline, range(1, terms.steps + 1), terms.ranks)
+    if flaws:
+        return Verdict(tuple(failures), (flaws[0],), comparisons, traces)
     before = compare(baseline, reference, terms.tolerances)
     to_baseline = compare(migrated, baseline, terms.tolerances)
     if departs(before):
@@ -202,7 +214,8 @@ def judge_combination(traces: Traces, terms: Terms) -> Verdict:
 
     The baseline is shown as what it is: it refuses, or it trains something else.
     """
-    early = _unable(traces) or _untouched(traces, terms)
+    early = _unable(traces, terms) or _untouched(traces, terms)
+    early = early or _migrated_before(traces)
     if early:
         return early
     baseline, migrated, reference = (
@@ -253,6 +266,9 @@ def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
     if baseline.first_error:
         why = f"DDP of the base revision does not train here: {_first_line(baseline.first_error[1])}"
         return _not_run(why, traces, baseline)
+    early = _migrated_before(traces)
+    if early:
+        return early
     for name in ("migrated", "resumed", "returned"):
         if name in traces and traces[name].first_error:
             return _crashed(traces[name], traces)
@@ -356,24 +372,50 @@ def _crashed(trace: Trace, traces: Traces) -> Verdict:
     return Verdict((failure,), traces=traces, details=event["traceback"])
 
 
-def _unable(traces: Traces) -> Verdict | None:
-    """The verdict of a cell in which a run crashed that has to be there.
+def _unable(traces: Traces, terms: Terms) -> Verdict | None:
+    """The verdict of a cell in which a run failed that has to be there.
 
-    A migrated tree that crashes has failed if DDP or FSDP trains there.
+    A migrated tree that crashes has failed if DDP or FSDP trains there, and so
+    has its FSDP if that of the base revision trains. control is there always
+    in pure data parallelism, elsewhere if the reference has failed.
     """
     migrated, baseline = traces["migrated"], traces["baseline"]
+    control = traces.get("control")
     if migrated.first_error:
-        others = [traces[n] for n in ("baseline", "reference") if n in traces]
+        names = ("baseline", "reference", "control")
+        others = [traces[name] for name in names if name in traces]
         if not all(trace.first_error for trace in others):
             return _crashed(migrated, traces)
         why = f"neither DDP nor FSDP trains here: {_first_line(others[-1].first_error[1])}"
         return _not_run(why, traces, others[-1])
-    for name in ("control", "reference"):
-        if name in traces and traces[name].first_error:
-            what = "FSDP, the reference," if baseline.steps else "the base revision"
-            why = f"{what} does not train here: {_first_line(traces[name].first_error[1])}"
-            return _not_run(why, traces, traces[name])
+    reference = traces["reference"]
+    if control and control.first_error:
+        what = "FSDP, the reference," if baseline.steps else "the base revision"
+        why = f"{what} does not train here: {_first_line(control.first_error[1])}"
+        return _not_run(why, traces, control)
+    if control:
+        flaws = incomplete(control, range(1, terms.steps + 1), terms.ranks)
+        if flaws:
+            return Verdict(traces=traces, not_run=f"there is no reference: {flaws[0]}")
+    if reference.first_error and control:
+        return _crashed(reference, traces)
+    if reference.first_error:
+        why = f"FSDP, the reference, does not train here: {_first_line(reference.first_error[1])}"
+        return _not_run(why, traces, reference)
     return _unmeasured(traces)
+
+
+def _migrated_before(traces: Traces) -> Verdict | None:
+    """The verdict of a cell whose baseline is no baseline."""
+    baseline = traces["baseline"]
+    if baseline.first_error or not baseline.model or wrapping(baseline) == "ddp":
+        return None
+    kind = wrapping(baseline)
+    why = (
+        f"the base revision is wrapped by {'nothing' if kind == 'none' else kind}, not by DDP, so it is not what the"
+        " migration started from: name the unmigrated revision with --base"
+    )
+    return Verdict(traces=traces, not_run=why)
 
 
 def _unmeasured(traces: Traces) -> Verdict | None:
@@ -409,8 +451,8 @@ def _sound(traces: Traces, terms: Terms) -> list[str]:
     migrated, reference = traces["migrated"], traces["reference"]
     failures = []
     for name, trace in traces.items():
-        # DDP may do what it likes where it was never meant to go.
-        if not trace.first_error and (name != "baseline" or "control" in traces):
+        # What DDP did is not on trial.
+        if not trace.first_error and name != "baseline":
             failures += incomplete(trace, range(1, terms.steps + 1), terms.ranks)
     drifting = tensor_ranks_apart(migrated)
     if drifting and not failures and not tensor_ranks_apart(reference):

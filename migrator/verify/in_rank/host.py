@@ -7,6 +7,7 @@ TREE is the folder that holds the `torchtitan` package, TRACE_DIR receives
 the rank prints). OPTIONS is a JSON object:
 
     steps        the number of the last step
+    done         steps that the checkpoint has done that the run resumes
     halfway      the step behind which a checkpoint is written, or null
     device       "cpu" (prepared here) or "cuda" (the process is left as it is)
     nudged       change the rounding of the gradients, to measure what that makes

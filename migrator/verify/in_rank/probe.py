@@ -50,6 +50,7 @@ class Probe:
         self.step_began = time.perf_counter()
 
     def install(self) -> None:
+        import torch
         from torchtitan.components import metrics
         from torchtitan.distributed import utils as dist_utils
 
@@ -61,7 +62,7 @@ class Probe:
             parameters = list(parameters)
             if self.model_parts is None:
                 self._meet_model()
-            if self.steps_seen == 0:
+            if self.steps_seen == 0 and self.model_parts is not None:
                 self.recorder.write("gradients", dtypes=self._gradient_dtypes())
             if self.options["nudged"]:
                 nudge(parameters, self.steps_seen)
@@ -94,6 +95,16 @@ class Probe:
             self.step_began = time.perf_counter()
             return result
 
+        begin = torch.optim.Optimizer.zero_grad
+
+        @functools.wraps(begin)
+        def seed_and_begin(optimizer, *args, **kwargs):
+            # Sharded and whole initialisation draw differently from the random
+            # numbers that dropout would go on with.
+            torch.manual_seed(self.options["done"] + self.steps_seen)
+            return begin(optimizer, *args, **kwargs)
+
+        torch.optim.Optimizer.zero_grad = seed_and_begin
         dist_utils.clip_grad_norm_ = clip_and_record
         metrics.MetricsProcessor.log = log_and_record
         if hasattr(metrics.MetricsProcessor, "log_validation"):
