@@ -320,6 +320,15 @@ def test_parameters_that_differ_in_a_bit_only_are_not_bitwise():
     assert [c.verdict for c in parameters] == ["within", "within"]
 
 
+def test_a_ratio_may_drift_once_clipping_has_parted_the_runs():
+    steps = (
+        replace(s, gradients=s.gradients * (1 - 0.03 * (s.step - 1)))
+        for s in HALVED.steps
+    )
+    drifted = Trace("baseline", (replace(HALVED.ranks[0], steps=tuple(steps)),))
+    assert constant_ratio(drifted, REFERENCE) == pytest.approx(0.5)
+
+
 def test_constant_ratio_needs_one_ratio_in_every_step():
     assert constant_ratio(HALVED, REFERENCE) == pytest.approx(0.5)
     steps = tuple(replace(s, gradients=s.gradients * s.step) for s in MIGRATED.steps)
