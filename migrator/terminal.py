@@ -13,7 +13,7 @@ from rich.console import Console
 def console_on_stdout() -> Console:
     """A console that prints what it is given as it is, and ends or fails no command for what stdout cannot take."""
     if sys.stdout is None:  # closed before the start
-        return Console(quiet=True)
+        return Console(quiet=True, markup=False)
     return Console(file=_Lenient(sys.stdout), markup=False)  # type: ignore[arg-type]
 
 
