@@ -100,11 +100,11 @@ def run_verify(
             leader,
         )
         verification.environment["total_seconds"] = time.monotonic() - began
-        # Written first: what cannot be shown costs no figure.
+        # Before it is shown: what cannot be printed costs no figure.
         report.write(verification, folder)
         if leader:
             leader.exit_code = verification.exit_code
-        report.show_summary(verification, console)
+    report.show_summary(verification, console)
     _say(console, f"Report: {folder / 'report.md'}")
     _say(console, f"Figures, traces and logs of all ranks: {folder}")
     return verification
