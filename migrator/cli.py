@@ -1,5 +1,6 @@
 """The command line: parses arguments and calls one function each."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -205,6 +206,24 @@ def explain(code: str | None) -> None:
     click.echo(explanation(code) if code else overview())
 
 
+def _names(option: str, given: str | None) -> tuple[str, ...]:
+    """The names of a comma-separated list, each once; none where the option is not given."""
+    words = (word.strip() for word in (given or "").split(","))
+    names = tuple(dict.fromkeys(word for word in words if word))
+    if given is not None and not names:
+        raise TitanMigrateError(
+            f"{option} names nothing: give names with commas between them."
+        )
+    return names
+
+
+def _refuse_without_git(command: str) -> None:
+    if shutil.which("git") is None:
+        raise TitanMigrateError(
+            f"{command} needs git, and there is none on PATH: install it, or put it on PATH."
+        )
+
+
 @main.command(context_settings=_CONTEXT)
 @_PATH
 @click.option(
@@ -313,8 +332,10 @@ def verify(
     All start from one seed checkpoint; FSDP of the same tree is the reference. Exit 1
     where a cell fails, 2 where none could run. The checkout is not touched.
     """
-    from rich.console import Console
+    names, titles = _names("--cells", cells), _names("--model", models)
+    _refuse_without_git("verify")
 
+    from migrator.terminal import console_on_stdout
     from migrator.verify import run_verify
     from migrator.verify.nodes import nodes_of
     from migrator.verify.run import follow_verify
@@ -323,13 +344,15 @@ def verify(
     among = nodes_of(nnodes, node_rank, rdzv_endpoint)
     if among.rank:
         own = {name: options[name] for name in ("base", "rev", "report_dir")}
-        return follow_verify(path, console=Console(), among=among, **own)
+        return follow_verify(path, console=console_on_stdout(), among=among, **own)
     full = chosen == "full"
-    names = tuple(cells.split(",")) if cells else tuple(CELLS) if full else QUICK
-    every = "all" if full else "llama3"
-    titles = tuple((models or every).split(","))
     verification = run_verify(
-        path, console=Console(), cells=names, model=titles, among=among, **options
+        path,
+        console=console_on_stdout(),
+        cells=names or (tuple(CELLS) if full else QUICK),
+        model=titles or ("all" if full else "llama3",),
+        among=among,
+        **options,
     )
     return verification.exit_code
 
@@ -351,13 +374,14 @@ def demo(version: str, no_verify: bool) -> int:
     Downloads the release, migrates it, trains both trees and says where the migrated
     tree and the diff are; that folder stays until you remove it.
     """
-    from rich.console import Console
+    _refuse_without_git("demo")
 
     from migrator.demo import run_demo
+    from migrator.terminal import console_on_stdout
     from migrator.verify import VerifyError
 
     try:
-        passed = run_demo(version, console=Console(), verify=not no_verify)
+        passed = run_demo(version, console=console_on_stdout(), verify=not no_verify)
     except (VerifyError, FileNotFoundError) as error:
         raise TitanMigrateError(str(error)) from error
     return 0 if passed else 1

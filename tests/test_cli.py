@@ -426,3 +426,82 @@ def test_a_signal_while_writing_rolls_everything_back(fork, number):
 def test_explain_of_a_family_lists_it():
     listed = run("explain", "TM2xx").stdout
     assert "TM201" in listed and "TM101" not in listed
+
+
+# verify
+
+
+@pytest.mark.parametrize("option", ["--cells", "--model"])
+def test_lists_of_names_without_a_name_are_said(fork, option):
+    result = run("verify", fork, option, " ,,")
+    assert result.exit_code == 2
+    assert f"{option} names nothing" in result.stderr
+
+
+def test_names_are_taken_once_and_gaps_are_ignored(fork, monkeypatch):
+    import migrator.verify
+
+    asked = {}
+
+    def run_verify(path, **options):
+        asked.update(options)
+        return migrator.verify.Verification({})
+
+    monkeypatch.setattr(migrator.verify, "run_verify", run_verify)
+    run("verify", fork, "--cells", "dp,,dp+tp, dp", "--model", "llama3,llama3,")
+    assert asked["cells"] == ("dp", "dp+tp") and asked["model"] == ("llama3",)
+    run("verify", fork, "--full")
+    assert "export" in asked["cells"] and asked["model"] == ("all",)
+    run("verify", fork)
+    assert asked["cells"] == ("dp", "dp+tp", "dp+pp") and asked["model"] == ("llama3",)
+
+
+@pytest.mark.parametrize("words", [["verify", "."], ["demo"]])
+def test_without_git_a_sentence_says_so(tmp_path, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "migrator.cli", *words],
+        cwd=FIXTURES.parent,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": str(tmp_path)},
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{words[0]} needs git" in done.stderr
+
+
+# Prints more than a pipe or a buffer holds, and then has something to say still.
+TALKER = """
+import sys
+from migrator.terminal import console_on_stdout
+console = console_on_stdout()
+with console.status("training …"):
+    for number in range(20000):
+        console.print(f"[/x] … {number}", soft_wrap=True)
+print("figures are kept", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("stdout", ["| head -1", "> /dev/full", ">&-"])
+def test_a_run_goes_on_whatever_becomes_of_stdout(stdout):
+    command = f'set -o pipefail; {sys.executable} -c "$TALKER" {stdout}'
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=FIXTURES.parent,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TALKER": TALKER},
+    )
+    assert done.returncode == 3
+    assert done.stderr == "figures are kept\n"
+
+
+def test_what_stdout_cannot_encode_is_replaced():
+    done = subprocess.run(
+        [sys.executable, "-c", TALKER],
+        cwd=FIXTURES.parent,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[-1] == b"[/x] ? 19999"

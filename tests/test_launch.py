@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -67,6 +69,35 @@ def test_only_a_loopback_address_means_one_host():
 def test_ranks_that_do_not_divide_are_no_job():
     assert nodes.uneven(4, 2) is None
     assert "3 ranks do not divide evenly over 2 nodes" in nodes.uneven(3, 2)
+
+
+# --- the environment of a run ---
+
+CACHES = """
+import datasets.config as config, huggingface_hub.constants as hub
+for path in (
+    config.HF_DATASETS_CACHE,
+    config.HF_MODULES_CACHE,
+    config.DOWNLOADED_DATASETS_PATH,
+    config.EXTRACTED_DATASETS_PATH,
+    hub.HF_HUB_CACHE,
+    hub.HF_ASSETS_CACHE,
+):
+    print(path)
+"""
+
+
+def test_training_data_stay_out_of_the_users_cache(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    for name in launch._CACHES:
+        monkeypatch.setenv(name, str(tmp_path / "mine"))
+    environment = launch._environment(tmp_path / "run", on_cpu=True, nodes=Nodes())
+    command = [sys.executable, "-c", CACHES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    found = done.stdout.splitlines()
+    assert len(found) == 6, done.stderr
+    for path in found:
+        assert path.startswith(str(tmp_path / "run" / "cache"))
 
 
 # --- torchrun's logs ---
@@ -215,6 +246,18 @@ def test_the_others_train_along_and_end_with_node_0(tmp_path, trees, jobs):
     assert sorted(jobs[1:3]) == [(k, "migrated", 2, ids[0]) for k in (0, 1)]
     assert sorted(jobs[3:]) == [(k, "migrated", 2, ids[2]) for k in (0, 1)]
     assert not list(report.iterdir())
+
+
+def test_what_no_node_has_written_stays(tmp_path, trees, jobs):
+    report = tmp_path / "report"
+    (report / "nodes").mkdir(parents=True)
+    (report / "nodes" / "mine.txt").write_text("")
+    with lead(report) as leader:
+        follower = Follower(report, trees)
+        gather(leader, trees, report)
+        leader.exit_code = 0
+    assert follower.ended() == (0, "")
+    assert [path.name for path in (report / "nodes").iterdir()] == ["mine.txt"]
 
 
 def test_files_of_an_earlier_verification_are_not_followed(tmp_path, trees, jobs):

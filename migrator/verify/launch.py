@@ -21,6 +21,18 @@ HOST = Path(__file__).with_name("in_rank") / "host.py"
 GRACE = 5.0
 # Between two looks at a running job, seconds.
 _POLL = 0.25
+# Each would win over HF_HOME, and our training data stay in the user's cache.
+_CACHES = (
+    "HF_DATASETS_CACHE",
+    "HF_DATASETS_DOWNLOADED_DATASETS_PATH",
+    "HF_DATASETS_EXTRACTED_DATASETS_PATH",
+    "HF_MODULES_CACHE",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_ASSETS_CACHE",
+    "HUGGINGFACE_ASSETS_CACHE",
+    "HF_XET_CACHE",
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +170,8 @@ def _environment(folder: Path, *, on_cpu: bool, nodes: Nodes) -> dict[str, str]:
         PYTHONHASHSEED="0",
         TITAN_MIGRATE_PID=str(os.getpid()),
     )
-    environment.pop("PYTHONSTARTUP", None)
+    for name in ("PYTHONSTARTUP", *_CACHES):
+        environment.pop(name, None)
     if on_cpu:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     if on_cpu and nodes.on_this_host and sys.platform.startswith("linux"):

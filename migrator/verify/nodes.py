@@ -372,7 +372,11 @@ class Leader:
                 break
             time.sleep(_POLL)
         self._board.stop()
-        shutil.rmtree(self._board.folder, ignore_errors=True)
+        for path in self._board.folder.glob("node*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        with contextlib.suppress(OSError):  # gone, or not empty
+            self._board.folder.rmdir()
         shutil.rmtree(self.run_folder, ignore_errors=True)
 
     def _take_in(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import platform
 import shutil
@@ -15,13 +16,14 @@ from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from migrator.checkout import Checkout
 from migrator.signals import terminable
 
 from . import devices, disk, models, nodes, report, scenarios, worktrees
 from .errors import VerifyError
-from .folder import report_folder, written_alone
+from .folder import clear, report_folder, written_alone
 from .job import Job, Plan
 from .judge import Verification
 from .launch import Nodes
@@ -69,12 +71,13 @@ def run_verify(
     began = time.monotonic()
     console = console or Console(quiet=True)
     chosen = _chosen(cells)
+    model = tuple(dict.fromkeys(model))
     _check_arguments(steps, nproc, timeout)
     repo = worktrees.open_checkout(Path(path))
     worktrees.package_parent(repo.root, Path(path))
     revision = worktrees.find_base(repo, base, rev)
     _check_environment()
-    folder = report_folder(repo.root, report_dir)
+    folder = _report_folder(repo, report_dir, among)
     gpus = tuple(devices.gpus(device))
     plan = Plan(steps, nproc, timeout, precision, gpus, among)
     temporary = _temporary()
@@ -97,15 +100,13 @@ def run_verify(
             leader,
         )
         verification.environment["total_seconds"] = time.monotonic() - began
-        report.show_summary(verification, console)
+        # Before it is shown: what cannot be printed costs no figure.
         report.write(verification, folder)
         if leader:
             leader.exit_code = verification.exit_code
-    console.print(
-        f"Report, figures, traces and logs of all ranks: {folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    report.show_summary(verification, console)
+    _say(console, f"Report: {folder / 'report.md'}")
+    _say(console, f"Figures, traces and logs of all ranks: {folder}")
     return verification
 
 
@@ -128,11 +129,10 @@ def follow_verify(
     worktrees.package_parent(repo.root, Path(path))
     revision = worktrees.find_base(repo, base, rev)
     _check_environment()
-    folder = report_folder(repo.root, report_dir)
-    console.print(
+    folder = _report_folder(repo, report_dir, among)
+    _say(
+        console,
         f"Node {among.rank} of {among.count}: trains what node 0 says in {folder}",
-        highlight=False,
-        soft_wrap=True,
     )
     with (
         terminable(),
@@ -144,9 +144,7 @@ def follow_verify(
         with worktrees.trees(repo, Path(path), revision, scratch, rev) as trees:
             code, why = nodes.follow(among, board, trees, folder, scratch / "caches")
     said = f": {why}" if why else ""
-    console.print(
-        f"Node 0 ended with exit code {code}{said}", highlight=False, soft_wrap=True
-    )
+    _say(console, f"Node 0 ended with exit code {code}{said}")
     return code
 
 
@@ -177,8 +175,8 @@ def _verified(
                 leader.gather(trees, scratch / "caches", console)
             wanted = models.choose(trees.base, model)
             broken = broken_sites(trees.base, trees.migrated)
-            for one in wanted:
-                job = Job(
+            jobs = [
+                Job(
                     trees,
                     one,
                     plan,
@@ -188,11 +186,16 @@ def _verified(
                     console=console,
                     leader=leader,
                 )
+                for one in wanted
+            ]
+            # Nothing but training is left that could keep a new report from being written.
+            clear(folder, [one.title for one in wanted])
+            for job in jobs:
 
-                def show(cell, verdict, title=one.title):
+                def show(cell, verdict, title=job.model.title):
                     report.show_cell(title, cell, verdict, console)
 
-                found[one.title] = job.verdicts(chosen, broken, show)
+                found[job.model.title] = job.verdicts(chosen, broken, show)
                 broken = ()
                 seconds |= job.seconds
                 shutil.rmtree(job.folder, ignore_errors=True)
@@ -254,7 +257,9 @@ def _installed(name: str) -> bool:
 
 
 def _chosen(names: Sequence[str]) -> list[scenarios.Cell]:
-    """The cells of these names, in the order in which they run; raises VerifyError for a wrong name."""
+    """The cells of these names, in the order in which they run; raises VerifyError for a wrong name, or none at all."""
+    if not names:
+        raise VerifyError(f"No cell is named: there are {', '.join(scenarios.CELLS)}.")
     for name in names:
         if name not in scenarios.CELLS:
             close = get_close_matches(name, scenarios.CELLS, n=1)
@@ -272,9 +277,9 @@ def _check_arguments(steps: int, nproc: int | None, timeout: float) -> None:
         raise VerifyError(
             f"--nproc {nproc} leaves nothing to replicate over: ask for at least 2 ranks."
         )
-    if timeout <= 0:
+    if not (math.isfinite(timeout) and timeout > 0):
         raise VerifyError(
-            f"--timeout {timeout:g} lets no run finish: give a number of seconds."
+            f"--timeout {timeout:g} is no time that a run could take: give a number of seconds."
         )
 
 
@@ -294,13 +299,39 @@ def _check_environment() -> None:
 
 
 def _temporary() -> Path:
-    """The folder for temporary files; raises VerifyError where none can be written to."""
+    """The folder for temporary files; raises VerifyError where none can be written to, or the runs could not read there."""
     try:
-        return Path(tempfile.gettempdir()).resolve()
+        folder = Path(tempfile.gettempdir()).resolve()
     except FileNotFoundError as error:
         raise VerifyError(
             f"{error.strerror}: make room in one of them, or set TMPDIR to a folder on another disk."
         ) from None
+    _refuse_patterns(folder, "set TMPDIR to another folder")
+    return folder
+
+
+def _refuse_patterns(folder: Path, instead: str) -> None:
+    """Raises VerifyError where `datasets` would take the path of training data below a folder for a pattern."""
+    found = [mark for mark in ("[", "]", "*", "?", "::") if mark in str(folder)]
+    if found:
+        raise VerifyError(
+            f"The path {folder} has {' and '.join(found)} in it, and training data below it would not be found:"
+            f" {instead}."
+        )
+
+
+def _report_folder(repo: Checkout, given: Path | None, among: Nodes) -> Path:
+    """The report folder; raises VerifyError where there can be none, or the runs of several nodes could not read there."""
+    folder = report_folder(repo.root, given)
+    if among.count > 1:
+        # The training data lies there.
+        _refuse_patterns(folder, "name another folder with --report")
+    return folder
+
+
+def _say(console: Console, text: str) -> None:
+    """Prints a line as it is: paths and messages may look like markup."""
+    console.print(Text(text), soft_wrap=True)
 
 
 def _scratch() -> tempfile.TemporaryDirectory:
