@@ -11,7 +11,6 @@ import pytest
 
 from migrator.verify import corpus, run_verify, VerifyError, worktrees
 from migrator.verify.folder import written_alone
-from migrator.verify.leftover import broken_sites
 from migrator.verify.trace import read_trace
 
 PLAN = "torchtitan/plan.py"
@@ -408,41 +407,6 @@ def test_verify_imports_no_torch():
     code = "import migrator.verify, migrator.demo, sys; raise SystemExit('torch' in sys.modules)"
     root = Path(__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
-
-
-# --- call sites that training one model does not reach ---
-
-
-def sites(tmp_path: Path, other: str, new: str = NEW) -> tuple[str, ...]:
-    for name, plan in (("base", OLD), ("migrated", new)):
-        write(tmp_path / name, plan=plan, other=other if name == "migrated" else "")
-    return broken_sites(tmp_path / "base", tmp_path / "migrated")
-
-
-def test_right_call_site_fits(tmp_path):
-    other = "from torchtitan.plan import apply_replicate as wrap\n\n\ndef f(m, d):\n    wrap(m, d, param_dtype=None)\n"
-    assert sites(tmp_path, other) == ()
-
-
-def test_import_left_behind_is_found(tmp_path):
-    found = sites(tmp_path, "def f():\n    from .plan import apply_ddp\n")
-    assert found == (
-        "torchtitan/other.py:2 imports apply_ddp from torchtitan.plan, which no longer defines it.",
-    )
-
-
-def test_call_left_behind_is_found(tmp_path):
-    assert sites(tmp_path, "def f(m):\n    apply_ddp(m)\n") == (
-        "torchtitan/other.py:2 uses apply_ddp, which is not defined there any more.",
-    )
-
-
-def test_old_arguments_under_a_kept_name_are_found(tmp_path):
-    other = "from torchtitan.plan import apply_ddp\n\n\ndef f(m, d):\n    apply_ddp(m, d, enable_compile=True)\n"
-    (found,) = sites(tmp_path, other, NEW.replace("apply_replicate", "apply_ddp"))
-    assert found.endswith(
-        "calls apply_ddp with enable_compile=, which it does not take any more."
-    )
 
 
 # --- corpus, traces ---
