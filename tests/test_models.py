@@ -8,6 +8,8 @@ import pytest
 
 from migrator.verify import VerifyError
 from migrator.verify.models import choose, models_of
+from migrator.verify.nodes import digest
+from migrator.verify.scenarios import known_settings
 
 
 def write(tree: Path, files: dict[str, str]) -> Path:
@@ -86,3 +88,58 @@ def test_a_wrong_model_is_named_with_the_nearest_and_all_there_are(fork):
         VerifyError, match="did you mean llama3\\? There are .*tied.*all"
     ):
         choose(fork, ("lama3",))
+
+
+def test_a_model_named_twice_is_taken_once_and_an_empty_name_not_at_all(fork):
+    chosen = choose(fork, ("llama3", "", "tied", "llama3"))
+    assert [model.title for model in chosen] == ["llama3", "tied"]
+    with pytest.raises(VerifyError, match="No model is named.*llama3"):
+        choose(fork, ("", ""))
+
+
+@pytest.mark.parametrize("text, line", [("ARGS = 1\n\nx = = 1\n", 3), ("x\0", None)])
+def test_a_model_that_does_not_parse_has_a_reason(fork, text, line):
+    write(fork, {"models/llama3/__init__.py": text})
+    reason = models_of(fork)["llama3"].reason
+    assert "torchtitan/models/llama3/__init__.py" in reason
+    assert "does not parse" in reason
+    assert line is None or f"__init__.py:{line} " in reason
+    # It imports its flavors from there.
+    assert "does not parse" in models_of(fork)["nested.llama3"].reason
+    assert not models_of(fork)["tied"].reason
+
+
+def test_a_name_that_leads_nowhere_has_a_reason(fork):
+    listed = (
+        "_supported_models = frozenset(['/etc', '../x', 'gone', 'tied', '', None])\n"
+    )
+    write(fork, {"models/__init__.py": listed, "x/__init__.py": SPEC})
+    found = models_of(fork)
+    for name in ("/etc", "../x", "gone"):
+        assert found[name].reason == f"{name} is registered, but has no folder"
+    assert not found["tied"].reason
+    assert not {"", "None"} & set(found)
+
+
+def test_an_annotation_without_a_value_registers_nothing(fork):
+    write(fork, {"models/__init__.py": "_supported_models: set\n"})
+    found = models_of(fork)
+    assert "registers no model" in found["models/llama3"].reason
+    assert not found["ours_v2"].reason
+
+
+def test_what_is_no_file_is_passed_over(fork):
+    models, trees = models_of(fork), digest(fork)
+    (fork / "torchtitan/models/tied/folder.py").mkdir()
+    (fork / "torchtitan/models/tied/dangling.py").symlink_to("nowhere")
+    assert models_of(fork) == models
+    assert digest(fork) == trees
+
+
+@pytest.mark.parametrize(
+    "text, where", [("class JobConfig:\n    x: = 1\n", ":2 "), ("x = 1\0\n", " ")]
+)
+def test_a_configuration_that_does_not_parse_is_named(fork, text, where):
+    write(fork, {"config/job_config.py": text})
+    with pytest.raises(VerifyError, match=f"job_config.py{where}cannot be parsed"):
+        known_settings(fork)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,6 @@ import pytest
 
 from migrator.verify import corpus, run_verify, VerifyError, worktrees
 from migrator.verify.folder import written_alone
-from migrator.verify.leftover import broken_sites
 from migrator.verify.trace import read_trace
 
 PLAN = "torchtitan/plan.py"
@@ -115,7 +116,23 @@ def test_base_that_a_commit_names_wins_over_the_search(fork):
     assert migrate(fork, f"Titan-Migrate-Base: {named}\nSigned-off-by: t") != named
     assert base_of(fork) == base_of(fork, rev="HEAD") == named
     write(fork, train="# changed\n")
+    assert base_of(fork) == named
+
+
+def test_base_while_the_tree_is_edited_is_head_only_before_the_migration(fork):
+    write(fork, train="# edited\n")
     assert base_of(fork) == git(fork, "rev-parse", "HEAD")
+    before = migrate(fork)
+    write(fork, train="# edited\n")
+    assert base_of(fork) == before
+    # An import that moves brings nothing in.
+    write(fork, plan=f"# edited\n{NEW}", train="")
+    assert base_of(fork) == before
+    # Migrated, taken back, and migrated once more.
+    write(fork, plan=OLD)
+    back = commit(fork, "back again")
+    write(fork, plan=NEW)
+    assert base_of(fork) == back
 
 
 def test_newest_commit_that_names_a_base_wins(fork):
@@ -155,6 +172,74 @@ def test_trees_are_base_and_working_tree_and_go_away(fork, tmp_path):
         )
     assert git(fork, "worktree", "list") == listed
     assert not (tmp_path / "scratch" / "base").exists()
+
+
+def test_untracked_files_are_taken_from_the_package_alone(fork, tmp_path):
+    write(fork, plan=NEW, fresh="")
+    for name in ("outputs/step-10/weights.distcp", "notes.py", "torchtitan/new.json"):
+        (fork / name).parent.mkdir(parents=True, exist_ok=True)
+        (fork / name).write_text("")
+    (fork / "added.py").write_text("")
+    git(fork, "add", "added.py")
+    repo = worktrees.open_checkout(fork)
+    with worktrees.trees(repo, fork, base_of(fork), tmp_path / "scratch") as trees:
+        for name in ("torchtitan/fresh.py", "torchtitan/new.json", "added.py"):
+            assert (trees.migrated / name).exists()
+        for name in ("outputs", "notes.py"):
+            assert not (trees.migrated / name).exists()
+        assert trees.changed == ("added.py", "torchtitan/fresh.py", PLAN)
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_folder_that_became_a_link_is_one_in_the_tree(fork, tmp_path, staged):
+    write(fork, **{"pk/part": "tracked = 1\n"})
+    commit(fork, "a folder")
+    elsewhere = tmp_path / "elsewhere"
+    (fork / "torchtitan" / "pk").rename(elsewhere)
+    (fork / "torchtitan" / "pk").symlink_to(elsewhere)
+    write(fork, plan=NEW)
+    if staged:
+        git(fork, "add", "--all")
+    repo = worktrees.open_checkout(fork)
+    with worktrees.trees(repo, fork, base_of(fork), tmp_path / "scratch") as trees:
+        link = trees.migrated / "torchtitan" / "pk"
+        assert link.is_symlink() and link.resolve() == elsewhere.resolve()
+        assert [path.name for path in link.iterdir()] == ["part.py"]
+    # It leads to the user's file, which stays as it was.
+    assert (elsewhere / "part.py").read_text() == "tracked = 1\n"
+
+
+def test_link_that_became_a_folder_is_one_in_the_tree(fork, tmp_path):
+    link = fork / "torchtitan" / "pk"
+    link.symlink_to(tmp_path)
+    commit(fork, "a link")
+    link.unlink()
+    write(fork, plan=NEW, **{"pk/part": ""})
+    repo = worktrees.open_checkout(fork)
+    with worktrees.trees(repo, fork, base_of(fork), tmp_path / "scratch") as trees:
+        assert (trees.migrated / "torchtitan/pk/part.py").is_file()
+        assert not (trees.migrated / "torchtitan/pk").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["fresh", "generated"])
+def test_file_that_may_not_be_read_is_named(fork, tmp_path, monkeypatch, name):
+    copy = shutil.copy2
+
+    # As for a user whom a file's mode stops, which it does not stop the superuser.
+    def denied(source, target, **how):
+        if Path(source) == fork.resolve() / f"torchtitan/{name}.py":
+            raise PermissionError(errno.EACCES, "Permission denied", str(source))
+        return copy(source, target, **how)
+
+    monkeypatch.setattr(shutil, "copy2", denied)
+    (fork / ".gitignore").write_text("generated.py\nlink.py\n")
+    write(fork, plan=NEW, fresh="", generated="")
+    (fork / "torchtitan" / "link.py").symlink_to("nowhere")
+    repo = worktrees.open_checkout(fork)
+    with pytest.raises(VerifyError, match=f"^torchtitan/{name}.py could not be read"):
+        with worktrees.trees(repo, fork, base_of(fork), tmp_path / "scratch"):
+            pass
+    assert not (tmp_path / "scratch").exists()
 
 
 def test_trees_of_a_revision_take_nothing_from_the_working_tree(fork, tmp_path):
@@ -408,41 +493,6 @@ def test_verify_imports_no_torch():
     code = "import migrator.verify, migrator.demo, sys; raise SystemExit('torch' in sys.modules)"
     root = Path(__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
-
-
-# --- call sites that training one model does not reach ---
-
-
-def sites(tmp_path: Path, other: str, new: str = NEW) -> tuple[str, ...]:
-    for name, plan in (("base", OLD), ("migrated", new)):
-        write(tmp_path / name, plan=plan, other=other if name == "migrated" else "")
-    return broken_sites(tmp_path / "base", tmp_path / "migrated")
-
-
-def test_right_call_site_fits(tmp_path):
-    other = "from torchtitan.plan import apply_replicate as wrap\n\n\ndef f(m, d):\n    wrap(m, d, param_dtype=None)\n"
-    assert sites(tmp_path, other) == ()
-
-
-def test_import_left_behind_is_found(tmp_path):
-    found = sites(tmp_path, "def f():\n    from .plan import apply_ddp\n")
-    assert found == (
-        "torchtitan/other.py:2 imports apply_ddp from torchtitan.plan, which no longer defines it.",
-    )
-
-
-def test_call_left_behind_is_found(tmp_path):
-    assert sites(tmp_path, "def f(m):\n    apply_ddp(m)\n") == (
-        "torchtitan/other.py:2 uses apply_ddp, which is not defined there any more.",
-    )
-
-
-def test_old_arguments_under_a_kept_name_are_found(tmp_path):
-    other = "from torchtitan.plan import apply_ddp\n\n\ndef f(m, d):\n    apply_ddp(m, d, enable_compile=True)\n"
-    (found,) = sites(tmp_path, other, NEW.replace("apply_replicate", "apply_ddp"))
-    assert found.endswith(
-        "calls apply_ddp with enable_compile=, which it does not take any more."
-    )
 
 
 # --- corpus, traces ---

@@ -82,12 +82,16 @@ def models_of(tree: Path) -> dict[str, Model]:
 
 
 def choose(tree: Path, wanted: Sequence[str]) -> list[Model]:
-    """The models of these titles. Raises VerifyError for a title that there is not.
+    """The models of these titles, each once. Raises VerifyError for a title that there is not, and for none at all.
 
     "all" stands for every model in the first of its debug flavors, with tied and
     with untied embeddings where it knows both.
     """
     known = models_of(tree)
+    names = ", ".join(title for title, model in known.items() if not model.reason)
+    wanted = [title for title in dict.fromkeys(wanted) if title]
+    if not wanted:
+        raise VerifyError(f"No model is named to train: there are {names}, and all.")
     if "all" in wanted:
         first = {}
         for model in known.values():
@@ -103,7 +107,6 @@ def choose(tree: Path, wanted: Sequence[str]) -> list[Model]:
         if title not in known:
             close = get_close_matches(title, known, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            names = ", ".join(t for t, model in known.items() if not model.reason)
             raise VerifyError(
                 f"There is no model {title} here: {hint}There are {names}, and all."
             )
@@ -117,12 +120,14 @@ def _registered(package: Path) -> Iterator[tuple[str, Path]]:
         for node in _statements(init):
             target = node.targets[0] if isinstance(node, ast.Assign) else None
             target = node.target if isinstance(node, ast.AnnAssign) else target
-            if isinstance(target, ast.Name) and target.id == variable:
-                for constant in ast.walk(node.value):
-                    if isinstance(constant, ast.Constant):
-                        name = str(constant.value)
-                        yield name, package / folder / name.replace(".", "/")
-    for path in sorted(package.rglob("*.py")):
+            if not isinstance(target, ast.Name) or target.id != variable:
+                continue
+            # An annotation may stand without a value.
+            for constant in ast.walk(node.value) if node.value else ():
+                if isinstance(constant, ast.Constant) and constant.value:
+                    name = str(constant.value)
+                    yield name, package / folder / name.replace(".", "/")
+    for path in _files(package):
         if b"register_train_spec(" not in path.read_bytes():
             continue
         for node in _statements(path):
@@ -144,20 +149,33 @@ def _registered_name(call: ast.Call) -> str | None:
 
 def _flavors(package: Path, folder: Path, name: str) -> Iterator[Model]:
     """A registered model in each of its debug flavors, or with the reason why in none."""
-    model = Model(name, settings=_settings(package, folder))
-    if not (folder / "__init__.py").is_file():
-        yield replace(model, reason=f"{name} is registered, but has no folder")
+    # A name such as "../x" leads out of the package.
+    inside = package in folder.parents
+    if not inside or not (folder / "__init__.py").is_file():
+        reason = f"{name} is registered, but has no folder"
+        yield Model(name, reason=reason)
         return
+    model = Model(name, settings=_settings(package, folder))
     trainer = folder / "train.py"
     if trainer.is_file():
         shown = trainer.relative_to(package.parent).as_posix()
         why = f"has a trainer of its own ({shown}), and verify starts torchtitan's"
         yield replace(model, reason=why)
         return
+    parsed: list[ast.Module] = []
+    for path in _with_configurations(package, folder):
+        try:
+            parsed.append(ast.parse(path.read_bytes()))
+        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+            shown = path.relative_to(package.parent).as_posix()
+            line = getattr(error, "lineno", None)
+            where = f"{shown}:{line}" if line else shown
+            yield replace(model, reason=f"cannot be read: {where} does not parse")
+            return
     keys = [
         key.value
-        for path in _with_configurations(package, folder)
-        for node in ast.walk(ast.parse(path.read_bytes()))
+        for module in parsed
+        for node in ast.walk(module)
         if isinstance(node, ast.Dict)
         for key in node.keys
         if isinstance(key, ast.Constant) and isinstance(key.value, str)
@@ -165,7 +183,7 @@ def _flavors(package: Path, folder: Path, name: str) -> Iterator[Model]:
     flavors = list(dict.fromkeys(key for key in keys if "debug" in key))
     if not flavors:
         yield replace(model, reason="has no debug flavor, which is what verify trains")
-    code = b"\n".join(path.read_bytes() for path in folder.rglob("*.py"))
+    code = b"\n".join(path.read_bytes() for path in _files(folder))
     model = replace(model, bf16=bool(_BUILT_IN_BF16.search(code)))
     ties = b"enable_weight_tying" in code
     for flavor in flavors:
@@ -226,7 +244,7 @@ def _model_folders(package: Path) -> list[Path]:
         folder
         for sub, _ in _REGISTRIES
         for folder in (package / sub).glob("*/")
-        if folder.is_dir() and any(folder.rglob("*.py"))
+        if folder.is_dir() and _files(folder)
     )
 
 
@@ -242,8 +260,13 @@ def _statements(path: Path) -> list[ast.stmt]:
     """The statements of a module; none where there is no such file or it does not parse."""
     try:
         return ast.parse(path.read_bytes()).body
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError):
         return []
+
+
+def _files(folder: Path) -> list[Path]:
+    """The Python files below a folder, without links that lead nowhere and folders called x.py."""
+    return sorted(path for path in folder.rglob("*.py") if path.is_file())
 
 
 def _called(call: ast.Call) -> str:

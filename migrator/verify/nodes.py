@@ -441,6 +441,9 @@ def digest(tree: Path) -> str:
     """The same for two trees whose packages hold the same Python files."""
     found = hashlib.sha256()
     for path in sorted((tree / "torchtitan").rglob("*.py")):
+        # Neither a link that leads nowhere nor a folder called x.py.
+        if not path.is_file():
+            continue
         content = path.read_bytes()
         name = path.relative_to(tree).as_posix()
         found.update(f"{name}\0{len(content)}\0".encode() + content)

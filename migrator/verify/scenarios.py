@@ -243,8 +243,9 @@ QUICK = ("dp", "dp+tp", "dp+pp")
 def known_settings(tree: Path) -> dict[str, set[str]]:
     """Reads the sections of a checkout's JobConfig and the keys of each, by parsing alone.
 
-    Raises VerifyError where there is no JobConfig: those generations of
-    torchtitan (2024, and after 0.2.2) configure their trainer in other ways.
+    Raises VerifyError where its file does not parse, and where there is no
+    JobConfig: those generations of torchtitan (2024, and after 0.2.2) configure
+    their trainer in other ways.
     """
     package = tree / "torchtitan"
     for path in (package / "config" / "job_config.py", package / "config_manager.py"):
@@ -255,10 +256,17 @@ def known_settings(tree: Path) -> dict[str, set[str]]:
             f"{package} has no JobConfig (config/job_config.py or config_manager.py): verify trains"
             " torchtitan 0.1.0 to 0.2.2 and forks of them; compare the losses of other generations by hand."
         )
+    try:
+        module = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        shown = f"{path}:{line}" if line else f"{path}"
+        reason = getattr(error, "msg", error)
+        raise VerifyError(
+            f"{shown} cannot be parsed ({reason}), so verify cannot read how to configure the trainer: mend it first."
+        ) from None
     classes = {
-        node.name: node
-        for node in ast.parse(path.read_bytes()).body
-        if isinstance(node, ast.ClassDef)
+        node.name: node for node in module.body if isinstance(node, ast.ClassDef)
     }
     if "JobConfig" not in classes:
         raise VerifyError(

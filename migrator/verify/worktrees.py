@@ -38,6 +38,9 @@ _NAMES = ("base", "migrated")
 # The module that a migrated tree imports replicate from.
 _MARK = "replicate_with_fsdp"
 
+# Has git show a change without the programs that the checkout names for that.
+_AS_IS = ("--no-ext-diff", "--no-textconv")
+
 
 @dataclass(frozen=True)
 class Trees:
@@ -121,11 +124,13 @@ def package_parent(root: Path, path: Path) -> Path:
 def find_base(checkout: Checkout, base: str | None, rev: str | None = None) -> str:
     """The full hash of the unmigrated revision.
 
-    `base` if given; HEAD while tracked Python files are changed in the working
-    tree, unless it is `rev` that is verified; else what the newest commit with
-    a `Titan-Migrate-Base` trailer names; else the parent of the newest commit
+    `base` if given; HEAD while the migration is not committed, that is while
+    changes of tracked Python files bring `replicate_with_fsdp` in, unless it
+    is `rev` that is verified; else what the newest commit with a
+    `Titan-Migrate-Base` trailer names; else the parent of the newest commit
     that brought `replicate_with_fsdp` in. Both are looked for from `rev` down,
-    or from HEAD. Raises VerifyError where `base` or `rev` is no commit, and
+    or from HEAD, and HEAD it is again where there is neither, but changed
+    Python files. Raises VerifyError where `base` or `rev` is no commit, and
     where none of this leads anywhere.
     """
     tip = _tip(checkout, rev)
@@ -136,13 +141,17 @@ def find_base(checkout: Checkout, base: str | None, rev: str | None = None) -> s
             raise VerifyError(
                 f"--base {base} is no revision of {checkout.root}."
             ) from None
-    if rev is None and any(
+    dirty = rev is None and any(
         letters != "??" and path.endswith(".py") for letters, path in checkout.status()
-    ):
+    )
+    # Else the migration is committed, and something was edited since.
+    if dirty and _introduces(_patch(checkout, tip)):
         return tip
     found = _recorded_base(checkout, tip) or _before_replicate(checkout, tip)
     if found:
         return found
+    if dirty:
+        return tip
     if rev is not None:
         raise VerifyError(
             f"--rev {rev} is not migrated: no commit in its history brought replicate in."
@@ -194,17 +203,21 @@ def _recorded_base(checkout: Checkout, tip: str) -> str | None:
 
 def _before_replicate(checkout: Checkout, tip: str) -> str | None:
     """The parent of the newest commit that brought replicate in, where there is one."""
-    shown = ("--no-ext-diff", "--no-textconv")
     listed = checkout.git(
-        "log", "-S", _MARK, *shown, "--format=%H %P", tip, "--", "*.py"
+        "log", "-S", _MARK, *_AS_IS, "--format=%H %P", tip, "--", "*.py"
     )
     for line in listed.splitlines():
         commit, *parents = line.split()
-        if parents and _introduces(
-            checkout.git("diff", *shown, "-U0", parents[0], commit, "--", "*.py")
-        ):
+        if parents and _introduces(_patch(checkout, parents[0], commit)):
             return parents[0]
     return None
+
+
+def _patch(checkout: Checkout, *revisions: str) -> str:
+    """How the Python files of two revisions differ, or of one and the working tree."""
+    # `git diff` of a working tree writes the index, unlike `git status` even without optional locks.
+    quiet = ("-c", "diff.autoRefreshIndex=false")
+    return checkout.git(*quiet, "diff", *_AS_IS, "-U0", *revisions, "--", "*.py")
 
 
 def _introduces(patch: str) -> bool:
@@ -222,8 +235,10 @@ def trees(
     """Checks out base revision and migrated tree below `folder`, and takes both away again, come what may.
 
     The migrated tree is the working tree as it is: HEAD, overlaid with every
-    tracked change and every untracked file that git does not ignore. With
-    `rev` it is that revision, and nothing is taken from the working tree.
+    tracked change, and with the untracked files below the torchtitan package
+    that git does not ignore. Untracked files elsewhere, such as checkpoints, no
+    run needs. With `rev` it is that revision, and nothing is taken from the
+    working tree.
 
     `folder` is made where it is not there, and removed with all that is in it.
     What an earlier verify left of itself when it was killed outright is taken
@@ -250,7 +265,7 @@ def trees(
             _add(checkout, made["migrated"], tip)
             touched = _committed(checkout, base, tip)
             if rev is None:
-                touched += _overlay(checkout, made["migrated"])
+                touched += _overlay(checkout, parent, made["migrated"])
                 _copy_generated(checkout, parent, made)
             for name, revision, option in (
                 ("base", base, "--base"),
@@ -376,22 +391,56 @@ def _committed(checkout: Checkout, base: str, tip: str) -> list[str]:
     return [path for path in listed.split("\0") if path]
 
 
-def _overlay(checkout: Checkout, tree: Path) -> list[str]:
-    """Copies the working tree's changes over a checkout of HEAD; returns the paths."""
+def _overlay(checkout: Checkout, parent: Path, tree: Path) -> list[str]:
+    """Copies the working tree's changes over a checkout of HEAD; returns the paths.
+
+    Of untracked files only those below the package, which lies in `parent`.
+    """
     root = checkout.root
-    names = [path for _, path in checkout.status()]
+    package = (parent / "torchtitan").as_posix()
+    names = [
+        path
+        for letters, path in checkout.status()
+        if letters != "??" or path == package or path.startswith(f"{package}/")
+    ]
     # What a sparse checkout leaves out is hidden too, and not changed.
-    names += [path for path in checkout.hidden() if (root / path).exists()]
+    names += [path for path in checkout.hidden() if os.path.lexists(root / path)]
     for name in names:
         source, target = root / name, tree / name
+        # A folder on the way that became a link is copied as one. Through it we would
+        # write where it leads, and that may be the user's own files.
+        if _behind_link(tree, target):
+            continue
         if target.is_symlink() or target.is_file():
             target.unlink()
         # Neither what is gone nor a repository of its own.
-        if source.is_symlink() or source.is_file():
+        with _readable(name):
+            there = source.is_symlink() or source.is_file()
+        if there and not _behind_link(root, source):
+            if target.is_dir():
+                shutil.rmtree(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError), _readable(name):
                 shutil.copy2(source, target, follow_symlinks=False)
     return names
+
+
+def _behind_link(top: Path, path: Path) -> bool:
+    """Whether a folder between `top` and `path` is a symbolic link."""
+    between = path.relative_to(top).parents
+    return any((top / folder).is_symlink() for folder in between if folder.parts)
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Raises VerifyError where a file of the working tree may not be read."""
+    try:
+        yield
+    except PermissionError as error:
+        raise VerifyError(
+            f"{name} could not be read ({error.strerror}): give yourself read permission and run again,"
+            " or verify a commit with --rev."
+        ) from None
 
 
 def _copy_generated(checkout: Checkout, parent: Path, made: dict[str, Path]) -> None:
@@ -406,10 +455,14 @@ def _copy_generated(checkout: Checkout, parent: Path, made: dict[str, Path]) -> 
         f"{(parent / 'torchtitan').as_posix()}/*.py",
     )
     for name in (path for path in listed.split("\0") if path):
+        # Neither a link that leads nowhere nor a repository called x.py.
+        if not (checkout.root / name).is_file():
+            continue
         for tree in made.values():
-            if not (tree / name).exists():
+            if not (tree / name).exists() and not _behind_link(tree, tree / name):
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(checkout.root / name, tree / name)
+                with _readable(name):
+                    shutil.copy2(checkout.root / name, tree / name)
 
 
 def _differing(made: dict[str, Path], names: list[str]) -> Iterator[str]:
