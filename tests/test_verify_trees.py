@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from migrator.verify import corpus, run_verify, VerifyError, worktrees
-from migrator.verify.folder import written_alone
 from migrator.verify.trace import read_trace
 
 PLAN = "torchtitan/plan.py"
@@ -519,31 +518,3 @@ def test_trace_of_a_killed_rank_is_read_up_to_its_last_whole_line(tmp_path):
     trace = read_trace("migrated", tmp_path)
     assert [rank.rank for rank in trace.ranks] == [0, 1]
     assert trace.ranks[1].steps[0].loss == 0.1 and not trace.ranks[1].ended
-
-
-# --- the report folder ---
-
-
-def test_an_earlier_report_goes_and_nothing_else(tmp_path):
-    for name in ("report.json", "report.md", "notes.txt", "llama3/dp/rank0.jsonl"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text('{"models": {"llama3": {}, "..": {}}}')
-    with written_alone(tmp_path):
-        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_a_report_of_somebody_else_is_left_alone(tmp_path):
-    (tmp_path / "report.json").write_text("[1]")
-    with pytest.raises(VerifyError, match="no report of verify.*--report"):
-        with written_alone(tmp_path):
-            pass
-    assert (tmp_path / "report.json").read_text() == "[1]"
-
-
-def test_two_verifies_do_not_share_a_report_folder(tmp_path):
-    with written_alone(tmp_path):
-        with pytest.raises(VerifyError, match="Another verify is writing"):
-            with written_alone(tmp_path):
-                pass
-    with written_alone(tmp_path):
-        pass

@@ -159,7 +159,7 @@ def _flavors(package: Path, folder: Path, name: str) -> Iterator[Model]:
     trainer = folder / "train.py"
     if trainer.is_file():
         shown = trainer.relative_to(package.parent).as_posix()
-        why = f"has a trainer of its own ({shown}), and verify starts torchtitan's"
+        why = f"it has a trainer of its own ({shown}), and verify starts torchtitan's"
         yield replace(model, reason=why)
         return
     parsed: list[ast.Module] = []
@@ -182,7 +182,9 @@ def _flavors(package: Path, folder: Path, name: str) -> Iterator[Model]:
     ]
     flavors = list(dict.fromkeys(key for key in keys if "debug" in key))
     if not flavors:
-        yield replace(model, reason="has no debug flavor, which is what verify trains")
+        yield replace(
+            model, reason="it has no debug flavor, which is what verify trains"
+        )
     code = b"\n".join(path.read_bytes() for path in _files(folder))
     model = replace(model, bf16=bool(_BUILT_IN_BF16.search(code)))
     ties = b"enable_weight_tying" in code
@@ -252,8 +254,8 @@ def _why_no_model(folder: Path) -> str:
     trainers = [path for name in _TRAINERS for path in folder.rglob(name)]
     if trainers:
         shown = trainers[0].relative_to(folder.parent.parent.parent).as_posix()
-        return f"has a trainer of its own ({shown}), and verify starts torchtitan's"
-    return "registers no model that torchtitan's trainer could look up"
+        return f"it has a trainer of its own ({shown}), and verify starts torchtitan's"
+    return "it registers no model that torchtitan's trainer could look up"
 
 
 def _statements(path: Path) -> list[ast.stmt]:
