@@ -37,6 +37,10 @@ def _handled(command: Callable[..., int | None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             _say("titan-migrate: interrupted.")
             code = 130
+        except SystemExit as left:
+            if left.code == 143:
+                _say("titan-migrate: terminated.")
+            raise
         sys.exit(code or 0)
 
     return run
@@ -227,17 +231,12 @@ def _refuse_without_git(command: str) -> None:
 @main.command(context_settings=_CONTEXT)
 @_PATH
 @click.option(
-    "--quick",
-    "chosen",
-    flag_value="quick",
-    default=True,
-    help="The cells dp, dp+tp, dp+pp (this is the default).",
+    "--quick", is_flag=True, help="The cells dp, dp+tp, dp+pp (this is the default)."
 )
 @click.option(
     "--full",
-    "chosen",
-    flag_value="full",
-    help="Every cell, on every model unless --model says which.",
+    is_flag=True,
+    help="Every cell, on every model unless --model says which: hours on a CPU.",
 )
 @click.option(
     "--cells",
@@ -318,7 +317,8 @@ def _refuse_without_git(command: str) -> None:
 @_handled
 def verify(
     path: Path,
-    chosen: str,
+    quick: bool,
+    full: bool,
     cells: str | None,
     models: str | None,
     nnodes: int,
@@ -332,6 +332,10 @@ def verify(
     All start from one seed checkpoint; FSDP of the same tree is the reference. Exit 1
     where a cell fails, 2 where none could run. The checkout is not touched.
     """
+    chosen = {"--quick": quick, "--full": full, "--cells": cells is not None}
+    if sum(chosen.values()) > 1:
+        both = " and ".join(name for name, given in chosen.items() if given)
+        raise TitanMigrateError(f"{both} contradict each other: give one of them.")
     names, titles = _names("--cells", cells), _names("--model", models)
     _refuse_without_git("verify")
 
@@ -345,7 +349,6 @@ def verify(
     if among.rank:
         own = {name: options[name] for name in ("base", "rev", "report_dir")}
         return follow_verify(path, console=console_on_stdout(), among=among, **own)
-    full = chosen == "full"
     verification = run_verify(
         path,
         console=console_on_stdout(),

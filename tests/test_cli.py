@@ -505,3 +505,12 @@ def test_what_stdout_cannot_encode_is_replaced():
     )
     assert done.returncode == 3
     assert done.stdout.splitlines()[-1] == b"[/x] ? 19999"
+
+
+@pytest.mark.parametrize(
+    "options", [("--quick", "--full"), ("--full", "--cells", "dp")]
+)
+def test_cells_are_chosen_in_one_way(fork, options):
+    done = run("verify", fork, *options)
+    assert done.exit_code == 2
+    assert f"{options[0]} and {options[1]} contradict each other" in done.stderr

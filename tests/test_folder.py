@@ -279,3 +279,12 @@ def test_paths_that_training_data_are_not_found_below_are_refused(
     monkeypatch.setattr(run.tempfile, "gettempdir", lambda: str(odd))
     with pytest.raises(VerifyError, match="set TMPDIR to another folder"):
         run_verify(fork, report_dir=tmp_path / "report")
+
+
+def test_traces_of_a_verify_that_was_broken_off_go(tmp_path):
+    with written_alone(tmp_path):
+        (tmp_path / "llama3" / "seed").mkdir(parents=True)
+        (tmp_path / "llama3" / "seed" / "job.toml").touch()
+        (tmp_path / "notes").mkdir()
+        clear(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {MARKER, "notes"}

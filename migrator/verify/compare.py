@@ -50,7 +50,8 @@ def measured_tolerances(reference: Trace, nudged: Trace) -> Tolerances:
         noise = max(found.largest, RESOLUTION)
         tolerances[found.quantity] = Tolerance(
             MARGIN * noise,
-            f"{MARGIN} times the {noise:.1e} by which FSDP, rounded otherwise, differs from itself",
+            f"{MARGIN} times the {noise:.1e} by which FSDP differs from itself once each gradient is moved by one unit"
+            " in its last place and the norm is summed over whole tensors instead of shards",
         )
     return tolerances | {"tokens": Tolerance(0.0, "counted")}
 

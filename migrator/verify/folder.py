@@ -91,7 +91,9 @@ def clear(folder: Path, titles: Iterable[str] = ()) -> None:
     """
     if not (folder / MARKER).is_file():
         raise _foreign(folder)
-    earlier = _earlier(folder)
+    # A verify that was broken off has left traces and no report.json.
+    broken_off = {path.parent.parent.name for path in folder.glob("*/seed/job.toml")}
+    earlier = _earlier(folder) | broken_off
     folders = {"plots", *map(folder_name, titles)}
     for name, is_file in [
         *((name, True) for name in _FILES),

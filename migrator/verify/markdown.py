@@ -384,6 +384,7 @@ def _environment(environment: dict) -> list[str]:
         "gpus": "GPUs",
         "base_revision": "base revision",
         "migrated_revision": "migrated tree",
+        "migrated_digest": "digest of the Python files of its package",
         "steps": "steps of a run",
         "precision": "precision",
         "nproc": "data-parallel ranks",
@@ -444,4 +445,4 @@ def _again(command: object) -> list[str]:
     if not command:
         return []
     line = command if isinstance(command, str) else shlex.join(map(str, command))
-    return ["## Run it again", "", *fenced(line)]
+    return ["## Run it again, in the checkout", "", *fenced(line)]

@@ -173,6 +173,7 @@ def _verified(
                 )
             if leader:
                 leader.gather(trees, scratch / "caches", console)
+            digest = nodes.digest(trees.migrated)
             wanted = models.choose(trees.base, model)
             broken = broken_sites(trees.base, trees.migrated)
             jobs = [
@@ -212,6 +213,7 @@ def _verified(
             "packages": _versions(),
             "base_revision": revision,
             "migrated_revision": trees.migrated_revision,
+            "migrated_digest": digest,
             "changed_files": list(trees.changed),
             "steps": plan.steps,
             "precision": plan.precision,

@@ -86,8 +86,13 @@ def conclusion(cell: Cell, verdict: Verdict) -> tuple[str, str]:
     how = {"bitwise": "bitwise as", "within": "within tolerance as"}
     if cell.kind == "parity" and as_before(verdict) in how:
         how = how[as_before(verdict)]
-        return "PASSED", f"the migrated tree trains {how} DDP did, and as FSDP does."
-    return "PASSED", "the migrated tree trains as FSDP of the same revision does."
+        fsdp = {c.verdict for c in deciding(verdict).values()}
+        also = "bitwise as FSDP" if fsdp == {"bitwise"} else "within tolerance of FSDP"
+        return "PASSED", f"the migrated tree trains {how} DDP did, and {also}."
+    return (
+        "PASSED",
+        "the migrated tree trains as FSDP of the same revision does, within tolerance.",
+    )
 
 
 _PASSED = {
