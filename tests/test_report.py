@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from migrator.verify import markdown, plots, report
+from migrator.verify import markdown, plots, report, wording
 from migrator.verify.compare import Tolerance
 from migrator.verify.judge import (
     judge_combination,
@@ -538,3 +538,14 @@ def test_the_summary_says_how_long_it_took():
     )
     assert "Took 113 s, of which 100 s were training runs (1)." in text
     assert "Took" not in printed(("dp", PASSED))
+
+
+def test_a_model_with_a_plan_of_its_own_is_not_said_to_equal_fsdp():
+    bare = {**MIGRATED.model, "wrapped": {}}
+    runs = (
+        replace(run, ranks=tuple(replace(r, model=bare) for r in run.ranks))
+        for run in (BASELINE, MIGRATED)
+    )
+    verdict = judged(judge_parity, *runs, REFERENCE, CONTROL)
+    word, sentence = wording.conclusion(CELLS["dp"], verdict)
+    assert (word, sentence) == ("PASSED", "the same bits before and after.")
