@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from forks import git
 
+from migrator.verify.folder import MARKER
+
 pytestmark = pytest.mark.torchrun
 
 # The default is for the network file systems of clusters.
@@ -107,7 +109,7 @@ def test_two_nodes_train_together_and_node_0_judges(migrated, node, tmp_path):
         "torchrun-node1.log",
     }
     written = {path.name for path in folder.iterdir()}
-    assert written == {"report.json", "report.md", "plots", "llama3"}
+    assert written == {MARKER, "report.json", "report.md", "plots", "llama3"}
     assert (folders(tree), folders(other)) == worktrees
     assert not [*tmp_path.glob("tmp*/*")]
     assert not running(tmp_path)
