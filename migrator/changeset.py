@@ -5,7 +5,7 @@ import difflib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,16 +37,34 @@ class Changeset:
     def findings(self) -> tuple[Finding, ...]:
         return self.outcome.findings
 
+    def patches(self, context: int = 3) -> Iterator[tuple[str, bytes]]:
+        """The part of the patch for each file, with the path as the patch names it.
+
+        What is changed through a symlink is a change of the file that it leads to:
+        git does not patch through one.
+
+        Args:
+            context: lines around each hunk.
+        """
+        root = self.checkout.root.resolve()
+        places = {}
+        for path in self.changes:
+            place = (root / path).resolve()
+            inside = place.is_relative_to(root)
+            places[place.relative_to(root).as_posix() if inside else path] = path
+        for name, path in sorted(places.items()):
+            before = self.checkout.files[path].raw
+            patch = file_diff(name, before, self.changes[path], context)
+            if patch:
+                yield _quoted(name), patch
+
     def diff(self, context: int = 3) -> bytes:
         """The changes as a patch that ``git apply`` takes.
 
         Args:
             context: lines around each hunk.
         """
-        return b"".join(
-            file_diff(path, self.checkout.files[path].raw, after, context)
-            for path, after in sorted(self.changes.items())
-        )
+        return b"".join(patch for _, patch in self.patches(context))
 
     def write(self) -> None:
         """Write every change, or none.

@@ -150,21 +150,59 @@ def check(path: Path, output: str, **target: Any) -> int:
 @main.command(context_settings=_CONTEXT)
 @_PATH
 @_target_options
+@click.option(
+    "-U",
+    "--unified",
+    "context",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=3,
+    show_default=True,
+    help="Lines of context around each change; a patch with 0 needs `git apply "
+    "--unidiff-zero`.",
+)
+@click.option(
+    "--stat", is_flag=True, help="How many lines change in each file, and no patch."
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="auto colours on a terminal, unless NO_COLOR is set.",
+)
+@click.option(
+    "--no-pager",
+    is_flag=True,
+    help="Start no pager. Else, on a terminal only, the one of GIT_PAGER, of your own "
+    "core.pager or of PAGER, or less; never one that the checkout configures.",
+)
 @_handled
-def diff(path: Path, **target: Any) -> None:
+def diff(
+    path: Path, context: int, stat: bool, color: str, no_pager: bool, **target: Any
+) -> None:
     """Print the migration as a patch that `git apply` takes.
 
     PATH is the folder of a checkout, by default this one. Only the patch goes to stdout.
     """
-    from migrator import apply, render
+    from migrator import apply, patch, render
 
     changeset = _planned(path, **target)
     apply.refuse_incomplete(changeset)
     _say(render.target_line(changeset))
     if not changeset.changes:
         _say(render.sentence(changeset))
-    sys.stdout.buffer.write(changeset.diff())
-    sys.stdout.flush()
+    colour = patch.wants_colour(color)
+    if stat:
+        counts = (patch.count(*part) for part in changeset.patches())
+        width = shutil.get_terminal_size().columns
+        shown = patch.diffstat(counts, width, colour).encode()
+    elif colour:
+        parts = changeset.patches(context)
+        shown = b"".join(patch.coloured(part) for _, part in parts)
+    else:
+        shown = changeset.diff(context)
+    patch.show(shown, paged=not no_pager)
 
 
 @main.command("apply", context_settings=_CONTEXT)
