@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from codemods.engine import migrate
+from codemods.source import SourceFile
+from codemods.targets import choose_target
+
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
 from releases import git
@@ -58,6 +62,26 @@ def write_examples() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for target in TARGETS:
             (folder / f"{target}.patch").write_bytes(patch_of(fixture, target))
+
+
+@pytest.mark.parametrize("target", ["1d", "2d"])
+@pytest.mark.parametrize("folder", ["v0_1", "v0_2_0", "v0_2_1", "v0_2_2", "flat"])
+def test_line_ends_of_windows_are_kept_throughout(folder, target):
+    """A checkout with CRLF everywhere migrates to the same, with CRLF everywhere."""
+
+    def migrated(change) -> dict[str, bytes]:
+        files = {}
+        for path in (TOP / "fixtures" / folder).rglob("*.py"):
+            name = path.relative_to(TOP / "fixtures" / folder).as_posix()
+            files[name] = SourceFile(name, change(path.read_bytes()))
+        return migrate(files, choose_target(target, None, None)).changes
+
+    def windows(raw: bytes) -> bytes:
+        return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+    plain = migrated(bytes)
+    assert plain
+    assert migrated(windows) == {name: windows(raw) for name, raw in plain.items()}
 
 
 if __name__ == "__main__":
