@@ -79,14 +79,15 @@ def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-_FORMAT = click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text for people on stderr, json for programs on stdout.",
-)
+def _format_option(help: str, *formats: str) -> Callable[..., Any]:
+    return click.option(
+        "--format",
+        "output",
+        type=click.Choice(formats),
+        default="text",
+        show_default=True,
+        help=help,
+    )
 
 
 @click.group(
@@ -126,9 +127,17 @@ def _planned(
 @main.command(context_settings=_CONTEXT)
 @_PATH
 @_target_options
-@_FORMAT
+@_format_option(
+    "text for people on stderr; on stdout json for programs, github for annotations "
+    "in GitHub Actions, sarif for code scanning and editors.",
+    "text",
+    "json",
+    "github",
+    "sarif",
+)
+@click.option("--statistics", is_flag=True, help="Count the findings of each rule too.")
 @_handled
-def check(path: Path, output: str, **target: Any) -> int:
+def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
     """Say what has to change; exit 1 if something has.
 
     PATH is the folder of a checkout, by default this one. Nothing is written and
@@ -136,14 +145,30 @@ def check(path: Path, output: str, **target: Any) -> int:
     """
     from migrator import render
 
-    changeset = _planned(path, **target)
+    try:
+        changeset = _planned(path, **target)
+    except TitanMigrateError as error:
+        # It may name files of the checkout, and CI logs act on what starts a line.
+        lines = str(error).split("\n")
+        error.args = ("\n    | ".join(render.inert(line) for line in lines),)
+        raise
     if output == "json":
-        click.echo(render.as_json(changeset, written=False))
+        click.echo(render.as_json(changeset, written=False, statistics=statistics))
     else:
         _say(render.sentence(changeset))
         _say(render.target_line(changeset))
-        for line in render.text(changeset):
-            _say(line)
+        if output == "sarif":
+            click.echo(render.as_sarif(changeset))
+        elif output == "github":
+            for line in render.as_github(changeset):
+                # GitHub reads UTF-8, whatever this locale has.
+                click.echo(line.encode("utf-8", "backslashreplace"))
+        else:
+            for line in render.text(changeset):
+                _say(line)
+        if statistics:
+            for line in render.statistics(changeset):
+                _say(line)
     return 1 if changeset.outcome.to_do else 0
 
 
@@ -209,7 +234,9 @@ def diff(
 @_PATH
 @_target_options
 @click.option("--allow-dirty", is_flag=True, help="Write over uncommitted changes too.")
-@_FORMAT
+@_format_option(
+    "text for people on stderr, json for programs on stdout.", "text", "json"
+)
 @_handled
 def apply_command(path: Path, output: str, allow_dirty: bool, **target: Any) -> None:
     """Migrate the checkout in place: every change, or none.

@@ -1,6 +1,5 @@
-"""What was found, for people and for programs."""
+"""What was found, for people."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 
@@ -58,7 +57,8 @@ def text(changeset: Changeset, verb: str = "to rewrite") -> Iterator[str]:
     for finding in changeset.findings:
         yield _line(finding, words)
         if finding.suggestion:
-            yield from (f"    | {line}" for line in finding.suggestion.split("\n"))
+            for line in finding.suggestion.split("\n"):
+                yield "    | " + inert(line, keep="\t")
     counts = Counter(finding.status for finding in changeset.findings)
     if counts:
         if counts["hazard"] == 1:
@@ -69,40 +69,33 @@ def text(changeset: Changeset, verb: str = "to rewrite") -> Iterator[str]:
 
 def _line(finding: Finding, words: dict[str, str]) -> str:
     status = "hazard" if finding.status == "hazard" else words[finding.status]
-    return f"{finding.path}:{finding.line}: {finding.code} [{status}] {finding.message}"
+    message = (
+        f"{finding.path}:{finding.line}: {finding.code} [{status}] {finding.message}"
+    )
+    return inert(message)
 
 
-def as_json(changeset: Changeset, written: bool) -> str:
-    """The same for programs.
+def problems_besides(changeset: Changeset) -> tuple[str, ...]:
+    """Why nothing would be written, where no finding says so already."""
+    if any(finding.status == "left" for finding in changeset.findings):
+        return ()
+    return changeset.outcome.problems
+
+
+def inert(text: str, keep: str = "") -> str:
+    """A text that no terminal and no log of a CI acts upon.
+
+    Line ends, control characters and what cannot be encoded are written as escapes, and
+    ``##[`` too, which GitHub takes for a command wherever it stands.
 
     Args:
-        changeset: what was found.
-        written: whether the changes are on disk.
+        text: names, messages or code out of the checkout.
+        keep: characters to leave as they are.
     """
-    outcome = changeset.outcome
-    data = {
-        "root": str(changeset.checkout.root),
-        "kind": outcome.survey.kind,
-        "generation": outcome.survey.generation,
-        "mesh_api": outcome.survey.mesh_api,
-        "target": {
-            "mesh": outcome.target.mesh,
-            "function_name": outcome.target.function_name,
-            "reason": outcome.target.reason,
-        },
-        "findings": [
-            {
-                "path": finding.path,
-                "line": finding.line,
-                "code": finding.code,
-                "status": finding.status,
-                "message": finding.message,
-                "suggestion": finding.suggestion,
-            }
-            for finding in outcome.findings
-        ],
-        "changed": sorted(outcome.changes),
-        "problems": list(outcome.problems),
-        "written": written,
-    }
-    return json.dumps(data, indent=2)
+    shown = "".join(
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+    return shown.replace("##[", "#\\x23[")

@@ -1,0 +1,18 @@
+"""What was found, for people and for programs: one file per format."""
+
+from migrator.render.github import as_github
+from migrator.render.json import as_json
+from migrator.render.sarif import as_sarif
+from migrator.render.statistics import statistics
+from migrator.render.text import inert, sentence, target_line, text
+
+__all__ = [
+    "as_github",
+    "as_json",
+    "as_sarif",
+    "inert",
+    "sentence",
+    "statistics",
+    "target_line",
+    "text",
+]

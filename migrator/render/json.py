@@ -1,0 +1,46 @@
+"""All that was found, for programs."""
+
+import json
+from typing import Any
+
+from migrator.changeset import Changeset
+from migrator.render.statistics import by_code
+
+
+def as_json(changeset: Changeset, written: bool, statistics: bool = False) -> str:
+    """The findings and what they are about.
+
+    Args:
+        changeset: what was found.
+        written: whether the changes are on disk.
+        statistics: count the findings of each rule too.
+    """
+    outcome = changeset.outcome
+    data: dict[str, Any] = {
+        "root": str(changeset.checkout.root),
+        "kind": outcome.survey.kind,
+        "generation": outcome.survey.generation,
+        "mesh_api": outcome.survey.mesh_api,
+        "target": {
+            "mesh": outcome.target.mesh,
+            "function_name": outcome.target.function_name,
+            "reason": outcome.target.reason,
+        },
+        "findings": [
+            {
+                "path": finding.path,
+                "line": finding.line,
+                "code": finding.code,
+                "status": finding.status,
+                "message": finding.message,
+                "suggestion": finding.suggestion,
+            }
+            for finding in outcome.findings
+        ],
+        "changed": sorted(outcome.changes),
+        "problems": list(outcome.problems),
+        "written": written,
+    }
+    if statistics:
+        data["statistics"] = by_code(changeset)
+    return json.dumps(data, indent=2)
