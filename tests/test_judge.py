@@ -706,6 +706,21 @@ def test_autocast_left_on_fails_whatever_the_figures_say():
     assert any("runs under autocast" in failure for failure in found.failures)
 
 
+def test_ddp_under_autocast_is_shown_and_not_judged():
+    """Near FSDP by chance, on the other side of it than replicate."""
+    baseline = with_model("baseline", "ddp", autocast=True)
+    steps = tuple(replace(s, loss=s.loss * (1 + 8e-6)) for s in baseline.ranks[0].steps)
+    ranks = tuple(replace(rank, steps=steps) for rank in baseline.ranks)
+    own = MIGRATED.ranks[0].steps
+    below = tuple(replace(s, loss=s.loss * (1 - 8e-6)) for s in own)
+    migrated = tuple(replace(rank, steps=below) for rank in MIGRATED.ranks)
+    found = verdict(
+        baseline=Trace("baseline", ranks), migrated=Trace("migrated", migrated)
+    )
+    assert found.passed, found.failures
+    assert "under autocast" in found.notes[0]
+
+
 @pytest.mark.parametrize(
     "field, dtype", [("reduce_dtype", "bfloat16"), ("param_dtype", "None")]
 )
