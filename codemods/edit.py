@@ -19,7 +19,7 @@ def _in_style(tree: cst.Module, text: str) -> str:
             steps, rest = divmod(len(line) - len(bare), len(layout.INDENT))
             lines.append(tree.default_indent * steps + " " * rest + bare)
         text = "\n".join(lines)
-    # A docstring taken from the checkout brings its own line ends.
+    # What is taken from the checkout brings its own line ends.
     return text.replace("\r\n", "\n").replace("\n", tree.default_newline)
 
 

@@ -126,7 +126,6 @@ class _Amp(edit.ScopedTransformer):
         return edit.statement(
             self.tree,
             text.rstrip()
-            .replace(self.tree.default_newline, "\n")
             .replace("fully_shard", "replicate")
             .replace("FSDP", "replicate"),
         )

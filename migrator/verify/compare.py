@@ -18,6 +18,8 @@ class Tolerance:
 
 
 Tolerances = dict[str, Tolerance]
+Differences = dict[int | str, float]
+"""Relative difference by step or parameter, in order."""
 
 QUANTITIES: dict[str, Callable[[Step], float | None]] = {
     "loss": lambda step: step.loss,
@@ -134,34 +136,17 @@ def compare_steps(
 ) -> Comparison:
     """Compares one per-step quantity of two runs over the steps that both have; a value missing on one side differs."""
     read = QUANTITIES[quantity]
-    tolerance = tolerances[quantity]
     other = {step.step: read(step) for step in right.steps}
-    largest, at, first, shared = 0.0, None, None, 0
+    differences: Differences = {}
     for step in left.steps:
-        if step.step not in other:
-            continue
-        shared += 1
-        a, b = read(step), other[step.step]
-        difference = (
-            (0.0 if a is b is None else math.inf)
-            if a is None or b is None
-            else relative(a, b)
-        )
-        if difference > largest:
-            largest, at = difference, step.step
-        if difference > tolerance.relative and first is None:
-            first = step.step
-    if not shared:
-        largest, at, first = math.inf, 1, 1
-    return Comparison(
-        quantity,
-        left.party,
-        right.party,
-        _verdict(largest, first),
-        largest,
-        at,
-        first,
-        tolerance,
+        if step.step in other:
+            a, b = read(step), other[step.step]
+            if a is None or b is None:
+                differences[step.step] = 0.0 if a is b else math.inf
+            else:
+                differences[step.step] = relative(a, b)
+    return _summed_up(
+        quantity, left, right, differences or {1: math.inf}, tolerances[quantity]
     )
 
 
@@ -170,8 +155,7 @@ def compare_parameters(left: Trace, right: Trace, tolerances: Tolerances) -> Com
 
     A trace without weights (read from a report) is compared by norms and sums.
     """
-    tolerance = tolerances["parameters"]
-    largest, at, first = 0.0, None, None
+    differences: Differences = {}
     element, where = 0.0, ""
     a, b = left.parameters, right.parameters
     for name in sorted(a.keys() | b.keys()):
@@ -191,30 +175,32 @@ def compare_parameters(left: Trace, right: Trace, tolerances: Tolerances) -> Com
             steps = (abs(a[name][key] - b[name][key]) for key in ("norm", "sum"))
             # Equal norm and sum do not make equal parameters.
             difference = max(*(step / scale for step in steps), 1e-16)
-        difference = math.inf if math.isnan(difference) else difference
-        if difference > largest:
-            largest, at = difference, name
-        if difference > tolerance.relative and first is None:
-            first = name
+        differences[name] = math.inf if math.isnan(difference) else difference
     if not a or not b:
-        largest, at, first = math.inf, "every parameter", "every parameter"
-    return Comparison(
-        "parameters",
-        left.party,
-        right.party,
-        _verdict(largest, first),
-        largest,
-        at,
-        first,
-        tolerance,
-        f"{element:.1e} in {where}" if where else "",
+        differences = {"every parameter": math.inf}
+    largest = f"{element:.1e} in {where}" if where else ""
+    return _summed_up(
+        "parameters", left, right, differences, tolerances["parameters"], largest
     )
 
 
-def _verdict(largest: float, first_different: object) -> str:
-    if first_different is not None:
-        return "different"
-    return "bitwise" if largest == 0.0 else "within"
+def _summed_up(
+    quantity: str,
+    left: Trace,
+    right: Trace,
+    differences: Differences,
+    tolerance: Tolerance,
+    element: str = "",
+) -> Comparison:
+    apart = {place: size for place, size in differences.items() if size}
+    at = max(apart, key=apart.__getitem__, default=None)
+    beyond = (place for place, size in apart.items() if size > tolerance.relative)
+    first = next(beyond, None)
+    word = "different" if first is not None else "within" if apart else "bitwise"
+    largest = apart.get(at, 0.0)
+    return Comparison(
+        quantity, left.party, right.party, word, largest, at, first, tolerance, element
+    )
 
 
 def compare(

@@ -183,10 +183,9 @@ class Job:
             found = self.train(None, None, place)
             self._seed_problem = ""
             if found.first_error:
-                rank, error = found.first_error
-                first = (error["message"].strip().splitlines() or [""])[0]
+                _, error = found.first_error
                 self._seed_problem = (
-                    f"the base revision makes no seed checkpoint: {error['type']}: {first}"
+                    f"the base revision makes no seed checkpoint: {trace.first_line(error)}"
                     f" (logs in {self.report_dir / 'seed'})"
                 )
             elif not (self._checkpoint("seed", 0) / ".metadata").is_file():

@@ -20,7 +20,7 @@ from .checks import (
 )
 from .compare import compare, Comparison, constant_ratio, departs, Tolerance, Tolerances
 from .scenarios import halfway, PARTIES
-from .trace import Trace
+from .trace import first_line, Trace
 
 Traces = dict[str, Trace]
 
@@ -194,7 +194,7 @@ def judge_parity(traces: Traces, terms: Terms) -> Verdict:
     failures += rewrapped(reference, control)
     failures += _departures(comparisons, migrated, reference, baseline, terms.dp)
     if baseline.first_error:
-        notes.append(f"DDP does not train here: {_first_line(baseline.first_error[1])}")
+        notes.append(f"DDP does not train here: {first_line(baseline.first_error[1])}")
         return Verdict(tuple(failures), tuple(notes), comparisons, traces)
     flaws = incomplete(baseline, range(1, terms.steps + 1), terms.ranks)
     if flaws:
@@ -230,7 +230,7 @@ def judge_combination(traces: Traces, terms: Terms) -> Verdict:
     failures += _departures(comparisons, migrated, reference, baseline, terms.dp)
     notes = []
     if baseline.first_error:
-        notes.append(f"DDP refuses: {_first_line(baseline.first_error[1])}")
+        notes.append(f"DDP refuses: {first_line(baseline.first_error[1])}")
     else:
         against = compare(baseline, reference, terms.tolerances)
         comparisons = (*comparisons, *against)
@@ -242,19 +242,11 @@ def judge_unchanged(traces: Traces, terms: Terms) -> Verdict:
     """Judges a path that the migration must not change: the same bits before and after."""
     before, after = traces["control"], traces["reference"]
     if before.first_error:
-        why = f"the base revision does not train here: {_first_line(before.first_error[1])}"
+        why = f"the base revision does not train here: {first_line(before.first_error[1])}"
         return _not_run(why, traces, before)
     if after.first_error:
         return _crashed(after, traces)
-    steps = range(1, terms.steps + 1)
-    failures = [
-        reason
-        for trace in (before, after)
-        for reason in incomplete(trace, steps, terms.ranks)
-    ]
-    comparisons = compare(after, before, EXACTLY)
-    failures += [c.sentence() for c in comparisons if c.verdict != "bitwise"]
-    return Verdict(tuple(failures), comparisons=comparisons, traces=traces)
+    return _same_bits(after, before, traces, terms)
 
 
 def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
@@ -266,7 +258,7 @@ def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
     """
     baseline, migrated = traces["baseline"], traces["migrated"]
     if baseline.first_error:
-        why = f"DDP of the base revision does not train here: {_first_line(baseline.first_error[1])}"
+        why = f"DDP of the base revision does not train here: {first_line(baseline.first_error[1])}"
         return _not_run(why, traces, baseline)
     early = _migrated_before(traces)
     if early:
@@ -278,7 +270,7 @@ def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
         traces[name] for name in ("resumed", "resumed-reference", "returned")
     )
     if reference.first_error:
-        why = f"FSDP, the reference, does not resume here: {_first_line(reference.first_error[1])}"
+        why = f"FSDP, the reference, does not resume here: {first_line(reference.first_error[1])}"
         return _not_run(why, traces, reference)
     unmeasured = _unmeasured(traces)
     if unmeasured:
@@ -322,7 +314,7 @@ def judge_exported(traces: Traces, terms: Terms) -> Verdict:
     """Judges the Hugging Face export: what is loaded from it has to be what was trained, bit for bit."""
     baseline, migrated = traces["baseline"], traces["migrated"]
     if migrated.first_error and baseline.first_error:
-        why = f"the base revision does not export here either: {_first_line(baseline.first_error[1])}"
+        why = f"the base revision does not export here either: {first_line(baseline.first_error[1])}"
         return _not_run(why, traces, baseline)
     if migrated.first_error:
         return _crashed(migrated, traces)
@@ -344,7 +336,7 @@ def judge_exported(traces: Traces, terms: Terms) -> Verdict:
         )
     notes = []
     if baseline.first_error:
-        notes.append(f"DDP does not export: {_first_line(baseline.first_error[1])}")
+        notes.append(f"DDP does not export: {first_line(baseline.first_error[1])}")
     if not failures:
         notes.append(f"All {len(trained)} parameters come back bitwise.")
     return Verdict(tuple(failures), tuple(notes), traces=traces)
@@ -370,7 +362,7 @@ def _not_run(why: str, traces: Traces, failed: Trace) -> Verdict:
 
 def _crashed(trace: Trace, traces: Traces) -> Verdict:
     rank, event = trace.first_error
-    failure = f"{in_words(trace)}: rank {rank} failed with {_first_line(event)}"
+    failure = f"{in_words(trace)}: rank {rank} failed with {first_line(event)}"
     return Verdict((failure,), traces=traces, details=event["traceback"])
 
 
@@ -388,12 +380,14 @@ def _unable(traces: Traces, terms: Terms) -> Verdict | None:
         others = [traces[name] for name in names if name in traces]
         if not all(trace.first_error for trace in others):
             return _crashed(migrated, traces)
-        why = f"neither DDP nor FSDP trains here: {_first_line(others[-1].first_error[1])}"
+        why = (
+            f"neither DDP nor FSDP trains here: {first_line(others[-1].first_error[1])}"
+        )
         return _not_run(why, traces, others[-1])
     reference = traces["reference"]
     if control and control.first_error:
         what = "FSDP, the reference," if baseline.steps else "the base revision"
-        why = f"{what} does not train here: {_first_line(control.first_error[1])}"
+        why = f"{what} does not train here: {first_line(control.first_error[1])}"
         return _not_run(why, traces, control)
     if control:
         flaws = incomplete(control, range(1, terms.steps + 1), terms.ranks)
@@ -402,7 +396,7 @@ def _unable(traces: Traces, terms: Terms) -> Verdict | None:
     if reference.first_error and control:
         return _crashed(reference, traces)
     if reference.first_error:
-        why = f"FSDP, the reference, does not train here: {_first_line(reference.first_error[1])}"
+        why = f"FSDP, the reference, does not train here: {first_line(reference.first_error[1])}"
         return _not_run(why, traces, reference)
     return _unmeasured(traces)
 
@@ -424,9 +418,7 @@ def _unmeasured(traces: Traces) -> Verdict | None:
     """The verdict of a cell whose noise is not known, because the run that shows it crashed."""
     for name, trace in traces.items():
         if PARTIES[name].nudged and trace.first_error:
-            why = (
-                f"its noise could not be measured: {_first_line(trace.first_error[1])}"
-            )
+            why = f"its noise could not be measured: {first_line(trace.first_error[1])}"
             return _not_run(why, traces, trace)
     return None
 
@@ -436,16 +428,27 @@ def _untouched(traces: Traces, terms: Terms) -> Verdict | None:
     baseline, migrated = traces["baseline"], traces["migrated"]
     if baseline.first_error or {wrapping(baseline), wrapping(migrated)} != {"none"}:
         return None
+    note = "This model is wrapped neither by DDP before nor by replicate after, so nothing may change."
+    return _same_bits(migrated, baseline, traces, terms, (note,))
+
+
+def _same_bits(
+    after: Trace,
+    before: Trace,
+    traces: Traces,
+    terms: Terms,
+    notes: tuple[str, ...] = (),
+) -> Verdict:
+    """The verdict on what the migration must not change at all."""
     steps = range(1, terms.steps + 1)
     failures = [
         reason
-        for trace in (baseline, migrated)
+        for trace in (before, after)
         for reason in incomplete(trace, steps, terms.ranks)
     ]
-    comparisons = compare(migrated, baseline, EXACTLY)
+    comparisons = compare(after, before, EXACTLY)
     failures += [c.sentence() for c in comparisons if c.verdict != "bitwise"]
-    note = "This model is wrapped neither by DDP before nor by replicate after, so nothing may change."
-    return Verdict(tuple(failures), (note,), comparisons, traces)
+    return Verdict(tuple(failures), notes, comparisons, traces)
 
 
 def _sound(traces: Traces, terms: Terms) -> list[str]:
@@ -555,8 +558,3 @@ def _mistrains(
         ]
     worst = max((c for c in against if not c.agrees), key=lambda c: c.largest)
     return [f"DDP trains something else: {worst.sentence()}"]
-
-
-def _first_line(event: dict) -> str:
-    message = event["message"].strip().splitlines()
-    return f"{event['type']}: {message[0]}" if message else event["type"]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -291,18 +292,18 @@ class Leader:
         Returns when all nodes are done with it. The status is node 0's, or the
         first other one where that went well. Raises VerifyError where a node is gone.
         """
+        launched = functools.partial(
+            launch.run_job,
+            tree,
+            config=config,
+            folder=folder,
+            traces=traces,
+            options=options,
+            timeout=timeout,
+            caches=self._caches,
+        )
         if nproc == 1:
-            return launch.run_job(
-                tree,
-                config=config,
-                folder=folder,
-                traces=traces,
-                nproc=1,
-                options=options,
-                timeout=timeout,
-                caches=self._caches,
-                watch=watch,
-            )
+            return launched(nproc=1, watch=watch)
         self._job += 1
         began = time.monotonic()
         nodes = dataclasses.replace(
@@ -329,18 +330,7 @@ class Leader:
                 failed_at = time.monotonic()
             return failed_at is not None and time.monotonic() - failed_at > LINGER
 
-        outcome = launch.run_job(
-            tree,
-            config=config,
-            folder=folder,
-            traces=traces,
-            nproc=nproc // nodes.count,
-            options=options,
-            timeout=timeout,
-            nodes=nodes,
-            caches=self._caches,
-            watch=look,
-        )
+        outcome = launched(nproc=nproc // nodes.count, nodes=nodes, watch=look)
         while len(self._ended()) < len(self._others) and outcome.status == 0:
             if time.monotonic() - began > timeout:
                 outcome = Outcome(-1, time.monotonic() - began, True)

@@ -73,11 +73,7 @@ def run_verify(
     chosen = _chosen(cells)
     model = tuple(dict.fromkeys(model))
     _check_arguments(steps, nproc, timeout)
-    repo = worktrees.open_checkout(Path(path))
-    worktrees.package_parent(repo.root, Path(path))
-    revision = worktrees.find_base(repo, base, rev)
-    _check_environment()
-    folder = _report_folder(repo, report_dir, among)
+    repo, revision, folder = _prepared(Path(path), base, rev, report_dir, among)
     gpus = tuple(devices.gpus(device))
     plan = Plan(steps, nproc, timeout, precision, gpus, among)
     temporary = _temporary()
@@ -125,11 +121,7 @@ def follow_verify(
     node 0 is gone; leaves no process and no worktree either way.
     """
     console = console or Console(quiet=True)
-    repo = worktrees.open_checkout(Path(path))
-    worktrees.package_parent(repo.root, Path(path))
-    revision = worktrees.find_base(repo, base, rev)
-    _check_environment()
-    folder = _report_folder(repo, report_dir, among)
+    repo, revision, folder = _prepared(Path(path), base, rev, report_dir, among)
     _say(
         console,
         f"Node {among.rank} of {among.count}: trains what node 0 says in {folder}",
@@ -146,6 +138,17 @@ def follow_verify(
     said = f": {why}" if why else ""
     _say(console, f"Node 0 ended with exit code {code}{said}")
     return code
+
+
+def _prepared(
+    path: Path, base: str | None, rev: str | None, report_dir: Path | None, among: Nodes
+) -> tuple[Checkout, str, Path]:
+    """Checkout, base revision and report folder; raises VerifyError where one is amiss, or what training needs is missing."""
+    repo = worktrees.open_checkout(path)
+    worktrees.package_parent(repo.root, path)
+    revision = worktrees.find_base(repo, base, rev)
+    _check_environment()
+    return repo, revision, _report_folder(repo, report_dir, among)
 
 
 def _verified(

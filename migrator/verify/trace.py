@@ -190,6 +190,12 @@ class Trace:
         }
 
 
+def first_line(error: dict) -> str:
+    """An error event's type and the first line of its message."""
+    message = error["message"].strip().splitlines()
+    return f"{error['type']}: {message[0]}" if message else error["type"]
+
+
 def read_rank(path: Path) -> RankTrace:
     """Reads one rank's file; a last line that a killed rank left half written is dropped."""
     found: dict = {"rank": int(path.stem.removeprefix("rank"))}
