@@ -8,6 +8,7 @@ from typing import cast
 import libcst as cst
 
 from codemods import layout
+from codemods.source import opt_outs
 
 
 def _in_style(tree: cst.Module, text: str) -> str:
@@ -76,6 +77,12 @@ class ScopedTransformer(cst.CSTTransformer):
 
     def code(self, node: cst.CSTNode) -> str:
         return self.tree.code_for_node(node)
+
+    def opted_out(self, node: cst.CSTNode, code: str) -> bool:
+        """Whether the first line of a statement opts out of a rule."""
+        lines = (line.strip() for line in self.code(node).split("\n"))
+        first = next((line for line in lines if line and line[0] != "#"), "")
+        return code in (opt_outs(first) or ())
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
         return bool(self._path) or self.depth > 0 or node.name.value in self._entered

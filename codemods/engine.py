@@ -2,14 +2,16 @@
 
 import ast
 import builtins
+import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.rules import all_rules
+from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource
 from codemods.survey import function_of, Survey, survey
 from codemods.targets import Target
@@ -28,6 +30,8 @@ class Outcome:
         changes: path -> the whole new file. Empty when anything is left or wrong.
         findings: every place, by path and line.
         problems: why nothing is written, each with file and line.
+        selection: which rules ran.
+        excluded: paths that the selection leaves alone.
     """
 
     survey: Survey
@@ -35,6 +39,8 @@ class Outcome:
     changes: Mapping[str, bytes] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     problems: tuple[str, ...] = ()
+    selection: Selection = Selection()
+    excluded: frozenset[str] = frozenset()
 
     @property
     def to_do(self) -> tuple[Finding, ...]:
@@ -42,41 +48,96 @@ class Outcome:
         return tuple(f for f in self.findings if f.status in ("rewrite", "left"))
 
 
-def migrate(files: Mapping[str, SourceFile], target: Target) -> Outcome:
+def migrate(
+    files: Mapping[str, SourceFile],
+    target: Target,
+    selection: Selection = Selection(),
+) -> Outcome:
     """All changes that move a checkout to ``target``.
 
     Args:
         files: path -> file, for every Python file of the checkout.
         target: the API to write for.
+        selection: which rules, and which files.
 
     Raises:
+        SelectionError: the selection names what there is not, or splits what belongs together.
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
+    selection.check(target)
+    codes = frozenset(r.CODE for r in all_rules() if selection.takes(r.CODE))
+    excluded = selection.excluded(files)
+    files = dict(_marked(files, excluded))
     found = survey(files, target.function_name)
+    outcome = Outcome(found, target, selection=selection, excluded=excluded)
     if found.kind in ("past", "foreign"):
-        return Outcome(found, target)
+        return outcome
     from codemods.plans import decide  # needs libcst, whose import takes a while
 
     facts = decide(found, target)
-    findings = _find(facts)
-    if any(f.status == "left" for f in findings):
-        problems = tuple(
-            f"{f.path}:{f.line}: {f.message}" for f in findings if f.status == "left"
-        )
-        return Outcome(facts.survey, target, {}, findings, problems)
-    changes = _rewrite(facts, findings)
-    problems = tuple(_check(facts, changes)) if changes else ()
-    return Outcome(
-        facts.survey, target, {} if problems else changes, findings, problems
+    findings = _find(facts, codes)
+    problems = tuple(
+        f"{f.path}:{f.line}: {f.message}" for f in findings if f.status == "left"
+    )
+    changes = {} if problems else _rewrite(facts, findings)
+    if changes:
+        problems = tuple(_check(facts, changes, codes))
+    return replace(
+        outcome,
+        changes={} if problems else changes,
+        findings=findings,
+        problems=problems,
     )
 
 
-def _find(facts: "Facts", hazards: bool = True) -> tuple[Finding, ...]:
-    found: list[Finding] = []
-    for rule in all_rules():
-        if hazards or hasattr(rule, "rewrite"):
-            found += rule.find(facts)
-    return tuple(sorted(set(found), key=lambda f: (f.path, f.line, f.code, f.message)))
+def _marked(
+    files: Mapping[str, SourceFile], excluded: frozenset[str]
+) -> Iterator[tuple[str, SourceFile]]:
+    """The files, those excluded marked as such, or left out where they do not parse."""
+    for path, file in files.items():
+        if path not in excluded:
+            yield path, file
+            continue
+        marked = replace(file, excluded=True)
+        with contextlib.suppress(UnreadableSource):
+            marked.syntax
+            yield path, marked
+
+
+def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:
+    found = {
+        kept
+        for rule in all_rules()
+        if rule.CODE in codes
+        for finding in rule.find(facts)
+        for kept in [_kept(finding, facts.survey.files[finding.path])]
+        if kept is not None
+    }
+    return tuple(sorted(found, key=lambda f: (f.path, f.line, f.code, f.message)))
+
+
+def _kept(finding: Finding, file: SourceFile) -> Finding | None:
+    """What is left of a finding after opt-outs and exclusion."""
+    if file.excluded:
+        return _of_excluded(finding)
+    if finding.status == "hazard" and file.opted_out(finding.line, finding.code):
+        return replace(finding, status="opted-out", suggestion=None)
+    return finding
+
+
+def _of_excluded(finding: Finding) -> Finding | None:
+    """Nothing, unless the files that are migrated would not go with this one."""
+    shared = finding.code in ("TM104", "TM105") and finding.status == "opted-out"
+    if not shared and finding.status not in ("rewrite", "left"):
+        return None
+    if finding.code in ("TM103", "TM106") or finding.code.startswith("TM2"):
+        return None
+    return replace(
+        finding,
+        status="left",
+        message=f"{finding.message}; the file is excluded: take it in, or exclude what "
+        "goes with it as well",
+    )
 
 
 def _rewrite(facts: "Facts", findings: tuple[Finding, ...]) -> dict[str, bytes]:
@@ -130,9 +191,11 @@ def _taken(checkout: Checkout, path: str, name: str) -> bool:
     return False
 
 
-def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
+def _check(
+    facts: "Facts", changes: Mapping[str, bytes], codes: Collection[str]
+) -> Iterator[str]:
     """Everything that must hold of the new texts, each failure with file and line."""
-    from codemods.plans import call_problem, decide
+    from codemods.plans import decide
 
     files = dict(facts.survey.files)
     for path, raw in changes.items():
@@ -146,10 +209,23 @@ def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
         yield from _unbound(facts.survey.files[path], files[path])
     yield from _broken_imports(facts.survey.checkout, Checkout(files), changes)
     again = decide(survey(files, facts.target.function_name), facts.target)
-    yield from _calls_that_miss(facts, again)
-    yield from _sharding_within(again)
-    found_again = _find(again, hazards=False)
-    yield from _old_bindings(again, found_again)
+    if "TM101" in codes:
+        yield from _calls_that_miss(facts, again)
+        yield from _sharding_within(again)
+        yield from _old_bindings(again)
+        yield from _calls_that_do_not_fit(again)
+    rewriting = {rule.CODE for rule in all_rules() if hasattr(rule, "rewrite")}
+    for finding in _find(again, rewriting & codes):
+        if finding.status in ("rewrite", "left"):
+            yield (
+                f"{finding.path}:{finding.line}: after the rewrite {finding.code} would "
+                f"still find something to do: {finding.message}"
+            )
+
+
+def _calls_that_do_not_fit(again: "Facts") -> Iterator[str]:
+    from codemods.plans import call_problem
+
     for site in again.survey.call_sites:
         node = function_of(again.checkout, site.reference.definition)
         function = again.functions.get(site.reference.definition)
@@ -158,12 +234,6 @@ def _check(facts: "Facts", changes: Mapping[str, bytes]) -> Iterator[str]:
             if problem:
                 place = f"{site.reference.path}:{site.reference.line}"
                 yield f"{place}: the rewritten call does not fit: {problem}"
-    for finding in found_again:
-        if finding.status in ("rewrite", "left"):
-            yield (
-                f"{finding.path}:{finding.line}: after the rewrite {finding.code} would "
-                f"still find something to do: {finding.message}"
-            )
 
 
 def _sharding_within(again: "Facts") -> Iterator[str]:
@@ -202,30 +272,25 @@ def _calls_that_miss(facts: "Facts", again: "Facts") -> Iterator[str]:
         )
 
 
-def _old_bindings(again: "Facts", findings: tuple[Finding, ...]) -> Iterator[str]:
+def _old_bindings(again: "Facts") -> Iterator[str]:
     """Places still bound to DDP's function, unless the whole of it was opted out."""
-    kept = {
-        (f.path, f.line)
-        for f in findings
-        if f.status == "opted-out" and f.code in ("TM101", "TM102")
-    }
+    files = again.survey.files
     for definition in again.survey.definitions:
         node = function_of(again.checkout, definition)
         assert node is not None
-        if (definition.path, node.lineno) not in kept:
+        if not files[definition.path].opted_out(node.lineno, "TM101"):
             yield f"{definition.path}:{node.lineno}: apply_ddp is still defined"
     for reference in again.survey.references:
         old = reference.spelling.rpartition(".")[2] == "apply_ddp"
         moved = reference.definition in again.survey.migrated
-        place = (reference.path, reference.line)
         if old and moved and reference.definition.name != "apply_ddp":
             reason = (
                 "it is opted out with ignore[TM102], but the definition it needs is "
                 "migrated: opt that out too with ignore[TM101]"
-                if place in kept
+                if files[reference.path].opted_out(reference.line, "TM102")
                 else "apply_ddp is still bound here"
             )
-            yield f"{place[0]}:{place[1]}: {reason}"
+            yield f"{reference.path}:{reference.line}: {reason}"
 
 
 def _unbound(before: SourceFile, after: SourceFile) -> Iterator[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from codemods.bindings import ModuleNames
 
-_OPT_OUT = re.compile(r"#\s*titan-migrate:\s*ignore\[([A-Z0-9,\s]+)\]")
+_OPT_OUT = re.compile(r"#\s*titan-migrate:\s*(?:ignore\[([^\]]*)\])?")
 
 
 class UnreadableSource(Exception):
@@ -25,6 +25,17 @@ class UnreadableSource(Exception):
         super().__init__(f"{path}{f':{line}' if line else ''}: {reason}")
 
 
+def opt_outs(line: str) -> tuple[str, ...] | None:
+    """The codes of the ``# titan-migrate: ignore[...]`` on a line, None without one.
+
+    A comment for titan-migrate that is not of this shape has no codes.
+    """
+    found = _OPT_OUT.search(line)
+    if found is None:
+        return None
+    return tuple(word for word in re.split(r"[,\s]+", found[1] or "") if word)
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """A Python file of the checkout.
@@ -32,10 +43,12 @@ class SourceFile:
     Args:
         path: relative to the root of the checkout, with forward slashes.
         raw: its bytes on disk.
+        excluded: whether the selection leaves it alone.
     """
 
     path: str
     raw: bytes
+    excluded: bool = False
 
     @cached_property
     def encoding(self) -> str:
@@ -123,7 +136,6 @@ class SourceFile:
         return codecs.BOM_UTF8 + body if self.encoding == "utf-8-sig" else body
 
     def opted_out(self, line: int, code: str) -> bool:
-        """Whether ``# titan-migrate: ignore[CODE]`` stands on this line (from 1)."""
+        """Whether this line (from 1) says ``# titan-migrate: ignore[CODE]``, or is excluded."""
         text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        found = _OPT_OUT.search(text)
-        return bool(found) and code in re.split(r"[,\s]+", found.group(1).strip())
+        return self.excluded or code in (opt_outs(text) or ())

@@ -4,6 +4,7 @@ from importlib import metadata
 from pathlib import Path
 
 from codemods.engine import migrate
+from codemods.selection import Selection, SelectionError
 from codemods.source import UnreadableSource
 from codemods.targets import choose_target, Target, TargetError
 
@@ -43,16 +44,25 @@ def resolve_target(
         raise TitanMigrateError(str(error)) from error
 
 
-def plan(checkout: Checkout, target: Target) -> Changeset:
+def plan(
+    checkout: Checkout, target: Target, selection: Selection = Selection()
+) -> Changeset:
     """What a migration would change; nothing is written.
+
+    Args:
+        checkout: where.
+        target: the API to write for.
+        selection: which rules, and which files.
 
     Raises:
         FileProblem: a file that matters cannot be read or parsed.
-        TitanMigrateError: this is no torchtitan checkout.
+        TitanMigrateError: this is no torchtitan checkout, or the selection is wrong.
     """
     checkout.refuse_sparse()
     try:
-        outcome = migrate(checkout.files, target)
+        outcome = migrate(checkout.files, target, selection)
+    except SelectionError as error:
+        raise TitanMigrateError(str(error)) from error
     except UnreadableSource as error:
         raise FileProblem(
             f"{error}. Mend the file and run again; nothing was written."

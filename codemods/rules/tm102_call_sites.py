@@ -37,16 +37,22 @@ def find(facts: Facts) -> Iterator[Finding]:
         )
         if file.opted_out(reference.line, CODE):
             message = f"this {reference.kind} of {reference.spelling} stays as it is"
+            status: Status = "opted-out"
             if function is not None and function.replaces is not None:
-                message = (
-                    f"this {reference.kind} of {reference.spelling} is opted out, but the "
-                    "definition it needs is migrated: opt that out too with ignore[TM101]"
-                )
-            status: Status = "left" if "TM101" in message else "opted-out"
+                message += ", but the definition it needs is migrated"
+                if not file.excluded:
+                    message += ": opt that out too with ignore[TM101]"
+                status = "left"
             yield Finding(reference.path, reference.line, CODE, message, status)
             continue
-        if function is None:
-            continue  # its definition stays, and so does every mention of it
+        if function is None:  # its definition stays, and so does every mention of it
+            home = facts.survey.files[reference.definition.path]
+            if home.excluded:
+                message = f"{reference.spelling} stays DDP's: {home.path}, which defines it, is excluded"
+                yield Finding(
+                    reference.path, reference.line, CODE, message, "opted-out"
+                )
+            continue
         if not renamed:
             if reference.kind == "call" and reference not in calls:
                 message = f"{reference.spelling} already wraps with replicate"

@@ -87,7 +87,7 @@ class _Guards(edit.ScopedTransformer):
             if not isinstance(small, cst.Raise):
                 return False
         code = self.code(node)
-        if f"ignore[{CODE}" in code:
+        if self.opted_out(node, CODE):
             return False
         if "DDP" not in code and "replicate" not in code:
             return False

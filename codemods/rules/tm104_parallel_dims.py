@@ -44,7 +44,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             )
         for line, done in found:
             status = "done" if done else "rewrite"
-            if file.opted_out(line, CODE):
+            if not done and file.opted_out(line, CODE):
                 status = "opted-out"
             yield Finding(
                 file.path,
@@ -107,7 +107,7 @@ class _Builders(edit.ScopedTransformer):
         return updated_node.with_changes(body=block)
 
     def _kept(self, line: cst.BaseStatement, keep: str) -> cst.BaseStatement:
-        if not isinstance(line, cst.If) or f"ignore[{CODE}" in self.code(line):
+        if not isinstance(line, cst.If) or self.opted_out(line, CODE):
             return line
         test = self.code(line.test)
         if not re.fullmatch(r"\w+ > 1", test):
@@ -120,7 +120,7 @@ class _Builders(edit.ScopedTransformer):
         if updated_node.name.value != "_mesh_exist":
             return updated_node
         code = self.code(original_node)
-        if '"fsdp"' in code or f"ignore[{CODE}" in code:
+        if '"fsdp"' in code or self.opted_out(original_node.body.body[-1], CODE):
             return updated_node
         params = [p.name.value for p in updated_node.params.params]
         if len(params) != 3 or not isinstance(updated_node.body, cst.IndentedBlock):

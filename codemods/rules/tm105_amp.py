@@ -37,10 +37,10 @@ def find(facts: Facts) -> Iterator[Finding]:
             tests = [
                 ast.unparse(n.test) for n in ast.walk(node) if isinstance(n, ast.If)
             ]
-            if file.opted_out(node.lineno, CODE):
-                status = "opted-out"
-            elif any(_REPLICATED in test for test in tests):
+            if any(_REPLICATED in test for test in tests):
                 status = "done"
+            elif file.opted_out(node.lineno, CODE):
+                status = "opted-out"
             elif branch is None or not facts_have_property(facts):
                 yield Finding(
                     file.path,

@@ -78,7 +78,7 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
 
 class _Adapter(edit.ScopedTransformer):
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> cst.If:
-        if f"ignore[{CODE}" in self.code(original_node).split("\n")[0]:
+        if self.opted_out(original_node, CODE):
             return updated_node
         test = self.code(original_node.test)
         if not is_bare_dim(ast.parse(f"({test})", mode="eval").body):
@@ -97,7 +97,7 @@ class _Adapter(edit.ScopedTransformer):
         ):
             return updated_node
         code = self.code(node)
-        if "ignore[" in self.code(original_node) or not is_none_pair(
+        if self.opted_out(original_node, CODE) or not is_none_pair(
             ast.parse(code).body[0]
         ):
             return updated_node

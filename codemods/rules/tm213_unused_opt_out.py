@@ -1,0 +1,54 @@
+"""TM213: an opt-out on a line where there is nothing to opt out of."""
+
+from collections.abc import Iterator
+
+from codemods.findings import Finding
+from codemods.plans import Facts
+from codemods.rules import all_rules
+from codemods.source import opt_outs
+
+CODE = "TM213"
+TITLE = "opt-outs that opt out of nothing"
+WHY = """\
+`# titan-migrate: ignore[CODE]` counts for its own line only. One that names a code
+with nothing to say there has outlived its reason, or was meant for another line or
+another code, whose place is then rewritten although somebody wanted it left alone.
+"""
+
+_MARK = "titan-migrate:"
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    written = [
+        (file, line, codes)
+        for file in facts.checkout.mentioning(_MARK)
+        for line, text in enumerate(file.lines, 1)
+        for codes in [opt_outs(text)]
+        if codes is not None
+    ]
+    if not written:
+        return
+    known = {rule.CODE for rule in all_rules()} - {CODE}
+    useful = {
+        (finding.path, finding.line, finding.code)
+        for rule in all_rules()
+        if rule.CODE in known
+        for finding in rule.find(facts)
+        if finding.status != "done"
+    }
+    for file, line, codes in written:
+        for code in codes:
+            if (file.path, line, code) not in useful:
+                reason = (
+                    f"{code} has nothing to say on this line"
+                    if code in known
+                    else f"there is no rule {code} to opt out of"
+                )
+                yield _unused(file.path, line, f"this opt-out is not used: {reason}")
+        if not codes:
+            yield _unused(file.path, line, "this comment opts out of nothing")
+
+
+def _unused(path: str, line: int, message: str) -> Finding:
+    advice = "# nothing, or `titan-migrate: ignore[...]` with the code of a finding of this line"
+    return Finding(path, line, CODE, message, "hazard", advice)

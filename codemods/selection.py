@@ -1,0 +1,101 @@
+"""Which rules run, and on which files."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import pathspec
+
+from codemods.rules import all_rules
+from codemods.steps import step_of
+from codemods.targets import Target
+
+
+class SelectionError(ValueError):
+    """A selection that names what there is not, or splits what belongs together."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a migration is wanted.
+
+    Args:
+        select: codes or prefixes of codes (``TM1``); empty means every rule.
+        ignore: codes or prefixes to leave out. The longer of two prefixes wins, and
+            ``ignore`` where both are the same.
+        exclude: patterns of paths to leave alone, as in a ``.gitignore``.
+    """
+
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def takes(self, code: str) -> bool:
+        """Whether a rule runs."""
+        wanted = _longest(self.select, code) if self.select else 0
+        return wanted is not None and (_longest(self.ignore, code) or -1) < wanted
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The codes of the rules that do not run."""
+        return tuple(r.CODE for r in all_rules() if not self.takes(r.CODE))
+
+    def excluded(self, paths: Iterable[str]) -> frozenset[str]:
+        """Those of these paths that are left alone.
+
+        Raises:
+            SelectionError: a pattern is none.
+        """
+        if not self.exclude:
+            return frozenset()
+        try:
+            spec = pathspec.GitIgnoreSpec.from_lines(self.exclude)
+        except ValueError as error:
+            raise SelectionError(
+                f"exclude: {error}. Write patterns as in a .gitignore."
+            ) from error
+        return frozenset(spec.match_files(paths))
+
+    def check(self, target: Target) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            SelectionError: a code is no rule's, nothing is left, or rules are split
+                that belong together.
+        """
+        codes = [rule.CODE for rule in all_rules()]
+        for key, words in (("select", self.select), ("ignore", self.ignore)):
+            for word in words:
+                _check_code(key, word, codes)
+        if not any(map(self.takes, codes)):
+            raise SelectionError("no rule is left by select and ignore together.")
+        for code in codes:
+            step = step_of(code, target)
+            apart = [c for c in step.codes if self.takes(c) != self.takes(code)]
+            if apart and self.takes(code):
+                raise SelectionError(
+                    f"{_listed(step.codes)} belong together: {step.apart} Select all of "
+                    f"them or none; {_listed(apart)} {'is' if len(apart) == 1 else 'are'} left out."
+                )
+
+
+def _longest(prefixes: Iterable[str], code: str) -> int | None:
+    """How long the longest of the prefixes is that fits a code."""
+    return max((len(p) for p in prefixes if code.startswith(p)), default=None)
+
+
+def _check_code(key: str, word: str, codes: list[str]) -> None:
+    if re.fullmatch(r"TM\d*", word) and any(c.startswith(word) for c in codes):
+        return
+    close = get_close_matches(word.upper(), codes, n=1, cutoff=0.75)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise SelectionError(
+        f"{key}: there is no rule {word!r}.{hint} Give codes or their beginnings, as "
+        "TM106 or TM2; `titan-migrate explain` lists all."
+    )
+
+
+def _listed(codes: Iterable[str]) -> str:
+    *first, last = codes
+    return f"{', '.join(first)} and {last}" if first else last
