@@ -9,6 +9,7 @@ from migrator.changeset import Changeset, replace_file
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
 from migrator.series import (
+    as_paths,
     base_of,
     build,
     Commit,
@@ -53,10 +54,10 @@ def commit_on_branch(
     base = base_of(checkout)
     _refuse_name(checkout, name)
     _refuse_under_way(checkout)
-    refuse_uncommitted(changeset)
-    refuse_no_identity(checkout)
     if not with_hooks:
         refuse_filtered(changeset)
+    refuse_uncommitted(changeset)
+    refuse_no_identity(checkout)
     series = parts(changeset, base)
     with terminable():
         if with_hooks:
@@ -159,7 +160,7 @@ def _restore(changeset: Changeset, base: str, name: str, tip: str) -> None:
                 base,
                 "--pathspec-from-file=-",
                 "--pathspec-file-nul",
-                given="\0".join(ours).encode("utf-8", "surrogateescape"),
+                given=as_paths(ours),
             )
     before = {path: checkout.files[path].raw for path in changeset.changes}
     _rewrite(changeset, ours, before)
@@ -181,10 +182,14 @@ def _rewrite(
     changeset: Changeset, places: Iterable[str], contents: Mapping[str, bytes]
 ) -> None:
     """Give files the line ends they had, where git by its settings gives them others."""
-    for place in places:
-        file = changeset.checkout.root / place
-        content = contents[changeset.places[place]]
-        # No loss: to git the file is the same with other line ends.
-        with contextlib.suppress(OSError):
-            if file.read_bytes() != content:
-                replace_file(file, content)
+    checkout = changeset.checkout
+    rewritten = []
+    # No loss if it fails: to git the file is the same with other line ends.
+    with contextlib.suppress(OSError, TitanMigrateError):
+        for place in places:
+            content = contents[changeset.places[place]]
+            if (checkout.root / place).read_bytes() != content:
+                replace_file(checkout.root / place, content)
+                rewritten.append(place)
+        # By another size git takes a file for another, and looks no further.
+        checkout.git("update-index", "-z", "--stdin", given=as_paths(rewritten))

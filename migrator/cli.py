@@ -276,9 +276,7 @@ def apply_command(
     """
     from migrator import apply, render
 
-    _refuse_outlets(
-        branch, commit, hooks, patches, allow_dirty, no_git=target["no_git"]
-    )
+    _refuse_outlets(path, branch, commit, hooks, patches, allow_dirty, target["no_git"])
     changeset = _planned(path, **target)
     apply.refuse_incomplete(changeset)
     made: dict[str, Any] = {}
@@ -323,6 +321,7 @@ def apply_command(
 
 
 def _refuse_outlets(
+    path: Path,
     branch: str | None,
     commit: bool,
     hooks: bool,
@@ -330,26 +329,36 @@ def _refuse_outlets(
     allow_dirty: bool,
     no_git: bool,
 ) -> None:
-    """Refuse options of `apply` that contradict each other, or lack one another."""
+    """Refuse options of `apply` that contradict each other, or lack something."""
     if commit and branch is None:
         raise TitanMigrateError("--commit needs a new branch: name it with --branch.")
-    if branch is not None and not commit:
-        raise TitanMigrateError("--branch is for commits: pass --commit with it.")
-    if hooks and not commit:
-        raise TitanMigrateError("--hooks is for commits: pass --commit with it.")
-    if commit and patches is not None:
+    for option, given in (("--branch", branch is not None), ("--hooks", hooks)):
+        if given and not commit:
+            raise TitanMigrateError(
+                f"{option} is for commits: pass --commit with it, or leave it out."
+            )
+    contrary = {
+        "--commit": commit,
+        "--patches": patches is not None,
+        "--allow-dirty": allow_dirty,
+        "--no-git": no_git,
+    }
+    if not commit and patches is None:
+        return
+    wanted, *others = (option for option, given in contrary.items() if given)
+    if others:
         raise TitanMigrateError(
-            "--commit and --patches contradict each other: give one of them."
+            f"{wanted} and {others[0]} contradict each other: leave one of them out."
         )
-    if commit or patches is not None:
-        wanted = "--commit" if commit else "--patches"
-        for other, given in (("--allow-dirty", allow_dirty), ("--no-git", no_git)):
-            if given:
-                raise TitanMigrateError(
-                    f"{wanted} and {other} contradict each other: a commit is made on one "
-                    "that has what was looked at. Give one of them."
-                )
-        _refuse_without_git(f"apply {wanted}")
+    _refuse_without_git(f"apply {wanted}")
+
+    from migrator.checkout import open_checkout
+
+    if not open_checkout(path, require_git=False).is_git:
+        raise TitanMigrateError(
+            f"{path} is not a git checkout, and {wanted} makes commits on one: run `git init` "
+            "and commit first, or leave it out."
+        )
 
 
 def _told(heading: str, entries: Iterable[Any]) -> str:

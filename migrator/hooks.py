@@ -10,7 +10,7 @@ from migrator.changeset import replace_file
 from migrator.checkout import Checkout, ELSEWHERE
 from migrator.errors import LeftToDo
 from migrator.render import inert
-from migrator.series import AS_CONFIGURED, Commit, Part
+from migrator.series import AS_CONFIGURED, as_paths, Commit, Part
 
 
 def build(
@@ -36,8 +36,7 @@ def build(
         for part in series:
             for path, raw in part.files.items():
                 replace_file(tree.root / path, raw)
-            names = "\0".join(part.files).encode("utf-8", "surrogateescape")
-            run_git(tree, "update-index", "-z", "--stdin", given=names)
+            run_git(tree, "update-index", "-z", "--stdin", given=as_paths(part.files))
             as_is = ("--quiet", "--cleanup=verbatim", "--file=-")
             run_git(tree, "commit", *as_is, given=part.message.encode())
             listed = tree.git("diff-tree", "-r", "-z", "--name-only", "HEAD^", "HEAD")

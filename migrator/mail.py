@@ -59,9 +59,9 @@ def write_patches(
     base = base_of(checkout)
     folder = folder.resolve()
     _refuse_folder(changeset, folder)
+    refuse_filtered(changeset)
     refuse_uncommitted(changeset)
     refuse_no_identity(checkout)
-    refuse_filtered(changeset)
     series = parts(changeset, base)
     with terminable(), tempfile.TemporaryDirectory(prefix="titan-migrate-") as scratch:
         # A repository of our own that borrows the checkout's objects.

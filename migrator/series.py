@@ -1,7 +1,8 @@
 """A migration as a series of commits, made without touching the working tree or the index."""
 
+import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def refuse_filtered(changeset: Changeset) -> None:
         "-z",
         "--stdin",
         "filter",
-        given="\0".join(changeset.places).encode("utf-8", "surrogateescape"),
+        given=as_paths(changeset.places),
     ).split("\0")
     for path, value in zip(listed[0::3], listed[2::3]):
         if value in checkout.filters:
@@ -223,7 +224,7 @@ def build(
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(raw)
                 place.chmod(0o755 if modes[path] == "100755" else 0o644)
-            names = "\0".join(part.files).encode("utf-8", "surrogateescape")
+            names = as_paths(part.files)
             checkout.git(*index, "update-index", "-z", "--stdin", given=names, env=env)
             parent = made[-1].hash if made else base
             commit = checkout.git(
@@ -240,6 +241,11 @@ def build(
             )
             made.append(Commit(commit.strip(), part.subject))
     return tuple(made)
+
+
+def as_paths(names: Iterable[str]) -> bytes:
+    """Paths as git reads them from stdin with `-z`."""
+    return os.fsencode("\0".join(names))
 
 
 def _modes(listed: str) -> dict[str, str]:
