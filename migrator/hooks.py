@@ -33,12 +33,15 @@ def build(
     changed: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="titan-migrate-") as folder:
         tree = _worktree(checkout, base, Path(folder).resolve())
+        # A relative core.hooksPath may be a folder that git does not track.
+        place = run_git(checkout, "rev-parse", "--git-path", "hooks").rstrip("\n")
+        with_hooks = ("-c", f"core.hooksPath={(checkout.root / place).resolve()}")
         for part in series:
             for path, raw in part.files.items():
                 replace_file(tree.root / path, raw)
             run_git(tree, "update-index", "-z", "--stdin", given=as_paths(part.files))
             as_is = ("--quiet", "--cleanup=verbatim", "--file=-")
-            run_git(tree, "commit", *as_is, given=part.message.encode())
+            run_git(tree, *with_hooks, "commit", *as_is, given=part.message.encode())
             listed = tree.git("diff-tree", "-r", "-z", "--name-only", "HEAD^", "HEAD")
             committed = set(listed.split("\0")) - {""}
             changed |= committed ^ set(part.files)
@@ -72,26 +75,24 @@ def _worktree(checkout: Checkout, base: str, folder: Path) -> Checkout:
 
 
 def run_git(
-    checkout: Checkout,
-    command: str,
-    *arguments: str,
-    given: bytes = b"",
-    **process: Any,
-) -> None:
+    checkout: Checkout, *arguments: str, given: bytes = b"", **process: Any
+) -> str:
     """Run git as the user would, with all that is configured for it.
 
     Args:
         checkout: where.
-        command: what of git.
-        arguments: its arguments.
+        arguments: the command and its arguments, perhaps after options of git.
         given: what it reads from stdin.
         process: more for `subprocess.Popen`.
+
+    Returns:
+        All that it printed.
 
     Raises:
         LeftToDo: git failed; with all that it printed.
     """
     done = subprocess.run(
-        ["git", *AS_CONFIGURED, command, *arguments],
+        ["git", *AS_CONFIGURED, *arguments],
         cwd=checkout.root,
         input=given,
         stdout=subprocess.PIPE,
@@ -101,14 +102,15 @@ def run_git(
         },
         **process,
     )
+    said = done.stdout.decode("utf-8", "surrogateescape")
     if done.returncode:
-        said = done.stdout.decode("utf-8", "replace").strip()
-        printed = ["  | " + inert(line, keep="\t") for line in said.split("\n")]
-        raise LeftToDo(
-            "\n".join(
-                [
-                    f"`git {command}` was refused, and nothing was left behind. Mend what it says, or leave out --hooks:",
-                    *printed,
-                ]
-            )
+        command = next(
+            word for word in arguments if not word.startswith("-") and "=" not in word
         )
+        printed = ["  | " + inert(line, keep="\t") for line in said.strip().split("\n")]
+        head = (
+            f"`git {command}` was refused, and nothing was left behind. Mend what it says, or "
+            "leave out --hooks:"
+        )
+        raise LeftToDo("\n".join([head, *printed]))
+    return said

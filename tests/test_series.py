@@ -201,13 +201,13 @@ def test_line_ends_that_git_would_not_give_stay_in_the_working_tree(fork, tmp_pa
     assert subprocess.check_output(status, cwd=fork) == b""
 
 
-@pytest.mark.parametrize("setting", ["", "diff.noprefix", "format.attach", "am.keepcr"])
-def test_patches_give_the_same_tree_as_the_branch(odd, tmp_path, setting):
+@pytest.mark.parametrize("setting", ["diff.noprefix", "format.attach", "am.keepcr"])
+@pytest.mark.parametrize("scope", ["--local", "--global"])
+def test_patches_give_the_same_tree_as_the_branch(odd, tmp_path, setting, scope):
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(odd), str(clone))
-    if setting:
-        git(odd, "config", setting, "true")
-        git(clone, "config", setting, "true")
+    for tree in (odd, clone):
+        git(tree, "config", scope, setting, "true")
     folder = tmp_path / "new folder" / "it's"
     before = state(odd), objects(odd)
     result = run("apply", odd, "--patches", folder)
@@ -411,7 +411,7 @@ def test_unmerged_files_are_refused(fork):
     with pytest.raises(subprocess.CalledProcessError):
         git(fork, "stash", "pop")
     result = commit(fork)
-    assert result.exit_code == 2 and "unmerged" in result.stderr
+    assert result.exit_code == 2 and "has unmerged files" in result.stderr
 
 
 # kinds of checkouts
@@ -480,6 +480,15 @@ def test_hooks_and_signing_only_with_hooks(fork, tmp_path):
     assert git(fork, "status", "--porcelain") == ""
 
 
+def test_hooks_in_a_folder_that_git_does_not_track_run_too(fork):
+    hook(fork, "pre-commit", "echo no; exit 1")
+    (fork / ".git/hooks").rename(fork / "own hooks")
+    (fork / ".git/info/exclude").write_text("own hooks\n")
+    git(fork, "config", "core.hooksPath", "own hooks")
+    result = commit(fork, "m", "--hooks")
+    assert result.exit_code == 1 and "  | no\n" in result.stderr
+
+
 @pytest.mark.parametrize("what", ["pre-commit", "signing", "second commit"])
 def test_what_a_hook_refuses_leaves_nothing(fork, tmp_path, what):
     if what == "signing":
@@ -498,19 +507,19 @@ def test_what_a_hook_refuses_leaves_nothing(fork, tmp_path, what):
     assert state(fork) == before
 
 
-def test_what_a_hook_changes_is_committed_and_said(fork):
-    hook(
-        fork,
-        "pre-commit",
-        f'test -f {PLAN} && echo "# formatted" >> {PLAN} && git add {PLAN}',
-    )
+@pytest.mark.parametrize(
+    "path, times", [(PLAN, 1), ("debug.toml", 2)], ids=["of the commit", "another"]
+)
+def test_what_a_hook_changes_is_committed_and_said(fork, path, times):
+    staged = f"git diff --cached --quiet -- {PLAN} || "
+    change = f"{{ echo '# formatted' >> {path}; git add {path}; }}"
+    hook(fork, "pre-commit", change if times == 2 else staged + change)
     result = commit(fork, "m", "--hooks")
     assert result.exit_code == 0, result.output
-    assert (
-        f"A hook changed these files, and they are committed as it left them: {PLAN}"
-        in (result.stderr)
-    )
-    assert (fork / PLAN).read_text().endswith("# formatted\n# formatted\n")
+    said = "A hook changed these files, and they are committed as it left them: "
+    assert f"{said}{path}\n" in result.stderr
+    assert (fork / path).read_text().endswith(times * "# formatted\n")
+    assert (fork / path).read_text().count("# formatted\n") == times
     assert git(fork, "status", "--porcelain") == ""
 
 
@@ -619,6 +628,35 @@ def test_killed_at_any_moment_it_is_as_before_or_complete(fork, tmp_path, option
             before = state(fork)
 
 
+@pytest.mark.parametrize("options", [[], ["--hooks"]])
+def test_a_switch_goes_on_when_all_else_is_killed(fork, tmp_path, options):
+    wrapper = wrap_git(tmp_path, 'kill -s KILL -- "-$PPID"; sleep 0.2')
+    running = subprocess.Popen(
+        [sys.executable, "-m", "migrator.cli", "apply", str(fork), *options]
+        + ["--branch", "m", "--commit"],
+        cwd=FIXTURES.parent,
+        env={**os.environ, "PATH": f"{wrapper.parent}:{os.environ['PATH']}"},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert running.wait() == -signal.SIGKILL
+    wait_for_git(fork)
+    assert git(fork, "branch", "--list", "m")
+    assert_before_or_complete(fork, None)
+
+
+def wrap_git(folder: Path, script: str) -> Path:
+    """A git for PATH that does something else before it switches."""
+    wrapper = folder / "bin" / "git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\ncase "$*" in *"switch "*)\n{script}\nesac\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    return wrapper
+
+
 def wait_for_git(fork: Path) -> None:
     """Until no git is at work in a checkout."""
     time.sleep(0.05)
@@ -649,23 +687,17 @@ def assert_before_or_complete(fork: Path, before: object) -> None:
 
 def test_a_switch_that_breaks_off_is_taken_back(fork, tmp_path, monkeypatch):
     """As on a full disk: a file is half written, one is gone, the index is written."""
-    wrapper = tmp_path / "bin" / "git"
-    wrapper.parent.mkdir()
     utils = "torchtitan/models/utils.py"
-    wrapper.write_text(
-        f"""#!/bin/sh
-for tip; do true; done
-case "$*" in *" switch "*)
-    {shutil.which("git")} -C {fork} restore --source=$tip --staged --worktree .
-    head -c 100 {fork}/{PLAN} > {tmp_path}/half && cp {tmp_path}/half {fork}/{PLAN}
-    rm {fork}/{utils}
-    echo 'No space left on device' >&2
-    exit 1
-esac
-exec {shutil.which("git")} "$@"
-"""
+    wrapper = wrap_git(
+        tmp_path,
+        f"""for tip; do true; done
+        git=/{shutil.which("git")}
+        $git -C {fork} restore --source=$tip --staged --worktree .
+        head -c 100 {fork}/{PLAN} > {tmp_path}/half && cp {tmp_path}/half {fork}/{PLAN}
+        rm {fork}/{utils}
+        echo 'No space left on device' >&2
+        exit 1""",
     )
-    wrapper.chmod(0o755)
     before = state(fork)
     monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
     result = commit(fork)
