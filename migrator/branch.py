@@ -64,7 +64,6 @@ def commit_on_branch(
             commits, changed = hooks.build(checkout, base, series)
         else:
             commits, changed = build(checkout, base, series), ()
-        _refuse_taken(checkout, name, commits[-1].hash)
         with signals_held():
             _switch(changeset, name, commits[-1].hash, with_hooks)
     return commits, changed
@@ -88,16 +87,8 @@ def _refuse_name(checkout: Checkout, name: str) -> None:
             f"there is a branch {name} already: give --branch another name, or remove it "
             f"with `git branch -D {name}`."
         )
-    _refuse_taken(checkout, name, "HEAD")
-
-
-def _refuse_taken(checkout: Checkout, name: str, commit: str) -> None:
-    """Refuse a branch that git could not make, before it is too late to say so.
-
-    Raises:
-        TitanMigrateError: `a/b` beside `a`, say.
-    """
-    orders = f"start\ncreate refs/heads/{name} {commit}\nprepare\nabort\n"
+    # Whether git could make it: `a/b` cannot be beside `a`.
+    orders = f"start\ncreate refs/heads/{name} HEAD\nprepare\nabort\n"
     try:
         checkout.git("update-ref", "--stdin", given=orders.encode())
     except TitanMigrateError as error:

@@ -273,6 +273,8 @@ def apply_command(
     """Migrate the checkout in place: every change, or none.
 
     PATH is the folder of a checkout, by default this one. Files with uncommitted changes are refused, so `git checkout .` undoes it all.
+    With --commit the migration is committed on a new branch, one step after the other;
+    with --patches it is written to a folder and nothing here changes.
     """
     from migrator import apply, render
 

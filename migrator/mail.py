@@ -29,14 +29,6 @@ _NO_SETTINGS = {
     "GIT_DIFF_OPTS": "",
 }
 
-_AS_MAIL = (
-    "--binary",
-    "--full-index",
-    "--no-signature",
-    "--no-renames",
-    "--quiet",
-)
-
 
 def write_patches(
     changeset: Changeset, folder: Path
@@ -80,7 +72,11 @@ def write_patches(
         checkout.git(
             *apart,
             "format-patch",
-            *_AS_MAIL,
+            "--quiet",
+            "--binary",
+            "--full-index",
+            "--no-renames",
+            "--no-signature",
             f"--output-directory={printed}",
             f"{base}..{commits[-1].hash}",
             env={**env, **_NO_SETTINGS},

@@ -440,6 +440,19 @@ def test_detached_shallow_linked_and_within_others(fork, tmp_path):
             git(place, "checkout", "-q", "--detach", start)
 
 
+def test_a_repository_of_the_longer_hashes(tmp_path):
+    tree = shutil.copytree(FIXTURES / "v0_2_1", tmp_path / "fork")
+    git(tree, "init", "-q", "-b", "main", "--object-format=sha256")
+    checkout_of(tree)
+    git(tmp_path, "clone", "-q", str(tree), "clone")
+    assert run("apply", tree, "--patches", tmp_path / "p").exit_code == 0
+    git(tmp_path / "clone", "am", "-q", *map(str, sorted((tmp_path / "p").iterdir())))
+    for options in ([], ["--hooks"]):
+        assert commit(tree, f"m{len(options)}", *options).exit_code == 0
+        assert tree_of(tree) == tree_of(tmp_path / "clone")
+        git(tree, "checkout", "-q", "main")
+
+
 # hooks, signing, filters
 
 
@@ -602,6 +615,26 @@ def test_interrupted_it_is_as_before_or_complete(fork, tmp_path, name, word, whe
     assert (git(fork, "rev-parse", "--abbrev-ref", "HEAD") == "m\n") == complete
     if name != "SIGKILL":
         assert not list(tmp_path.glob("titan-migrate-*"))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("word", ["init", "commit-tree", "format-patch"])
+def test_interrupted_there_are_no_patches(fork, tmp_path, name, word):
+    before = state(fork), objects(fork)
+    done = subprocess.run(
+        [
+            *[sys.executable, "-c", INTERRUPTED, word, "after"],
+            str(int(getattr(signal, name))),
+            *["apply", str(fork), "--patches", str(tmp_path / "patches")],
+        ],
+        capture_output=True,
+        cwd=FIXTURES.parent,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == {"SIGTERM": 143, "SIGINT": 130}[name], done.stderr
+    assert (state(fork), objects(fork)) == before
+    assert not list(tmp_path.glob("*titan-migrate-*"))
+    assert not (tmp_path / "patches").exists()
 
 
 @pytest.mark.parametrize("options", [[], ["--hooks"]])
