@@ -110,7 +110,7 @@ def test_suggestions_are_inert(fork):
     hazard = {"status": "hazard", "message": "a\n::error::b", "suggestion": COMMENT}
     lines = list(render.text(with_finding(changeset(fork), **hazard)))
     assert escapes_nothing("\n".join(lines)), lines
-    assert lines[0] == "a.py:3: TM201 [hazard] a\\n::error::b"
+    assert lines[1] == "a.py:3: TM201 [hazard] a\\n::error::b"
 
 
 @pytest.mark.parametrize("name", ["text", "json", "github", "sarif"])

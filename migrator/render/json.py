@@ -37,6 +37,10 @@ def as_json(changeset: Changeset, written: bool, statistics: bool = False) -> st
             }
             for finding in outcome.findings
         ],
+        "left_out": {
+            "rules": list(outcome.selection.left_out),
+            "files": sorted(outcome.excluded),
+        },
         "changed": sorted(outcome.changes),
         "problems": list(outcome.problems),
         "written": written,
