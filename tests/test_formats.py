@@ -273,7 +273,7 @@ def test_sarif_results_are_the_findings(fixture):
     rules = one["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == [rule.CODE for rule in all_rules()]
     for rule in rules:
-        assert all(len(rule[k]["text"]) <= 1024 for k in ("fullDescription", "help"))
+        assert len(rule["fullDescription"]["text"]) <= 1024
     wanted = [f for f in found.findings if f.status != "done"]
     for finding, result in zip(wanted, one["results"], strict=True):
         (location,) = result["locations"]
