@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from textwrap import dedent, indent
 
 import pytest
 
@@ -166,9 +167,11 @@ def test_a_hazard_is_explained():
 
 
 def test_all_of_a_rule_is_printed(rule):
-    said = on_one_line(explanation(rule.CODE))
+    said = explanation(rule.CODE)
     for name in TEXTS:
-        assert on_one_line(getattr(rule, name)) in said
+        assert on_one_line(getattr(rule, name)) in on_one_line(said)
+    for excerpt in (rule.EXAMPLE.before, rule.EXAMPLE.after):
+        assert f"\n{indent(dedent(excerpt), '    ')}" in f"{said}\n"
 
 
 def test_prose_is_wrapped_to_a_narrow_terminal(rule, monkeypatch):
