@@ -3,12 +3,14 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 from migrator.errors import TitanMigrateError
 
@@ -17,8 +19,22 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 92}
 _PATH = click.argument("path", type=click.Path(path_type=Path), default=".")
 
 
+_VERBOSITY = "titan-migrate.verbosity"
+
+
 def _say(message: str) -> None:
     click.echo(message, err=True)
+
+
+def _verbosity() -> int:
+    """-1 for --quiet, 1 for --verbose, else 0."""
+    return click.get_current_context().meta.get(_VERBOSITY, 0)
+
+
+def _tell(message: str | None) -> None:
+    """Say what nobody needs who only asks for the exit code."""
+    if message is not None and _verbosity() >= 0:
+        _say(message)
 
 
 def _handled(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -47,6 +63,55 @@ def _handled(command: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
+def _verbosity_options(what: str) -> Callable[..., Any]:
+    """-q and -v; ``what`` is what -v shows."""
+
+    def keep(context: click.Context, option: click.Parameter, given: bool) -> None:
+        if not given:
+            return
+        if context.meta.get(_VERBOSITY):
+            raise click.UsageError("-q and -v contradict each other: give one of them.")
+        context.meta[_VERBOSITY] = -1 if option.name == "quiet" else 1
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for names, help in (
+            (("-v", "--verbose"), what),
+            (("-q", "--quiet"), "Say nothing but errors; the exit code tells."),
+        ):
+            command = click.option(
+                *names, is_flag=True, expose_value=False, callback=keep, help=help
+            )(command)
+        return command
+
+    return add
+
+
+def _complete_codes(
+    context: click.Context, option: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from codemods.rules import all_rules
+
+    return _completed(begun.upper(), {rule.CODE: rule.TITLE for rule in all_rules()})
+
+
+def _complete_cells(
+    context: click.Context, option: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from migrator.verify.scenarios import CELLS
+
+    return _completed(begun, {name: cell.what for name, cell in CELLS.items()})
+
+
+def _completed(begun: str, words: Mapping[str, str]) -> list[CompletionItem]:
+    """What the last name of a comma-separated list may become; words: name -> what it is."""
+    *before, last = begun.rpartition(",")
+    return [
+        CompletionItem("".join(before) + word, help=what)
+        for word, what in words.items()
+        if word.startswith(last)
+    ]
+
+
 def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
@@ -71,6 +136,26 @@ def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "auto goes by the installed torch.",
         ),
         click.option(
+            "--exclude",
+            multiple=True,
+            metavar="GLOB",
+            help="Leave files alone, by a pattern as in a .gitignore; may be repeated.",
+        ),
+        click.option(
+            "--ignore",
+            multiple=True,
+            metavar="CODES",
+            shell_complete=_complete_codes,
+            help="Rules to leave out, by code or beginning of codes: TM106,TM2.",
+        ),
+        click.option(
+            "--select",
+            multiple=True,
+            metavar="CODES",
+            shell_complete=_complete_codes,
+            help="Rules to run instead of all.",
+        ),
+        click.option(
             "--no-git",
             is_flag=True,
             help="Accept a folder that is not a git checkout.",
@@ -91,7 +176,36 @@ def _format_option(help: str, *formats: str) -> Callable[..., Any]:
     )
 
 
+class _Commands(click.Group):
+    """Says which command somebody may have meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        given = args[0]
+        if self.get_command(ctx, given) is None and Path(given).is_dir():
+            raise click.UsageError(
+                f"{given} is a folder: say what to do with it, as `titan-migrate check {given}`.",
+                ctx,
+            )
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(given, self.list_commands(ctx), n=1)
+            if close and close[0] not in error.format_message():
+                error.message += f" Did you mean {close[0]}?"
+            raise
+
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\n".join(
+        ("\b", "Examples:", *(f"  titan-migrate {line}" for line in lines))
+    )
+
+
 @click.group(
+    cls=_Commands,
     context_settings=_CONTEXT,
     epilog="Exit codes: 0 fine, 1 findings or a failed verdict, 2 wrong use or environment, "
     "3 a file could not be handled.",
@@ -105,6 +219,7 @@ def main() -> None:
       titan-migrate diff ./torchtitan       the patch
       titan-migrate apply ./torchtitan      write it
       titan-migrate verify ./torchtitan     train both and compare
+      titan-migrate report ./torchtitan     the text of the pull request
       titan-migrate explain TM101           what a rule does and why
       titan-migrate demo                    all of it on torchtitan 0.2.1
     """
@@ -116,18 +231,40 @@ def _planned(
     torch_version: str | None,
     function_name: str | None,
     no_git: bool,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    exclude: tuple[str, ...],
 ) -> Any:
-    from migrator import apply, checkout
+    from migrator import apply, checkout, config
+    from migrator.terminal import working
 
-    return apply.plan(
-        checkout.open_checkout(path, require_git=not no_git),
-        apply.resolve_target(target, torch_version, function_name),
-    )
+    given = {
+        "select": _names("--select", ",".join(select) if select else None),
+        "ignore": _names("--ignore", ",".join(ignore) if ignore else None),
+        "exclude": exclude,
+    }
+
+    with working("Reading the checkout", quiet=_verbosity() < 0):
+        found = checkout.open_checkout(path, require_git=not no_git)
+        return apply.plan(
+            found,
+            apply.resolve_target(target, torch_version, function_name),
+            config.selection(found.root, given),
+        )
 
 
-@main.command(context_settings=_CONTEXT)
+@main.command(
+    context_settings=_CONTEXT,
+    epilog=_examples(
+        "check ./torchtitan",
+        "check --torch 2.9.1 --statistics",
+        "check --select TM2 --exclude torchtitan/experiments",
+        "check --format sarif > titan-migrate.sarif",
+    ),
+)
 @_PATH
 @_target_options
+@_verbosity_options("Show what is done already and what opted out too.")
 @_format_option(
     "text for people on stderr; on stdout json for programs, github for annotations "
     "in GitHub Actions, sarif for code scanning and editors.",
@@ -156,8 +293,9 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
     if output == "json":
         click.echo(render.as_json(changeset, written=False, statistics=statistics))
     else:
-        _say(render.sentence(changeset))
-        _say(render.target_line(changeset))
+        _tell(render.sentence(changeset))
+        _tell(render.target_line(changeset))
+        _tell(render.selection_line(changeset))
         if output == "sarif":
             click.echo(render.as_sarif(changeset))
         elif output == "github":
@@ -165,17 +303,30 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
                 # GitHub reads UTF-8, whatever this locale has.
                 click.echo(line.encode("utf-8", "backslashreplace"))
         else:
-            for line in render.text(changeset):
-                _say(line)
+            for line in render.text(changeset, verbose=_verbosity() > 0):
+                _tell(line)
+            if changeset.changes:
+                _tell(
+                    "`titan-migrate diff` shows the patch, `titan-migrate apply` writes it."
+                )
         if statistics:
             for line in render.statistics(changeset):
                 _say(line)
     return 1 if changeset.outcome.to_do else 0
 
 
-@main.command(context_settings=_CONTEXT)
+@main.command(
+    context_settings=_CONTEXT,
+    epilog=_examples(
+        "diff ./torchtitan --stat",
+        "diff ./torchtitan > migration.patch",
+        "diff --target 2d --unified 10",
+        "diff --ignore TM106 | git apply",
+    ),
+)
 @_PATH
 @_target_options
+@_verbosity_options("Show the hazards too, on stderr.")
 @click.option(
     "-U",
     "--unified",
@@ -215,9 +366,13 @@ def diff(
 
     changeset = _planned(path, **target)
     apply.refuse_incomplete(changeset)
-    _say(render.target_line(changeset))
+    _tell(render.target_line(changeset))
+    _tell(render.selection_line(changeset))
     if not changeset.changes:
-        _say(render.sentence(changeset))
+        _tell(render.sentence(changeset))
+    if _verbosity() > 0:
+        for line in render.hazards(changeset):
+            _tell(line)
     colour = patch.wants_colour(color)
     if stat:
         counts = (patch.count(*part) for part in changeset.patches())
@@ -231,9 +386,20 @@ def diff(
     patch.show(shown, paged=not no_pager)
 
 
-@main.command("apply", context_settings=_CONTEXT)
+@main.command(
+    "apply",
+    context_settings=_CONTEXT,
+    epilog=_examples(
+        "apply ./torchtitan",
+        "apply ./torchtitan --torch 2.10 --function-name apply_ddp",
+        "apply --exclude 'torchtitan/experiments/my_*'",
+        "apply --branch replicate --commit",
+        "apply --patches ../patches",
+    ),
+)
 @_PATH
 @_target_options
+@_verbosity_options("Show every place that was rewritten.")
 @click.option("--allow-dirty", is_flag=True, help="Write over uncommitted changes too.")
 @click.option(
     "--branch", metavar="NAME", help="With --commit: the new branch, switched to."
@@ -313,13 +479,16 @@ def apply_command(
     if output == "json":
         click.echo(render.as_json(changeset, written=written, made=made))
         return
-    _say(render.sentence(changeset))
     if changeset.changes:
-        _say(render.target_line(changeset))
-    for line in render.text(changeset, verb="rewritten" if written else "to rewrite"):
-        _say(line)
+        _tell(render.target_line(changeset))
+    else:
+        _tell(render.sentence(changeset))
+    _tell(render.selection_line(changeset))
+    told = render.written if written else render.text
+    for line in told(changeset, verbose=_verbosity() > 0):
+        _tell(line)
     if changeset.changes:
-        _say(advice)
+        _tell(advice)
 
 
 def _refuse_outlets(
@@ -367,8 +536,11 @@ def _told(heading: str, entries: Iterable[Any]) -> str:
     return "\n".join([heading, *(f"  {entry}" for entry in entries)])
 
 
-@main.command(context_settings=_CONTEXT)
-@click.argument("code", required=False)
+@main.command(
+    context_settings=_CONTEXT,
+    epilog=_examples("explain", "explain TM101", "explain TM2xx"),
+)
+@click.argument("code", required=False, shell_complete=_complete_codes)
 @_handled
 def explain(code: str | None) -> None:
     """Say what a rule does and why; without CODE, list all."""
@@ -395,8 +567,17 @@ def _refuse_without_git(command: str) -> None:
         )
 
 
-@main.command(context_settings=_CONTEXT)
+@main.command(
+    context_settings=_CONTEXT,
+    epilog=_examples(
+        "verify ./torchtitan",
+        "verify --cells dp,dp-bf16 --model llama3,qwen3:untied",
+        "verify --base v0.2.1 --rev my-migration --report ./verdict",
+        "verify --full --device cuda --timeout 3600",
+    ),
+)
 @_PATH
+@_verbosity_options("Show loss and grad_norm by step for every cell.")
 @click.option(
     "--quick", is_flag=True, help="The cells dp, dp+tp, dp+pp (this is the default)."
 )
@@ -408,6 +589,7 @@ def _refuse_without_git(command: str) -> None:
 @click.option(
     "--cells",
     metavar="NAME,...",
+    shell_complete=_complete_cells,
     help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-accumulate, "
     "dp-compile, dp-checkpoint, dp-validate, fsdp, hsdp, export.",
 )
@@ -513,12 +695,14 @@ def verify(
     from migrator.verify.scenarios import CELLS, QUICK
 
     among = nodes_of(nnodes, node_rank, rdzv_endpoint)
+    console = console_on_stdout(quiet=_verbosity() < 0)
     if among.rank:
         own = {name: options[name] for name in ("base", "rev", "report_dir")}
-        return follow_verify(path, console=console_on_stdout(), among=among, **own)
+        return follow_verify(path, console=console, among=among, **own)
     verification = run_verify(
         path,
-        console=console_on_stdout(),
+        console=console,
+        by_step=_verbosity() > 0,
         cells=names or (tuple(CELLS) if full else QUICK),
         model=titles or ("all" if full else "llama3",),
         among=among,
@@ -527,7 +711,10 @@ def verify(
     return verification.exit_code
 
 
-@main.command(context_settings=_CONTEXT)
+@main.command(
+    context_settings=_CONTEXT,
+    epilog=_examples("demo", "demo --torchtitan 0.2.2 --no-verify"),
+)
 @click.option(
     "--torchtitan",
     "version",
@@ -557,5 +744,24 @@ def demo(version: str, no_verify: bool) -> int:
     return 0 if passed else 1
 
 
+_COMPLETE = "_TITAN_MIGRATE_COMPLETE"
+
+
+@main.command(
+    context_settings=_CONTEXT,
+    epilog=_examples(
+        "completion bash >> ~/.bashrc",
+        "completion zsh >> ~/.zshrc",
+        "completion fish > ~/.config/fish/completions/titan-migrate.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, options, codes and cells."""
+    of_shell = get_completion_class(shell)
+    assert of_shell is not None
+    click.echo(of_shell(main, {}, "titan-migrate", _COMPLETE).source())
+
+
 if __name__ == "__main__":
-    main()
+    main(prog_name="titan-migrate")

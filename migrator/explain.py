@@ -1,37 +1,125 @@
-"""What the rules do and why, from the rule files themselves."""
+"""What the rules do and why, from the rule files themselves.
 
-from difflib import get_close_matches
+``python -m migrator.explain`` prints the table of rules that the README holds.
+"""
+
+import re
+import shutil
+import textwrap
+from types import ModuleType
 
 from codemods.rules import all_rules
 
 from migrator.errors import TitanMigrateError
 
+_PULLS = "https://github.com/pytorch/torchtitan/pull"
+_WIDTH = 88
+_MARGIN = "    "
+_LIKE_A_DIGIT = str.maketrans("OoIil", "00111")
+
 
 def explanation(code: str) -> str:
-    """The text of one rule.
+    """The text of one rule, or the list of a family (``TM2``, ``TM2xx``).
 
     Raises:
         TitanMigrateError: there is no such code.
     """
     rules = {rule.CODE: rule for rule in all_rules()}
-    rule = rules.get(code.upper())
-    family = code.upper().rstrip("X")
-    if rule is None and any(known.startswith(family) for known in rules):
+    wanted = code.strip().upper()
+    if wanted in rules:
+        return _explained(rules[wanted])
+    family = wanted.rstrip("X")
+    if family and any(known.startswith(family) for known in rules):
         return overview(family)
-    if rule is None:
-        close = get_close_matches(code.upper(), rules, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise TitanMigrateError(
-            f"there is no rule {code}.{hint} `titan-migrate explain` lists all."
-        )
-    kind = "rewrites" if hasattr(rule, "rewrite") else "hazard, left for a person"
-    return f"{rule.CODE}  {rule.TITLE}  ({kind})\n\n{rule.WHY.strip()}"
+    # Another digit is another rule; all else may be a slip.
+    meant = "TM" + "".join(re.findall(r"\d", code.translate(_LIKE_A_DIGIT)))
+    hint = f"Did you mean {meant}?" if meant in rules else f"There are {_ranges()}."
+    raise TitanMigrateError(
+        f"there is no rule {code}. {hint} `titan-migrate explain` lists all."
+    )
 
 
 def overview(family: str = "TM") -> str:
-    """Every code of a family (``TM2``) with its title, hazards marked."""
-    return "\n".join(
-        f"{rule.CODE}  {'' if hasattr(rule, 'rewrite') else 'hazard: '}{rule.TITLE}"
-        for rule in all_rules()
-        if rule.CODE.startswith(family)
+    """Every code of a family (``TM2``) with its title, rewrites before hazards."""
+    groups: dict[str, list[str]] = {}
+    for rule in all_rules():
+        if rule.CODE.startswith(family):
+            rewrites = hasattr(rule, "rewrite")
+            heading = "Rewritten:" if rewrites else "Hazards, left for a person:"
+            groups.setdefault(heading, [heading]).append(f"  {rule.CODE}  {rule.TITLE}")
+    blocks = ["\n".join(lines) for lines in groups.values()]
+    return "\n\n".join([*blocks, "`titan-migrate explain CODE` says more of each."])
+
+
+def markdown_table() -> str:
+    """The table of the README: every code, what it does or finds, what it follows."""
+    lines = ["| code | what | upstream |", "|---|---|---|"]
+    for rule in all_rules():
+        pulls = ", ".join(f"[PR {pull}]({_PULLS}/{pull})" for pull in _pulls(rule))
+        lines.append(f"| {rule.CODE} | {rule.WHAT} | {pulls} |")
+    return "\n".join(lines)
+
+
+def upstream_url(rule: ModuleType) -> str | None:
+    """The first pull request that a rule names; None where it names none."""
+    return next((f"{_PULLS}/{pull}" for pull in _pulls(rule)), None)
+
+
+def _pulls(rule: ModuleType) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"\bPR (\d+)", rule.UPSTREAM)))
+
+
+def _explained(rule: ModuleType) -> str:
+    rewrites = hasattr(rule, "rewrite")
+    kind = "rewrites" if rewrites else "hazard, left for a person"
+    example = rule.EXAMPLE
+    place = f"fixtures/{example.fixture}/{example.path}"
+    after = f"After, with --target {example.target}" if rewrites else "After, by hand"
+    opt_out = (
+        f"`# titan-migrate: ignore[{rule.CODE}]` at the end of a line, or "
+        f"--ignore {rule.CODE} for a whole run."
     )
+    return "\n\n".join(
+        (
+            f"{rule.CODE}  {rule.TITLE}  ({kind})",
+            _prose("What", rule.WHAT),
+            _prose("Why", rule.WHY),
+            _code(f"Before, in {place}", example.before),
+            _code(after, example.after),
+            _prose("Upstream", rule.UPSTREAM),
+            _prose("What could go wrong", rule.RISK),
+            _prose("How verify shows it", rule.PROOF),
+            _prose("How to opt out", opt_out),
+        )
+    )
+
+
+def _prose(heading: str, text: str) -> str:
+    columns = shutil.get_terminal_size(fallback=(_WIDTH, 24)).columns
+    filled = textwrap.fill(
+        " ".join(text.split()),
+        min(columns, _WIDTH),
+        initial_indent=_MARGIN,
+        subsequent_indent=_MARGIN,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"{heading}\n{filled}"
+
+
+def _code(heading: str, excerpt: str) -> str:
+    lines = textwrap.dedent(excerpt).rstrip("\n")
+    return f"{heading}\n{textwrap.indent(lines, _MARGIN)}"
+
+
+def _ranges() -> str:
+    """``TM101 to TM106 and TM201 to TM212``."""
+    ends: dict[str, tuple[str, str]] = {}
+    for rule in all_rules():
+        first, _ = ends.get(rule.CODE[:3], (rule.CODE, ""))
+        ends[rule.CODE[:3]] = first, rule.CODE
+    return " and ".join(f"{first} to {last}" for first, last in ends.values())
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -5,14 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from rich.console import Console
 
 
-def console_on_stdout() -> Console:
+@contextlib.contextmanager
+def working(what: str, quiet: bool = False) -> Iterator[None]:
+    """Show on stderr that something goes on, where that is a terminal."""
+    console = Console(stderr=True, quiet=quiet)
+    if quiet or not console.is_terminal:
+        yield
+    else:
+        with console.status(f"{what} …"):
+            yield
+
+
+def console_on_stdout(quiet: bool = False) -> Console:
     """A console that prints what it is given as it is, and ends or fails no command for what stdout cannot take."""
-    if sys.stdout is None:  # closed before the start
+    if quiet or sys.stdout is None:  # closed before the start
         return Console(quiet=True, markup=False)
     return Console(file=_Lenient(sys.stdout), markup=False)  # type: ignore[arg-type]
 

@@ -218,10 +218,9 @@ def test_input_is_not_changed():
     assert {path: file.raw for path, file in files.items()} == before
 
 
-def test_every_code_is_of_a_rule_and_every_rule_explains_itself():
+def test_every_code_is_of_a_rule():
     codes = [rule.CODE for rule in all_rules()]
     assert codes == sorted(set(codes))
     assert {f.code for f in findings({HERE: UNCLEAR})} <= set(codes)
     for rule in all_rules():
-        assert rule.TITLE and len(rule.WHY) > 80
         assert hasattr(rule, "rewrite") == rule.CODE.startswith("TM1")

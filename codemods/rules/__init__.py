@@ -4,10 +4,20 @@ A rule module defines
 
 - ``CODE``: ``TM101`` to ``TM199`` rewrite, ``TM201`` to ``TM299`` report a hazard;
 - ``TITLE``: a few words;
-- ``WHY``: a paragraph for ``titan-migrate explain CODE``;
 - ``find(facts)``: yields a ``Finding`` for every place, found with ``ast``;
 - ``rewrite(tree, path, facts)``: returns the changed libcst tree of one file, called
-  for the files in which ``find`` yielded something to rewrite. Hazards have none.
+  for the files in which ``find`` yielded something to rewrite. Hazards have none;
+
+and, for ``titan-migrate explain CODE``, with a test that holds each to what it says,
+
+- ``WHAT``: one sentence, what it rewrites or finds; a line of the README's table;
+- ``WHY``: a paragraph;
+- ``UPSTREAM``: what it follows: torchtitan's pull requests as ``PR 2458``, or ``None.``
+  and what it rests on instead;
+- ``RISK``: what goes wrong where the rewrite is wrong or the hazard is passed over;
+- ``PROOF``: the cell of ``titan-migrate verify`` that shows it and the words it uses, in
+  double quotes; where none does, that and what to look at instead;
+- ``EXAMPLE``: an excerpt of a fixture, before and after.
 """
 
 import importlib
@@ -20,6 +30,7 @@ from typing import Protocol, TYPE_CHECKING
 if TYPE_CHECKING:
     import libcst as cst
 
+    from codemods.example import Example
     from codemods.findings import Finding
     from codemods.plans import Facts
 
@@ -29,7 +40,12 @@ class Rule(Protocol):
 
     CODE: str
     TITLE: str
+    WHAT: str
     WHY: str
+    UPSTREAM: str
+    RISK: str
+    PROOF: str
+    EXAMPLE: "Example"
     find: "Callable[[Facts], Iterator[Finding]]"
 
 

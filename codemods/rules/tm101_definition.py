@@ -9,6 +9,7 @@ import libcst as cst
 
 from codemods import edit
 from codemods.bindings import Definition
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts, NewFunction
 from codemods.survey import function_of
@@ -16,15 +17,66 @@ from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM101"
 TITLE = "apply_ddp becomes apply_replicate"
+WHAT = "The definition of apply_ddp becomes apply_replicate, mirrored from apply_fsdp."
 WHY = """\
 apply_ddp wraps the whole model in DDP's replicate, which composes neither with
-tensor nor with pipeline parallelism. The composable replicate on FSDP2 does
-(torchtitan's PR 1714 and PR 2458). The new function is derived from the checkout's
-own apply_fsdp: the same groups, the same mixed-precision policy, gradients divided
-as there; nothing to reshard, offload or prefetch. Overlap of communication with the
-backward pass comes from wrapping per group, so wrapping the root alone is not enough.
-A folder whose own apply_fsdp wraps in other groups gets an apply_replicate of its own.
+tensor nor with pipeline parallelism. The composable replicate on FSDP2 does. The new
+function is derived from the checkout's own apply_fsdp: the same groups, the same
+mixed-precision policy, gradients divided as there; nothing to reshard, offload or
+prefetch. Overlap of communication with the backward pass comes from wrapping per
+group, so wrapping the root alone is not enough. A folder whose own apply_fsdp wraps in
+other groups gets an apply_replicate of its own.
 """
+UPSTREAM = """\
+PR 2458 (March 2026): apply_replicate(model, mesh, param_dtype, reduce_dtype), wrapped
+per layer on a one-dimensional mesh, gradient division off. PR 1714 (September 2025)
+did it under the old name on a two-dimensional mesh. PR 2900 (April 2026) replaced both
+by fully_shard; no release has apply_replicate.
+"""
+RISK = """\
+A module that apply_fsdp wraps and the new function does not has to wait for the root:
+its all-reduce overlaps with nothing. Another policy computes or reduces in another
+dtype. Averaged gradients are too small by the data-parallel degree where the loss is
+divided by the tokens of all ranks, summed ones too large where it is a local mean.
+Tied weights in two groups raise from torch 2.12 on and come untied before.
+"""
+PROOF = """\
+`dp` fails and names it: replicate "has no group of its own for" a module; a module has
+another dtype "in its mixed-precision policy under replicate"; gradients are "divided by
+the data-parallel degree twice", or "summed over the data-parallel ranks where they have
+to be averaged". With tied weights in two groups a rank "failed with" torch's error
+(--model qwen3:tied).
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/models/heron/infra/parallelize.py",
+    before='''\
+def apply_ddp(
+    model: nn.Module,
+    dp_mesh: DeviceMesh,
+    enable_compile: bool,
+):
+    """Copied from the Llama plan; bigger buckets suit our network."""
+    if enable_compile:
+        torch._dynamo.config.optimize_ddp = "ddp_optimizer"
+
+    replicate(model, device_mesh=dp_mesh, bucket_cap_mb=250)
+''',
+    after="""\
+    mp_policy = MixedPrecisionPolicy(
+        param_dtype=param_dtype,
+        reduce_dtype=reduce_dtype,
+        cast_forward_inputs=False,  # the rotation cache stays fp32
+    )
+    replicate_config = {"mesh": dp_mesh, "mp_policy": mp_policy}
+
+    replicate(model.embed, **replicate_config)
+    for index, block in enumerate(model.blocks):
+        replicate(block, **replicate_config)
+    replicate([model.final_norm, model.head], **replicate_config)
+    replicate(model, **replicate_config)
+""",
+)
 
 _DDP_MODULE = "torch.distributed._composable.replicate"
 _WELL_KNOWN: dict[str, tuple[str, str | None, str | None]] = {

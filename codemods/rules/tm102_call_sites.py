@@ -9,12 +9,14 @@ import libcst as cst
 
 from codemods import edit, layout
 from codemods.bindings import Definition
+from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.plans import Facts, MeshEdit, NewCall, NewFunction
 from codemods.survey import Reference
 
 CODE = "TM102"
 TITLE = "calls and imports of apply_ddp"
+WHAT = "Calls, imports, aliases and re-exports of apply_ddp follow, found by binding."
 WHY = """\
 A call passes the dp_replicate mesh, not the world mesh, and takes param_dtype and
 reduce_dtype from the apply_fsdp call beside it, because replicate does mixed
@@ -24,6 +26,45 @@ other things of the same name are left alone. A call outside of the training loo
 RL trainer) gets no dtype, so it computes in the dtype that its parameters have, as it
 did under DDP, and keeps averaging.
 """
+UPSTREAM = """\
+PR 2458 has these arguments. The reviewers of PR 1714 asked that every call site of
+apply_ddp be changed.
+"""
+RISK = """\
+A call that stays behind imports a name that is gone, and its model does not start. The
+world mesh replicates over the ranks of tensor and pipeline parallelism too. Without
+param_dtype a bf16 job trains in the dtype of its parameters.
+"""
+PROOF = """\
+Uses are parsed, also those in models that are not trained, and the first cell fails by
+one: it imports a name from a module "which no longer defines it", or passes an argument
+"which it does not take any more". The world mesh shows in `dp+tp`, where a rank "failed
+with" an error about meshes, and a missing dtype in `dp-bf16`: a module has another
+dtype "in its mixed-precision policy under replicate". The RL trainer is not trained:
+run it.
+"""
+EXAMPLE = Example(
+    fixture="v0_2_0",
+    path="torchtitan/models/deepseek_v3/infra/parallelize.py",
+    before="""\
+        replicas = world_mesh
+        apply_ddp(
+            model,
+            replicas,
+            enable_compiled_autograd=job_config.parallelism.enable_compiled_autograd,
+            enable_compile=compiled,
+        )
+""",
+    after="""\
+        replicas = world_mesh["dp_replicate"]
+        apply_replicate(
+            model,
+            replicas,
+            param_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_param],
+            reduce_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_reduce],
+        )
+""",
+)
 
 
 def find(facts: Facts) -> Iterator[Finding]:

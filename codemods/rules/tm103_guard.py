@@ -9,12 +9,14 @@ from typing import cast
 import libcst as cst
 
 from codemods import edit
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.guards import is_guard, refuses
 from codemods.plans import Facts
 
 CODE = "TM103"
 TITLE = "the guard against more than one dimension"
+WHAT = "The guard against more than one dimension goes, however it is spelled."
 WHY = """\
 DDP could not be combined with tensor or pipeline parallelism, and three spellings of
 a guard said so: world_mesh.ndim > 1, dp_mesh.ndim > 1 and world_size != mesh.size().
@@ -22,6 +24,33 @@ replicate composes, so the guard goes, with the variables that only it needed. T
 dp_mesh.ndim spelling never fires on a one-dimensional mesh: there DDP with tensor
 parallelism has silently trained wrongly.
 """
+UPSTREAM = """\
+The reviewers of PR 1714 asked for it.
+"""
+RISK = """\
+A guard that stays refuses what the migration is for. One that goes where DDP stays
+lets DDP train beside tensor parallelism, wrongly and without a word.
+"""
+PROOF = """\
+In `dp+tp` and `dp+pp`. Where the guard stays and fires, a rank of the migrated tree
+"failed with" its RuntimeError; the base revision's is shown as "DDP refuses:" and fails
+nothing. Where DDP stays, the migrated tree "still trains under DDP".
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/models/heron/infra/parallelize.py",
+    before="""\
+        dp_mesh = parallel_dims.get_mesh("dp_replicate")
+        is_1d = dp_mesh.ndim == 1
+        if not is_1d:
+            raise RuntimeError("DDP has not supported > 1D parallelism")
+        # nothing to shard: whole replicas
+""",
+    after="""\
+        dp_mesh = parallel_dims.get_mesh("dp_replicate")
+        # nothing to shard: whole replicas
+""",
+)
 
 
 def find(facts: Facts) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import cast
 import libcst as cst
 
 from codemods import edit
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -15,14 +16,44 @@ from codemods.survey import parallel_dims_files
 
 CODE = "TM104"
 TITLE = "ParallelDims keeps dp_shard of degree 1 (2-D target)"
+WHAT = "ParallelDims keeps dp_shard (or fsdp) of degree 1 beside dp_replicate."
 WHY = """\
 The replicate of torch 2.9 takes a two-dimensional mesh (dp_replicate, dp_shard) whose
 second dimension has degree 1. ParallelDims leaves out dimensions of degree 1, so it
-has to keep this one when dp_replicate > 1, as PR 1714 did: the expected log is
-`Building 2-D device mesh with ['dp_replicate', 'dp_shard'], [8, 1]`. Without
-dp_replicate the meshes stay as they were. From torch 2.10 on replicate takes a
-one-dimensional mesh and this rule has nothing to do.
+has to keep this one when dp_replicate > 1. Without dp_replicate the meshes stay as
+they were. From torch 2.10 on replicate takes a one-dimensional mesh and this rule has
+nothing to do.
 """
+UPSTREAM = """\
+PR 1714, whose expected log is `Building 2-D device mesh with ['dp_replicate',
+'dp_shard'], [8, 1]`. PR 2458 needs it no more: its mesh has one dimension.
+"""
+RISK = """\
+Without the dimension there is no two-dimensional mesh, and torch 2.9 raises on one of
+one dimension. Kept without dp_replicate, it would change the meshes of FSDP.
+"""
+PROOF = """\
+Under torch 2.9 `dp` fails: a rank of the migrated tree "failed with" the error of the
+mesh. `fsdp` and `hsdp` (not in --quick) train FSDP and HSDP before and after; each
+figure "has to be bitwise". Under torch 2.10 and later there is nothing to show.
+"""
+EXAMPLE = Example(
+    fixture="v0_2_1",
+    path="torchtitan/distributed/parallel_dims.py",
+    before="""\
+            return self.ep > 1
+        return degree > 1
+""",
+    after="""\
+            return self.ep > 1
+        if name == "fsdp":
+            # We keep the fsdp dim at degree 1 next to dp_replicate because
+            # replicate takes a 2-D mesh.
+            return degree > 1 or self.dp_replicate > 1
+        return degree > 1
+""",
+    target="2d",
+)
 
 _KEEP = '{name} == "dp_shard" and {me}.dp_replicate > 1'
 

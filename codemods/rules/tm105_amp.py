@@ -7,12 +7,14 @@ from typing import cast
 import libcst as cst
 
 from codemods import edit
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
 CODE = "TM105"
 TITLE = "maybe_enable_amp leaves mixed precision to replicate"
+WHAT = "maybe_enable_amp returns a null context where replicate casts by its policy."
 WHY = """\
 Under DDP mixed precision was autocast. replicate casts by a MixedPrecisionPolicy, so
 autocast on top of it would cast twice, and the branch that switches mixed precision
@@ -20,6 +22,42 @@ off under tensor or pipeline parallelism would say something untrue. With replic
 norms, softmax and the loss run in param_dtype, as they do under FSDP; compare bf16
 runs with FSDP of the same version, and fp32 runs with DDP.
 """
+UPSTREAM = """\
+The reviewers of PR 1714 asked for mixed precision by the policy, and so for this
+change.
+"""
+RISK = """\
+With autocast left on, a bf16 run computes like neither FSDP nor DDP. A model whose plan
+has no replicate branch loses its autocast (TM207).
+"""
+PROOF = """\
+`dp-bf16` (not in --quick) says that the migrated tree "runs under autocast, and FSDP
+does not". The other cells train in fp32 and do not show it.
+"""
+EXAMPLE = Example(
+    fixture="v0_2_1",
+    path="torchtitan/distributed/utils.py",
+    before='''\
+def maybe_enable_amp(
+    parallel_dims: ParallelDims, mixed_precision_param: str, device_type: str
+) -> contextlib.AbstractContextManager[None]:
+    """What a forward pass runs under: autocast, or nothing."""
+    if parallel_dims.fsdp_enabled:
+        # the mixed-precision policy of fully_shard does the casts
+        logger.info("Mixed precision training is handled by fully_shard")
+        return contextlib.nullcontext()
+''',
+    after="""\
+    if parallel_dims.fsdp_enabled:
+        # the mixed-precision policy of fully_shard does the casts
+        logger.info("Mixed precision training is handled by fully_shard")
+        return contextlib.nullcontext()
+    elif parallel_dims.dp_replicate_enabled:
+        # the mixed-precision policy of replicate does the casts
+        logger.info("Mixed precision training is handled by replicate")
+        return contextlib.nullcontext()
+""",
+)
 
 _FUNCTION = "maybe_enable_amp"
 _SHARDED = "fsdp_enabled"

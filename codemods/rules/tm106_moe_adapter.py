@@ -7,17 +7,48 @@ from typing import cast
 import libcst as cst
 
 from codemods import edit
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 
 CODE = "TM106"
 TITLE = "the MoE state-dict adapter accepts Replicate"
+WHAT = "The MoE state-dict adapter for Hugging Face takes Replicate placements."
 WHY = """\
 Under DDP expert weights are plain tensors; under replicate they are DTensors with a
 Replicate placement. The adapter that splits grouped experts for Hugging Face asks
 every placement for its .dim, which Replicate does not have, so the export raises.
 A replicated dimension holds all experts: it is no shard of any dim.
 """
+UPSTREAM = """\
+None. It rests on runs of 0.2.0 to 0.2.2: MoEStateDictAdapter raises on a Replicate
+placement, and the export worked under DDP.
+"""
+RISK = """\
+Left as it is, the training runs and the export at its end raises. A change that took a
+replicated dimension for a shard would write a part of the experts.
+"""
+PROOF = """\
+`export` on a MoE model (--cells export --model deepseek_v3): a rank of the migrated
+tree "failed with" an AttributeError where DDP exports. Experts that are lost or change
+places "do not come back from the export as they were trained".
+"""
+EXAMPLE = Example(
+    fixture="v0_2_1",
+    path="torchtitan/models/utils.py",
+    before="""\
+            if placement.dim == dim:
+                cuts.append(name)
+
+        start_index, end_index = None, None
+""",
+    after="""\
+            if not placement.is_replicate() and placement.dim == dim:
+                cuts.append(name)
+
+        start_index, end_index = 0, dim_size
+""",
+)
 
 _INDICES = ("_caculate_indices_from_placements", "_calculate_indices_from_placements")
 _SHARDED = "not placement.is_replicate()"

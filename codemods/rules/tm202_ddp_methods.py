@@ -3,16 +3,42 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 
 CODE = "TM202"
 TITLE = "methods of DDP that replicate does not have"
+WHAT = "no_sync() or register_comm_hook() is called on a module."
 WHY = """\
-A module wrapped by replicate has no no_sync() and no register_comm_hook(): calling one raises AttributeError. To accumulate gradients without a reduction use
+A module wrapped by replicate has no no_sync() and no register_comm_hook(): calling one
+raises AttributeError. To accumulate gradients without a reduction use
 set_requires_gradient_sync(False) on all but the last micro-batch; a communication
 hook becomes the reduce_dtype of the mixed-precision policy or set_all_reduce_hook.
 """
+UPSTREAM = """\
+None. It rests on PyTorch's replicate, which accumulates by set_requires_gradient_sync.
+"""
+RISK = """\
+The call raises. Behind a hasattr or a try it does not: then every micro-batch is
+reduced, and what the hook did to gradients is not done any more.
+"""
+PROOF = """\
+Where torchtitan's own trainer makes the call, `dp` (`dp-accumulate` for no_sync) fails:
+a rank of the migrated tree "failed with" an AttributeError. Other trainers are not run:
+take one accumulated step with each.
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/experiments/distill/train_student.py",
+    before="""\
+        self.model = parallelize_llama(model, parallel_dims, job_config)
+        self.model.register_comm_hook(None, bf16_compress_hook)
+""",
+    after="""\
+MixedPrecisionPolicy(param_dtype=..., reduce_dtype=torch.bfloat16)
+""",
+)
 
 _INSTEAD = {
     "no_sync": "model.set_requires_gradient_sync(is_last_microbatch)",

@@ -3,17 +3,48 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM203"
 TITLE = "arguments of DDP that replicate does not take"
+WHAT = "An argument is passed that DDP takes and replicate does not."
 WHY = """\
 replicate raises TypeError on bucket_cap_mb, find_unused_parameters, static_graph,
 gradient_as_bucket_view and ignored_modules. Buckets are the groups that are wrapped;
 parameters without a gradient need no search; a module is left out by ignored_params.
 """
+UPSTREAM = """\
+None. It rests on PyTorch's replicate: torch 2.9 and 2.13 raise on arguments that they
+do not know.
+"""
+RISK = """\
+In a call of replicate the argument raises. In an apply_ddp that becomes apply_replicate
+it is dropped: what ignored_modules kept out of the reduction is reduced from then on.
+"""
+PROOF = """\
+A call that raises shows in `dp`: a rank of the migrated tree "failed with" a TypeError.
+A dropped argument is not looked for. Where it made DDP train otherwise, `dp` passes
+with a note: "The baseline departs from FSDP of its own revision", or DDP's parameters
+are "not the same on ranks".
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/models/robin/infra/parallelize.py",
+    before="""\
+    replicate(
+        model,
+        device_mesh=dp_mesh,
+        bucket_cap_mb=100,
+        find_unused_parameters=True,
+    )
+""",
+    after="""\
+# leave out find_unused_parameters
+""",
+)
 
 _ARGUMENTS = {
     "find_unused_parameters",

@@ -4,16 +4,44 @@ import ast
 from collections.abc import Iterator
 
 from codemods.bindings import dotted
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 
 CODE = "TM204"
 TITLE = "isinstance(..., DistributedDataParallel)"
+WHAT = "Code asks whether a module is a DistributedDataParallel."
 WHY = """\
 A module under replicate is no DistributedDataParallel and has no .module: it is an
 FSDPModule (a ReplicateModule from torch 2.10 on). Branches that ask for DDP are not
-taken any more, silently.
+taken, silently. After torchtitan's apply_ddp they were not either, for DDP's composable
+replicate keeps the model's class beside its own; after the wrapper of that name they
+were.
 """
+UPSTREAM = """\
+None. It rests on PyTorch: replicate gives FSDPModule in torch 2.9 and ReplicateModule,
+which is one, from 2.10 on.
+"""
+RISK = """\
+A branch that unwrapped, froze, saved or logged for DDP is skipped, and nothing raises.
+"""
+PROOF = """\
+Only where the branch changes figures in torchtitan's own trainer: then the migrated
+tree and the reference, or the baseline, "differ" in `dp`. Otherwise not: read each
+place.
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/experiments/distill/train_student.py",
+    before="""\
+        if isinstance(self.model, DistributedDataParallel):
+            return self.model.module
+        return self.model
+""",
+    after="""\
+isinstance(self.model, FSDPModule)  # from torch.distributed.fsdp
+""",
+)
 
 _CLASS = "DistributedDataParallel"
 

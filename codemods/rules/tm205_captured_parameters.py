@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -10,11 +11,38 @@ from codemods.survey import enclosing
 
 CODE = "TM205"
 TITLE = "parameters captured before wrapping"
+WHAT = "An optimizer, EMA or list takes a model's parameters before it is wrapped."
 WHY = """\
 replicate replaces the parameters of a module by DTensors. An optimizer, an EMA or a
 list made from model.parameters() before holds the old ones: it trains nothing, and
 nothing raises. Build them after the model is parallelized.
 """
+UPSTREAM = """\
+None. It rests on PyTorch's replicate, which replaces parameters; DDP kept them.
+"""
+RISK = """\
+The loss is computed, gradients are reduced, steps are logged, and no weight moves. An
+EMA averages weights that stay as they were made.
+"""
+PROOF = """\
+Where torchtitan's own trainer does it for replicate alone, `dp` fails: loss and
+"parameters after the last step" of the migrated tree and the reference "differ". Where
+it does it for FSDP too, no weight moves under either, they agree, and `dp` only notes
+"The baseline departs from FSDP of its own revision". Other trainers are not run:
+compare a parameter before and after a step.
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/experiments/distill/train_student.py",
+    before="""\
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
+        self.model = parallelize_llama(model, parallel_dims, job_config)
+""",
+    after="""\
+# after line 20
+self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
+""",
+)
 
 _TAKES = {"parameters", "named_parameters"}
 

@@ -3,16 +3,44 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts, standalone
 
 CODE = "TM206"
 TITLE = "state dicts that now hold DTensors"
+WHAT = "A trainer of its own takes a state dict, which now holds DTensors."
 WHY = """\
 Under DDP state_dict() held plain tensors; under replicate it holds DTensors. Torch's
 distributed checkpoint takes both. Code that hands the dict to another process, or to
 a library that knows no DTensor, needs full tensors first.
 """
+UPSTREAM = """\
+None. The RL trainer of 0.2.1 and 0.2.2 hands its state dict to another process.
+"""
+RISK = """\
+The process that receives it may have no such mesh: loading fails there, far from the
+cause.
+"""
+PROOF = """\
+It does not: only torchtitan's own trainer is run. `dp-checkpoint` and `export` (not in
+--quick) show that its checkpoints are read as before. Run the receiving process.
+"""
+EXAMPLE = Example(
+    fixture="v0_2_1",
+    path="torchtitan/experiments/rl/unified/actors/trainer.py",
+    before="""\
+        titan_state = self.model.state_dict()
+        return {name.replace("tok_", ""): w for name, w in titan_state.items()}
+""",
+    after="""\
+# from torch.distributed.tensor import DTensor
+state = {
+    name: value.full_tensor() if isinstance(value, DTensor) else value
+    for name, value in self.model.state_dict().items()
+}
+""",
+)
 
 
 def find(facts: Facts) -> Iterator[Finding]:

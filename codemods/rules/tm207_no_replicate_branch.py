@@ -3,18 +3,52 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM207"
 TITLE = "plans with no replicate branch"
+WHAT = "A plan that knows only FSDP shares maybe_enable_amp with those that replicate."
 WHY = """\
 maybe_enable_amp is shared by all models. A plan that knows only FSDP does nothing
 under pure dp_replicate: its ranks are not synchronised, before and after a migration.
 Until now such a run at least had autocast; now it trains in the parameters' own
 precision. Either add the branch or refuse the configuration.
 """
+UPSTREAM = """\
+None. It rests on flux, which has no replicate branch in torchtitan.
+"""
+RISK = """\
+Under pure dp_replicate every rank trains a model of its own, in more memory than
+before, and the loss looks fine.
+"""
+PROOF = """\
+`dp` of such a model fails, before and after alike: a parameter is "not the same on
+ranks", for "its gradients are not reduced over the data-parallel ranks". flux has "a
+trainer of its own" and is listed as not run: read its plan.
+"""
+EXAMPLE = Example(
+    fixture="v0_2_2",
+    path="torchtitan/models/flux/infra/parallelize.py",
+    before="""\
+        apply_fsdp(
+            model,
+            dp_mesh,
+            param_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_param],
+            reduce_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_reduce],
+            cpu_offload=offload,
+        )
+        logger.info("Sharded over %d ranks", dp_mesh.size())
+
+    return model
+""",
+    after="""\
+elif parallel_dims.dp_replicate_enabled:
+    raise NotImplementedError("parallelize_flux needs FSDP")
+""",
+)
 
 
 def find(facts: Facts) -> Iterator[Finding]:

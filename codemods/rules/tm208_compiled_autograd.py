@@ -3,18 +3,46 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM208"
 TITLE = "optimize_ddp and compiled autograd"
+WHAT = "A compiler switch is set that matters to DDP alone."
 WHY = """\
 torch._dynamo.config.optimize_ddp chooses how torch.compile cuts graphs for DDP's
 buckets; replicate communicates per wrapped group, so the setting no longer matters.
 enable_compiled_autograd chose among its values and has no part in the data-parallel
 path any more; what else it switches stays.
 """
+UPSTREAM = """\
+PR 2458, whose apply_replicate takes no compiler switches.
+"""
+RISK = """\
+A configuration keeps an option that does nothing, and a tuned job is slower or faster
+than it was without a reason in its settings.
+"""
+PROOF = """\
+It does not: a setting without effect changes no figure. `dp-compile` (not in --quick)
+shows that the compiled model agrees with FSDP; its step times are in the report.
+"""
+EXAMPLE = Example(
+    fixture="v0_1",
+    path="torchtitan/models/llama3/infra/parallelize.py",
+    before="""\
+def apply_ddp(
+    model: nn.Module,
+    dp_mesh: DeviceMesh,
+    enable_compiled_autograd: bool,
+    enable_compile: bool,
+):
+""",
+    after="""\
+# drop parallelism.enable_compiled_autograd from configs that only meant DDP
+""",
+)
 
 
 def find(facts: Facts) -> Iterator[Finding]:

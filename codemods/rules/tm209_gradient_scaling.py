@@ -2,19 +2,55 @@
 
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM209"
 TITLE = "apply_fsdp and the training loop disagree"
+WHAT = "apply_fsdp and the training loop disagree about who divides gradients."
 WHY = """\
 A loop that divides a sum loss by the global token count needs gradients summed over
 ranks; one with a local mean loss needs them averaged. Where apply_fsdp switches
 division off and no such loop is found, or the other way round, one of the two is
-wrong or written in a way that is not recognised. The new function then sums: compare
-grad_norm of a short run with a single rank on the same global batch.
+wrong or written in a way that is not recognised. The new function then sums.
 """
+UPSTREAM = """\
+PR 2458 has gradient division off; torchtitan divides the loss by the tokens of all
+ranks from 0.2.2 on.
+"""
+RISK = """\
+If the loss is a local mean after all, summed gradients are too large by the
+data-parallel degree. AdamW hides that in the loss; clipping acts on it.
+"""
+PROOF = """\
+In part. Where apply_fsdp divides, `dp` fails: gradients are "summed over the
+data-parallel ranks where they have to be averaged". Where it does not, replicate agrees
+with FSDP, right or wrong, and `dp` notes "DDP divided the gradients twice": compare
+grad_norm of a short run with that of one rank on the same global batch.
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/models/robin/infra/parallelize.py",
+    before="""\
+def apply_fsdp(model, dp_mesh, param_dtype, reduce_dtype):
+    mp_policy = MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)
+    fsdp_config = {"mesh": dp_mesh, "mp_policy": mp_policy}
+    fully_shard(model.encoder, **fsdp_config)
+    for block in model.layers.values():
+        fully_shard(block, **fsdp_config)
+    fully_shard(model, **fsdp_config)
+
+    # the data loader weighs each token by one over those of all ranks
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+""",
+    after="""\
+module.set_gradient_divide_factor(1.0)  # sums; leave it out to average
+""",
+)
 
 
 def find(facts: Facts) -> Iterator[Finding]:

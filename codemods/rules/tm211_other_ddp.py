@@ -3,17 +3,43 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.survey import exported, function_of, OLD
 
 CODE = "TM211"
 TITLE = "DDP in other places"
+WHAT = "DDP's replicate or the name apply_ddp is used in a way that is not followed."
 WHY = """\
 A function called apply_ddp that does not call DDP's replicate, a direct call of DDP's
 replicate in other code, and the name apply_ddp inside a string (a patch in a test, a
 getattr) are not rewritten: what they mean cannot be told from their name.
 """
+UPSTREAM = """\
+None. `from torch.distributed._composable import replicate` is still DDP's in every
+version of PyTorch.
+"""
+RISK = """\
+Code that calls DDP's replicate goes on training under DDP, with no word of it. A name
+in a string is looked up at run time and is not found, or a test patches nothing.
+"""
+PROOF = """\
+Where the model that is trained passes through it, `dp` fails: the migrated tree "still
+trains under DDP", or a rank "failed with" an AttributeError. Strings are not parsed,
+and tests not run: run yours.
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/tools/wrapping.py",
+    before="""\
+DESCRIPTIONS = {
+    "apply_ddp": "replicate the whole model with apply_ddp(model, mesh)",
+""",
+    after="""\
+'apply_replicate'
+""",
+)
 
 
 def find(facts: Facts) -> Iterator[Finding]:

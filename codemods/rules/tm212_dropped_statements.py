@@ -4,17 +4,42 @@ import ast
 import re
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM212"
 TITLE = "statements of apply_ddp that are not taken over"
+WHAT = "apply_ddp does something besides wrapping that the new function does not."
 WHY = """\
 The new function mirrors apply_fsdp, so what a fork's apply_ddp did besides wrapping,
 compiler switches and logging (freezing a module, say) is not in it. If the FSDP path
 does it elsewhere there is nothing to do; if not, add it.
 """
+UPSTREAM = """\
+None. It follows from mirroring apply_fsdp (TM101).
+"""
+RISK = """\
+What was frozen is trained, what was cast is not, and nothing raises.
+"""
+PROOF = """\
+Not as a failure: replicate is held against FSDP, which does not do it either. Where it
+changed what DDP trained, `dp` notes "The baseline departs from FSDP of its own
+revision" and by how much: look at that note.
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/models/robin/infra/parallelize.py",
+    before="""\
+def apply_ddp(model: nn.Module, dp_mesh: DeviceMesh):
+    model.encoder.requires_grad_(False)
+    replicate(
+""",
+    after="""\
+model.encoder.requires_grad_(False)
+""",
+)
 
 _KNOWN = re.compile(r"optimize_ddp|\breplicate\b|DistributedDataParallel|\blog\w*\.")
 

@@ -1,5 +1,7 @@
 """TM213: an opt-out on a line where there is nothing to opt out of."""
 
+import io
+import tokenize
 from collections.abc import Iterator
 
 from codemods.findings import Finding
@@ -20,10 +22,11 @@ _MARK = "titan-migrate:"
 
 def find(facts: Facts) -> Iterator[Finding]:
     written = [
-        (file, line, codes)
+        (file, token.start[0], codes)
         for file in facts.checkout.mentioning(_MARK)
-        for line, text in enumerate(file.lines, 1)
-        for codes in [opt_outs(text)]
+        for token in tokenize.generate_tokens(io.StringIO(file.text).readline)
+        if token.type == tokenize.COMMENT
+        for codes in [opt_outs(token.string)]
         if codes is not None
     ]
     if not written:

@@ -4,15 +4,26 @@ from migrator.render.github import as_github
 from migrator.render.json import as_json
 from migrator.render.sarif import as_sarif
 from migrator.render.statistics import statistics
-from migrator.render.text import inert, sentence, target_line, text
+from migrator.render.text import (
+    hazards,
+    inert,
+    selection_line,
+    sentence,
+    target_line,
+    text,
+    written,
+)
 
 __all__ = [
     "as_github",
     "as_json",
     "as_sarif",
+    "hazards",
     "inert",
+    "selection_line",
     "sentence",
     "statistics",
     "target_line",
     "text",
+    "written",
 ]

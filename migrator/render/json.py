@@ -44,6 +44,10 @@ def as_json(
             }
             for finding in outcome.findings
         ],
+        "left_out": {
+            "rules": list(outcome.selection.left_out),
+            "files": sorted(outcome.excluded),
+        },
         "changed": sorted(outcome.changes),
         "problems": list(outcome.problems),
         "written": written,

@@ -14,6 +14,7 @@ from codemods.findings import Finding
 from codemods.rules import all_rules
 
 from migrator.changeset import Changeset
+from migrator.explain import upstream_url
 from migrator.render.text import problems_besides
 
 _SCHEMA = (
@@ -78,17 +79,19 @@ def _driver(rules: tuple[ModuleType, ...]) -> dict[str, Any]:
 
 def _rule(rule: ModuleType) -> dict[str, Any]:
     words = rule.__name__.rpartition(".")[2].split("_")[1:]
-    why = rule.WHY.strip()
-    return {
+    texts = (rule.WHAT, rule.WHY, rule.RISK, rule.PROOF)
+    described = {
         "id": rule.CODE,
         "name": "".join(word.capitalize() for word in words),
         "shortDescription": {"text": rule.TITLE},
-        "fullDescription": {"text": " ".join(why.split())},
-        "help": {"text": why},
+        "fullDescription": {"text": " ".join(rule.WHY.split())},
+        "help": {"text": "\n\n".join(text.strip() for text in texts)},
         "defaultConfiguration": {
             "level": "error" if hasattr(rule, "rewrite") else "warning"
         },
     }
+    url = upstream_url(rule)
+    return {**described, "helpUri": url} if url else described
 
 
 def _result(finding: Finding, index: int) -> dict[str, Any]:

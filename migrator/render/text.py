@@ -1,9 +1,11 @@
 """What was found, for people."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import groupby
 
 from codemods.findings import Finding
+from codemods.rules import all_rules
 
 from migrator.changeset import Changeset
 
@@ -14,6 +16,8 @@ _WORDS = {
     "left": "left for a person",
     "hazard": "hazards",
 }
+_STATUS = {**_WORDS, "hazard": "hazard"}
+_TO_DO = ("rewrite", "left")
 
 
 def sentence(changeset: Changeset) -> str:
@@ -25,14 +29,22 @@ def sentence(changeset: Changeset) -> str:
             "with fully_shard (PR 2900, release 0.3.0) or has no data-parallel path."
         )
     if not outcome.to_do and not survey.migrated:
-        return "Nothing that is rewritten: what is left of DDP here is opted out or a hazard."
+        return (
+            "Nothing to rewrite: what is left of DDP here is opted out, not selected or a "
+            "hazard."
+        )
     if not outcome.to_do:
         return "Nothing to do: this checkout already uses the composable replicate."
     return (
         f"A torchtitan of generation {survey.generation}, with DDP: "
-        f"{len(outcome.to_do)} places in {len({f.path for f in outcome.to_do})} files to migrate, "
-        "besides hazards."
+        f"{_places(outcome.to_do)} to migrate."
     )
+
+
+def _places(findings: Collection[Finding]) -> str:
+    places = f"{len(findings)} place{'' if len(findings) == 1 else 's'}"
+    files = len({finding.path for finding in findings})
+    return f"{places} in {files} file{'' if files == 1 else 's'}"
 
 
 def target_line(changeset: Changeset) -> str:
@@ -43,36 +55,90 @@ def target_line(changeset: Changeset) -> str:
         if target.mesh == "1d"
         else "replicate(device_mesh=...) on a 2-D mesh"
     )
-    return f"Target {target.mesh} ({target.reason}): {api}, function {target.function_name}."
+    return inert(
+        f"Target {target.mesh} ({target.reason}): {api}, function {target.function_name}."
+    )
 
 
-def text(changeset: Changeset, verb: str = "to rewrite") -> Iterator[str]:
-    """Every finding with its place, hazards and places left with code to write.
+def selection_line(changeset: Changeset) -> str | None:
+    """What was left out on request, or None."""
+    outcome = changeset.outcome
+    rules = ", ".join(_families(outcome.selection.left_out))
+    parts = [f"rules {rules}"] if rules else []
+    if outcome.selection.exclude:
+        files = len(outcome.excluded)
+        parts.append(f"{files} Python file{'' if files == 1 else 's'} by exclude")
+    return f"Left out: {'; '.join(parts)}." if parts else None
+
+
+def _families(codes: tuple[str, ...]) -> Iterator[str]:
+    """The codes, a whole family (TM2xx) as one."""
+    for family, members in groupby(codes, key=lambda code: code[:3]):
+        listed = list(members)
+        whole = [rule for rule in all_rules() if rule.CODE.startswith(family)]
+        yield from [f"{family}xx"] if len(listed) == len(whole) else listed
+
+
+def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
+    """Every place that has to change, then hazards, with code to write.
 
     Args:
         changeset: what was found.
-        verb: what happens to a place that the tool rewrites.
+        verbose: show what is done already and what opted out too.
     """
-    words = {**_WORDS, "rewrite": verb}
-    for finding in changeset.findings:
-        yield _line(finding, words)
-        if finding.suggestion:
-            for line in finding.suggestion.split("\n"):
-                yield "    | " + inert(line, keep="\t")
-    counts = Counter(finding.status for finding in changeset.findings)
+    findings = changeset.findings
+    for finding in findings:
+        if finding.status != "hazard" and (verbose or finding.status in _TO_DO):
+            yield from _place(finding)
+    yield from hazards(changeset)
+    counts = Counter(finding.status for finding in findings)
     if counts:
-        if counts["hazard"] == 1:
-            words["hazard"] = "hazard"
-        listed = ", ".join(f"{counts[s]} {words[s]}" for s in words if counts[s])
-        yield f"{listed}."
+        words = {**_WORDS, "hazard": "hazard" if counts["hazard"] == 1 else "hazards"}
+        yield ", ".join(f"{counts[s]} {words[s]}" for s in words if counts[s]) + "."
 
 
-def _line(finding: Finding, words: dict[str, str]) -> str:
-    status = "hazard" if finding.status == "hazard" else words[finding.status]
-    message = (
-        f"{finding.path}:{finding.line}: {finding.code} [{status}] {finding.message}"
+def written(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
+    """What was rewritten, file by file, then hazards.
+
+    Args:
+        changeset: what was written.
+        verbose: place by place instead.
+    """
+    done = [f for f in changeset.findings if f.status == "rewrite"]
+    if done:
+        yield f"Rewritten: {_places(done)}."
+    for path, places in groupby(done, key=lambda finding: finding.path):
+        if verbose:
+            for finding in places:
+                yield inert(
+                    f"  {path}:{finding.line}: {finding.code} {finding.message}"
+                )
+        else:
+            codes = sorted({finding.code for finding in places})
+            yield inert(f"  {path}: {', '.join(codes)}")
+    yield from hazards(changeset)
+
+
+def hazards(changeset: Changeset) -> Iterator[str]:
+    """The hazards together, under a line that says what they are."""
+    found = [f for f in changeset.findings if f.status == "hazard"]
+    if found:
+        yield (
+            "Hazards, for a person to look at (`titan-migrate explain CODE` says more; a "
+            "line that is fine opts out with `# titan-migrate: ignore[CODE]`):"
+        )
+    for finding in found:
+        yield from _place(finding)
+
+
+def _place(finding: Finding) -> Iterator[str]:
+    yield inert(
+        f"{finding.path}:{finding.line}: {finding.code} [{_STATUS[finding.status]}] "
+        f"{finding.message}"
     )
-    return inert(message)
+    if finding.suggestion:
+        for line in finding.suggestion.split("\n"):
+            yield "    | " + inert(line, keep="\t")
 
 
 def problems_besides(changeset: Changeset) -> tuple[str, ...]:

@@ -37,15 +37,17 @@ _COLOURS = {"passed": "green", "failed": "bold red", "not run": "yellow"}
 # --- the terminal -----------------------------------------------------------------
 
 
-def show_cell(model: str, cell: Cell, verdict: Verdict, console: Console) -> None:
-    """Prints one cell: how its runs agree, what is to be said of it, the verdict; figures by step where it failed."""
+def show_cell(
+    model: str, cell: Cell, verdict: Verdict, console: Console, by_step: bool = False
+) -> None:
+    """Prints one cell: how its runs agree, what is to be said of it, the verdict; figures by step where it failed or `by_step`."""
     if verdict.not_run:
         _say(console, f"{model}, {cell.name}: not run, because {verdict.not_run}")
         return
     console.print()
     _say(console, f"{model}, {cell.name}: {cell.what}", "bold")
     runs = shown(verdict)
-    if verdict.failures and len(runs) > 1:
+    if (by_step or verdict.failures) and len(runs) > 1:
         for quantity in ("loss", "grad_norm"):
             _say(console, f"{quantity} by step:")
             console.print(_by_step(quantity, runs))

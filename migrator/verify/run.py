@@ -48,6 +48,7 @@ def run_verify(
     console: Console | None = None,
     cells: Sequence[str] = scenarios.QUICK,
     among: Nodes = Nodes(),
+    by_step: bool = False,
 ) -> Verification:
     """Trains the base revision and the migrated tree of the checkout at `path` and judges them.
 
@@ -61,7 +62,8 @@ def run_verify(
     `titan-migrate-report/` beside the checkout where None. console: where the
     verdict is printed; nothing is printed where None. cells: names of
     `scenarios.CELLS`, the ways of training to compare. among: the nodes that train
-    together, of which this is node 0; the others `follow_verify`.
+    together, of which this is node 0; the others `follow_verify`. by_step: print the
+    figures of every step, not only where a cell fails.
 
     Nothing is written in the checkout, and on return, by an exception or
     Ctrl-C too, no process and no worktree is left. Raises VerifyError where
@@ -94,6 +96,7 @@ def run_verify(
             folder,
             console,
             leader,
+            by_step,
         )
         verification.environment["total_seconds"] = time.monotonic() - began
         # Before it is shown: what cannot be printed costs no figure.
@@ -162,6 +165,7 @@ def _verified(
     folder: Path,
     console: Console,
     leader: nodes.Leader | None,
+    by_step: bool,
 ) -> Verification:
     """Makes the trees, trains and judges; the report is not written yet."""
     seconds: dict[str, float] = {}
@@ -197,7 +201,7 @@ def _verified(
             for job in jobs:
 
                 def show(cell, verdict, title=job.model.title):
-                    report.show_cell(title, cell, verdict, console)
+                    report.show_cell(title, cell, verdict, console, by_step)
 
                 found[job.model.title] = job.verdicts(chosen, broken, show)
                 broken = ()
