@@ -23,7 +23,6 @@ _DDP_REPLICATE = {
     "torch.distributed._composable.replicate.replicate",
     "torch.distributed._composable.replicate",
 }
-_DDP_CLASS = "DistributedDataParallel"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import textwrap
 from types import ModuleType
 
 from codemods.rules import all_rules
+from codemods.steps import step_of
+from codemods.targets import choose_target
 
 from migrator.errors import TitanMigrateError
 
@@ -75,9 +77,11 @@ def _explained(rule: ModuleType) -> str:
     example = rule.EXAMPLE
     place = f"fixtures/{example.fixture}/{example.path}"
     after = f"After, with --target {example.target}" if rewrites else "After, by hand"
+    together = step_of(rule.CODE, choose_target(example.target, None)).codes
     opt_out = (
         f"`# titan-migrate: ignore[{rule.CODE}]` at the end of a line, or "
-        f"--ignore {rule.CODE} for a whole run."
+        f"--ignore {','.join(together)} for a whole run"
+        f"{', which are refused one without the other' if together[1:] else ''}."
     )
     return "\n\n".join(
         (

@@ -386,6 +386,36 @@ def test_without_a_reference_a_combination_is_not_judged():
     assert found.word == "not run" and "does not train" in found.not_run
 
 
+def standing_still(party: str, kind: str) -> Trace:
+    """A run whose optimizer holds parameters that the model has no more."""
+    start = {"norm": 3.0, "sum": 1.0, "digest": "start"}
+    return trace(party, kind, digest="start", initial={"layers.0.weight": start})
+
+
+def test_a_migrated_tree_whose_weights_never_move_fails():
+    found = verdict(migrated=standing_still("migrated", "replicate"))
+    assert not found.passed
+    assert any("no parameter moved in" in failure for failure in found.failures)
+
+
+def test_weights_that_never_move_under_fsdp_either_are_no_reference():
+    found = verdict(
+        migrated=standing_still("migrated", "replicate"),
+        reference=standing_still("reference", "fsdp"),
+        control=standing_still("control", "fsdp"),
+    )
+    assert not found.passed and "no parameter moved" in found.not_run
+
+
+def test_weights_of_which_one_moves_do_move():
+    start = {"norm": 3.0, "sum": 1.0, "digest": "start"}
+    both = {"layers.0.weight": start, "layers.1.weight": start}
+    moved = {**both, "layers.1.weight": {**start, "digest": "d"}}
+    run = trace("migrated", "replicate", initial=both, parameters=moved)
+    found = verdict(migrated=run)
+    assert not any("no parameter moved" in failure for failure in found.failures)
+
+
 def test_ddp_whose_weights_never_move_is_named():
     value = {"norm": 3.0, "sum": 1.0, "digest": "start"}
     still = trace(

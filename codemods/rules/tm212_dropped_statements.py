@@ -51,7 +51,8 @@ def find(facts: Facts) -> Iterator[Finding]:
         if function is None or node is None:
             continue
         called = _replicate_names(facts, definition.path)
-        for statement in node.body:
+        body = [s for s in node.body if not _goes(s, called)]
+        for statement in body:
             text = ast.unparse(statement)
             if isinstance(
                 statement, (ast.Return, ast.Import, ast.ImportFrom, ast.Pass)
@@ -61,7 +62,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 statement.value, ast.Constant
             ):
                 continue
-            if _KNOWN.search(text) or any(f"{name}(" in text for name in called):
+            if _serves_what_goes(statement, body):
                 continue
             if ast.unparse(ast.parse(text)) in function.plan.text:
                 continue
@@ -73,6 +74,29 @@ def find(facts: Facts) -> Iterator[Finding]:
                 "hazard",
                 text,
             )
+
+
+def _goes(statement: ast.stmt, called: set[str]) -> bool:
+    """Whether a statement is DDP's own: a switch of its compiler, the wrapping, a log line."""
+    text = ast.unparse(statement)
+    return bool(_KNOWN.search(text)) or any(f"{name}(" in text for name in called)
+
+
+def _serves_what_goes(statement: ast.stmt, rest: list[ast.stmt]) -> bool:
+    """A plain value in a variable that nothing but what goes reads."""
+    if not isinstance(statement, ast.Assign):
+        return False
+    if any(isinstance(node, ast.Call) for node in ast.walk(statement.value)):
+        return False
+    names = {t.id for t in statement.targets if isinstance(t, ast.Name)}
+    if len(names) < len(statement.targets):
+        return False  # an attribute is there for others
+    return not any(
+        isinstance(node, ast.Name) and node.id in names
+        for other in rest
+        if other is not statement
+        for node in ast.walk(other)
+    )
 
 
 def _replicate_names(facts: Facts, path: str) -> set[str]:

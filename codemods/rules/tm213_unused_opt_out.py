@@ -4,6 +4,7 @@ import io
 import tokenize
 from collections.abc import Iterator
 
+from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.rules import all_rules
@@ -16,6 +17,28 @@ WHY = """\
 with nothing to say there has outlived its reason, or was meant for another line or
 another code, whose place is then rewritten although somebody wanted it left alone.
 """
+
+WHAT = "A comment opts out of a rule that has nothing to say on its line."
+UPSTREAM = """\
+None. It is about comments of this tool.
+"""
+RISK = """\
+A place that somebody wanted left alone is rewritten, because the comment stands on
+another line or names another code.
+"""
+PROOF = """\
+It does not: verify trains what was written. Look in the diff at the lines around it.
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/tools/wrapping.py",
+    before="""\
+    return wrapper.apply_ddp(model)  # titan-migrate: ignore[TM102]
+""",
+    after="""\
+# nothing, or `titan-migrate: ignore[...]` with the code of a finding of this line
+""",
+)
 
 _MARK = "titan-migrate:"
 

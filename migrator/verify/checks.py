@@ -25,7 +25,7 @@ def in_words(trace: Trace) -> str:
 
 
 def incomplete(trace: Trace, steps: range, ranks: int) -> list[str]:
-    """What a run of these steps lacks: ranks, steps, finite numbers, equal replicas."""
+    """What a run of these steps lacks: ranks, steps, finite numbers, equal replicas, weights that move."""
     found: list[str] = []
     title = in_words(trace)
     if len(trace.ranks) != ranks:
@@ -48,7 +48,21 @@ def incomplete(trace: Trace, steps: range, ranks: int) -> list[str]:
             )
         found += _not_finite(title, rank)
     found += _ranks_apart(title, trace)
+    # At the end of a schedule one step may have a learning rate of nothing.
+    if len(steps) > 1 and not found and _stands_still(trace):
+        found.append(
+            f"{title}: no parameter moved in {len(steps)} steps: its optimizer holds parameters"
+            " of before the model was wrapped, or none."
+        )
     return found
+
+
+def _stands_still(trace: Trace) -> bool:
+    before, after = trace.initial, trace.parameters
+    return bool(before.keys() & after.keys()) and all(
+        before[name]["digest"] == after[name]["digest"]
+        for name in before.keys() & after.keys()
+    )
 
 
 def _not_finite(title: str, rank: RankTrace) -> list[str]:

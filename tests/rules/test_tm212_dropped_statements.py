@@ -19,6 +19,8 @@ def doing(statement):
         "model.encoder.requires_grad_(False)",
         "model = torch.compile(model)",
         "model.replicas = dp_mesh.size()",
+        "model.replicated = True",
+        "plan = model.freeze()",
         "if enable_compile:\n        model.compile()",
         "for p in model.parameters():\n        p.data = p.data.float()",
     ],
@@ -46,6 +48,8 @@ def test_fires_for_each_statement():
         "torch._dynamo.config.optimize_ddp = False",
         "if enable_compile:\n        torch._dynamo.config.optimize_ddp = False",
         "return model",
+        "by = {True: 'a', False: 'b'}\n"
+        "    torch._dynamo.config.optimize_ddp = by[enable_compile]",
     ],
 )
 def test_does_not_fire_for_what_goes_with_ddp(statement):
