@@ -161,6 +161,24 @@ def test_the_2d_target_has_parallel_dims_in_its_first_commit(fork):
     assert "torchtitan/distributed/parallel_dims.py" in first.splitlines()
 
 
+@pytest.mark.parametrize(
+    "options, subjects",
+    [
+        (["--ignore", "TM106"], SUBJECTS[:1]),
+        (["--select", "TM106"], SUBJECTS[1:]),
+        (["--select", "TM1", "--exclude", "torchtitan/models/utils.py"], SUBJECTS[:1]),
+    ],
+)
+def test_what_is_left_out_is_in_no_commit(fork, tmp_path, options, subjects):
+    plain = shutil.copytree(fork, tmp_path / "plain")
+    assert run("apply", plain, *options).exit_code == 0
+    result = commit(fork, "m", *options)
+    assert result.exit_code == 0, result.output
+    told = git(fork, "log", "--reverse", "--format=%s", "main..").splitlines()
+    assert told == subjects
+    assert content(fork) == content(plain)
+
+
 def test_in_whose_name_it_is_committed(fork, monkeypatch):
     monkeypatch.setenv("GIT_AUTHOR_NAME", "Somebody Else")
     commit(fork)
