@@ -1,6 +1,7 @@
 """Which rules only make sense together: what a selection may not split, and one commit each."""
 
 from dataclasses import dataclass
+from types import ModuleType
 
 from codemods.rules import all_rules
 from codemods.targets import Target
@@ -13,12 +14,35 @@ class Step:
     Args:
         codes: its rules.
         apart: why they cannot be had apart; empty for a single rule.
-        subject: of its commit, in the imperative.
+        subject: of its commit, in the imperative and in one line.
+        why: what changes and why, as paragraphs of the commit's message.
+        upstream: what torchtitan did, with the address of the pull request.
     """
 
     codes: tuple[str, ...]
     apart: str
     subject: str
+    why: str = ""
+    upstream: str = ""
+
+
+_WHY_REPLICATE = """\
+DDP wraps the whole model and composes with neither tensor nor pipeline parallelism:
+with the one it trains wrongly, with the other its gradients are wrong. PyTorch's
+composable replicate is built on FSDP2 and composes with both. Each model is wrapped in
+the groups in which apply_fsdp wraps it, or layer by layer where there is none to
+follow, with the same mixed-precision policy and the same division of gradients;
+nothing is resharded.
+"""
+
+_WHY_2D = """
+The replicate of torch 2.9 takes a mesh of two dimensions, (dp_replicate, dp_shard),
+the second of degree 1. ParallelDims leaves out dimensions of degree 1, so from now on
+it keeps this one where dp_replicate is more than 1. Neither change trains without the
+other.
+"""
+
+_SUBJECTS = {"TM106": "Accept Replicate placements in the MoE state-dict adapter"}
 
 
 def _replicate(target: Target) -> Step:
@@ -28,12 +52,35 @@ def _replicate(target: Target) -> Step:
     )
     if target.mesh == "1d":
         return Step(
-            ("TM101", "TM102", "TM103", "TM105"), apart, "Replace DDP by replicate"
+            ("TM101", "TM102", "TM103", "TM105"),
+            apart,
+            "Replace DDP by replicate",
+            _WHY_REPLICATE,
+            f"Upstream did the same: {_upstream(target)}.",
         )
     return Step(
         ("TM101", "TM102", "TM103", "TM104", "TM105"),
         apart.removesuffix(".") + ", on the 2-D mesh that ParallelDims has to build.",
         "Replace DDP by replicate on a 2-D mesh",
+        _WHY_REPLICATE + _WHY_2D,
+        f"Upstream proposed the same: {_upstream(target)}.",
+    )
+
+
+def _alone(rule: ModuleType, target: Target) -> Step:
+    return Step(
+        (rule.CODE,),
+        "",
+        _SUBJECTS.get(rule.CODE, f"Apply {rule.CODE}: {rule.TITLE}"),
+        rule.WHY,
+        f"It goes with replicate: {_upstream(target)}.",
+    )
+
+
+def _upstream(target: Target) -> str:
+    number = {"1d": 2458, "2d": 1714}[target.mesh]
+    return (
+        f"torchtitan PR {number} (https://github.com/pytorch/torchtitan/pull/{number})"
     )
 
 
@@ -48,7 +95,7 @@ def steps(target: Target) -> tuple[Step, ...]:
         for rule in all_rules()
         if hasattr(rule, "rewrite") and rule.CODE not in first.codes
     ]
-    return (first, *(Step((rule.CODE,), "", rule.TITLE) for rule in others))
+    return (first, *(_alone(rule, target) for rule in others))
 
 
 def step_of(code: str, target: Target) -> Step:

@@ -75,8 +75,15 @@ def plan(
     return Changeset(checkout, outcome)
 
 
-def refuse_dirty(changeset: Changeset) -> None:
+def refuse_dirty(
+    changeset: Changeset,
+    advice: str = "Commit or stash them, or pass --allow-dirty to write over them.",
+) -> None:
     """Refuse to write over changes that are not committed.
+
+    Args:
+        changeset: what would be written.
+        advice: what to do about it.
 
     Raises:
         TitanMigrateError: a path to be written has uncommitted changes.
@@ -94,7 +101,7 @@ def refuse_dirty(changeset: Changeset) -> None:
     if dirty:
         raise TitanMigrateError(
             f"{', '.join(sorted(dirty))} {'has' if len(dirty) == 1 else 'have'} uncommitted changes. "
-            "Commit or stash them, or pass --allow-dirty to write over them."
+            f"{advice}"
         )
 
 

@@ -37,14 +37,12 @@ class Changeset:
     def findings(self) -> tuple[Finding, ...]:
         return self.outcome.findings
 
-    def patches(self, context: int = 3) -> Iterator[tuple[str, bytes]]:
-        """The part of the patch for each file, with the path as the patch names it.
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Where git has each file that changes, sorted -> the path it was read by.
 
         What is changed through a symlink is a change of the file that it leads to:
         git does not patch through one.
-
-        Args:
-            context: lines around each hunk.
         """
         root = self.checkout.root.resolve()
         places = {}
@@ -52,7 +50,15 @@ class Changeset:
             place = (root / path).resolve()
             inside = place.is_relative_to(root)
             places[place.relative_to(root).as_posix() if inside else path] = path
-        for name, path in sorted(places.items()):
+        return dict(sorted(places.items()))
+
+    def patches(self, context: int = 3) -> Iterator[tuple[str, bytes]]:
+        """The part of the patch for each file, with the path as the patch names it.
+
+        Args:
+            context: lines around each hunk.
+        """
+        for name, path in self.places.items():
             before = self.checkout.files[path].raw
             patch = file_diff(name, before, self.changes[path], context)
             if patch:
@@ -94,13 +100,13 @@ class Changeset:
             try:
                 for path, after in self.changes.items():
                     started.append(path)
-                    _replace(places[path], after)
+                    replace_file(places[path], after)
             except BaseException as error:
                 with signals_held():
                     for path in started:
                         before = self.checkout.files[path].raw
                         if places[path].read_bytes() != before:
-                            _replace(places[path], before)
+                            replace_file(places[path], before)
                 if isinstance(error, OSError):
                     raise FileProblem(
                         f"{started[-1]} could not be written ({error.strerror}); every file is "
@@ -154,7 +160,7 @@ def _read(path: str, place: Path) -> bytes:
         ) from error
 
 
-def _replace(place: Path, content: bytes) -> None:
+def replace_file(place: Path, content: bytes) -> None:
     """Put ``content`` in the place of a file, in one step, with its mode and owner."""
     if not os.access(place, os.W_OK):
         raise PermissionError(13, "no permission to write", str(place))

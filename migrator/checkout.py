@@ -5,10 +5,12 @@ is asked for nothing that runs a program, and its code is only read.
 """
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from codemods.source import SourceFile
 
@@ -41,7 +43,7 @@ SAFE_GIT = (
 
 # A hook, or an alias, sets these for the repository that it runs in. `git worktree add`
 # would even write over the index that GIT_INDEX_FILE names.
-_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 
 
 @dataclass(frozen=True)
@@ -86,39 +88,60 @@ class Checkout:
         return found
 
     @cached_property
+    def filters(self) -> tuple[str, ...]:
+        """The names of the filters for which programs are configured."""
+        # Included files, and the configuration of a worktree, count as well.
+        listed = self._run("config", "--includes", "--name-only", "-z", "--list")
+        keys = [key for key in listed.split("\0") if key.startswith("filter.")]
+        return tuple(sorted({key.partition(".")[2].rpartition(".")[0] for key in keys}))
+
+    @property
     def _no_filters(self) -> tuple[str, ...]:
         """Options that switch off the filter programs this checkout configures."""
-        # Included files, and the configuration of a worktree, count as well.
-        names = self._run("config", "--includes", "--name-only", "-z", "--list").split(
-            "\0"
-        )
-        filters = sorted(
-            {n.rpartition(".")[0] for n in names if n.startswith("filter.")}
-        )
         return tuple(
             part
-            for name in filters
+            for name in self.filters
             for key in ("clean=", "smudge=", "process=", "required=false")
-            for part in ("-c", f"{name}.{key}")
+            for part in ("-c", f"filter.{name}.{key}")
         )
 
-    def git(self, *arguments: str) -> str:
+    def git(
+        self,
+        *arguments: str,
+        given: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        **process: Any,
+    ) -> str:
         """The output of one git command in this checkout.
+
+        Args:
+            arguments: the command and its arguments.
+            given: what it reads from stdin.
+            env: variables of its environment besides ours.
+            process: more for `subprocess.Popen`.
 
         Raises:
             TitanMigrateError: git failed.
         """
-        return self._run(*self._no_filters, *arguments)
+        command = (*self._no_filters, *arguments)
+        if given is None:
+            return self._run(*command, env=env, **process)
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(given)
+            stdin.seek(0)
+            return self._run(*command, env=env, istream=stdin, **process)
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str, **process: Any) -> str:
         import git
 
         # The working tree is the folder we look at, whatever the configuration or the
         # environment says.
         command = ["git", *SAFE_GIT, f"--work-tree={self.root}", *arguments]
-        elsewhere = {n: os.environ.pop(n) for n in _ELSEWHERE if n in os.environ}
+        elsewhere = {n: os.environ.pop(n) for n in ELSEWHERE if n in os.environ}
         try:
-            return git.Git(str(self.root)).execute(command, strip_newline_in_stdout=False)  # type: ignore[return-value]
+            return git.Git(str(self.root)).execute(  # type: ignore[return-value]
+                command, strip_newline_in_stdout=False, **process
+            )
         except git.GitCommandError as error:
             reason = str(error.stderr).strip().removeprefix("stderr:").strip("' \n")
             words = [
@@ -139,11 +162,14 @@ class Checkout:
         listed = self.status("--ignored=matching", "--ignore-submodules=all")
         return [*(path for _, path in listed), *self.hidden("*.py")]
 
-    def status(self, *options: str) -> list[tuple[str, str]]:
+    def status(
+        self, *options: str, env: Mapping[str, str] | None = None
+    ) -> list[tuple[str, str]]:
         """What differs from HEAD: git's two letters and the path, untracked files one by one.
 
         Args:
             options: more of them for `git status`.
+            env: variables of its environment besides ours.
 
         Raises:
             TitanMigrateError: git failed.
@@ -155,6 +181,7 @@ class Checkout:
             "--untracked-files=all",
             "--no-renames",
             *options,
+            env=env,
         )
         return [(entry[:2], entry[3:]) for entry in listed.split("\0") if entry]
 

@@ -1,8 +1,9 @@
 """The command line: parses arguments and calls one function each."""
 
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
@@ -392,43 +393,147 @@ def diff(
         "apply ./torchtitan",
         "apply ./torchtitan --torch 2.10 --function-name apply_ddp",
         "apply --exclude 'torchtitan/experiments/my_*'",
+        "apply --branch replicate --commit",
+        "apply --patches ../patches",
     ),
 )
 @_PATH
 @_target_options
 @_verbosity_options("Show every place that was rewritten.")
 @click.option("--allow-dirty", is_flag=True, help="Write over uncommitted changes too.")
+@click.option(
+    "--branch", metavar="NAME", help="With --commit: the new branch, switched to."
+)
+@click.option(
+    "--commit",
+    is_flag=True,
+    help="Commit too, as a short series on the new branch of --branch, without hooks, "
+    "signing and filters.",
+)
+@click.option(
+    "--hooks",
+    is_flag=True,
+    help="Commit with the hooks, the signing and the filters that your git has.",
+)
+@click.option(
+    "--patches",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the same series to DIR, new or empty, as patches for `git am`, and change "
+    "nothing here.",
+)
 @_format_option(
     "text for people on stderr, json for programs on stdout.", "text", "json"
 )
 @_handled
-def apply_command(path: Path, output: str, allow_dirty: bool, **target: Any) -> None:
+def apply_command(
+    path: Path,
+    output: str,
+    allow_dirty: bool,
+    branch: str | None,
+    commit: bool,
+    hooks: bool,
+    patches: Path | None,
+    **target: Any,
+) -> None:
     """Migrate the checkout in place: every change, or none.
 
     PATH is the folder of a checkout, by default this one. Files with uncommitted changes are refused, so `git checkout .` undoes it all.
+    With --commit the migration is committed on a new branch, one step after the other;
+    with --patches it is written to a folder and nothing here changes.
     """
     from migrator import apply, render
 
+    _refuse_outlets(path, branch, commit, hooks, patches, allow_dirty, target["no_git"])
     changeset = _planned(path, **target)
     apply.refuse_incomplete(changeset)
-    if not allow_dirty:
-        apply.refuse_dirty(changeset)
-    changeset.write()
+    made: dict[str, Any] = {}
+    advice = (
+        "Review it with `git diff`, prove it with `titan-migrate verify`, undo it with "
+        "`git checkout .`"
+    )
+    if changeset.changes and branch is not None:
+        from migrator.branch import commit_on_branch
+
+        commits, reworked = commit_on_branch(changeset, branch, with_hooks=hooks)
+        made = {"branch": branch, "commits": [vars(commit) for commit in commits]}
+        advice = _told(f"On the new branch {branch}:", commits)
+        if reworked:
+            made["changed_by_hooks"] = reworked
+            files = ", ".join(map(render.inert, reworked))
+            advice += f"\nA hook changed these files, and they are committed as it left them: {files}"
+        advice += "\nReview it with `git log -p`, prove it with `titan-migrate verify`."
+    elif changeset.changes and patches is not None:
+        from migrator.mail import write_patches
+
+        commits, files = write_patches(changeset, patches)
+        made = {"commits": [vars(commit) for commit in commits]}
+        made["patches"] = [str(file) for file in files]
+        advice = _told("Patches, and nothing here changed:", files)
+        advice += f"\nTake them on this revision with `git am {shlex.quote(str(patches))}/*.patch`."
+    elif patches is None:
+        if not allow_dirty:
+            apply.refuse_dirty(changeset)
+        changeset.write()
+    written = patches is None
     if output == "json":
-        click.echo(render.as_json(changeset, written=True))
+        click.echo(render.as_json(changeset, written=written, made=made))
         return
     if changeset.changes:
         _tell(render.target_line(changeset))
     else:
         _tell(render.sentence(changeset))
     _tell(render.selection_line(changeset))
-    for line in render.written(changeset, verbose=_verbosity() > 0):
+    heading = "Rewritten" if written else "In the patches"
+    for line in render.rewritten(changeset, _verbosity() > 0, heading):
         _tell(line)
     if changeset.changes:
-        _tell(
-            "Review it with `git diff`, prove it with `titan-migrate verify`, undo it with "
-            "`git checkout .`"
+        _tell(advice)
+
+
+def _refuse_outlets(
+    path: Path,
+    branch: str | None,
+    commit: bool,
+    hooks: bool,
+    patches: Path | None,
+    allow_dirty: bool,
+    no_git: bool,
+) -> None:
+    """Refuse options of `apply` that contradict each other, or lack something."""
+    if commit and branch is None:
+        raise TitanMigrateError("--commit needs a new branch: name it with --branch.")
+    for option, given in (("--branch", branch is not None), ("--hooks", hooks)):
+        if given and not commit:
+            raise TitanMigrateError(
+                f"{option} is for commits: pass --commit with it, or leave it out."
+            )
+    contrary = {
+        "--commit": commit,
+        "--patches": patches is not None,
+        "--allow-dirty": allow_dirty,
+        "--no-git": no_git,
+    }
+    if not commit and patches is None:
+        return
+    wanted, *others = (option for option, given in contrary.items() if given)
+    if others:
+        raise TitanMigrateError(
+            f"{wanted} and {others[0]} contradict each other: leave one of them out."
         )
+    _refuse_without_git(f"apply {wanted}")
+
+    from migrator.checkout import open_checkout
+
+    if not open_checkout(path, require_git=False).is_git:
+        raise TitanMigrateError(
+            f"{path} is not a git checkout, and {wanted} makes commits on one: run `git init` "
+            "and commit first, or leave it out."
+        )
+
+
+def _told(heading: str, entries: Iterable[Any]) -> str:
+    return "\n".join([heading, *(f"  {entry}" for entry in entries)])
 
 
 @main.command(

@@ -1,19 +1,26 @@
 """All that was found, for programs."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from migrator.changeset import Changeset
 from migrator.render.statistics import by_code
 
 
-def as_json(changeset: Changeset, written: bool, statistics: bool = False) -> str:
+def as_json(
+    changeset: Changeset,
+    written: bool,
+    statistics: bool = False,
+    made: Mapping[str, Any] = {},
+) -> str:
     """The findings and what they are about.
 
     Args:
         changeset: what was found.
         written: whether the changes are on disk.
         statistics: count the findings of each rule too.
+        made: what else was made: branch, commits, patches.
     """
     outcome = changeset.outcome
     data: dict[str, Any] = {
@@ -44,6 +51,7 @@ def as_json(changeset: Changeset, written: bool, statistics: bool = False) -> st
         "changed": sorted(outcome.changes),
         "problems": list(outcome.problems),
         "written": written,
+        **made,
     }
     if statistics:
         data["statistics"] = by_code(changeset)

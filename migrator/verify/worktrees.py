@@ -20,6 +20,7 @@ import git
 
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
+from migrator.message import BASE_TRAILER
 from migrator.signals import signals_held
 
 from . import disk
@@ -27,9 +28,6 @@ from .errors import VerifyError
 
 PREFIX = "titan-migrate-"
 """How the name of the temporary folder begins in which a verify keeps its trees."""
-
-BASE_TRAILER = "Titan-Migrate-Base"
-"""The trailer by which the commit of a migration names the unmigrated revision."""
 
 # In a verify's temporary folder: its process id for people, and a lock for as long as it lives.
 _MARKER = "verify.pid"
