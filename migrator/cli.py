@@ -484,8 +484,8 @@ def apply_command(
     else:
         _tell(render.sentence(changeset))
     _tell(render.selection_line(changeset))
-    told = render.written if written else render.text
-    for line in told(changeset, verbose=_verbosity() > 0):
+    heading = "Rewritten" if written else "In the patches"
+    for line in render.rewritten(changeset, _verbosity() > 0, heading):
         _tell(line)
     if changeset.changes:
         _tell(advice)

@@ -7,11 +7,11 @@ from migrator.render.statistics import statistics
 from migrator.render.text import (
     hazards,
     inert,
+    rewritten,
     selection_line,
     sentence,
     target_line,
     text,
-    written,
 )
 
 __all__ = [
@@ -20,10 +20,10 @@ __all__ = [
     "as_sarif",
     "hazards",
     "inert",
+    "rewritten",
     "selection_line",
     "sentence",
     "statistics",
     "target_line",
     "text",
-    "written",
 ]

@@ -97,16 +97,19 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
         yield ", ".join(f"{counts[s]} {words[s]}" for s in words if counts[s]) + "."
 
 
-def written(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
+def rewritten(
+    changeset: Changeset, verbose: bool = False, heading: str = "Rewritten"
+) -> Iterator[str]:
     """What was rewritten, file by file, then hazards.
 
     Args:
         changeset: what was written.
         verbose: place by place instead.
+        heading: what stands before how much it is.
     """
     done = [f for f in changeset.findings if f.status == "rewrite"]
     if done:
-        yield f"Rewritten: {_places(done)}."
+        yield f"{heading}: {_places(done)}."
     for path, places in groupby(done, key=lambda finding: finding.path):
         if verbose:
             for finding in places:
