@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from codemods.attribution import CLEANUP, Stage
 from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.rules import all_rules
@@ -32,6 +33,7 @@ class Outcome:
         problems: why nothing is written, each with file and line.
         selection: which rules ran.
         excluded: paths that the selection leaves alone.
+        stages: path of a change -> its text after each rule, for ``attribution``.
     """
 
     survey: Survey
@@ -41,6 +43,7 @@ class Outcome:
     problems: tuple[str, ...] = ()
     selection: Selection = Selection()
     excluded: frozenset[str] = frozenset()
+    stages: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
 
     @property
     def to_do(self) -> tuple[Finding, ...]:
@@ -79,7 +82,8 @@ def migrate(
     problems = tuple(
         f"{f.path}:{f.line}: {f.message}" for f in findings if f.status == "left"
     )
-    changes = {} if problems else _rewrite(facts, findings)
+    stages: dict[str, tuple[Stage, ...]] = {}
+    changes = {} if problems else _rewrite(facts, findings, stages)
     if changes:
         problems = tuple(_check(facts, changes, codes))
     return replace(
@@ -87,6 +91,7 @@ def migrate(
         changes={} if problems else changes,
         findings=findings,
         problems=problems,
+        stages={} if problems else stages,
     )
 
 
@@ -140,7 +145,10 @@ def _of_excluded(finding: Finding) -> Finding | None:
     )
 
 
-def _rewrite(facts: "Facts", findings: tuple[Finding, ...]) -> dict[str, bytes]:
+def _rewrite(
+    facts: "Facts", findings: tuple[Finding, ...], stages: dict[str, tuple[Stage, ...]]
+) -> dict[str, bytes]:
+    """Path -> new content; ``stages`` is filled with how each came about."""
     to_do: dict[str, set[str]] = {}
     for finding in findings:
         if finding.status == "rewrite":
@@ -152,12 +160,13 @@ def _rewrite(facts: "Facts", findings: tuple[Finding, ...]) -> dict[str, bytes]:
     changes: dict[str, bytes] = {}
     for path, codes in sorted(to_do.items()):
         file = facts.survey.files[path]
-        tree = file.tree
+        tree, made = file.tree, []
         # Call sites before definitions: what a call needs is counted in the order
         # of the file as the survey saw it.
         for rule in sorted(all_rules(), key=lambda r: (r.CODE != "TM102", r.CODE)):
             if rule.CODE in codes:
                 tree = rule.rewrite(tree, path, facts)
+                made.append(Stage(rule.CODE, tree.code))
         tree = prune(tree, file, lambda name: _taken(facts.checkout, path, name))
         try:
             after = file.encode(tree.code)
@@ -165,6 +174,7 @@ def _rewrite(facts: "Facts", findings: tuple[Finding, ...]) -> dict[str, bytes]:
             raise UnreadableSource(path, None, f"cannot be written: {error}") from error
         if after != file.raw:
             changes[path] = after
+            stages[path] = (*made, Stage(CLEANUP, tree.code))
     return changes
 
 
