@@ -153,3 +153,16 @@ def test_lines_are_those_of_git(text):
     assert len(lines(text)) == text.count("\n") + (
         not text.endswith("\n") and bool(text)
     )
+
+
+def test_a_rewritten_line_that_another_rule_had_added_is_of_both():
+    one, two = BEFORE + "import x\n", BEFORE + "import y\n"
+    found = touches(BEFORE, Stage("TM101", one), Stage("TM102", two))
+    assert found == [("+import y", by("TM101", "TM102"))]
+
+
+def test_a_change_seen_on_other_lines_is_put_down_to_all_at_the_file():
+    # Stage by stage a goes and comes back; first to last, b moves up.
+    found = touches("a\nb\n", Stage("TM101", "b\n"), Stage("TM102", "b\na\n"))
+    assert {text for text, _ in found} == {"+b", "-b"}
+    assert all(touch == by("TM101", "TM102") for _, touch in found)
