@@ -131,7 +131,21 @@ class Checkout:
             stdin.seek(0)
             return self._run(*command, env=env, istream=stdin, **process)
 
-    def _run(self, *arguments: str, **process: Any) -> str:
+    def content(self, revision: str, path: str) -> bytes:
+        """A file of a revision, with the line ends that git would give it on disk.
+
+        Raises:
+            TitanMigrateError: there is no such file.
+        """
+        return self._run(
+            *self._no_filters,
+            "cat-file",
+            "--filters",
+            f"{revision}:{path}",
+            stdout_as_string=False,
+        )
+
+    def _run(self, *arguments: str, **process: Any) -> Any:
         import git
 
         # The working tree is the folder we look at, whatever the configuration or the
@@ -139,7 +153,7 @@ class Checkout:
         command = ["git", *SAFE_GIT, f"--work-tree={self.root}", *arguments]
         elsewhere = {n: os.environ.pop(n) for n in ELSEWHERE if n in os.environ}
         try:
-            return git.Git(str(self.root)).execute(  # type: ignore[return-value]
+            return git.Git(str(self.root)).execute(
                 command, strip_newline_in_stdout=False, **process
             )
         except git.GitCommandError as error:

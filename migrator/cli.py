@@ -219,7 +219,7 @@ def main() -> None:
       titan-migrate diff ./torchtitan       the patch
       titan-migrate apply ./torchtitan      write it
       titan-migrate verify ./torchtitan     train both and compare
-      titan-migrate report ./torchtitan     the text of the pull request
+      titan-migrate report ./torchtitan     the pull request's text, or a page
       titan-migrate explain TM101           what a rule does and why
       titan-migrate demo                    all of it on torchtitan 0.2.1
     """
@@ -235,22 +235,41 @@ def _planned(
     ignore: tuple[str, ...],
     exclude: tuple[str, ...],
 ) -> Any:
-    from migrator import apply, checkout, config
+    from migrator import apply, checkout
     from migrator.terminal import working
-
-    given = {
-        "select": _names("--select", ",".join(select) if select else None),
-        "ignore": _names("--ignore", ",".join(ignore) if ignore else None),
-        "exclude": exclude,
-    }
 
     with working("Reading the checkout", quiet=_verbosity() < 0):
         found = checkout.open_checkout(path, require_git=not no_git)
         return apply.plan(
             found,
             apply.resolve_target(target, torch_version, function_name),
-            config.selection(found.root, given),
+            _selection(found.root, select, ignore, exclude),
         )
+
+
+def _selection(
+    root: Path,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    exclude: tuple[str, ...],
+) -> Any:
+    from migrator import config
+
+    given = {
+        "select": _names("--select", ",".join(select) if select else None),
+        "ignore": _names("--ignore", ",".join(ignore) if ignore else None),
+        "exclude": exclude,
+    }
+    return config.selection(root, given)
+
+
+def _made_inert(error: TitanMigrateError) -> TitanMigrateError:
+    """An error that may name files of the checkout, for CI logs, which act on what starts a line."""
+    from migrator import render
+
+    lines = str(error).split("\n")
+    error.args = ("\n    | ".join(render.inert(line) for line in lines),)
+    return error
 
 
 @main.command(
@@ -286,10 +305,7 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
     try:
         changeset = _planned(path, **target)
     except TitanMigrateError as error:
-        # It may name files of the checkout, and CI logs act on what starts a line.
-        lines = str(error).split("\n")
-        error.args = ("\n    | ".join(render.inert(line) for line in lines),)
-        raise
+        raise _made_inert(error)
     if output == "json":
         click.echo(render.as_json(changeset, written=False, statistics=statistics))
     else:
@@ -709,6 +725,74 @@ def verify(
         **options,
     )
     return verification.exit_code
+
+
+@main.command(
+    context_settings=_CONTEXT,
+    epilog=_examples(
+        "report ./torchtitan | gh pr edit --body-file -",
+        "report ./torchtitan --html review.html",
+        "report ./torchtitan --base v0.2.2 --verify-report ./titan-migrate-report",
+    ),
+)
+@_PATH
+@_target_options
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write one page instead, which needs no network and no other file.",
+)
+@click.option(
+    "--base",
+    metavar="REV",
+    help="The unmigrated revision.  [default: as verify finds it]",
+)
+@click.option(
+    "--verify-report",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="What verify wrote.  [default: titan-migrate-report beside the checkout, if it is there]",
+)
+@_handled
+def report(
+    path: Path,
+    page: Path | None,
+    no_git: bool,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    exclude: tuple[str, ...],
+    **options: Any,
+) -> int:
+    """Show the migration to a reviewer: as Markdown, or as one page.
+
+    PATH is the folder of a checkout, migrated or not. What changed by file and rule, and
+    why; hazards with code to write; the verdicts; how to see each of it again. Nothing
+    of the checkout is run or written.
+    """
+    from migrator import review
+    from migrator.checkout import open_checkout
+    from migrator.terminal import working
+
+    checkout = open_checkout(path, require_git=not no_git)
+    selection = _selection(checkout.root, select, ignore, exclude)
+    try:
+        if page is not None:
+            review.refuse(page, checkout)
+        with working("Reading the checkout"):
+            found = review.review(
+                path, require_git=not no_git, selection=selection, **options
+            )
+    except TitanMigrateError as error:
+        raise _made_inert(error)
+    if page is None:
+        # GitHub reads UTF-8, whatever this locale has.
+        click.echo(review.as_markdown(found).encode("utf-8", "replace"), nl=False)
+    else:
+        review.write(review.as_html(found), page)
+        _say(f"The report is in {page}: open it in a browser.")
+    return 1 if found.blocked else 0
 
 
 @main.command(

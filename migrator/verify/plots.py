@@ -72,7 +72,7 @@ def draw_all(verification: Verification, folder: Path) -> dict[tuple[str, str], 
     for model, cells in verification.models.items():
         for name, verdict in cells.items():
             if _drawn(verdict):
-                stem = f"plots/{len(found):02}-{_file_name(f'{model}-{name}')}"
+                stem = f"plots/{len(found):02}-{file_name(f'{model}-{name}')}"
                 found[model, name] = draw(model, name, verdict, folder, stem)
     return found
 
@@ -91,7 +91,8 @@ def draw(model: str, name: str, verdict: Verdict, folder: Path, stem: str) -> Pl
     return plot
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """What a figure is called on disk, without its number and its ending."""
     return re.sub(r"[^A-Za-z0-9_.+-]+", "_", text)
 
 

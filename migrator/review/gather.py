@@ -1,0 +1,180 @@
+"""Everything that a review says, put together from the checkout and from the report of ``verify``."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from codemods.findings import Finding
+from codemods.rules import all_rules
+
+from migrator import render
+from migrator.changeset import Changeset
+from migrator.errors import TitanMigrateError
+from migrator.review import reproduce, verdicts
+from migrator.review.compare import compare, Compared, text_of
+from migrator.review.hunks import count, dropped, hunks_of
+from migrator.review.model import File, Hazard, listed, plural, Review, Rule, visible
+
+
+def review(path: Path, *, verify_report: Path | None = None, **options: Any) -> Review:
+    """A review of a checkout's migration; nothing is written and nothing of it is run.
+
+    Args:
+        path: the folder of a torchtitan checkout, migrated or not.
+        verify_report: the folder that ``verify`` wrote; the one beside the checkout
+            where None, if there is one.
+        options: as ``compare.compare`` takes them.
+
+    Raises:
+        TitanMigrateError: wrong use or environment, or a file could not be handled.
+    """
+    compared = compare(path, **options)
+    nothing = compared.state == "nothing"
+    files = tuple(sorted(_files(compared), key=lambda file: file.path))
+    hazards = () if nothing else tuple(_hazards(compared))
+    verified = "" if nothing else verdicts.read(path, compared, verify_report)
+    used = {code for file in files for code in file.codes}
+    used |= {hazard.code for hazard in hazards}
+    problems = tuple(visible(problem) for problem in compared.outcome.problems)
+    return Review(
+        name=visible(compared.checkout.root.name),
+        about=tuple(_about(compared, problems)),
+        facts=_facts(compared),
+        files=files,
+        rules={
+            rule.CODE: Rule(rule.CODE, rule.TITLE, rule.WHY.strip())
+            for rule in all_rules()
+            if rule.CODE in used
+        },
+        hazards=hazards,
+        problems=problems,
+        verified=verified,
+        claims=() if nothing else tuple(reproduce.claims(compared, files, verified)),
+    )
+
+
+def _about(compared: Compared, problems: Sequence[str]) -> Iterator[str]:
+    if compared.state == "nothing":
+        yield render.sentence(Changeset(compared.checkout, compared.now))
+        return
+    if compared.state == "plan" and problems:
+        yield (
+            "This is not migrated yet, and the tool writes nothing before a person has seen to "
+            f"{plural(len(problems), 'place')}."
+        )
+        return
+    if compared.state == "plan":
+        yield "This is not migrated yet: shown is what titan-migrate apply would write."
+        return
+    yield "Shown is how the Python files of this tree differ from the base revision."
+    if problems:
+        yield (
+            "The tool writes nothing for this base, for a person had to see to "
+            f"{plural(len(problems), 'place')} first: so what it wrote afterwards cannot be told from what a person wrote, "
+            "and all of it is marked as changed by hand."
+        )
+    elif any(
+        compared.outcome.changes.get(path) != after
+        for path, after in compared.after.items()
+    ):
+        yield "What the tool would not write is marked as changed by hand."
+    else:
+        yield "It is exactly what the tool writes: nothing was changed by hand."
+    left = len(compared.now.to_do)
+    if left:
+        are = "place still has" if left == 1 else "places still have"
+        yield f"Not all is migrated: {left} {are} to change."
+    if compared.others:
+        yield f"Not shown: {plural(compared.others, 'file')} that is not Python and differs too."
+
+
+def _facts(compared: Compared) -> dict[str, str]:
+    if compared.state == "nothing":
+        return {}
+    found = {"torchtitan": compared.outcome.survey.generation}
+    if compared.base:
+        found["Base"] = compared.base[:12]
+    head = _head(compared)
+    if head:
+        found["Revision"] = head
+    line = render.target_line(Changeset(compared.checkout, compared.outcome))
+    found["Target"] = line.removeprefix("Target ").removesuffix(".")
+    return found
+
+
+def _head(compared: Compared) -> str:
+    """The commit that the tree is, or is based on."""
+    checkout = compared.checkout
+    if not checkout.is_git:
+        return ""
+    try:
+        head = checkout.git("rev-parse", "--verify", "HEAD^{commit}").strip()
+    except TitanMigrateError:
+        return ""  # no commit yet
+    changed = any(letters != "??" for letters, _ in checkout.status())
+    return head[:12] + (" and uncommitted changes" if changed else "")
+
+
+def _files(compared: Compared) -> Iterator[File]:
+    by_path: dict[str, list[Finding]] = {}
+    for finding in compared.outcome.findings:
+        if finding.status == "rewrite":
+            by_path.setdefault(finding.path, []).append(finding)
+    for path, raw in compared.after.items():
+        file = compared.before[path]
+        before = file.text if file is not None else ""
+        after = text_of(path, raw or b"")
+        stages = compared.stages(path)
+        hunks = hunks_of(before, after, stages, by_path.get(path, ()))
+        notes = list(_notes(compared, path, before, after))
+        yield File(visible(path, ""), hunks, *count(hunks), tuple(notes))
+    for path in sorted(compared.outcome.changes.keys() - compared.after.keys()):
+        note = "Changed by hand: the tool would change this file, and it is as it was."
+        yield File(visible(path, ""), (), 0, 0, (note,))
+
+
+def _notes(compared: Compared, path: str, before: str, after: str) -> Iterator[str]:
+    if compared.before[path] is None:
+        yield "Changed by hand: this file is new."
+    elif compared.after[path] is None:
+        yield "Changed by hand: this file is gone."
+    elif path in compared.outcome.changes:
+        planned = compared.outcome.stages[path][-1].text
+        gone = dropped(before, planned, after)
+        if gone:
+            where = f"line{'' if len(gone) == 1 else 's'} {listed(map(str, gone))}"
+            yield f"Changed by hand: what the tool would change at {where} of the base is as it was."
+    file = compared.before[path]
+    if file and compared.after[path] and before == after:
+        yield "Only its encoding differs, or its byte order mark."
+
+
+def _hazards(compared: Compared) -> Iterator[Hazard]:
+    """Places for a person; those of the tree before that are gone from the one after, too."""
+    now = _for_a_person(compared.now.findings)
+    found = [_hazard(finding) for finding in now]
+    if compared.state == "done":
+        shown = {(finding.path, finding.code, finding.message) for finding in now}
+        found += [
+            _hazard(finding, before=True)
+            for finding in _for_a_person(compared.outcome.findings)
+            if (finding.path, finding.code, finding.message) not in shown
+        ]
+    yield from sorted(found, key=lambda h: (h.path, h.line, h.code, h.before))
+
+
+def _for_a_person(findings: Sequence[Finding]) -> list[Finding]:
+    return [f for f in findings if f.status in ("hazard", "left")]
+
+
+def _hazard(finding: Finding, before: bool = False) -> Hazard:
+    suggestion = finding.suggestion
+    return Hazard(
+        path=visible(finding.path, ""),
+        line=finding.line,
+        code=finding.code,
+        message=visible(finding.message),
+        suggestion=visible(suggestion, "\n\t") if suggestion else None,
+        must=finding.status == "left" and not before,
+        before=before,
+    )

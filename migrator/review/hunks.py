@@ -1,0 +1,192 @@
+"""The hunks of a file: lines side by side, the words that changed in them, who made them and why."""
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+
+from codemods.attribution import attribute, lines, Stage, Touch
+from codemods.findings import Finding
+
+from migrator.review.model import Hunk, Line, Part, Reason, Row, visible
+
+CONTEXT = 3
+"""Lines around a change, as in any patch."""
+
+_ALIKE = 0.5
+"""How much of two lines has to be the same for one to be shown as the other changed."""
+
+_LONGEST = 2000
+_MOST = 2500
+"""Characters of a line, and pairs of lines, up to which words are compared."""
+
+
+def hunks_of(
+    before: str, after: str, stages: Sequence[Stage], findings: Sequence[Finding]
+) -> tuple[Hunk, ...]:
+    """Every hunk between two texts of a file.
+
+    Args:
+        before: the text before the first stage.
+        after: the text after the last.
+        stages: how one became the other.
+        findings: of this file, what the rules rewrote, for the reasons.
+    """
+    old, new = lines(before), lines(after)
+    # Where every line ends like this, it says nothing.
+    crlf = all(line.endswith("\r\n") for line in [*old, *new] if line.endswith("\n"))
+    made = attribute(before, stages)
+    found = []
+    for group in SequenceMatcher(None, old, new).get_grouped_opcodes(CONTEXT):
+        rows: list[Row] = []
+        touch = None
+        for kind, i, j, k, m in group:
+            was = [_line(n, old, made.removed.get(n), crlf) for n in range(i, j)]
+            now = [_line(n, new, made.added[n], crlf) for n in range(k, m)]
+            if kind == "equal":
+                rows += [Row(left, right, False) for left, right in zip(was, now)]
+                continue
+            rows += [Row(left, right, True) for left, right in _aligned(was, now)]
+            here = made.of(range(i, j), range(k, m))
+            touch = here if touch is None else touch | here
+        assert touch is not None
+        found.append(Hunk(tuple(rows), touch))
+    return _with_reasons(found, findings)
+
+
+def count(hunks: Sequence[Hunk]) -> tuple[int, int]:
+    """The lines that hunks add and remove."""
+    rows = [row for hunk in hunks for row in hunk.rows if row.changed]
+    return sum(row.new is not None for row in rows), sum(
+        row.old is not None for row in rows
+    )
+
+
+def dropped(before: str, planned: str, after: str) -> list[int]:
+    """Lines of the text before, from 1, at which a planned change is not in the text after."""
+    old, wanted, here = lines(before), lines(planned), lines(after)
+    changed = set()
+    for kind, _, _, k, m in SequenceMatcher(None, old, here).get_opcodes():
+        if kind != "equal":
+            changed |= set(range(k, m + 1))
+    gone = []
+    back = SequenceMatcher(None, wanted, old).get_opcodes()
+    for kind, i, j, k, m in SequenceMatcher(None, wanted, here).get_opcodes():
+        if kind != "equal" and not changed & set(range(k, m + 1)):
+            gone += [c + 1 for _, a, b, c, _ in back if a <= i <= b][-1:]
+    return gone
+
+
+def _line(number: int, texts: Sequence[str], touch: Touch | None, crlf: bool) -> Line:
+    text = texts[number]
+    ended = text.endswith("\n")
+    text = text.removesuffix("\n")
+    shown = visible(text.removesuffix("\r") if crlf else text)
+    by_hand = touch is not None and touch.by_hand
+    return Line(number + 1, ((shown, False),), by_hand, ended)
+
+
+def _aligned(
+    old: Sequence[Line], new: Sequence[Line]
+) -> Iterator[tuple[Line | None, Line | None]]:
+    """Lines of a change side by side: those alike in one row, with their words marked."""
+    start_old = start_new = 0
+    for i, k in [*_pairs(old, new), (len(old), len(new))]:
+        was, now = old[start_old:i], new[start_new:k]
+        for n in range(max(len(was), len(now))):
+            yield (
+                was[n] if n < len(was) else None,
+                now[n] if n < len(now) else None,
+            )
+        if i < len(old):
+            yield _marked(old[i], new[k])
+        start_old, start_new = i + 1, k + 1
+
+
+def _pairs(old: Sequence[Line], new: Sequence[Line]) -> list[tuple[int, int]]:
+    """Which line before is which after, in order, so that the most is alike."""
+    if not old or not new or len(old) * len(new) > _MOST:
+        return []
+    best = [[0.0] * (len(new) + 1) for _ in range(len(old) + 1)]
+    alike = [[_likeness(was.text, now.text) for now in new] for was in old]
+    for i in reversed(range(len(old))):
+        for k in reversed(range(len(new))):
+            best[i][k] = max(
+                best[i + 1][k], best[i][k + 1], alike[i][k] + best[i + 1][k + 1]
+            )
+    found, i, k = [], 0, 0
+    while i < len(old) and k < len(new):
+        if alike[i][k] and best[i][k] == alike[i][k] + best[i + 1][k + 1]:
+            found.append((i, k))
+            i, k = i + 1, k + 1
+        elif best[i][k] == best[i + 1][k]:
+            i += 1
+        else:
+            k += 1
+    return found
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+|\s+|[^\w\s]", text)
+
+
+def _likeness(was: str, now: str) -> float:
+    """How much of two lines is the same, in characters that can be seen; 0 where it is too little."""
+    if max(len(was), len(now)) > _LONGEST:
+        return 0.0
+    # Of apply_ddp and apply_replicate, the first half is the same.
+    left, right = (re.findall(r"[^\W_]+|[^\w\s]|_", text) for text in (was, now))
+    length = sum(map(len, left)) + sum(map(len, right))
+    blocks = SequenceMatcher(None, left, right, False).get_matching_blocks()
+    same = sum(len(word) for block in blocks for word in left[block.a :][: block.size])
+    alike = 2 * same / length if length else 0.0
+    return alike if alike >= _ALIKE else 0.0
+
+
+def _marked(old: Line, new: Line) -> tuple[Line, Line]:
+    """Two lines with what differs between them marked."""
+    was, now = _words(old.text), _words(new.text)
+    sides: tuple[list[Part], list[Part]] = ([], [])
+    matcher = SequenceMatcher(None, was, now, False)
+    for kind, i, j, k, m in matcher.get_opcodes():
+        for side, text in zip(sides, ("".join(was[i:j]), "".join(now[k:m]))):
+            if text:
+                side.append((text, kind != "equal"))
+    left, right = (_joined(side) for side in sides)
+    return (
+        Line(old.number, left, old.by_hand, old.ended),
+        Line(new.number, right, new.by_hand, new.ended),
+    )
+
+
+def _joined(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Parts of which no two neighbours are alike; a gap between two marks is marked along."""
+    found: list[Part] = []
+    for n, (text, mark) in enumerate(parts):
+        between = 0 < n < len(parts) - 1 and text.isspace()
+        mark = mark or between and found[-1][1] and parts[n + 1][1]
+        if found and found[-1][1] == mark:
+            text = found.pop()[0] + text
+        found.append((text, mark))
+    return tuple(found)
+
+
+def _with_reasons(
+    hunks: Sequence[Hunk], findings: Sequence[Finding]
+) -> tuple[Hunk, ...]:
+    """The hunks with every finding at the one that its rule made and that is nearest."""
+    reasons: list[list[Reason]] = [[] for _ in hunks]
+    for finding in findings:
+        own = [n for n, hunk in enumerate(hunks) if finding.code in hunk.codes]
+        if own:
+            nearest = min(own, key=lambda n: _distance(hunks[n], finding.line))
+            reasons[nearest].append(
+                Reason(finding.line, finding.code, visible(finding.message))
+            )
+    return tuple(
+        Hunk(hunk.rows, hunk.touch, tuple(found)) for hunk, found in zip(hunks, reasons)
+    )
+
+
+def _distance(hunk: Hunk, line: int) -> int:
+    numbers = [row.old.number for row in hunk.rows if row.old]
+    return min((abs(number - line) for number in numbers), default=0)

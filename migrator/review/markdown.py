@@ -1,0 +1,287 @@
+"""A review as Markdown for the body of a pull request.
+
+What comes from the checkout goes through ``text``, ``code`` or ``_block``, and then
+says nothing to Markdown, to HTML, or to the log of a CI that this is printed in.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from migrator.review.model import (
+    Cell,
+    File,
+    Hazard,
+    Hunk,
+    listed,
+    plural,
+    Review,
+    Rule,
+    Verified,
+)
+from migrator.verify.markdown import code, fenced, folded, table, text
+
+LIMIT = 65536
+"""Characters that GitHub takes in the body of a pull request."""
+
+_ROOM = LIMIT - 1536
+"""Something is left for what a person adds."""
+
+_MARKS = {"passed": "✅ passed", "failed": "❌ **failed**", "not run": "⚪ not run"}
+
+
+def as_markdown(review: Review) -> str:
+    """The whole document, short enough for GitHub.
+
+    Hunks that there is no room for are left out, the longest first, and after them
+    what else is listed, each with a sentence that says so.
+    """
+    every = [(hunk, len(_hunk(hunk))) for hunk in review.hunks]
+    for most in (1000, 100, 30, 10, 3):
+        short = _Document(review, frozenset(), most).text()
+        room = _ROOM - len(short)
+        if room >= 0:
+            break
+    shown = set()
+    for hunk, size in sorted(every, key=lambda pair: pair[1]):
+        room -= size
+        if room < 0:
+            break
+        shown.add(id(hunk))
+    return _Document(review, frozenset(shown), most).text()[:LIMIT]
+
+
+@dataclass(frozen=True)
+class _Document:
+    """How a review is written.
+
+    Args:
+        review: what.
+        shown: ids of the hunks that there is room for.
+        most: how many of anything are listed.
+    """
+
+    review: Review
+    shown: frozenset[int]
+    most: int
+
+    def text(self) -> str:
+        review = self.review
+        parts = ["## DDP becomes the composable replicate", ""]
+        parts += [text(" ".join(review.about)), ""]
+        facts = [f"{name} {code(value)}" for name, value in review.facts.items()]
+        parts += [f"{', '.join(facts)}.", ""] if facts else []
+        if review.problems:
+            parts += ["### Before the tool writes anything", ""]
+            parts += [*self._listed(f"- {text(p)}" for p in review.problems), ""]
+        if review.files:
+            parts += self._changes()
+        if review.hazards:
+            parts += self._hazards()
+        if isinstance(review.verified, Verified):
+            parts += self._verdicts(review.verified)
+        elif review.verified:
+            parts += ["### Verdicts", "", text(review.verified), ""]
+        if review.claims:
+            parts += self._claims()
+        return "\n".join(parts).rstrip() + "\n"
+
+    def _listed(self, items: Iterable[str]) -> list[str]:
+        """As many as there is room for, and how many there are besides."""
+        items = list(items)
+        more = len(items) - self.most
+        return items[: self.most] + [f"- … and {more} more"] * (more > 0)
+
+    def _changes(self) -> list[str]:
+        review = self.review
+        counts = (
+            f"{plural(len(review.files), 'file')}, {plural(len(review.hunks), 'hunk')}"
+        )
+        rows = [_file(file) for file in review.files]
+        heads = ("file", "lines", "rules")
+        more = len(rows) - self.most
+        if more > 0:
+            rows = [*rows[: self.most], [f"… and {more} more", "", ""]]
+        parts = ["### What changed, and why", ""]
+        parts += [f"{counts}, +{review.added} −{review.removed}.", ""]
+        parts += table(heads, rows)
+        left_out = len(review.hunks) - len(self.shown)
+        if left_out:
+            parts += [
+                f"{plural(left_out, 'hunk')} of {len(review.hunks)} left out, for a pull request's "
+                "text has room for no more: the diff has them all.",
+                "",
+            ]
+        for rule in review.rewriting():
+            parts += self._rule(rule)
+        by_hand = [
+            (file, [h for h in file.hunks if h.touch.by_hand]) for file in review.files
+        ]
+        by_hand = [(file, found) for file, found in by_hand if found or file.notes]
+        if by_hand:
+            parts += self._by_hand(by_hand)
+        return parts
+
+    def _rule(self, rule: Rule) -> list[str]:
+        """What one rule changed; a hunk of two rules stands at the first."""
+        found = [
+            (file, hunk)
+            for file in self.review.files
+            for hunk in file.hunks
+            if rule.code in hunk.codes
+        ]
+        files = len({file.path for file, _ in found})
+        title = f"<b>{rule.code}</b> {text(rule.title)}: {plural(len(found), 'hunk')} in {plural(files, 'file')}"
+        reasons = [
+            f"- {code(f'{file.path}:{reason.line}')}: {text(reason.message)}"
+            for file, hunk in found
+            for reason in hunk.reasons
+            if reason.code == rule.code
+        ]
+        body = [*_paragraphs(rule.why), *self._listed(reasons), ""]
+        for file, hunk in found:
+            own = next(iter(hunk.codes)) == rule.code and not hunk.touch.by_hand
+            if own and id(hunk) in self.shown:
+                others = [other for other in hunk.codes if other != rule.code]
+                also = f" (with {listed(others)})" if others else ""
+                body += [f"{code(file.path)}{also}", "", *_hunk(hunk).split("\n")]
+        return folded(title, body)
+
+    def _by_hand(self, found: Sequence[tuple[File, Sequence[Hunk]]]) -> list[str]:
+        parts = ["#### Changed by hand", ""]
+        parts += ["The tool did not write this, or not all of it.", ""]
+        items = []
+        for file, hunks in found:
+            items += [f"- {code(file.path)}: {text(note)}" for note in file.notes]
+            if hunks:
+                items.append(f"- {code(file.path)}: {plural(len(hunks), 'hunk')}")
+        parts += [*self._listed(items), ""]
+        for file, hunks in found:
+            shown = [hunk for hunk in hunks if id(hunk) in self.shown]
+            body = [line for hunk in shown for line in _hunk(hunk).split("\n")]
+            if body:
+                parts += folded(_code_html(file.path), body)
+        return parts
+
+    def _hazards(self) -> list[str]:
+        parts = ["### Left for a person", ""]
+        for n, hazard in enumerate(self.review.hazards):
+            if n == self.most:
+                more = len(self.review.hazards) - n
+                parts += [f"- … and {more} more: `titan-migrate check` lists all", ""]
+                break
+            parts += _hazard(hazard)
+        return parts
+
+    def _verdicts(self, verified: Verified) -> list[str]:
+        title = {"passed": "passed", "failed": "**failed**"}.get(
+            verified.word, verified.word
+        )
+        parts = [f"### Verdicts: {title}", ""]
+        mark = "" if verified.ours else "⚠️ "
+        parts += [f"{mark}{text(verified.sentence)}", ""]
+        heads = ("model", "cell", "verdict", "loss", "grad_norm", "gradients")
+        heads = (*heads, "parameters", "as DDP did")
+        rows = [
+            [
+                text(cell.model),
+                code(cell.cell),
+                _MARKS[cell.word],
+                *(text(cell.figures.get(name, "-")) for name in heads[3:7]),
+                text(cell.as_ddp),
+            ]
+            for cell in verified.cells[: self.most]
+        ]
+        parts += table(heads, rows)
+        parts += [
+            "Largest relative differences of the migrated tree from FSDP of the same tree.",
+            "",
+        ]
+        if verified.took:
+            parts += [
+                f"{text(verified.took)} {text(', '.join(verified.versions))}.",
+                "",
+            ]
+        items = [item for cell in verified.cells for item in _said(cell)]
+        parts += [*self._listed(items), ""]
+        curves = [cell for cell in verified.cells if cell.plot]
+        if curves:
+            body = [
+                "GitHub does not show files of a disk: drag each image out of the report's folder to where it belongs.",
+                "",
+            ]
+            for cell in curves[: self.most]:
+                name = f"{text(cell.model)}, {cell.cell}"
+                png = (cell.plot or "").removesuffix(".svg").removesuffix(".png")
+                body += [f"![Loss and grad_norm of {name}](plots/{png}.png)", ""]
+            parts += folded("Curves of loss and grad_norm", body)
+        return parts
+
+    def _claims(self) -> list[str]:
+        parts = ["### How to see it again", ""]
+        parts += [
+            "`CHECKOUT` stands for the folder of the checkout, `BEFORE` and `FILE` for new ones.",
+            "",
+        ]
+        for claim in self.review.claims:
+            parts += [text(claim.says), "", *_block("\n".join(claim.commands), "sh")]
+            parts += [f"shows: {text(claim.expect)}", ""]
+        return parts
+
+
+def _file(file: File) -> list[str]:
+    rules = ", ".join(file.codes)
+    hand = "by hand" if file.by_hand or file.notes else ""
+    lines = f"+{file.added} −{file.removed}"
+    return [code(file.path), lines, ", ".join(filter(None, (rules, hand)))]
+
+
+def _hazard(hazard: Hazard) -> list[str]:
+    kind = "has to change first" if hazard.must else "hazard"
+    where = f"{code(f'{hazard.path}:{hazard.line}')}"
+    if hazard.before:
+        where += " of the base"
+    parts = [f"- **{hazard.code}** ({kind}) {where}: {text(hazard.message)}", ""]
+    if hazard.suggestion:
+        block = _block(hazard.suggestion, "python")
+        parts += [f"  {line}".rstrip() for line in block]
+    return parts
+
+
+def _said(cell: Cell) -> Iterator[str]:
+    name = f"{text(cell.model)}, {cell.cell}"
+    for failure in cell.failures:
+        yield f"- **{name} failed:** {text(failure)}"
+    if cell.word == "not run":
+        yield f"- {name}: {text(cell.sentence)}"
+    for note in cell.notes:
+        yield f"- {name}: {text(note)}"
+
+
+def _paragraphs(why: str) -> list[str]:
+    """The reason of a rule, each paragraph in one line."""
+    found: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", why):
+        found += [text(paragraph), ""]
+    return found
+
+
+def _hunk(hunk: Hunk) -> str:
+    lines = [hunk.head]
+    for sign, row in hunk.unified():
+        lines.append(f"{sign}{row.line.text}")
+        if not row.line.ended:
+            lines.append("\\ No newline at end of file")
+    return "\n".join(_block("\n".join(lines), "diff"))
+
+
+def _block(content: str, language: str) -> list[str]:
+    """Text in a fence, without what a log would take for a command of its own."""
+    inert = re.sub(r"(?m)^(\s*):(?=:)", r"\1\\x3a", content)
+    return fenced(inert.replace("##[", "#\\x23["), language=language)
+
+
+def _code_html(name: str) -> str:
+    """A name as code where Markdown is not read, as in a summary."""
+    shown = re.sub(r"[^A-Za-z0-9 _./-]", lambda found: f"&#{ord(found[0])};", name)
+    return f"<code>{shown}</code>"

@@ -1,0 +1,233 @@
+"""What an earlier ``verify`` found, read from its report, and whether that was this tree."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from migrator.errors import TitanMigrateError
+from migrator.review.compare import Compared, differing
+from migrator.review.model import Cell, Verified, visible
+from migrator.verify import nodes, wording, worktrees
+from migrator.verify.compare import Comparison, Tolerance
+from migrator.verify.errors import VerifyError
+from migrator.verify.judge import Verdict
+from migrator.verify.plots import file_name
+from migrator.verify.scenarios import CELLS
+from migrator.verify.trace import RankTrace, Trace
+
+_QUANTITIES = ("loss", "grad_norm", "gradients", "parameters")
+_LARGEST = 4_000_000
+"""Bytes of an image that are taken along; verify's own are a tenth of a megabyte."""
+
+_LAST_LINES = 40
+
+
+class _Foreign(Exception):
+    """A file that is no report of verify, with the reason."""
+
+
+def read(path: Path, compared: Compared, given: Path | None) -> Verified | str:
+    """The verdicts of a report folder, or a sentence that says why there are none.
+
+    Args:
+        path: what the user named as the checkout.
+        compared: what the review is about.
+        given: the folder; the one that ``verify`` takes by itself where None.
+
+    Raises:
+        TitanMigrateError: there is no report in a folder that was named.
+    """
+    folder = given or compared.checkout.root.parent / "titan-migrate-report"
+    try:
+        raw = (folder / "report.json").read_bytes()
+    except OSError as error:
+        if given is not None:
+            raise TitanMigrateError(
+                f"{given / 'report.json'} could not be read ({error.strerror}): name the "
+                "folder that `titan-migrate verify` wrote."
+            ) from error
+        return "This was not verified: there is no report of titan-migrate verify beside the checkout."
+    try:
+        return _verified(json.loads(raw), folder, path, compared)
+    except (
+        _Foreign,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        if given is not None:
+            raise TitanMigrateError(
+                f"{given / 'report.json'} is no report of verify, or a broken one: run "
+                "`titan-migrate verify` again."
+            ) from error
+        return "No verdict can be shown: what lies beside the checkout as a report of titan-migrate verify cannot be read."
+
+
+def _verified(
+    data: Mapping[str, Any], folder: Path, path: Path, compared: Compared
+) -> Verified:
+    environment = data["environment"]
+    verdicts = {
+        (str(model), str(cell)): _verdict(found)
+        for model, cells in data["models"].items()
+        for cell, found in cells.items()
+    }
+    cells = tuple(
+        _cell(model, cell, verdict, folder)
+        for (model, cell), verdict in verdicts.items()
+    )
+    words = {cell.word for cell in cells}
+    if not words <= {"passed", "failed", "not run"}:
+        raise _Foreign
+    ours, sentence = _about(environment, path, compared)
+    packages = {"Python": environment.get("python"), **environment.get("packages", {})}
+    command = environment.get("command") or ()
+    return Verified(
+        word=next((w for w in ("failed", "passed") if w in words), "no verdict"),
+        ours=ours,
+        sentence=sentence,
+        cells=cells,
+        took=wording.took(environment),
+        versions=tuple(visible(f"{name} {value}") for name, value in packages.items()),
+        command=tuple(map(str, command)) if isinstance(command, list) else (),
+        plots={cell.plot: _image(folder, cell.plot) for cell in cells if cell.plot},
+    )
+
+
+def _verdict(data: Mapping[str, Any]) -> Verdict:
+    """A verdict as ``Verdict.to_dict`` wrote it; of the runs, only whether they failed."""
+    return Verdict(
+        failures=tuple(map(str, data["failures"])),
+        notes=tuple(map(str, data["notes"])),
+        comparisons=tuple(map(_comparison, data["comparisons"])),
+        traces={
+            str(name): _trace(str(name), trace)
+            for name, trace in data["traces"].items()
+        },
+        details=str(data["details"]),
+        not_run=str(data["not_run"]),
+    )
+
+
+def _comparison(data: Mapping[str, Any]) -> Comparison:
+    known = {field.name: data[field.name] for field in fields(Comparison)}
+    known["largest"] = float(data["largest"])  # infinite, it is a string
+    limit = data["tolerance"]
+    known["tolerance"] = Tolerance(float(limit["relative"]), str(limit["source"]))
+    return Comparison(**known)
+
+
+def _trace(party: str, data: Mapping[str, Any]) -> Trace:
+    ranks = enumerate(data["ranks"])
+    return Trace(party, tuple(RankTrace(n, error=rank["error"]) for n, rank in ranks))
+
+
+def _cell(model: str, name: str, verdict: Verdict, folder: Path) -> Cell:
+    cell = CELLS[name]
+    found = wording.deciding(verdict)
+    if verdict.not_run:
+        sentence = f"Not run: {verdict.not_run}"
+    else:
+        sentence = wording.conclusion(cell, verdict)[1]
+    return Cell(
+        model=visible(model),
+        cell=name,
+        what=cell.what,
+        word=verdict.word,
+        sentence=_sentence(sentence),
+        figures={
+            quantity: _figure(found[quantity])
+            for quantity in _QUANTITIES
+            if quantity in found
+        },
+        as_ddp=wording.as_before(verdict),
+        failures=tuple(map(_sentence, verdict.failures)),
+        notes=tuple(map(_sentence, verdict.notes)),
+        details="\n".join(wording.lines(verdict.details)[-_LAST_LINES:]),
+        plot=_plot(folder, model, name),
+    )
+
+
+def _sentence(text: str) -> str:
+    text = wording.one_line(text)
+    return text[:1].upper() + text[1:]
+
+
+def _figure(comparison: Comparison) -> str:
+    if comparison.verdict == "bitwise":
+        return "bitwise"
+    size, limit = wording.size(comparison.largest), comparison.tolerance.relative
+    if comparison.verdict == "within":
+        return f"within {size} (tolerance {limit:.1e})"
+    first = comparison.first_different
+    place = f" from step {first} on" if isinstance(first, int) else ""
+    return f"different{place}, by up to {size} (tolerance {limit:.1e})"
+
+
+def _plot(folder: Path, model: str, cell: str) -> str | None:
+    """The curves of a cell, as vectors where there are some."""
+    wanted = re.compile(rf"\d+-{re.escape(file_name(f'{model}-{cell}'))}\.(svg|png)")
+    plots = folder / "plots"
+    names = sorted(path.name for path in plots.iterdir()) if plots.is_dir() else []
+    found = [name for name in names if wanted.fullmatch(name) and _image(folder, name)]
+    return max(found, default=None, key=lambda name: name.endswith(".svg"))
+
+
+def _image(folder: Path, name: str) -> bytes:
+    """An image of a report; empty where it is none, or too large to take along."""
+    path = folder / "plots" / name
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return b""
+        raw = path.read_bytes()
+    except OSError:
+        return b""
+    begins = b"\x89PNG\r\n" if name.endswith(".png") else b"<?xml"
+    return raw if raw.startswith(begins) else b""
+
+
+def _about(
+    environment: Mapping[str, Any], path: Path, compared: Compared
+) -> tuple[bool | None, str]:
+    """Whether a report is about this tree and this base, and that in a sentence."""
+    recorded, base = environment.get("migrated_digest"), environment["base_revision"]
+    if not recorded:
+        return None, (
+            "Whether this report is about the tree shown here cannot be told: it does not record "
+            "which Python files it trained. Run titan-migrate verify again to be sure."
+        )
+    try:
+        parent = worktrees.package_parent(compared.checkout.root, path)
+    except VerifyError:
+        return False, _ANOTHER
+    checkout = compared.checkout
+    changes = compared.outcome.changes if compared.state == "plan" else {}
+    instead = {checkout.root / name: raw for name, raw in changes.items()}
+    if nodes.digest(checkout.root / parent, instead) != recorded:
+        # With --rev it trained a commit, without what git ignores here.
+        revision = str(environment["migrated_revision"])
+        if "--rev" not in environment["command"] or changes:
+            return False, _ANOTHER
+        if differing(checkout, revision)[0]:
+            return False, _ANOTHER
+    if compared.base and base != compared.base:
+        return False, (
+            f"This report trained the tree shown here, but against another base, {visible(str(base))[:12]}: "
+            "run titan-migrate verify again."
+        )
+    what = "that this migration makes" if compared.state == "plan" else "shown here"
+    return (
+        True,
+        f"Trained was the very tree {what}: its Python files have the digest that the report records.",
+    )
+
+
+_ANOTHER = (
+    "This report is about another tree: the Python files that it trained are not the ones shown "
+    "here. Run titan-migrate verify again."
+)
