@@ -124,15 +124,22 @@ def _base(checkout: Checkout, base: str | None) -> str | None:
 
 
 def _planned(checkout: Checkout, outcome: Outcome) -> Compared:
-    """What the tool would write, once a file that links lead to."""
+    """What the tool would write."""
+    outcome = _behind_links(checkout, outcome)
+    before = {path: checkout.files[path] for path in outcome.changes}
+    return Compared(checkout, "plan", outcome, outcome, None, before, outcome.changes)
+
+
+def _behind_links(checkout: Checkout, outcome: Outcome) -> Outcome:
+    """The same with each changed file once, at the place that links to it lead to."""
     root = checkout.root.resolve()
-    places = {(root / path).resolve(): path for path in outcome.changes}
-    named = {path: place.relative_to(root).as_posix() for place, path in places.items()}
-    after = {named[path]: outcome.changes[path] for path in named}
-    stages = {named[path]: outcome.stages[path] for path in named}
-    outcome = replace(outcome, changes=after, stages=stages)
-    before = {place: checkout.files[path] for path, place in named.items()}
-    return Compared(checkout, "plan", outcome, outcome, None, before, after)
+    places = {
+        (root / path).resolve().relative_to(root).as_posix(): path
+        for path in outcome.changes  # as `apply` writes them, the last one stays
+    }
+    changes = {place: outcome.changes[path] for place, path in sorted(places.items())}
+    stages = {place: outcome.stages[path] for place, path in places.items()}
+    return replace(outcome, changes=changes, stages=stages)
 
 
 def _other_targets(taken: Target) -> Iterator[Target]:
@@ -162,7 +169,7 @@ def _done(
     tried: list[tuple[int, Outcome]] = []
     for target in targets:
         try:
-            outcome = migrate(tree, target, selection)
+            outcome = _behind_links(checkout, migrate(tree, target, selection))
         except SelectionError:
             continue  # what is selected does not go with this target
         except UnreadableSource as error:

@@ -1,9 +1,12 @@
 """Everything that a review says, put together from the checkout and from the report of ``verify``."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from codemods.attribution import lines
 from codemods.findings import Finding
 from codemods.rules import all_rules
 
@@ -154,13 +157,42 @@ def _hazards(compared: Compared) -> Iterator[Hazard]:
     now = _for_a_person(compared.now.findings)
     found = [_hazard(finding) for finding in now]
     if compared.state == "done":
-        shown = {(finding.path, finding.code, finding.message) for finding in now}
-        found += [
-            _hazard(finding, before=True)
-            for finding in _for_a_person(compared.outcome.findings)
-            if (finding.path, finding.code, finding.message) not in shown
-        ]
+        before = _for_a_person(compared.outcome.findings)
+        found += [_hazard(finding, True) for finding in _gone(compared, before, now)]
     yield from sorted(found, key=lambda h: (h.path, h.line, h.code, h.before))
+
+
+def _gone(
+    compared: Compared, before: Sequence[Finding], now: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Findings in the tree before that are not in the one after, by line and else by what they say."""
+    here = {(finding.path, finding.line, finding.code): finding for finding in now}
+    changed = []
+    for finding in before:
+        line = _line_now(compared, finding)
+        if line is None:
+            changed.append(finding)
+        elif here.pop((finding.path, line, finding.code), None) is None:
+            yield finding
+    others = Counter((f.path, f.code, f.message) for f in here.values())
+    for finding in changed:
+        said = (finding.path, finding.code, finding.message)
+        if not others[said]:
+            yield finding
+        others[said] -= others[said] > 0
+
+
+def _line_now(compared: Compared, finding: Finding) -> int | None:
+    """Where the line of a finding in the tree before is now; None where it was changed."""
+    if finding.path not in compared.after:
+        return finding.line
+    file, raw = compared.before[finding.path], compared.after[finding.path]
+    assert file is not None
+    was, now = lines(file.text), lines(text_of(finding.path, raw or b""))
+    for old, new, size in SequenceMatcher(None, was, now).get_matching_blocks():
+        if old < finding.line <= old + size:
+            return finding.line - old + new
+    return None
 
 
 def _for_a_person(findings: Sequence[Finding]) -> list[Finding]:

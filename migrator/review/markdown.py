@@ -5,6 +5,7 @@ says nothing to Markdown, to HTML, or to the log of a CI that this is printed in
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,13 +20,20 @@ from migrator.review.model import (
     Rule,
     Verified,
 )
-from migrator.verify.markdown import code, fenced, folded, table, text
+from migrator.verify import markdown
+from migrator.verify.markdown import fenced, folded, table
 
 LIMIT = 65536
 """Characters that GitHub takes in the body of a pull request."""
 
 _ROOM = LIMIT - 1536
 """Something is left for what a person adds."""
+
+_MOST = (1000, 100, 30, 10, 3)
+"""How many of anything are listed, the first for which there is room."""
+
+_LONGEST = 1000
+"""Characters of one text of the checkout."""
 
 _MARKS = {"passed": "✅ passed", "failed": "❌ **failed**", "not run": "⚪ not run"}
 
@@ -36,19 +44,17 @@ def as_markdown(review: Review) -> str:
     Hunks that there is no room for are left out, the longest first, and after them
     what else is listed, each with a sentence that says so.
     """
-    every = [(hunk, len(_hunk(hunk))) for hunk in review.hunks]
-    for most in (1000, 100, 30, 10, 3):
-        short = _Document(review, frozenset(), most).text()
-        room = _ROOM - len(short)
-        if room >= 0:
-            break
-    shown = set()
-    for hunk, size in sorted(every, key=lambda pair: pair[1]):
-        room -= size
-        if room < 0:
-            break
-        shown.add(id(hunk))
-    return _Document(review, frozenset(shown), most).text()[:LIMIT]
+    hunks = sorted(review.hunks, key=lambda hunk: len(_hunk(hunk)))
+
+    def document(shown: int, most: int) -> str:
+        ids = frozenset(map(id, hunks[:shown]))
+        return _Document(review, ids, most).text()
+
+    most = next((n for n in _MOST if len(document(0, n)) < _ROOM), _MOST[-1])
+    fitting = bisect_left(
+        range(1, len(hunks) + 1), True, key=lambda n: len(document(n, most)) >= _ROOM
+    )
+    return document(fitting, most)
 
 
 @dataclass(frozen=True)
@@ -229,6 +235,20 @@ class _Document:
         return parts
 
 
+def text(value: str) -> str:
+    """Text that says nothing to Markdown, cut off where it is very long."""
+    return markdown.text(_cut(value))
+
+
+def code(value: str) -> str:
+    """A name, likewise."""
+    return markdown.code(_cut(value))
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]} …"
+
+
 def _file(file: File) -> list[str]:
     rules = ", ".join(file.codes)
     hand = "by hand" if file.by_hand or file.notes else ""
@@ -243,7 +263,9 @@ def _hazard(hazard: Hazard) -> list[str]:
         where += " of the base"
     parts = [f"- **{hazard.code}** ({kind}) {where}: {text(hazard.message)}", ""]
     if hazard.suggestion:
-        block = _block(hazard.suggestion, "python")
+        long = len(hazard.suggestion) > 4 * _LONGEST
+        instead = "# long: `titan-migrate check` shows it"
+        block = _block(instead if long else hazard.suggestion, "python")
         parts += [f"  {line}".rstrip() for line in block]
     return parts
 
@@ -283,5 +305,5 @@ def _block(content: str, language: str) -> list[str]:
 
 def _code_html(name: str) -> str:
     """A name as code where Markdown is not read, as in a summary."""
-    shown = re.sub(r"[^A-Za-z0-9 _./-]", lambda found: f"&#{ord(found[0])};", name)
+    shown = re.sub(r"[^\w ./-]", lambda found: f"&#{ord(found[0])};", _cut(name))
     return f"<code>{shown}</code>"
