@@ -65,10 +65,12 @@ def claims(
 
 def _options(target: Target, selection: Selection) -> str:
     words = ["--target", target.mesh, "--function-name", target.function_name]
-    for name in ("select", "ignore", "exclude"):
+    for name in ("select", "ignore"):
         given = getattr(selection, name)
         if given:
             words += [f"--{name}", ",".join(given)]
+    for pattern in selection.exclude:
+        words += ["--exclude", pattern]
     return " " + " ".join(shlex.quote(visible(word, "")) for word in words)
 
 

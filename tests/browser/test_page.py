@@ -136,6 +136,22 @@ def test_nothing_is_wider_than_the_window(opened, viewport, chosen):
         assert long.evaluate("one => one.scrollWidth > 3 * one.clientWidth")
 
 
+def test_no_row_is_left_to_the_indentation_alone(opened):
+    page = opened(WIDE, "#view=split")
+    long = page.locator(".split td.c", has_text="param_dtype=TORCH_DTYPE_MAP[").first
+    top, height, first = long.evaluate(
+        """one => {
+          const text = document.createTreeWalker(one, NodeFilter.SHOW_TEXT).nextNode();
+          const range = document.createRange();
+          const at = text.data.search(/\\S/);
+          range.setStart(text, at); range.setEnd(text, at + 1);
+          const box = one.getBoundingClientRect();
+          return [box.top, box.height, range.getBoundingClientRect().top];
+        }"""
+    )
+    assert height > 30 and first - top < 10, "it is wrapped, and begins at once"
+
+
 def test_rules_filter_hunks_and_hazards(opened, found):
     page = opened()
     assert shown(page, ".hunk") == len(found.hunks)
