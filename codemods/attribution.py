@@ -4,6 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import libcst as cst
 
 CLEANUP = "cleanup"
 """The stage that takes out what the rules before it left unused."""
@@ -18,11 +22,16 @@ class Stage:
 
     Args:
         by: the rule's code, ``CLEANUP`` or ``BY_HAND``.
-        text: the whole file.
+        source: the whole file; its tree takes a while to be written out, and is so when
+            somebody asks.
     """
 
     by: str
-    text: str
+    source: "str | cst.Module"
+
+    @property
+    def text(self) -> str:
+        return self.source if isinstance(self.source, str) else self.source.code
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def _rewrite(
         for rule in sorted(all_rules(), key=lambda r: (r.CODE != "TM102", r.CODE)):
             if rule.CODE in codes:
                 tree = rule.rewrite(tree, path, facts)
-                made.append(Stage(rule.CODE, tree.code))
+                made.append(Stage(rule.CODE, tree))
         tree = prune(tree, file, lambda name: _taken(facts.checkout, path, name))
         try:
             after = file.encode(tree.code)
@@ -174,7 +174,7 @@ def _rewrite(
             raise UnreadableSource(path, None, f"cannot be written: {error}") from error
         if after != file.raw:
             changes[path] = after
-            stages[path] = (*made, Stage(CLEANUP, tree.code))
+            stages[path] = (*made, Stage(CLEANUP, tree))
     return changes
 
 

@@ -87,6 +87,11 @@ def test_the_plan_of_every_fixture(tmp_path, name):
     ]
     rewritten = [f for f in made.findings if f.status == "rewrite" and f.path in stats]
     assert sorted(reasons) == sorted((f.path, f.line, f.code) for f in rewritten)
+    for file in found.files:
+        for hunk in file.hunks:
+            numbers = {row.old.number for row in hunk.rows if row.old}
+            for reason in (r for h in file.hunks if h is not hunk for r in h.reasons):
+                assert reason.line not in numbers or reason.code not in hunk.codes
     assert all(hunk.codes and not hunk.touch.by_hand for hunk in found.hunks)
     assert not found.by_hand and "not migrated yet" in found.about[0]
     hazards = [f for f in made.findings if f.status == "hazard"]
@@ -310,6 +315,28 @@ def test_nothing_to_do_is_a_sentence(tmp_path):
     assert (
         "already uses the composable replicate" in (tmp_path / "page.html").read_text()
     )
+
+
+def test_replicate_that_nobody_migrated_to_is_nothing_to_do(tmp_path):
+    tree = migrated(fork(tmp_path))
+    (tree / ".git").rename(tmp_path / "away")
+    git(tree, "init", "-q")
+    git(tree, "commit", "-q", "--allow-empty", "-m", "before")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-qm", "all of it")
+    assert reviewed(tree).files == ()
+    assert "already uses the composable replicate" in run(tree).stdout
+    assert reviewed(tree, base="HEAD~").files, "unless it is asked for"
+
+
+def test_what_was_changed_and_changed_back_is_no_change(tmp_path):
+    tree = fork(tmp_path)
+    planned, base = reviewed(tree), head(tree)
+    (tree / "torchtitan/train.py").write_text("x = 1\n")
+    git(tree, "commit", "-qam", "more")
+    git(tree, "checkout", "-q", base, "--", "torchtitan/train.py")
+    migrated(tree)
+    same_as_planned(reviewed(tree, base=base), planned)
 
 
 def test_a_torchtitan_past_ddp_is_a_sentence(tmp_path):
