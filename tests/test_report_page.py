@@ -426,7 +426,7 @@ def test_lines_alike_stand_side_by_side():
 
 
 def test_a_very_long_line_is_shown_unmarked():
-    before, after = f"x = '{'a' * 5000}'\n", f"x = '{'a' * 5001}'\n"
+    before, after = (f"x = [{'1, ' * 1000}{last}]\n" for last in (2, 3))
     (hunk,) = hunks_of(before, after, [Stage(BY_HAND, after)], ())
     assert all(not marked(row.line) for row in hunk.rows) and hunk.touch.by_hand
 
@@ -620,6 +620,30 @@ def test_what_a_command_shows_is_what_it_shows(tmp_path):
     assert shown.strip() == found.claims[0].expect
     words = found.claims[1].commands[0].replace("CHECKOUT", str(tree)).split()[1:]
     assert CliRunner().invoke(main, words).exit_code == 0
+
+
+def test_what_is_selected_is_shown_and_said(tmp_path):
+    tree = fork(tmp_path)
+    options = [
+        "--target",
+        "1d",
+        "--ignore",
+        "TM106",
+        "--exclude",
+        "torchtitan/models/qwen3 x/",
+        "--exclude",
+        "*/none.py",
+    ]
+    result = run(tree, *options)
+    assert result.exit_code == 0 and "TM106" not in result.stdout.replace(
+        "--ignore TM106", ""
+    )
+    wanted = (
+        "--ignore TM106 --exclude 'torchtitan/models/qwen3 x/' --exclude '*/none.py'"
+    )
+    assert f"apply_replicate {wanted} --stat" in result.stdout
+    whole = run(tree, "--target", "1d").stdout
+    assert "TM106" in whole and "--exclude" not in whole
 
 
 # Markdown
@@ -946,6 +970,7 @@ def umask() -> int:
 def test_places_that_no_page_goes_to(tmp_path):
     tree = fork(tmp_path)
     (tmp_path / "notes.html").write_text("mine")
+    (tmp_path / "other/.git").mkdir(parents=True)
     (tmp_path / "to git").symlink_to(tree / ".git")
     (tree / "page.html").write_text(
         "<!doctype html>\n<!-- a titan-migrate report -->\n"
@@ -959,6 +984,7 @@ def test_places_that_no_page_goes_to(tmp_path):
         "notes.html": "is there and no report",
         "fork/.git/x.html": "among git's own",
         "to git/x.html": "among git's own",
+        "other/.git/x.html": "among git's own",
         f"fork/{PLAN}": "is a file of the checkout",
         "fork/page.html": "is a file of the checkout",
     }.items():

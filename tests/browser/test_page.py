@@ -293,7 +293,7 @@ def test_tab_reaches_everything_and_shows_where_it_is(opened):
             "() => { const e = document.activeElement; const on = e.closest('.chip') ?? e;"
             " return getComputedStyle(on).outlineStyle; }"
         )
-        assert outline != "none", kind
+        assert outline == "solid", kind
     assert {"rule", "folder", "view", "keys", "SUMMARY", "scroll split"} <= reached
     summary = page.locator(".hunk summary").first
     summary.focus()
