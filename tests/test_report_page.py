@@ -238,20 +238,23 @@ def test_a_file_that_is_gone_and_changes_that_were_undone_are_said(tmp_path):
     )
 
 
-def test_hazards_of_the_base_that_are_gone_are_said_to_be(tmp_path):
+def test_hazards_at_lines_of_the_base_that_changed_are_said_to_be(tmp_path):
     tree = fork(tmp_path, "fork_quirks")
     planned = reviewed(tree)
     found = reviewed(migrated(tree))
     assert [(h.path, h.code) for h in found.hazards] == [
         (h.path, h.code) for h in planned.hazards
     ]
-    assert not any(hazard.before for hazard in found.hazards)
+    # Those whose line the tool itself rewrote are still to be looked at.
+    rewritten = [hazard for hazard in found.hazards if hazard.before]
+    assert {hazard.code for hazard in rewritten} == {"TM203", "TM210", "TM212"}
     mended = found.hazards[0]
     texts = (tree / mended.path).read_text().split("\n")
     texts[mended.line - 1] += f"  # titan-migrate: ignore[{mended.code}]"
     (tree / mended.path).write_text("\n".join(texts))
     now = reviewed(tree).hazards
-    assert [h for h in now if h.before] == [replace(planned.hazards[0], before=True)]
+    also = replace(planned.hazards[0], before=True)
+    assert [h for h in now if h.before] == [also, *rewritten]
     assert "of the base" in review.as_markdown(reviewed(tree))
 
 

@@ -153,7 +153,7 @@ def _notes(compared: Compared, path: str, before: str, after: str) -> Iterator[s
 
 
 def _hazards(compared: Compared) -> Iterator[Hazard]:
-    """Places for a person; those of the tree before that are gone from the one after, too."""
+    """Places for a person; those at lines of the tree before that were changed, too."""
     now = _for_a_person(compared.now.findings)
     found = [_hazard(finding) for finding in now]
     if compared.state == "done":

@@ -260,7 +260,7 @@ def _hazard(hazard: Hazard) -> list[str]:
     kind = "has to change first" if hazard.must else "hazard"
     where = f"{code(f'{hazard.path}:{hazard.line}')}"
     if hazard.before:
-        where += " of the base"
+        where += " of the base, changed since"
     parts = [f"- **{hazard.code}** ({kind}) {where}: {text(hazard.message)}", ""]
     if hazard.suggestion:
         long = len(hazard.suggestion) > 4 * _LONGEST

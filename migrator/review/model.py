@@ -150,7 +150,7 @@ class Hazard:
     Args:
         path, line, code, message, suggestion: as in a finding.
         must: whether it has to change, and keeps the tool from writing anything.
-        before: whether the line is one of the tree before, and gone from the tree after.
+        before: whether the line is one of the tree before, and was changed since.
     """
 
     path: str
