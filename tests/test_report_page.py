@@ -238,6 +238,31 @@ def test_a_file_that_is_gone_and_changes_that_were_undone_are_said(tmp_path):
     )
 
 
+def test_a_change_that_was_only_undone_is_not_the_tools_tree(tmp_path):
+    tree = migrated(fork(tmp_path))
+    git(tree, "checkout", "-q", "HEAD", "--", UTILS)
+    found = reviewed(tree)
+    assert found.by_hand and "exactly what the tool writes" not in " ".join(found.about)
+
+
+def test_files_that_no_rule_can_read_are_shown_all_the_same(tmp_path):
+    tree = fork(tmp_path)
+    (tree / "torchtitan/bytes.py").write_bytes(b"x = '\xff'\n")
+    (tree / "words.txt").write_text("one\n")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-qm", "more")
+    migrated(tree)
+    (tree / "torchtitan/bytes.py").write_bytes(b"x = '\xfe'\n")
+    (tree / "words.txt").write_text("two\n")
+    found = reviewed(tree)
+    (hunk,) = file_of(found, "torchtitan/bytes.py").hunks
+    assert [row.line.text for _, row in hunk.unified()] == [
+        "x = '\\xff'",
+        "x = '\\xfe'",
+    ]
+    assert "Besides, 1 other file differs" in " ".join(found.about)
+
+
 def test_hazards_at_lines_of_the_base_that_changed_are_said_to_be(tmp_path):
     tree = fork(tmp_path, "fork_quirks")
     planned = reviewed(tree)

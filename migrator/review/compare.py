@@ -92,15 +92,13 @@ def compare(
     unmigrated = bool(now.to_do) and not now.survey.migrated
     revision = None if unmigrated and base is None else _base(checkout, base)
     if revision is None:
-        if now.to_do:
-            return _planned(checkout, now)
-        return Compared(checkout, "nothing", now, now, None, {}, {})
+        return _planned(checkout, now)
     fixed = target != "auto" or torch_version or function_name
     targets = [wanted] if fixed else [wanted, *_other_targets(wanted)]
     found = _done(checkout, now, revision, targets, selection)
     if base is None and not found.outcome.changes and not found.outcome.problems:
         # Replicate came in with what this fork is based on, so nobody migrated it.
-        return Compared(checkout, "nothing", now, now, None, {}, {})
+        return _planned(checkout, now)
     return found
 
 
@@ -124,7 +122,9 @@ def _base(checkout: Checkout, base: str | None) -> str | None:
 
 
 def _planned(checkout: Checkout, outcome: Outcome) -> Compared:
-    """What the tool would write."""
+    """What the tool would write, if there is anything."""
+    if not outcome.to_do:
+        return Compared(checkout, "nothing", outcome, outcome, None, {}, {})
     outcome = _behind_links(checkout, outcome)
     before = {path: checkout.files[path] for path in outcome.changes}
     return Compared(checkout, "plan", outcome, outcome, None, before, outcome.changes)

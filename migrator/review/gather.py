@@ -76,10 +76,7 @@ def _about(compared: Compared, problems: Sequence[str]) -> Iterator[str]:
             f"{plural(len(problems), 'place')} first: so what it wrote afterwards cannot be told from what a person wrote, "
             "and all of it is marked as changed by hand."
         )
-    elif any(
-        compared.outcome.changes.get(path) != after
-        for path, after in compared.after.items()
-    ):
+    elif compared.outcome.changes != compared.after:
         yield "What the tool would not write is marked as changed by hand."
     else:
         yield "It is exactly what the tool writes: nothing was changed by hand."
@@ -88,7 +85,8 @@ def _about(compared: Compared, problems: Sequence[str]) -> Iterator[str]:
         are = "place still has" if left == 1 else "places still have"
         yield f"Not all is migrated: {left} {are} to change."
     if compared.others:
-        yield f"Not shown: {plural(compared.others, 'file')} that is not Python and differs too."
+        differ = "differs" if compared.others == 1 else "differ"
+        yield f"Besides, {plural(compared.others, 'other file')} {differ}, not Python and not shown."
 
 
 def _facts(compared: Compared) -> dict[str, str]:
@@ -125,7 +123,7 @@ def _files(compared: Compared) -> Iterator[File]:
             by_path.setdefault(finding.path, []).append(finding)
     for path, raw in compared.after.items():
         file = compared.before[path]
-        before = file.text if file is not None else ""
+        before = text_of(path, file.raw) if file is not None else ""
         after = text_of(path, raw or b"")
         stages = compared.stages(path)
         hunks = hunks_of(before, after, stages, by_path.get(path, ()))
