@@ -495,7 +495,10 @@ def test_a_verdict_of_another_tree_is_said_to_be(tmp_path):
     assert (
         found.verified.ours is False and "about another tree" in found.verified.sentence
     )
-    assert "⚠️ This report is about another tree" in review.as_markdown(found)
+    text = review.as_markdown(found)
+    assert (
+        "### Verdicts: of another tree\n\n⚠️ This report is about another tree" in text
+    )
     assert ">outdated<" in as_html(
         found
     ) and 'class="word passed">passed</b><span>verdict' not in as_html(found)
@@ -516,8 +519,9 @@ def test_a_verdict_without_a_digest_cannot_be_told(tmp_path):
     data = json.loads(path.read_text())
     del data["environment"]["migrated_digest"]
     path.write_text(json.dumps(data))
-    found = reviewed(tree, verify_report=tmp_path / "r").verified
-    assert found.ours is None and "cannot be told" in found.sentence
+    found = reviewed(tree, verify_report=tmp_path / "r")
+    assert found.verified.ours is None and "cannot be told" in found.verified.sentence
+    assert "### Verdicts: passed, unsure\n" in review.as_markdown(found)
 
 
 def test_a_verdict_of_a_commit_does_not_know_what_git_ignores(tmp_path):

@@ -180,9 +180,9 @@ class _Document:
         return parts
 
     def _verdicts(self, verified: Verified) -> list[str]:
-        title = {"passed": "passed", "failed": "**failed**"}.get(
-            verified.word, verified.word
-        )
+        title = "**failed**" if verified.word == "failed" else verified.word
+        if not verified.ours:
+            title = "of another tree" if verified.ours is False else f"{title}, unsure"
         parts = [f"### Verdicts: {title}", ""]
         mark = "" if verified.ours else "⚠️ "
         parts += [f"{mark}{text(verified.sentence)}", ""]
