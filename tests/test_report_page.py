@@ -541,8 +541,37 @@ def test_a_verdict_of_a_commit_does_not_know_what_git_ignores(tmp_path):
     data["environment"]["command"] += ["--rev", "HEAD"]
     path.write_text(json.dumps(data))
     assert reviewed(tree, verify_report=tmp_path / "r").verified.ours is True
+    for foreign in ("0" * 40, f"--output={tmp_path / 'written'}"):
+        data["environment"] |= {"migrated_revision": foreign, "migrated_digest": "d"}
+        path.write_text(json.dumps(data))
+        assert reviewed(tree, verify_report=tmp_path / "r").verified.ours is False
+    assert not (tmp_path / "written").exists()
     edit(tree, UTILS, "import", "import sys\nimport")
     assert reviewed(tree, verify_report=tmp_path / "r").verified.ours is False
+
+
+def test_a_report_cannot_have_its_reader_type_something_else(tmp_path):
+    tree = migrated(fork(tmp_path))
+    path = verify_report(tmp_path / "r", tree) / "report.json"
+    data = json.loads(path.read_text())
+    data["environment"]["command"] = ["rm", "-rf", "~"]
+    path.write_text(json.dumps(data))
+    result = run(tree, "--verify-report", tmp_path / "r")
+    assert result.exit_code == 2 and "is no report of verify" in result.stderr
+
+
+def test_the_command_of_another_trees_verdict_is_not_repeated(tmp_path):
+    tree = migrated(fork(tmp_path))
+    folder = verify_report(tmp_path / "r", tree)
+
+    def commands():
+        claims = reviewed(tree, verify_report=folder).claims
+        return "\n".join(command for claim in claims for command in claim.commands)
+
+    assert "--cells dp" in commands()
+    edit(tree, PLAN, "def apply_replicate(", "def apply_replicate(  # since")
+    assert "--cells dp" not in commands()
+    assert "titan-migrate verify CHECKOUT --base" in commands()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,11 @@ def claims(
         if compared.now.to_do
         else "exit status 0, and the hazards",
     )
-    if isinstance(verified, Verified) and verified.command:
+    if (
+        isinstance(verified, Verified)
+        and verified.ours is not False
+        and verified.command
+    ):
         words = [visible(word, "") for word in verified.command]
         yield Claim(
             "The verdicts.",

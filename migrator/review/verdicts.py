@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
 from migrator.review.compare import Compared, differing
 from migrator.review.model import Cell, Verified, visible
@@ -86,7 +87,9 @@ def _verified(
         raise _Foreign
     ours, sentence = _about(environment, path, compared)
     packages = {"Python": environment.get("python"), **environment.get("packages", {})}
-    command = environment.get("command") or ()
+    command = tuple(map(str, environment.get("command") or ()))
+    if command[:2] not in ((), ("titan-migrate", "verify")):
+        raise _Foreign  # whoever reads the review is told to type it
     return Verified(
         word=next((w for w in ("failed", "passed") if w in words), "no verdict"),
         ours=ours,
@@ -94,7 +97,7 @@ def _verified(
         cells=cells,
         took=wording.took(environment),
         versions=tuple(visible(f"{name} {value}") for name, value in packages.items()),
-        command=tuple(map(str, command)) if isinstance(command, list) else (),
+        command=command,
         plots={cell.plot: _image(folder, cell.plot) for cell in cells if cell.plot},
     )
 
@@ -213,7 +216,7 @@ def _about(
         revision = str(environment["migrated_revision"])
         if "--rev" not in environment["command"] or changes:
             return False, _ANOTHER
-        if differing(checkout, revision)[0]:
+        if not _known(checkout, revision) or differing(checkout, revision)[0]:
             return False, _ANOTHER
     if compared.base and base != compared.base:
         return False, (
@@ -225,6 +228,17 @@ def _about(
         True,
         f"Trained was the very tree {what}: its Python files have the digest that the report records.",
     )
+
+
+def _known(checkout: Checkout, revision: str) -> bool:
+    """Whether what a report calls a revision is one, and one of this checkout."""
+    if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", revision):
+        return False
+    try:
+        checkout.git("cat-file", "-e", f"{revision}^{{commit}}")
+    except TitanMigrateError:
+        return False
+    return True
 
 
 _ANOTHER = (
