@@ -67,8 +67,8 @@ def migrate(
         SelectionError: the selection names what there is not, or splits what belongs together.
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
-    selection.check(target)
-    codes = frozenset(r.CODE for r in all_rules() if selection.takes(r.CODE))
+    if selection != Selection():
+        selection.check(target)
     excluded = selection.excluded(files)
     files = dict(_marked(files, excluded))
     found = survey(files, target.function_name)
@@ -77,6 +77,7 @@ def migrate(
         return outcome
     from codemods.plans import decide  # needs libcst, whose import takes a while
 
+    codes = frozenset(r.CODE for r in all_rules() if selection.takes(r.CODE))
     facts = decide(found, target)
     findings = _find(facts, codes)
     problems = tuple(

@@ -613,7 +613,7 @@ def _mesh_edit(facts: Facts, site: CallSite, file: SourceFile) -> MeshEdit | str
         if site.function and node.id in {a.arg for a in site.function.args.args}:
             if facts.target.mesh == "1d" and re.search(r"replicate|ddp", node.id):
                 return MeshEdit(text)
-            return f"the mesh {text} comes in as a parameter, of a shape not known here"
+            return f"its mesh, `{text}`, comes in as a parameter, of a shape not known here"
         return f"it is not clear which mesh {text} is"
     value, in_block = assignment
     source = _segment(file, value)
@@ -756,10 +756,12 @@ def _arguments(
             return f"the calls of apply_fsdp here pass different values for {parameter.name}"
         if value is None:
             if parameter.required or _hidden_value(site):
-                return (
-                    f"there is no value in reach for {parameter.name}, which the "
-                    "apply_fsdp beside it does not pass either"
+                beside = (
+                    "no call of apply_fsdp beside it shows where it comes from"
+                    if site.fsdp_call is None
+                    else "the apply_fsdp beside it does not pass it either"
                 )
+                return f"there is no value in reach for {parameter.name}: {beside}"
             continue
         unbound = _unreachable(facts, site, value)
         if unbound:

@@ -1,5 +1,6 @@
 """Work out a migration of a checkout, and write it."""
 
+import shlex
 from importlib import metadata
 from pathlib import Path
 
@@ -105,6 +106,26 @@ def refuse_dirty(
         )
 
 
+def way_back(changeset: Changeset) -> str:
+    """How a migration that is about to be written is reviewed and undone, in one sentence."""
+    checkout = changeset.checkout
+    if not checkout.is_git:
+        return "There is no git here to undo it with."
+    at = "" if checkout.root == Path.cwd() else f" -C {shlex.quote(str(checkout.root))}"
+    uncommitted = {path for letters, path in checkout.status() if letters != "??"}
+    written = sorted(changeset.places)
+    lost = sorted(uncommitted & set(written))
+    if lost:
+        undo = f"git cannot undo it in {', '.join(lost)}, changed before too"
+    elif uncommitted:
+        undo = f"undo it with `git{at} checkout -- {shlex.join(written)}`"
+    else:
+        undo = f"undo it with `git{at} checkout .`"
+    return (
+        f"Review it with `git{at} diff`, prove it with `titan-migrate verify`; {undo}."
+    )
+
+
 def refuse_incomplete(changeset: Changeset) -> None:
     """Refuse to write a migration that would leave something wrong.
 
@@ -114,7 +135,11 @@ def refuse_incomplete(changeset: Changeset) -> None:
     if changeset.outcome.problems:
         listed = "\n  ".join(changeset.outcome.problems)
         left = any(finding.status == "left" for finding in changeset.findings)
-        advice = "\n`titan-migrate check` shows the code to write." if left else ""
+        advice = (
+            "\n`titan-migrate check` shows the code to write; write it, commit it, and run again."
+            if left
+            else ""
+        )
         raise LeftToDo(
             f"a person has to see to these places first, and nothing was written:\n  {listed}"
             f"{advice}"

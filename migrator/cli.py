@@ -3,6 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,10 @@ def _planned(
     from migrator import apply, checkout
     from migrator.terminal import working
 
+    found = checkout.open_checkout(path, require_git=not no_git)
+    if path.resolve() != found.root.resolve():
+        tell(f"{path} is in the checkout {found.root}, which is taken as a whole.")
     with working("Reading the checkout", quiet=verbosity() < 0):
-        found = checkout.open_checkout(path, require_git=not no_git)
         return apply.plan(
             found,
             apply.resolve_target(target, torch_version, function_name),
@@ -135,8 +138,10 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
             for line in render.text(changeset, verbose=verbosity() > 0):
                 tell(line)
             if changeset.changes:
+                place = shlex.quote(str(path))
                 tell(
-                    "`titan-migrate diff` shows the patch, `titan-migrate apply` writes it."
+                    f"`titan-migrate diff {place}` shows the patch, `titan-migrate apply "
+                    f"{place}` writes it."
                 )
         if statistics:
             for line in render.statistics(changeset):
@@ -267,7 +272,8 @@ def apply_command(
 ) -> None:
     """Migrate the checkout in place: every change, or none.
 
-    PATH is the folder of a checkout, by default this one. Files with uncommitted changes are refused, so `git checkout .` undoes it all.
+    PATH is the folder of a checkout, by default this one. Files with uncommitted changes
+    are refused, so that git can undo it.
     With --commit the migration is committed on a new branch, one step after the other;
     with --patches it is written to a folder and nothing here changes.
     """
@@ -275,12 +281,11 @@ def apply_command(
 
     _refuse_outlets(path, branch, commit, hooks, patches, allow_dirty, target["no_git"])
     changeset = _planned(path, **target)
+    if output == "json" and changeset.outcome.problems:
+        click.echo(render.as_json(changeset, written=False))
     apply.refuse_incomplete(changeset)
     made: dict[str, Any] = {}
-    advice = (
-        "Review it with `git diff`, prove it with `titan-migrate verify`, undo it with "
-        "`git checkout .`"
-    )
+    advice = ""
     if changeset.changes and branch is not None:
         made, advice = _committed(changeset, branch, hooks)
     elif changeset.changes and patches is not None:
@@ -288,6 +293,7 @@ def apply_command(
     elif patches is None:
         if not allow_dirty:
             apply.refuse_dirty(changeset)
+        advice = apply.way_back(changeset)
         changeset.write()
     written = patches is None
     if output == "json":
@@ -302,7 +308,9 @@ def apply_command(
     for line in render.rewritten(changeset, verbosity() > 0, heading):
         tell(line)
     if changeset.changes:
-        tell(advice)
+        tell(render.inert(advice, keep="\n"))
+    elif branch is not None or patches is not None:
+        tell("So no commit was made.")
 
 
 def _refuse_outlets(
@@ -501,7 +509,7 @@ def verify(
     rdzv_endpoint: str | None,
     **options: Any,
 ) -> int:
-    """Train the base revision and the migrated tree, and compare them.
+    """Train the trees before and after, and compare them.
 
     Comes after `apply`: PATH is the migrated checkout, the migration committed or not.
     All start from one seed checkpoint; FSDP of the same tree is the reference. Exit 1
@@ -617,12 +625,17 @@ def report(
 @click.option("--no-verify", is_flag=True, help="Do not train.")
 @handled
 def demo(version: str, no_verify: bool) -> int:
-    """Do all of it on a torchtitan from PyPI.
+    """Do all of it on torchtitan from PyPI.
 
     Downloads the release, migrates it, trains both trees and says where the migrated
     tree and the diff are; that folder stays until you remove it.
     """
     refuse_without_git("demo")
+    if not no_verify and find_spec("torch") is None:
+        raise TitanMigrateError(
+            "demo trains, and there is no torch in this environment: run `pip install "
+            "'.[demo]'` in titan-migrate's clone, or pass --no-verify."
+        )
 
     from migrator.demo import run_demo
     from migrator.terminal import console_on_stdout
@@ -648,7 +661,10 @@ _COMPLETE = "_TITAN_MIGRATE_COMPLETE"
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete commands, options, codes and cells."""
+    """Print what a shell needs to complete names.
+
+    Commands, options, rule codes and cells.
+    """
     of_shell = get_completion_class(shell)
     assert of_shell is not None
     click.echo(of_shell(main, {}, "titan-migrate", _COMPLETE).source())

@@ -24,13 +24,20 @@ def selection(root: Path, given: Mapping[str, tuple[str, ...]]) -> Selection:
 
     Args:
         root: the top of the checkout.
-        given: key -> what the command line gives for it; an empty tuple is nothing.
+        given: key -> what the command line gives for it; an empty tuple is nothing. Where it
+            gives select or ignore, the checkout's say nothing.
 
     Raises:
         TitanMigrateError: the table cannot be read, or has a key or a value that it may not have.
     """
     table = _table(root / "pyproject.toml")
-    return Selection(**{key: given[key] or table.get(key, ()) for key in KEYS})
+    if given["select"] or given["ignore"]:
+        table = {key: words for key, words in table.items() if key == "exclude"}
+    chosen = {key: given[key] or table.get(key, ()) for key in KEYS}
+    # `explain TM2xx` is how people name a family.
+    for key in ("select", "ignore"):
+        chosen[key] = tuple(word.removesuffix("xx") for word in chosen[key])
+    return Selection(**chosen)
 
 
 def _table(path: Path) -> dict[str, tuple[str, ...]]:

@@ -145,21 +145,22 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--exclude",
             multiple=True,
             metavar="GLOB",
-            help="Leave files alone, by a pattern as in a .gitignore; may be repeated.",
+            help="Leave files alone, by a pattern as in a .gitignore at the top of the checkout; "
+            "may be repeated.",
         ),
         click.option(
             "--ignore",
             multiple=True,
             metavar="CODES",
             shell_complete=complete_codes,
-            help="Rules to leave out, by code or beginning of codes: TM106,TM2.",
+            help="Rules to leave out, written the same way.",
         ),
         click.option(
             "--select",
             multiple=True,
             metavar="CODES",
             shell_complete=complete_codes,
-            help="Rules to run instead of all.",
+            help="Rules to run instead of all, by code or beginning of codes: TM106,TM2.",
         ),
         click.option(
             "--no-git",

@@ -143,8 +143,8 @@ def refuse_uncommitted(changeset: Changeset) -> None:
             differing |= hidden & {path for _, path in status}
     if differing:
         raise TitanMigrateError(
-            f"{_listed(sorted(differing))} not as HEAD has them, and the commits would "
-            "be made on HEAD. Commit or stash your changes first."
+            f"{_listed(sorted(differing))} not as in HEAD, on which the commits would be "
+            "made. Commit or stash your changes first."
         )
 
 

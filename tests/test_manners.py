@@ -1,5 +1,6 @@
 """What the command line is like to live with: help, silence, completion, suggestions."""
 
+import json
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from migrator.cli import main
+from releases import git
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -190,3 +192,77 @@ def test_bash_takes_the_script(tmp_path):
     command = f"source {script} && complete -p titan-migrate"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0 and "titan-migrate" in done.stdout
+
+
+# what comes next
+
+
+@pytest.fixture
+def repo(tree):
+    git(tree, "init", "-q")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-qm", "base")
+    return tree
+
+
+def undone(said: str, tree: Path) -> None:
+    command = said.rpartition("undo it with `")[2].partition("`")[0]
+    subprocess.run(shlex.split(command), cwd=tree.parent, check=True)
+
+
+def test_the_way_back_leads_back_and_keeps_what_is_yours(repo):
+    mine = repo / "torchtitan/train.py"
+    undone(run("apply", repo).stderr, repo)
+    assert git(repo, "status", "--porcelain") == ""
+    mine.write_text(mine.read_text() + "# mine\n")
+    undone(run("apply", repo).stderr, repo)
+    assert git(repo, "status", "--porcelain").split() == ["M", "torchtitan/train.py"]
+
+
+def test_no_way_back_is_shown_where_there_is_none(repo):
+    plan = repo / "torchtitan/distributed/utils.py"
+    plan.write_text("# mine\n" + plan.read_text())
+    said = run("apply", "--allow-dirty", repo).stderr
+    assert "git cannot undo it in torchtitan/distributed/utils.py" in said
+    shutil.rmtree(repo / ".git")
+    plan.write_text(plan.read_text().replace("dp_replicate_enabled", "fsdp_enabled"))
+    said = run("apply", "--no-git", repo).stderr
+    assert "Rewritten: 1 place" in said and "undo it with `" not in said
+
+
+def test_a_folder_of_a_checkout_stands_for_all_of_it_and_that_is_said(repo):
+    said = run("check", repo / "torchtitan/models").stderr
+    assert f"is in the checkout {repo}, which is taken as a whole." in said
+
+
+def test_nothing_to_commit_is_said(repo):
+    run("apply", repo)
+    git(repo, "commit", "-qam", "Migrate")
+    done = run("apply", repo, "--branch", "again", "--commit")
+    assert done.exit_code == 0 and "no commit was made" in done.stderr
+    assert "again" not in git(repo, "branch")
+
+
+def test_refused_or_not_json_is_on_stdout(repo):
+    trainer = repo / "torchtitan/experiments/distill/wrap.py"
+    line = (
+        "from torchtitan.models.llama3.infra.parallelize import apply_ddp as f\nx = f\n"
+    )
+    trainer.write_text(line)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "left")
+    done = run("apply", repo, "--format", "json")
+    data = json.loads(done.stdout)
+    assert done.exit_code == 1 and not data["written"] and data["problems"]
+
+
+def test_what_is_left_for_a_person_stands_last(repo):
+    trainer = repo / "torchtitan/experiments/distill/wrap.py"
+    line = (
+        "from torchtitan.models.llama3.infra.parallelize import apply_ddp as f\nx = f\n"
+    )
+    trainer.write_text(line)
+    lines = run("check", repo).stderr.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("Left for"))
+    assert any("[left for a person]" in line for line in lines[head:])
+    assert not any("[hazard]" in line or "to rewrite]" in line for line in lines[head:])

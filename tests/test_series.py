@@ -554,6 +554,14 @@ def test_what_a_hook_changes_is_committed_and_said(fork, path, times):
     assert git(fork, "status", "--porcelain") == ""
 
 
+def test_our_own_hook_of_pre_commit_does_not_refuse_what_is_not_the_last(
+    fork, monkeypatch
+):
+    monkeypatch.setenv("SKIP", "mypy")
+    hook(fork, "pre-commit", 'test "$SKIP" = mypy,titan-migrate')
+    assert run(fork, "--branch", "m", "--commit", "--hooks").exit_code == 0
+
+
 def test_a_hook_that_fails_after_the_switch_takes_nothing_back(fork):
     hook(fork, "post-checkout", "exit 1")
     assert commit(fork, "m", "--hooks").exit_code == 0

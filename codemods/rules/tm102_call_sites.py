@@ -12,7 +12,7 @@ from codemods.bindings import Definition
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.plans import Facts, MeshEdit, NewCall, NewFunction
-from codemods.survey import Reference
+from codemods.survey import function_of, Reference
 
 CODE = "TM102"
 TITLE = "calls and imports of apply_ddp"
@@ -87,12 +87,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             yield Finding(reference.path, reference.line, CODE, message, status)
             continue
         if function is None:  # its definition stays, and so does every mention of it
-            home = facts.survey.files[reference.definition.path]
-            if home.excluded:
-                message = f"{reference.spelling} stays DDP's: {home.path}, which defines it, is excluded"
-                yield Finding(
-                    reference.path, reference.line, CODE, message, "opted-out"
-                )
+            yield from _kept(facts, reference)
             continue
         if not renamed:
             if reference.kind == "call" and reference not in calls:
@@ -126,7 +121,10 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 def _message(call: NewCall, facts: Facts) -> str:
-    text = f"{call.site.reference.spelling} becomes {call.spelling}"
+    old = call.site.reference.spelling
+    text = f"{old} becomes {call.spelling}"
+    if old == call.spelling:
+        text = f"{old} keeps its name and stands for {call.function.definition.name}"
     if call.standalone:
         text += ": no configuration in reach, so it computes in its parameters' dtype as before"
         if call.function.plan.sums_gradients:
@@ -134,6 +132,18 @@ def _message(call: NewCall, facts: Facts) -> str:
     elif call.site.fsdp_call is not None:
         text += f" with the dtypes of apply_fsdp on line {call.site.fsdp_call.lineno}"
     return text
+
+
+def _kept(facts: Facts, reference: Reference) -> Iterator[Finding]:
+    """What calls a definition that stays because it opted out, or its file is excluded."""
+    definition = reference.definition
+    node = function_of(facts.checkout, definition)
+    home = facts.survey.files[definition.path]
+    if node is None or not home.opted_out(node.lineno, "TM101"):
+        return
+    why = "is excluded" if home.excluded else "opted out"
+    message = f"{reference.spelling} stays DDP's: its definition, {home.path}:{node.lineno}, {why}"
+    yield Finding(reference.path, reference.line, CODE, message, "opted-out")
 
 
 def _old_name(reference: Reference) -> bool:

@@ -17,7 +17,6 @@ _WORDS = {
     "hazard": "hazards",
 }
 _STATUS = {**_WORDS, "hazard": "hazard"}
-_TO_DO = ("rewrite", "left")
 
 
 def sentence(changeset: Changeset) -> str:
@@ -29,9 +28,11 @@ def sentence(changeset: Changeset) -> str:
             "with fully_shard (PR 2900, release 0.3.0) or has no data-parallel path."
         )
     if not outcome.to_do and not survey.migrated:
-        return (
-            "Nothing to rewrite: what is left of DDP here is opted out, not selected or a "
-            "hazard."
+        kept = [f for f in outcome.findings if f.status == "opted-out"]
+        return "Nothing to rewrite, though DDP is here: " + (
+            f"{_places(kept)} opted out or go with what did (-v shows them)."
+            if kept
+            else "what is left of it is not selected, or a hazard."
         )
     if not outcome.to_do:
         return "Nothing to do: this checkout already uses the composable replicate."
@@ -68,7 +69,9 @@ def selection_line(changeset: Changeset) -> str | None:
     if outcome.selection.exclude:
         files = len(outcome.excluded)
         parts.append(f"{files} Python file{'' if files == 1 else 's'} by exclude")
-    return f"Left out: {'; '.join(parts)}." if parts else None
+        if not files:
+            parts[-1] += f" (patterns count from {changeset.checkout.root})"
+    return inert(f"Left out: {'; '.join(parts)}.") if parts else None
 
 
 def _families(codes: tuple[str, ...]) -> Iterator[str]:
@@ -87,10 +90,16 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
         verbose: show what is done already and what opted out too.
     """
     findings = changeset.findings
+    shown = ("rewrite", "done", "opted-out") if verbose else ("rewrite",)
     for finding in findings:
-        if finding.status != "hazard" and (verbose or finding.status in _TO_DO):
+        if finding.status in shown:
             yield from _place(finding)
     yield from hazards(changeset)
+    left = [finding for finding in findings if finding.status == "left"]
+    if left:
+        yield "Left for a person, with the code to write; nothing is written before:"
+    for finding in left:
+        yield from _place(finding)
     counts = Counter(finding.status for finding in findings)
     if counts:
         words = {**_WORDS, "hazard": "hazard" if counts["hazard"] == 1 else "hazards"}

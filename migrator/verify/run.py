@@ -298,7 +298,7 @@ def _check_environment() -> None:
     if missing:
         raise VerifyError(
             f"{sys.executable} has no {', '.join(missing)}, which training torchtitan needs:"
-            " install titan-migrate[verify] into this environment."
+            " run `pip install '.[verify]'` in titan-migrate's clone."
         )
     version = metadata.version("torch")
     if tuple(int(part) for part in version.split("+")[0].split(".")[:2]) < (2, 9):
