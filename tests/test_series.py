@@ -559,7 +559,8 @@ def test_our_own_hook_of_pre_commit_does_not_refuse_what_is_not_the_last(
 ):
     monkeypatch.setenv("SKIP", "mypy")
     hook(fork, "pre-commit", 'test "$SKIP" = mypy,titan-migrate')
-    assert run(fork, "--branch", "m", "--commit", "--hooks").exit_code == 0
+    result = commit(fork, "m", "--hooks")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_hook_that_fails_after_the_switch_takes_nothing_back(fork):
