@@ -1093,3 +1093,9 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True
     )
     assert done.returncode == 0 and not done.stderr
+
+
+def test_markdown_says_where_the_hunks_of_a_rule_stand(tmp_path):
+    text = review.as_markdown(reviewed(migrated(fork(tmp_path))))
+    section = text.partition("<b>TM103</b>")[2].partition("</details>")[0]
+    assert "hunks stand under TM102." in section and "```diff" not in section

@@ -6,6 +6,7 @@ says nothing to Markdown, to HTML, or to the log of a CI that this is printed in
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -145,6 +146,14 @@ class _Document:
             if reason.code == rule.code
         ]
         body = [*_paragraphs(rule.why), *self._listed(reasons), ""]
+        elsewhere = Counter(
+            "Changed by hand" if hunk.touch.by_hand else next(iter(hunk.codes))
+            for _, hunk in found
+        )
+        del elsewhere[rule.code]
+        for place, number in elsewhere.items():
+            stand = "stands" if number == 1 else "stand"
+            body += [f"{plural(number, 'hunk')} {stand} under {place}.", ""]
         for file, hunk in found:
             own = next(iter(hunk.codes)) == rule.code and not hunk.touch.by_hand
             if own and id(hunk) in self.shown:
