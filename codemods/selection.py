@@ -1,13 +1,13 @@
 """Which rules run, and on which files."""
 
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import pathspec
 
-from codemods.rules import all_rules
+from codemods.rules import all_rules, meant_by
 from codemods.steps import step_of
 from codemods.targets import Target
 
@@ -51,9 +51,20 @@ class Selection:
         """
         if not self.exclude:
             return frozenset()
+        for pattern in self.exclude:
+            # A match takes as many steps as there are ways to place the wildcards.
+            if any(part.count("*") > 3 for part in pattern.split("/")) or (
+                pattern.count("**") > 3
+            ):
+                raise SelectionError(
+                    f"exclude: {pattern!r} has too many wildcards; three in a part, or three "
+                    "times **, are the most."
+                )
         try:
-            spec = pathspec.GitIgnoreSpec.from_lines(self.exclude)
-        except ValueError as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                spec = pathspec.GitIgnoreSpec.from_lines(self.exclude)
+        except (ValueError, re.error) as error:
             raise SelectionError(
                 f"exclude: {error}. Write patterns as in a .gitignore."
             ) from error
@@ -90,8 +101,8 @@ def _longest(prefixes: Iterable[str], code: str) -> int | None:
 def _check_code(key: str, word: str, codes: list[str]) -> None:
     if re.fullmatch(r"TM\d*", word) and any(c.startswith(word) for c in codes):
         return
-    close = get_close_matches(word.upper(), codes, n=1, cutoff=0.75)
-    hint = f" Did you mean {close[0]}?" if close else ""
+    meant = meant_by(word)
+    hint = f" Did you mean {meant}?" if meant else ""
     raise SelectionError(
         f"{key}: there is no rule {word!r}.{hint} Give codes or their beginnings, as "
         "TM106 or TM2; `titan-migrate explain` lists all."

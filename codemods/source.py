@@ -63,7 +63,7 @@ class SourceFile:
         """The decoded text, line ends as they are on disk, without a BOM."""
         try:
             return self.raw.decode(self.encoding)
-        except UnicodeDecodeError as error:
+        except (UnicodeError, LookupError) as error:  # rot13 is no encoding of text
             raise UnreadableSource(self.path, None, str(error)) from error
 
     @cached_property
@@ -74,6 +74,9 @@ class SourceFile:
             raise UnreadableSource(self.path, None, reason)
         try:
             return ast.parse(self.text)
+        except (RecursionError, MemoryError) as error:
+            reason = "nests too deeply to be read"
+            raise UnreadableSource(self.path, None, reason) from error
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             message = getattr(error, "msg", str(error))

@@ -68,6 +68,11 @@ def plan(
         raise FileProblem(
             f"{error}. Mend the file and run again; nothing was written."
         ) from error
+    except RecursionError as error:
+        raise FileProblem(
+            "a file that mentions apply_ddp nests too deeply to be followed; nothing was "
+            "written. Leave it out with --exclude."
+        ) from error
     if outcome.survey.kind == "foreign":
         raise TitanMigrateError(
             f"{checkout.root} does not look like a torchtitan checkout: no ParallelDims, "

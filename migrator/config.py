@@ -52,9 +52,10 @@ def _table(path: Path) -> dict[str, tuple[str, ...]]:
         ) from error
     try:
         tool = tomllib.loads(text).get("tool", {})
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Among them is TOMLDecodeError, and what Python says to too many digits.
         raise TitanMigrateError(
-            f"{path} is not TOML ({error}): mend it and run again."
+            f"{path} is not TOML that can be read ({error}): mend it and run again."
         ) from error
     table = tool.get("titan-migrate", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):

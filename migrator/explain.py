@@ -8,7 +8,7 @@ import shutil
 import textwrap
 from types import ModuleType
 
-from codemods.rules import all_rules
+from codemods.rules import all_rules, meant_by
 from codemods.steps import step_of
 from codemods.targets import choose_target
 
@@ -17,7 +17,6 @@ from migrator.errors import TitanMigrateError
 _PULLS = "https://github.com/pytorch/torchtitan/pull"
 _WIDTH = 88
 _MARGIN = "    "
-_LIKE_A_DIGIT = str.maketrans("OoIil", "00111")
 
 
 def explanation(code: str) -> str:
@@ -33,9 +32,8 @@ def explanation(code: str) -> str:
     family = wanted.rstrip("X")
     if family and any(known.startswith(family) for known in rules):
         return overview(family)
-    # Another digit is another rule; all else may be a slip.
-    meant = "TM" + "".join(re.findall(r"\d", code.translate(_LIKE_A_DIGIT)))
-    hint = f"Did you mean {meant}?" if meant in rules else f"There are {_ranges()}."
+    meant = meant_by(code)
+    hint = f"Did you mean {meant}?" if meant else f"There are {_ranges()}."
     raise TitanMigrateError(
         f"there is no rule {code}. {hint} `titan-migrate explain` lists all."
     )

@@ -81,6 +81,28 @@ def test_check_writes_nothing(fork):
     assert snapshot(fork) == before
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "apply_ddp = " + "-" * 100000 + "1",
+        "apply_ddp = " + "(" * 3000 + ")" * 3000,
+        "apply_ddp" + ".b" * 3000,
+        "apply_ddp = 1" + "+1" * 3000,
+        "# coding: rot13\napply_ddp = 1",
+        "# coding: undefined\napply_ddp = 1",
+    ],
+    ids=["minus", "brackets", "attributes", "sum", "rot13", "undefined"],
+)
+def test_code_that_nobody_wrote_by_hand_is_named_and_no_traceback(fork, source):
+    (fork / "torchtitan/odd.py").write_text(source + "\n")
+    result = run("check", fork)
+    assert result.exit_code in (1, 3) and not isinstance(
+        result.exception, (RecursionError, MemoryError, LookupError, UnicodeError)
+    )
+    if result.exit_code == 3:
+        assert len(result.stderr.splitlines()) == 1
+
+
 # diff
 
 

@@ -93,7 +93,12 @@ def test_hazards_alone_write_nothing():
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("TM1O6", "Did you mean TM106"), ("tm106", "Did you mean TM106"), ("E501", "")],
+    [
+        ("TM1O6", "Did you mean TM106"),
+        ("tm1", "Did you mean TM1?"),
+        ("TM107", "Give codes"),
+        ("E501", "Give codes"),
+    ],
 )
 def test_a_code_of_no_rule_is_an_error_with_the_nearest(word, hint):
     with pytest.raises(SelectionError, match=f"there is no rule '{word}'.*{hint}"):
@@ -159,7 +164,52 @@ def test_excluding_the_mesh_that_the_2d_target_needs_is_refused():
     assert {f.code for f in outcome.findings if f.status == "left"} == {"TM104"}
 
 
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 60 + "b", "**/a/" * 30 + "b", "x[z-a]", "torchtitan/*a*b*c*d"]
+)
+def test_patterns_that_no_machine_should_try_are_refused(pattern):
+    with pytest.raises(SelectionError, match="exclude: "):
+        selected(exclude=(pattern,))
+
+
+def test_patterns_as_people_write_them_are_taken():
+    for pattern in (
+        "**/my_*/**/*_old.py",
+        "*/x*y*z.py",
+        "/a/b/",
+        "!keep",
+        "[[:alpha:]]",
+    ):
+        selected(exclude=(pattern,))
+
+
 # comments
+
+
+@pytest.mark.parametrize(
+    ("code", "target", "line"),
+    [
+        ("TM105", "1d", "def maybe_enable_amp("),
+        ("TM104", "2d", "            if d > 1:"),
+    ],
+)
+def test_what_opts_out_of_its_step_is_shown(code, target, line):
+    from migrator import render
+    from migrator.changeset import Changeset
+    from migrator.checkout import Checkout
+
+    every = checkout(FILES)
+    comment = f"  # titan-migrate: ignore[{code}]"
+    files = {}
+    for path, file in every.items():
+        lines = file.text.split("\n")
+        marked = [one + comment if one.startswith(line) else one for one in lines]
+        files[path] = "\n".join(marked)
+    outcome = selected(files, target=target)
+    assert outcome.changes
+    changeset = Changeset(Checkout(Path("."), False), outcome)
+    for said in (render.text(changeset), render.rewritten(changeset)):
+        assert f"{code} [opted out] and yet the rest needs it" in "\n".join(said)
 
 
 def test_a_hazard_opts_out_on_its_line():
@@ -268,6 +318,8 @@ def test_what_is_left_out_is_said_in_every_command(tree):
         ("exclude = [1]", "has to be a list of strings"),
         ('ignore = ["TM1O6"]', "Did you mean TM106?"),
         ("ignore = [", "is not TOML"),
+        ("ignore = " + "[" * 3000 + "]" * 3000, "is not TOML"),
+        ("ignore = " + "1" * 5000, "is not TOML"),
     ],
 )
 def test_a_wrong_table_is_one_sentence_and_exit_2(tree, text, sentence):

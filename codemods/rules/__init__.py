@@ -22,6 +22,7 @@ and, for ``titan-migrate explain CODE``, with a test that holds each to what it 
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import ModuleType
@@ -53,6 +54,19 @@ class RewritingRule(Rule, Protocol):
     """The shape of a rule module that rewrites."""
 
     rewrite: "Callable[[cst.Module, str, Facts], cst.Module]"
+
+
+_LIKE_A_DIGIT = str.maketrans("OoIil", "00111")
+
+
+def meant_by(word: str) -> str | None:
+    """The code, or the beginning of codes, that a misspelt one stands for; None if it is unclear.
+
+    Another digit is another rule; all else may be a slip: ``tm1O6``, ``T106``.
+    """
+    meant = "TM" + "".join(re.findall(r"\d", word.translate(_LIKE_A_DIGIT)))
+    known = any(rule.CODE.startswith(meant) for rule in all_rules())
+    return meant if known and meant != "TM" else None
 
 
 @cache

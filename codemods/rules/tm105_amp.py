@@ -67,29 +67,22 @@ _REPLICATED = "dp_replicate_enabled"
 def find(facts: Facts) -> Iterator[Finding]:
     if not facts.functions:
         return
+    yield from _bound_otherwise(facts)
     for file in facts.checkout.mentioning(f"def {_FUNCTION}"):
         for node in ast.walk(file.syntax):
             if not isinstance(node, ast.FunctionDef) or node.name != _FUNCTION:
                 continue
             branch = _sharded_branch(node)
-            tests = [
-                ast.unparse(n.test) for n in ast.walk(node) if isinstance(n, ast.If)
-            ]
-            if any(_REPLICATED in test for test in tests):
+            if any(_leaves_it(n) for n in ast.walk(node) if isinstance(n, ast.If)):
                 status = "done"
             elif file.opted_out(node.lineno, CODE):
                 status = "opted-out"
-            elif branch is None or not facts_have_property(facts):
-                yield Finding(
-                    file.path,
-                    node.lineno,
-                    CODE,
-                    "this maybe_enable_amp has a shape that is not followed: return a "
-                    "null context where replicate does mixed precision",
-                    "left",
-                    f"if parallel_dims.{_REPLICATED}:\n"
-                    "    return contextlib.nullcontext()",
-                )
+            elif (
+                branch is None
+                or _REPLICATED in ast.unparse(branch)
+                or not facts_have_property(facts)
+            ):
+                yield _left(file, node)
                 continue
             else:
                 status = "rewrite"
@@ -100,6 +93,46 @@ def find(facts: Facts) -> Iterator[Finding]:
                 "replicate does mixed precision by its policy, so no autocast on top",
                 status,  # type: ignore[arg-type]
             )
+
+
+def _left(file: SourceFile, node: ast.stmt) -> Finding:
+    return Finding(
+        file.path,
+        node.lineno,
+        CODE,
+        f"this {_FUNCTION} has a shape that is not followed: return a null context "
+        "where replicate does mixed precision",
+        "left",
+        f"if parallel_dims.{_REPLICATED}:\n    return contextlib.nullcontext()",
+    )
+
+
+def _bound_otherwise(facts: Facts) -> Iterator[Finding]:
+    """Modules that make the name stand for something else than a function of that name."""
+    for file in facts.checkout.mentioning(_FUNCTION):
+        for node in file.syntax.body:
+            if isinstance(node, ast.Assign):
+                bound = {ast.unparse(target) for target in node.targets}
+            elif isinstance(node, ast.ImportFrom):
+                bound = {n.asname for n in node.names if n.name != _FUNCTION}
+            else:
+                continue
+            if _FUNCTION in bound and not file.opted_out(node.lineno, CODE):
+                yield _left(file, node)
+
+
+def _leaves_it(node: ast.If) -> bool:
+    """Whether a branch is taken whenever replicate is on, and returns a null context."""
+    test = node.test
+    either = isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or)
+    asked = test.values if either else [test]  # type: ignore[attr-defined]
+    last = node.body[-1]
+    return (
+        any(isinstance(one, ast.Attribute) and one.attr == _REPLICATED for one in asked)
+        and isinstance(last, ast.Return)
+        and last.value is not None
+        and "nullcontext" in ast.unparse(last.value)
+    )
 
 
 def facts_have_property(facts: Facts) -> bool:

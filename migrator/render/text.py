@@ -6,6 +6,7 @@ from itertools import groupby
 
 from codemods.findings import Finding
 from codemods.rules import all_rules
+from codemods.steps import step_of
 
 from migrator.changeset import Changeset
 
@@ -95,6 +96,7 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
         if finding.status in shown:
             yield from _place(finding)
     yield from hazards(changeset)
+    yield from _alone(changeset)
     left = [finding for finding in findings if finding.status == "left"]
     if left:
         yield "Left for a person, with the code to write; nothing is written before:"
@@ -129,6 +131,20 @@ def rewritten(
             codes = sorted({finding.code for finding in places})
             yield inert(f"  {path}: {', '.join(codes)}")
     yield from hazards(changeset)
+    yield from _alone(changeset)
+
+
+def _alone(changeset: Changeset) -> Iterator[str]:
+    """What opted out although the rest of what it belongs to is rewritten."""
+    codes = {f.code for f in changeset.findings if f.status == "rewrite"}
+    for finding in changeset.findings:
+        step = step_of(finding.code, changeset.outcome.target)
+        shared = finding.code in ("TM104", "TM105") and finding.status == "opted-out"
+        if shared and codes & set(step.codes):
+            yield inert(
+                f"{finding.path}:{finding.line}: {finding.code} [opted out] and yet the rest "
+                f"needs it: {finding.message}. Be sure that your code does so by itself."
+            )
 
 
 def hazards(changeset: Changeset) -> Iterator[str]:

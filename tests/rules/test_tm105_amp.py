@@ -217,3 +217,34 @@ def test_opting_out():
     )
     assert_noop(kept, path=UTILS)
     assert [f.status for f in findings({UTILS: kept}, code="TM105")] == ["opted-out"]
+
+
+def test_a_branch_that_only_mentions_replicate_is_not_done():
+    """Only one that is taken whenever replicate is on, and leaves autocast out, is."""
+    for more in (
+        "    if autocast and parallel_dims.dp_replicate_enabled:\n        pass\n",
+        "    if parallel_dims.dp_replicate_enabled and parallel_dims.tp_enabled:\n"
+        "        return contextlib.nullcontext()\n",
+        "    if parallel_dims.dp_replicate_enabled:\n        print('replicate')\n",
+    ):
+        head, _, body = amp("parallel_dims", "", OLD).partition("(parallel_dims):\n")
+        assert body
+        found = findings({UTILS: f"{head}(parallel_dims):\n{more}{body}"}, code="TM105")
+        assert [f.status for f in found] == ["rewrite"], more
+
+
+def test_one_that_leaves_autocast_to_both_is_done():
+    both = amp("parallel_dims", "", OLD).replace(
+        "parallel_dims.fsdp_enabled:",
+        "parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled:",
+    )
+    assert [f.status for f in findings({UTILS: both}, code="TM105")] == ["done"]
+
+
+def test_one_that_goes_by_another_name_is_left():
+    for line in (
+        "maybe_enable_amp = enable_amp",
+        "from x import a as maybe_enable_amp",
+    ):
+        found = findings({UTILS: f"{line}\n"}, code="TM105")
+        assert [f.status for f in found] == ["left"], line
