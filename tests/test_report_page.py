@@ -13,7 +13,7 @@ from pathlib import Path
 import html5lib
 import pytest
 from click.testing import CliRunner
-from codemods.attribution import BY_HAND, lines, Stage
+from codemods.attribution import attribute, BY_HAND, lines, Stage, Touch
 
 from hostile import committed, escapes_nothing, HOSTILE, hostile_checkout
 from hypothesis import given, strategies as st
@@ -24,8 +24,8 @@ from migrator.checkout import Checkout
 from migrator.cli import main
 from migrator.errors import TitanMigrateError
 from migrator.patch import count as counts_of
-from migrator.review import markdown, model
-from migrator.review.hunks import hunks_of
+from migrator.review import compare as comparison, gather, markdown, model
+from migrator.review.hunks import hunks_of, undone
 from migrator.review.page import as_html
 from releases import git
 from reviewed import (
@@ -243,6 +243,65 @@ def test_a_change_that_was_only_undone_is_not_the_tools_tree(tmp_path):
     git(tree, "checkout", "-q", "HEAD", "--", UTILS)
     found = reviewed(tree)
     assert found.by_hand and "exactly what the tool writes" not in " ".join(found.about)
+
+
+def test_a_line_of_the_tool_that_a_person_took_out_is_said(tmp_path):
+    tree = migrated(fork(tmp_path))
+    tool = reviewed(tree)
+    edit(tree, PLAN, "    replicate(model, **replicate_config)\n", "")
+    found = reviewed(tree)
+    assert found.by_hand and "exactly what" not in " ".join(found.about)
+    (note,) = file_of(found, PLAN).notes
+    assert (
+        note
+        == "Changed by hand: of what the tool writes, 1 line is not here: “replicate(model, **replicate_config)”."
+    )
+    assert "Changed by hand" in (text := review.as_markdown(found))
+    assert_inert_markdown(text)
+    assert_inert_page(as_html(found))
+    for file in tool.files:
+        assert file.path == PLAN or file_of(found, file.path) == file
+
+
+def test_every_line_of_the_tool_that_a_person_takes_out_puts_in_or_changes_is_said(
+    tmp_path,
+):
+    tree = migrated(fork(tmp_path))
+    compared = comparison.compare(tree, target="1d")
+    for path in (PLAN, UTILS):
+        planned = lines(compared.after[path].decode())
+        tool = attribute(compared.before[path].text, compared.outcome.stages[path])
+        for n in [n for n, by in enumerate(tool.added) if by != Touch()]:
+            line = planned[n]
+            for instead in ([], [line, line], ["x" + line], [line, "\n"]):
+                text = "".join([*planned[:n], *instead, *planned[n + 1 :]])
+                edited = replace(compared, after={path: text.encode()})
+                (file,) = (f for f in gather._files(edited) if f.path == path)
+                assert file.by_hand or file.notes, (path, n, instead)
+                said = [note for note in file.notes if "not what the tool" in note]
+                assert not said, "only where nothing better can be said"
+
+
+def test_what_only_bytes_tell_from_the_tools_is_said(tmp_path):
+    tree = migrated(fork(tmp_path))
+    (tree / PLAN).write_bytes(b"\xef\xbb\xbf" + (tree / PLAN).read_bytes())
+    found = file_of(reviewed(tree), PLAN)
+    assert found.by_hand or found.notes
+
+
+PLANS = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "\n"]), max_size=7)
+
+
+@given(PLANS, PLANS, PLANS)
+def test_whatever_a_person_takes_back_is_by_hand(was, wanted, now):
+    before, planned, after = map("".join, (was, wanted, now))
+    made = [Stage("TM101", planned)]
+    gone, lacking = undone(before, planned, after, made)
+    if planned == after:
+        assert not gone and not lacking
+        return
+    hunks = hunks_of(before, after, [*made, Stage(BY_HAND, after)], ())
+    assert gone or lacking or any(hunk.touch.by_hand for hunk in hunks)
 
 
 def test_files_that_no_rule_can_read_are_shown_all_the_same(tmp_path):
