@@ -572,6 +572,23 @@ def test_a_verdict_against_another_base_is_said_to_be(tmp_path):
     )
 
 
+def test_a_verdict_of_a_plan_has_the_base_that_is_planned_from(tmp_path):
+    tree = migrated(fork(tmp_path))
+    folder = verify_report(tmp_path / "r", tree, base=BASE)
+    git(tree, "checkout", "-q", ".")
+    found = reviewed(tree, verify_report=folder).verified
+    assert found.ours is False and "another base, aaaaaaaaaaaa" in found.sentence
+
+
+def test_a_verdict_of_a_plan_without_git_cannot_be_told(tmp_path):
+    tree = migrated(fork(tmp_path))
+    folder = verify_report(tmp_path / "r", tree)
+    git(tree, "checkout", "-q", ".")
+    (tree / ".git").rename(tmp_path / "away")
+    found = reviewed(tree, verify_report=folder, require_git=False).verified
+    assert found.ours is None and "cannot be told" in found.sentence
+
+
 def test_a_verdict_without_a_digest_cannot_be_told(tmp_path):
     tree = migrated(fork(tmp_path))
     path = verify_report(tmp_path / "r", tree) / "report.json"

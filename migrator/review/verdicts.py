@@ -218,7 +218,13 @@ def _about(
             return False, _ANOTHER
         if not _known(checkout, revision) or differing(checkout, revision)[0]:
             return False, _ANOTHER
-    if compared.base and base != compared.base:
+    expected = compared.base or _head(checkout)
+    if expected is None:
+        return None, (
+            "This report trained the tree that this migration makes, but whether it did so against the base "
+            "shown here cannot be told without a commit. Commit the base with git to be sure."
+        )
+    if base != expected:
         return False, (
             f"This report trained the tree shown here, but against another base, {visible(str(base))[:12]}: "
             "run titan-migrate verify again."
@@ -228,6 +234,16 @@ def _about(
         True,
         f"Trained was the very tree {what}: its Python files have the digest that the report records.",
     )
+
+
+def _head(checkout: Checkout) -> str | None:
+    """The commit that a migration which is only planned starts from; None where there is none."""
+    if not checkout.is_git:
+        return None
+    try:
+        return checkout.git("rev-parse", "--verify", "HEAD^{commit}").strip()
+    except TitanMigrateError:
+        return None
 
 
 def _known(checkout: Checkout, revision: str) -> bool:
