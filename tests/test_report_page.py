@@ -589,6 +589,18 @@ def test_a_verdict_of_a_plan_without_git_cannot_be_told(tmp_path):
     assert found.ours is None and "cannot be told" in found.sentence
 
 
+def test_a_verdict_speaks_of_the_package_alone(tmp_path):
+    tree = migrated(fork(tmp_path))
+    folder = verify_report(tmp_path / "r", tree)
+    (tree / "tools.py").write_text("x = 1\n")
+    found = reviewed(tree, verify_report=folder).verified
+    assert found.ours is True
+    assert (
+        found.sentence
+        == "Trained was the very torchtitan package shown here: its Python files have the digest that the report records."
+    )
+
+
 def test_a_verdict_without_a_digest_cannot_be_told(tmp_path):
     tree = migrated(fork(tmp_path))
     path = verify_report(tmp_path / "r", tree) / "report.json"

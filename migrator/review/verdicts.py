@@ -211,6 +211,7 @@ def _about(
     checkout = compared.checkout
     changes = compared.outcome.changes if compared.state == "plan" else {}
     instead = {checkout.root / name: raw for name, raw in changes.items()}
+    known_by = "its Python files have the digest that the report records"
     if nodes.digest(checkout.root / parent, instead) != recorded:
         # With --rev it trained a commit, without what git ignores here.
         revision = str(environment["migrated_revision"])
@@ -218,6 +219,7 @@ def _about(
             return False, _ANOTHER
         if not _known(checkout, revision) or differing(checkout, revision)[0]:
             return False, _ANOTHER
+        known_by = "its Python files are those of the commit that the report names, but for what git ignores"
     expected = compared.base or _head(checkout)
     if expected is None:
         return None, (
@@ -232,7 +234,7 @@ def _about(
     what = "that this migration makes" if compared.state == "plan" else "shown here"
     return (
         True,
-        f"Trained was the very tree {what}: its Python files have the digest that the report records.",
+        f"Trained was the very torchtitan package {what}: {known_by}.",
     )
 
 
