@@ -681,6 +681,31 @@ def test_what_is_no_report_is_a_sentence(tmp_path, content):
     assert result.exit_code == 2 and "is no report of verify" in result.stderr
 
 
+@pytest.mark.parametrize("odd", ["fifo", "folder", "large"])
+def test_a_report_that_is_no_file_or_too_large_is_a_sentence(tmp_path, odd):
+    tree = migrated(fork(tmp_path))
+    folder = tmp_path / "titan-migrate-report"
+    folder.mkdir()
+    file = folder / "report.json"
+    if odd == "fifo":
+        os.mkfifo(file)
+    elif odd == "folder":
+        file.mkdir()
+    else:
+        file.touch()
+        os.truncate(file, 200_000_001)  # without a byte of it on disk
+    result = alone(tree)
+    assert result.returncode == 0 and "cannot be read" in result.stdout
+    result = alone(tree, "--verify-report", folder)
+    assert result.returncode == 2 and "is no file, or larger than" in result.stderr
+
+
+def alone(*arguments: object):
+    """`report` in a process of its own, for what would hang this one."""
+    command = [sys.executable, "-m", "migrator.cli", "report", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
 def test_parts_of_a_report_that_are_wrong_are_a_sentence(tmp_path):
     tree = migrated(fork(tmp_path))
     folder = verify_report(tmp_path / "r", tree)
