@@ -706,6 +706,16 @@ def alone(*arguments: object):
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+def test_a_report_with_numbers_beyond_all_floats_is_a_sentence(tmp_path):
+    tree = migrated(fork(tmp_path))
+    path = verify_report(tmp_path / "r", tree) / "report.json"
+    data = json.loads(path.read_text())
+    data["environment"]["seconds"] = {"a": 10**400}
+    path.write_text(json.dumps(data))
+    with pytest.raises(TitanMigrateError, match="is no report of verify"):
+        reviewed_verdicts(tree, path.parent)
+
+
 def test_parts_of_a_report_that_are_wrong_are_a_sentence(tmp_path):
     tree = migrated(fork(tmp_path))
     folder = verify_report(tmp_path / "r", tree)

@@ -72,6 +72,7 @@ def read(path: Path, compared: Compared, given: Path | None) -> Verified | str:
         KeyError,
         TypeError,
         AttributeError,
+        ArithmeticError,
         RecursionError,
     ) as error:
         if given is not None:
