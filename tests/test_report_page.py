@@ -1179,6 +1179,13 @@ def test_places_that_no_page_goes_to(tmp_path):
     }
 
 
+def test_a_pipe_is_no_earlier_page(tmp_path):
+    tree = fork(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    result = alone(tree, "--html", tmp_path / "pipe")
+    assert result.returncode == 2 and "is there and no report" in result.stderr
+
+
 def test_a_worktrees_git_folder_is_gits_own(tmp_path):
     tree = fork(tmp_path)
     git(tree, "worktree", "add", "-q", str(tmp_path / "other"))

@@ -87,7 +87,9 @@ def _tracked(place: Path, checkout: Checkout) -> bool:
 def _ours(place: Path) -> bool:
     """Whether a file is an earlier page."""
     try:
+        if not place.is_file():
+            return False  # a pipe would be waited for
         with place.open("rb") as file:
-            return place.is_file() and MARK.encode() in file.read(200)
+            return MARK.encode() in file.read(200)
     except OSError:
         return False
