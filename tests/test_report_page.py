@@ -1186,6 +1186,15 @@ def test_a_pipe_is_no_earlier_page(tmp_path):
     assert result.returncode == 2 and "is there and no report" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["conftest.py", "torchtitan/page.py", "X.PY"])
+def test_no_page_becomes_python_of_the_checkout(tmp_path, name):
+    tree = fork(tmp_path)
+    result = run(tree, "--html", tree / name)
+    assert result.exit_code == 2 and "would be read as Python" in result.stderr
+    assert not (tree / name).exists()
+    assert run(tree, "--html", tmp_path / "page.py").exit_code == 0
+
+
 def test_a_worktrees_git_folder_is_gits_own(tmp_path):
     tree = fork(tmp_path)
     git(tree, "worktree", "add", "-q", str(tmp_path / "other"))
