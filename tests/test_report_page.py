@@ -373,6 +373,25 @@ def test_nothing_is_written_and_nothing_of_the_checkout_is_run(tmp_path):
     }
 
 
+def test_nothing_of_a_submodule_is_run(tmp_path):
+    tree = fork(tmp_path)
+    inner = tree / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q")
+    (inner / ".gitattributes").write_text("*.txt filter=evil\n")
+    (inner / "words.txt").write_text("one\n")
+    git(inner, "add", "-A")
+    git(inner, "commit", "-qm", "inner")
+    git(tree, "add", "inner")
+    git(tree, "commit", "-qm", "outer")
+    git(inner, "config", "filter.evil.clean", f"touch {tmp_path / 'ran'}; cat")
+    (inner / "words.txt").write_text("two\n")
+    assert reviewed(migrated(tree), base="HEAD").facts["Revision"]
+    assert not (tmp_path / "ran").exists()
+    git(tree, "status")
+    assert (tmp_path / "ran").exists(), "else this tests nothing"
+
+
 def test_links_to_a_file_are_that_file(tmp_path):
     tree = fork(tmp_path)
     (tree / "torchtitan/linked.py").symlink_to(tree / PLAN)

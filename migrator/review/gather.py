@@ -116,7 +116,9 @@ def _head(compared: Compared) -> str:
         head = checkout.git("rev-parse", "--verify", "HEAD^{commit}").strip()
     except TitanMigrateError:
         return ""  # no commit yet
-    changed = any(letters != "??" for letters, _ in checkout.status())
+    # Asked for its status, a submodule would run the filters that it configures.
+    listed = checkout.status("--ignore-submodules=all")
+    changed = any(letters != "??" for letters, _ in listed)
     return head[:12] + (" and uncommitted changes" if changed else "")
 
 
