@@ -13,7 +13,7 @@ from pathlib import Path
 import html5lib
 import pytest
 from click.testing import CliRunner
-from codemods.attribution import BY_HAND, lines, Stage
+from codemods.attribution import attribute, BY_HAND, lines, Stage, Touch
 
 from hostile import committed, escapes_nothing, HOSTILE, hostile_checkout
 from hypothesis import given, strategies as st
@@ -24,8 +24,8 @@ from migrator.checkout import Checkout
 from migrator.cli import main
 from migrator.errors import TitanMigrateError
 from migrator.patch import count as counts_of
-from migrator.review import markdown, model
-from migrator.review.hunks import hunks_of
+from migrator.review import compare as comparison, gather, markdown, model
+from migrator.review.hunks import hunks_of, undone
 from migrator.review.page import as_html
 from releases import git
 from reviewed import (
@@ -245,6 +245,65 @@ def test_a_change_that_was_only_undone_is_not_the_tools_tree(tmp_path):
     assert found.by_hand and "exactly what the tool writes" not in " ".join(found.about)
 
 
+def test_a_line_of_the_tool_that_a_person_took_out_is_said(tmp_path):
+    tree = migrated(fork(tmp_path))
+    tool = reviewed(tree)
+    edit(tree, PLAN, "    replicate(model, **replicate_config)\n", "")
+    found = reviewed(tree)
+    assert found.by_hand and "exactly what" not in " ".join(found.about)
+    (note,) = file_of(found, PLAN).notes
+    assert (
+        note
+        == "Changed by hand: of what the tool writes, 1 line is not here: “replicate(model, **replicate_config)”."
+    )
+    assert "Changed by hand" in (text := review.as_markdown(found))
+    assert_inert_markdown(text)
+    assert_inert_page(as_html(found))
+    for file in tool.files:
+        assert file.path == PLAN or file_of(found, file.path) == file
+
+
+def test_every_line_of_the_tool_that_a_person_takes_out_puts_in_or_changes_is_said(
+    tmp_path,
+):
+    tree = migrated(fork(tmp_path))
+    compared = comparison.compare(tree, target="1d")
+    for path in (PLAN, UTILS):
+        planned = lines(compared.after[path].decode())
+        tool = attribute(compared.before[path].text, compared.outcome.stages[path])
+        for n in [n for n, by in enumerate(tool.added) if by != Touch()]:
+            line = planned[n]
+            for instead in ([], [line, line], ["x" + line], [line, "\n"]):
+                text = "".join([*planned[:n], *instead, *planned[n + 1 :]])
+                edited = replace(compared, after={path: text.encode()})
+                (file,) = (f for f in gather._files(edited) if f.path == path)
+                assert file.by_hand or file.notes, (path, n, instead)
+                said = [note for note in file.notes if "not what the tool" in note]
+                assert not said, "only where nothing better can be said"
+
+
+def test_what_only_bytes_tell_from_the_tools_is_said(tmp_path):
+    tree = migrated(fork(tmp_path))
+    (tree / PLAN).write_bytes(b"\xef\xbb\xbf" + (tree / PLAN).read_bytes())
+    found = file_of(reviewed(tree), PLAN)
+    assert found.by_hand or found.notes
+
+
+PLANS = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "\n"]), max_size=7)
+
+
+@given(PLANS, PLANS, PLANS)
+def test_whatever_a_person_takes_back_is_by_hand(was, wanted, now):
+    before, planned, after = map("".join, (was, wanted, now))
+    made = [Stage("TM101", planned)]
+    gone, lacking = undone(before, planned, after, made)
+    if planned == after:
+        assert not gone and not lacking
+        return
+    hunks = hunks_of(before, after, [*made, Stage(BY_HAND, after)], ())
+    assert gone or lacking or any(hunk.touch.by_hand for hunk in hunks)
+
+
 def test_files_that_no_rule_can_read_are_shown_all_the_same(tmp_path):
     tree = fork(tmp_path)
     (tree / "torchtitan/bytes.py").write_bytes(b"x = '\xff'\n")
@@ -312,6 +371,25 @@ def test_nothing_is_written_and_nothing_of_the_checkout_is_run(tmp_path):
     assert before == {
         path: path.read_bytes() for path in tree.rglob("*") if path.is_file()
     }
+
+
+def test_nothing_of_a_submodule_is_run(tmp_path):
+    tree = fork(tmp_path)
+    inner = tree / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q")
+    (inner / ".gitattributes").write_text("*.txt filter=evil\n")
+    (inner / "words.txt").write_text("one\n")
+    git(inner, "add", "-A")
+    git(inner, "commit", "-qm", "inner")
+    git(tree, "add", "inner")
+    git(tree, "commit", "-qm", "outer")
+    git(inner, "config", "filter.evil.clean", f"touch {tmp_path / 'ran'}; cat")
+    (inner / "words.txt").write_text("two\n")
+    assert reviewed(migrated(tree), base="HEAD").facts["Revision"]
+    assert not (tmp_path / "ran").exists()
+    git(tree, "status")
+    assert (tmp_path / "ran").exists(), "else this tests nothing"
 
 
 def test_links_to_a_file_are_that_file(tmp_path):
@@ -513,6 +591,35 @@ def test_a_verdict_against_another_base_is_said_to_be(tmp_path):
     )
 
 
+def test_a_verdict_of_a_plan_has_the_base_that_is_planned_from(tmp_path):
+    tree = migrated(fork(tmp_path))
+    folder = verify_report(tmp_path / "r", tree, base=BASE)
+    git(tree, "checkout", "-q", ".")
+    found = reviewed(tree, verify_report=folder).verified
+    assert found.ours is False and "another base, aaaaaaaaaaaa" in found.sentence
+
+
+def test_a_verdict_of_a_plan_without_git_cannot_be_told(tmp_path):
+    tree = migrated(fork(tmp_path))
+    folder = verify_report(tmp_path / "r", tree)
+    git(tree, "checkout", "-q", ".")
+    (tree / ".git").rename(tmp_path / "away")
+    found = reviewed(tree, verify_report=folder, require_git=False).verified
+    assert found.ours is None and "cannot be told" in found.sentence
+
+
+def test_a_verdict_speaks_of_the_package_alone(tmp_path):
+    tree = migrated(fork(tmp_path))
+    folder = verify_report(tmp_path / "r", tree)
+    (tree / "tools.py").write_text("x = 1\n")
+    found = reviewed(tree, verify_report=folder).verified
+    assert found.ours is True
+    assert (
+        found.sentence
+        == "Trained was the very torchtitan package shown here: its Python files have the digest that the report records."
+    )
+
+
 def test_a_verdict_without_a_digest_cannot_be_told(tmp_path):
     tree = migrated(fork(tmp_path))
     path = verify_report(tmp_path / "r", tree) / "report.json"
@@ -591,6 +698,41 @@ def test_what_is_no_report_is_a_sentence(tmp_path, content):
     assert result.exit_code == 0 and "cannot be read" in result.stdout
     result = run(tree, "--verify-report", folder)
     assert result.exit_code == 2 and "is no report of verify" in result.stderr
+
+
+@pytest.mark.parametrize("odd", ["fifo", "folder", "large"])
+def test_a_report_that_is_no_file_or_too_large_is_a_sentence(tmp_path, odd):
+    tree = migrated(fork(tmp_path))
+    folder = tmp_path / "titan-migrate-report"
+    folder.mkdir()
+    file = folder / "report.json"
+    if odd == "fifo":
+        os.mkfifo(file)
+    elif odd == "folder":
+        file.mkdir()
+    else:
+        file.touch()
+        os.truncate(file, 200_000_001)  # without a byte of it on disk
+    result = alone(tree)
+    assert result.returncode == 0 and "cannot be read" in result.stdout
+    result = alone(tree, "--verify-report", folder)
+    assert result.returncode == 2 and "is no file, or larger than" in result.stderr
+
+
+def alone(*arguments: object):
+    """`report` in a process of its own, for what would hang this one."""
+    command = [sys.executable, "-m", "migrator.cli", "report", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_report_with_numbers_beyond_all_floats_is_a_sentence(tmp_path):
+    tree = migrated(fork(tmp_path))
+    path = verify_report(tmp_path / "r", tree) / "report.json"
+    data = json.loads(path.read_text())
+    data["environment"]["seconds"] = {"a": 10**400}
+    path.write_text(json.dumps(data))
+    with pytest.raises(TitanMigrateError, match="is no report of verify"):
+        reviewed_verdicts(tree, path.parent)
 
 
 def test_parts_of_a_report_that_are_wrong_are_a_sentence(tmp_path):
@@ -1054,6 +1196,22 @@ def test_places_that_no_page_goes_to(tmp_path):
     assert before == {
         path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
     }
+
+
+def test_a_pipe_is_no_earlier_page(tmp_path):
+    tree = fork(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    result = alone(tree, "--html", tmp_path / "pipe")
+    assert result.returncode == 2 and "is there and no report" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["conftest.py", "torchtitan/page.py", "X.PY"])
+def test_no_page_becomes_python_of_the_checkout(tmp_path, name):
+    tree = fork(tmp_path)
+    result = run(tree, "--html", tree / name)
+    assert result.exit_code == 2 and "would be read as Python" in result.stderr
+    assert not (tree / name).exists()
+    assert run(tree, "--html", tmp_path / "page.py").exit_code == 0
 
 
 def test_a_worktrees_git_folder_is_gits_own(tmp_path):

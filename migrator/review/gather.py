@@ -15,8 +15,12 @@ from migrator.changeset import Changeset
 from migrator.errors import TitanMigrateError
 from migrator.review import reproduce, verdicts
 from migrator.review.compare import compare, Compared, text_of
-from migrator.review.hunks import count, dropped, hunks_of
+from migrator.review.hunks import count, hunks_of, undone
 from migrator.review.model import File, Hazard, listed, plural, Review, Rule, visible
+
+_SHOWN = 5
+_WIDTH = 80
+"""How many lines a note shows, and how many characters of each."""
 
 
 def review(path: Path, *, verify_report: Path | None = None, **options: Any) -> Review:
@@ -112,7 +116,9 @@ def _head(compared: Compared) -> str:
         head = checkout.git("rev-parse", "--verify", "HEAD^{commit}").strip()
     except TitanMigrateError:
         return ""  # no commit yet
-    changed = any(letters != "??" for letters, _ in checkout.status())
+    # Asked for its status, a submodule would run the filters that it configures.
+    listed = checkout.status("--ignore-submodules=all")
+    changed = any(letters != "??" for letters, _ in listed)
     return head[:12] + (" and uncommitted changes" if changed else "")
 
 
@@ -128,6 +134,13 @@ def _files(compared: Compared) -> Iterator[File]:
         stages = compared.stages(path)
         hunks = hunks_of(before, after, stages, by_path.get(path, ()))
         notes = list(_notes(compared, path, before, after))
+        # The last net: whoever reviews must not take a person's work for the tool's.
+        other = compared.outcome.changes.get(path) != raw
+        if other and not notes and not any(hunk.touch.by_hand for hunk in hunks):
+            notes.append(
+                "Changed by hand: this is not what the tool writes. Hold it against "
+                "titan-migrate diff of the base to see where."
+            )
         yield File(visible(path, ""), hunks, *count(hunks), tuple(notes))
     for path in sorted(compared.outcome.changes.keys() - compared.after.keys()):
         note = "Changed by hand: the tool would change this file, and it is as it was."
@@ -140,14 +153,29 @@ def _notes(compared: Compared, path: str, before: str, after: str) -> Iterator[s
     elif compared.after[path] is None:
         yield "Changed by hand: this file is gone."
     elif path in compared.outcome.changes:
-        planned = compared.outcome.stages[path][-1].text
-        gone = dropped(before, planned, after)
+        stages = compared.outcome.stages[path]
+        gone, lacking = undone(before, stages[-1].text, after, stages)
         if gone:
             where = f"line{'' if len(gone) == 1 else 's'} {listed(map(str, gone))}"
             yield f"Changed by hand: what the tool would change at {where} of the base is as it was."
+        if lacking:
+            yield _lacks(lacking)
     file = compared.before[path]
     if file and compared.after[path] and before == after:
         yield "Only its encoding differs, or its byte order mark."
+
+
+def _lacks(lacking: Sequence[str]) -> str:
+    """That lines which the tool writes are not there, with the first of them."""
+    shown = [visible(line.strip(), "") for line in lacking if line.strip()]
+    cut = [f"{line[:_WIDTH]}…" if len(line) > _WIDTH else line for line in shown]
+    parts = [f"“{line}”" for line in cut[:_SHOWN]]
+    more = len(lacking) - len(parts)
+    if parts and more:
+        parts.append(f"{more} more")
+    which = f": {listed(parts)}" if parts else ", all of them blank"
+    are = "is" if len(lacking) == 1 else "are"
+    return f"Changed by hand: of what the tool writes, {plural(len(lacking), 'line')} {are} not here{which}."
 
 
 def _hazards(compared: Compared) -> Iterator[Hazard]:

@@ -61,19 +61,58 @@ def count(hunks: Sequence[Hunk]) -> tuple[int, int]:
     )
 
 
-def dropped(before: str, planned: str, after: str) -> list[int]:
-    """Lines of the text before, from 1, at which a planned change is not in the text after."""
+def undone(
+    before: str, planned: str, after: str, stages: Sequence[Stage]
+) -> tuple[list[int], list[str]]:
+    """What a person took back of a plan, as far as no hunk shows it.
+
+    Hunks hold the text before against the one after: a line that only the plan had is
+    in neither of them, and one that the plan took out and that is back is no change.
+
+    Args:
+        before: the text before the first stage.
+        planned: the text that the tool makes.
+        after: the text that is there.
+        stages: how the first became the second.
+
+    Returns:
+        Lines of the text before, from 1, at which a planned change is not in the text
+        after; and the lines planned that it lacks.
+    """
     old, wanted, here = lines(before), lines(planned), lines(after)
-    changed = set()
-    for kind, _, _, k, m in SequenceMatcher(None, old, here).get_opcodes():
-        if kind != "equal":
+    as_before, changed = {}, set()
+    for kind, i, _, k, m in SequenceMatcher(None, old, here).get_opcodes():
+        if kind == "equal":
+            as_before |= {n: i + n - k for n in range(k, m)}
+        else:
             changed |= set(range(k, m + 1))
-    gone = []
+    still = set(as_before.values())
+    origins = _origins(before, stages)
     back = SequenceMatcher(None, wanted, old).get_opcodes()
+    gone, lacking = [], []
     for kind, i, j, k, m in SequenceMatcher(None, wanted, here).get_opcodes():
-        if kind != "equal" and not changed & set(range(k, m + 1)):
+        if kind == "equal":
+            continue
+        restored = [as_before[n] for n in range(k, m) if n in as_before]
+        if not changed & set(range(k, m + 1)):
             gone += [c + 1 for _, a, b, c, _ in back if a <= i <= b][-1:]
-    return gone
+            continue
+        gone += [n + 1 for n in restored]
+        if len(restored) == m - k > 0:
+            continue  # that they are as they were says what is not there
+        for n in range(i, j):
+            # One of before that is gone stands in a hunk, as taken out by hand.
+            if origins[n] is None or origins[n] in still:
+                lacking.append(wanted[n])
+    return sorted(set(gone)), lacking
+
+
+def _origins(before: str, stages: Sequence[Stage]) -> list[int | None]:
+    """Which line of the text before each planned one is, from 0; None where the tool wrote it."""
+    made = attribute(before, stages)
+    # Those that stay are in the order that they had.
+    kept = (n for n in range(len(lines(before))) if n not in made.removed)
+    return [next(kept, None) if by == Touch() else None for by in made.added]
 
 
 def _line(number: int, texts: Sequence[str], touch: Touch | None, crlf: bool) -> Line:

@@ -15,7 +15,7 @@ def refuse(file: Path, checkout: Checkout) -> None:
 
     Raises:
         TitanMigrateError: there is no such folder, it is git's own, or the file is
-            one of the checkout's or somebody else's.
+            one of the checkout's or somebody else's, or would be Python of the checkout.
     """
     folder = file.parent
     if not folder.is_dir():
@@ -32,6 +32,10 @@ def refuse(file: Path, checkout: Checkout) -> None:
     if _tracked(place, checkout):
         raise TitanMigrateError(
             f"{file} is a file of the checkout, and would be written over: name another one with --html."
+        )
+    if place.suffix.lower() == ".py" and place.is_relative_to(checkout.root.resolve()):
+        raise TitanMigrateError(
+            f"{file} would be read as Python by every later run, and is none: name one that ends in .html with --html."
         )
     if os.path.lexists(place) and not _ours(place):
         raise TitanMigrateError(
@@ -87,7 +91,9 @@ def _tracked(place: Path, checkout: Checkout) -> bool:
 def _ours(place: Path) -> bool:
     """Whether a file is an earlier page."""
     try:
+        if not place.is_file():
+            return False  # a pipe would be waited for
         with place.open("rb") as file:
-            return place.is_file() and MARK.encode() in file.read(200)
+            return MARK.encode() in file.read(200)
     except OSError:
         return False

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from migrator.checkout import Checkout
@@ -22,6 +23,9 @@ from migrator.verify.trace import RankTrace, Trace
 _QUANTITIES = ("loss", "grad_norm", "gradients", "parameters")
 _LARGEST = 4_000_000
 """Bytes of an image that are taken along; verify's own are a tenth of a megabyte."""
+
+_LARGEST_REPORT = 200_000_000
+"""Bytes of a report that are read; verify's own are some megabytes."""
 
 _LAST_LINES = 40
 
@@ -42,15 +46,24 @@ def read(path: Path, compared: Compared, given: Path | None) -> Verified | str:
         TitanMigrateError: there is no report in a folder that was named.
     """
     folder = given or compared.checkout.root.parent / "titan-migrate-report"
+    file = folder / "report.json"
     try:
-        raw = (folder / "report.json").read_bytes()
+        found = file.stat()
+        # Reading a pipe would wait for whoever writes it.
+        odd = not S_ISREG(found.st_mode) or found.st_size > _LARGEST_REPORT
+        raw = b"" if odd else file.read_bytes()
     except OSError as error:
         if given is not None:
             raise TitanMigrateError(
-                f"{given / 'report.json'} could not be read ({error.strerror}): name the "
+                f"{file} could not be read ({error.strerror}): name the "
                 "folder that `titan-migrate verify` wrote."
             ) from error
         return "This was not verified: there is no report of titan-migrate verify beside the checkout."
+    if odd and given is not None:
+        raise TitanMigrateError(
+            f"{file} is no file, or larger than {_LARGEST_REPORT // 10**6} MB: name the folder "
+            "that `titan-migrate verify` wrote."
+        )
     try:
         return _verified(json.loads(raw), folder, path, compared)
     except (
@@ -59,11 +72,12 @@ def read(path: Path, compared: Compared, given: Path | None) -> Verified | str:
         KeyError,
         TypeError,
         AttributeError,
+        ArithmeticError,
         RecursionError,
     ) as error:
         if given is not None:
             raise TitanMigrateError(
-                f"{given / 'report.json'} is no report of verify, or a broken one: run "
+                f"{file} is no report of verify, or a broken one: run "
                 "`titan-migrate verify` again."
             ) from error
         return "No verdict can be shown: what lies beside the checkout as a report of titan-migrate verify cannot be read."
@@ -211,6 +225,7 @@ def _about(
     checkout = compared.checkout
     changes = compared.outcome.changes if compared.state == "plan" else {}
     instead = {checkout.root / name: raw for name, raw in changes.items()}
+    known_by = "its Python files have the digest that the report records"
     if nodes.digest(checkout.root / parent, instead) != recorded:
         # With --rev it trained a commit, without what git ignores here.
         revision = str(environment["migrated_revision"])
@@ -218,7 +233,14 @@ def _about(
             return False, _ANOTHER
         if not _known(checkout, revision) or differing(checkout, revision)[0]:
             return False, _ANOTHER
-    if compared.base and base != compared.base:
+        known_by = "its Python files are those of the commit that the report names, but for what git ignores"
+    expected = compared.base or _head(checkout)
+    if expected is None:
+        return None, (
+            "This report trained the tree that this migration makes, but whether it did so against the base "
+            "shown here cannot be told without a commit. Commit the base with git to be sure."
+        )
+    if base != expected:
         return False, (
             f"This report trained the tree shown here, but against another base, {visible(str(base))[:12]}: "
             "run titan-migrate verify again."
@@ -226,8 +248,18 @@ def _about(
     what = "that this migration makes" if compared.state == "plan" else "shown here"
     return (
         True,
-        f"Trained was the very tree {what}: its Python files have the digest that the report records.",
+        f"Trained was the very torchtitan package {what}: {known_by}.",
     )
+
+
+def _head(checkout: Checkout) -> str | None:
+    """The commit that a migration which is only planned starts from; None where there is none."""
+    if not checkout.is_git:
+        return None
+    try:
+        return checkout.git("rev-parse", "--verify", "HEAD^{commit}").strip()
+    except TitanMigrateError:
+        return None
 
 
 def _known(checkout: Checkout, revision: str) -> bool:
