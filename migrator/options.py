@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from migrator.errors import TitanMigrateError
+from migrator.signals import ENDED
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 92}
 
@@ -54,8 +56,10 @@ def handled(command: Callable[..., int | None]) -> Callable[..., None]:
             say("titan-migrate: interrupted.")
             code = 130
         except SystemExit as left:
-            if left.code == 143:
-                say("titan-migrate: terminated.")
+            if left.code in ENDED:
+                # After a SIGHUP there may be no terminal to say it on.
+                with suppress(OSError):
+                    say("titan-migrate: terminated.")
             raise
         sys.exit(code or 0)
 

@@ -1,9 +1,11 @@
 """The commands as a person or a program meets them: exit codes, streams, sentences."""
 
+import errno
 import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from migrator import apply
 from migrator.cli import main
+from migrator.errors import FileProblem
 from releases import git
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -401,7 +405,7 @@ def test_no_filter_of_an_included_configuration_runs(fork, tmp_path):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
 def test_a_signal_while_writing_rolls_everything_back(fork, number):
     before = snapshot(fork)
     script = (
@@ -420,8 +424,66 @@ def test_a_signal_while_writing_rolls_everything_back(fork, number):
     done = subprocess.run(
         [sys.executable, "-c", script, str(fork)], capture_output=True
     )
-    assert done.returncode != 0
+    assert done.returncode == 128 + getattr(signal, number)
     assert snapshot(fork) == before
+
+
+def test_a_lost_connection_does_not_end_what_nohup_began():
+    script = (
+        "import os, signal\n"
+        "from migrator.signals import signals_held, terminable\n"
+        "with terminable():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    with signals_held(): pass\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "print('there')\n"
+    )
+    done = subprocess.run(
+        ["nohup", sys.executable, "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd=FIXTURES.parent,
+    )
+    assert (done.returncode, done.stdout) == (0, b"there\n")
+
+
+@pytest.mark.parametrize("stays_full", [False, True])
+def test_a_disk_that_fills_up_gives_room_for_the_old_files_back(
+    fork, monkeypatch, stays_full
+):
+    from migrator import changeset
+    from migrator.checkout import open_checkout
+
+    def planned():
+        return apply.plan(open_checkout(fork), apply.resolve_target("1d"))
+
+    first, *_, last = planned().changes
+    with open(fork / first, "a") as file:
+        file.write("# large\n" * 100_000)
+    before, found = snapshot(fork), planned()
+    # Once the first file is written, and others grew too, there is not room for its
+    # old version until they are small again.
+    room = len(found.changes[first])
+    real, full = changeset.replace_file, []
+
+    def replace(place, content):
+        nonlocal room
+        if place == fork / last or len(content) > room or full and stays_full:
+            full.append(place)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room -= len(content) - len(place.read_bytes())
+        real(place, content)
+
+    monkeypatch.setattr(changeset, "replace_file", replace)
+    with pytest.raises(FileProblem) as caught:
+        found.write()
+    said = str(caught.value)
+    assert "No space left on device" in said and "permission" not in said
+    assert "Make room on the disk" in said
+    if stays_full:
+        assert all(path in said for path in list(found.changes)[:-1])
+    else:
+        assert "every file is as it was" in said and snapshot(fork) == before
 
 
 def test_explain_of_a_family_lists_it():

@@ -21,7 +21,7 @@ import git
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
 from migrator.message import BASE_TRAILER
-from migrator.signals import signals_held
+from migrator.signals import BREAKING_OFF, signals_held
 
 from . import disk
 from .errors import VerifyError
@@ -368,13 +368,12 @@ def _alone(checkout: Checkout) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_put_off() -> Iterator[None]:
-    """Has SIGINT and SIGTERM wait until the end, for programs started meanwhile too.
+    """Has SIGINT, SIGTERM and their like wait until the end, for programs started meanwhile too.
 
     Ignored, a Ctrl-C would be lost; and git has to be let finish, for a terminal sends
     it the same Ctrl-C, and a `kill` would leave it at work behind our back.
     """
-    numbers = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BREAKING_OFF)
     try:
         yield
     finally:
