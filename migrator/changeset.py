@@ -175,12 +175,13 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _quoted(path: str) -> str:
     """A path as git writes it in a patch: C-quoted where it has odd characters."""
-    if all(32 <= byte < 127 and byte not in b'"\\' for byte in path.encode()):
+    raw = path.encode("utf-8", "surrogateescape")
+    if all(32 <= byte < 127 and byte not in b'"\\' for byte in raw):
         return path
     named = {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 92: "\\\\"}
     body = "".join(
         named.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")
-        for byte in path.encode("utf-8", "surrogateescape")
+        for byte in raw
     )
     return f'"{body}"'
 
