@@ -48,6 +48,12 @@ def handled(command: Callable[..., int | None]) -> Callable[..., None]:
         except TitanMigrateError as error:
             say(f"titan-migrate: {_inert(str(error))}")
             code = error.exit_code
+        except ImportError:
+            # GitPython's, where there is no git.
+            if shutil.which("git") is not None:
+                raise
+            say(f"titan-migrate: {_without_git(_command())}")
+            code = 2
         except BrokenPipeError:
             # The reader of a pipe went away (`diff | head`): not an error.
             sys.stderr.close()
@@ -64,6 +70,10 @@ def handled(command: Callable[..., int | None]) -> Callable[..., None]:
         sys.exit(code or 0)
 
     return run
+
+
+def _command() -> str:
+    return click.get_current_context().info_name or "this"
 
 
 def _inert(message: str) -> str:
@@ -228,6 +238,8 @@ def names(option: str, given: str | None) -> tuple[str, ...]:
 
 def refuse_without_git(command: str) -> None:
     if shutil.which("git") is None:
-        raise TitanMigrateError(
-            f"{command} needs git, and there is none on PATH: install it, or put it on PATH."
-        )
+        raise TitanMigrateError(_without_git(command))
+
+
+def _without_git(command: str) -> str:
+    return f"{command} needs git, and there is none on PATH: install it, or put it on PATH."

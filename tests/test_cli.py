@@ -405,6 +405,71 @@ def test_no_filter_of_an_included_configuration_runs(fork, tmp_path):
     assert not trap.exists()
 
 
+def test_no_filter_runs_whatever_its_name(fork, tmp_path):
+    trap = tmp_path / "ran"
+    for key in ("clean", "smudge"):
+        git(fork, "config", f"filter.a=b.{key}", f"touch {trap}; cat")
+    git(fork, "config", "filter.a=b.required", "true")
+    (fork / ".git/info/attributes").write_text("*.py filter=a=b\n")
+    os.utime(fork / PLAN)
+    assert run("apply", fork).exit_code == 0
+    assert run("report", fork).exit_code == 0
+    assert not trap.exists()
+
+
+def test_no_filter_of_a_submodule_runs(fork, tmp_path):
+    trap, module = tmp_path / "ran", fork / "x.py"
+    module.mkdir()
+    git(module, "init", "-q")
+    (module / "file.txt").write_text("text\n")
+    git(module, "add", "-A")
+    git(module, "commit", "-q", "-m", "base")
+    git(fork, "add", "x.py")
+    (fork / ".gitmodules").write_text('[submodule "x"]\n\tpath = x.py\n\turl = ./x\n')
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "module")
+    git(module, "config", "filter.evil.clean", f"touch {trap}; cat")
+    (module / ".git/info/attributes").write_text("* filter=evil\n")
+    (module / "file.txt").write_text("TEXT\n")
+    assert run("apply", fork).exit_code == 0
+    assert run("report", fork).exit_code == 0
+    assert not trap.exists()
+
+
+def test_nothing_is_fetched_in_a_partial_clone(fork, tmp_path):
+    trap, origin = tmp_path / "ran", tmp_path / "origin"
+    git(tmp_path, "clone", "-q", "--bare", str(fork), str(origin))
+    blob = git(fork, "rev-parse", f"HEAD:{PLAN}").strip()
+    (fork / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    for key, value in {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.url": str(origin),
+        "remote.origin.promisor": "true",
+        "remote.origin.uploadpack": f"touch {trap}; git-upload-pack",
+        "protocol.file.allow": "always",
+    }.items():
+        git(fork, "config", key, value)
+    assert run("apply", fork).exit_code == 0
+    result = run("report", fork, "--base", "HEAD")
+    assert result.exit_code == 2 and result.stderr.startswith("titan-migrate: `git ")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("command", ["check", "diff", "apply", "report"])
+def test_a_git_checkout_without_git_is_said(fork, tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "migrator.cli", command, str(fork)],
+        cwd=FIXTURES.parent,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": str(tmp_path / "empty")},
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "there is none on PATH" in done.stderr
+
+
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
 def test_a_signal_while_writing_rolls_everything_back(fork, number):
     before = snapshot(fork)

@@ -215,7 +215,9 @@ def _patch(checkout: Checkout, *revisions: str) -> str:
     """How the Python files of two revisions differ, or of one and the working tree."""
     # `git diff` of a working tree writes the index, unlike `git status` even without optional locks.
     quiet = ("-c", "diff.autoRefreshIndex=false")
-    return checkout.git(*quiet, "diff", *_AS_IS, "-U0", *revisions, "--", "*.py")
+    # A submodule may be called x.py, and git would ask in it, with its filters.
+    how = (*_AS_IS, "--ignore-submodules=all", "-U0")
+    return checkout.git(*quiet, "diff", *how, *revisions, "--", "*.py")
 
 
 def _introduces(patch: str) -> bool:
