@@ -1,6 +1,7 @@
 """A series of commits on a new branch, and the checkout switched to it."""
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -90,7 +91,7 @@ def _refuse_name(checkout: Checkout, name: str) -> None:
     # Whether git could make it: `a/b` cannot be beside `a`.
     orders = f"start\ncreate refs/heads/{name} HEAD\nprepare\nabort\n"
     try:
-        checkout.git("update-ref", "--stdin", given=orders.encode())
+        checkout.git("update-ref", "--stdin", given=os.fsencode(orders))
     except TitanMigrateError as error:
         raise TitanMigrateError(
             f"git cannot make a branch {name}: {error} Or give --branch another name."
@@ -173,7 +174,9 @@ def _rewrite(
     changeset: Changeset, places: Iterable[str], contents: Mapping[str, bytes]
 ) -> None:
     """Give files the line ends they had, where git by its settings gives them others."""
-    checkout = changeset.checkout
+    # Not the one from before the switch: on another branch other filters may be in
+    # force (`includeIf "onbranch:..."`), to be switched off as well.
+    checkout = Checkout(changeset.checkout.root, is_git=True)
     rewritten = []
     # No loss if it fails: to git the file is the same with other line ends.
     with contextlib.suppress(OSError, TitanMigrateError):

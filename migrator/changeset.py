@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import os
 import stat
 import tempfile
@@ -103,16 +104,49 @@ class Changeset:
                     replace_file(places[path], after)
             except BaseException as error:
                 with signals_held():
-                    for path in started:
-                        before = self.checkout.files[path].raw
-                        if places[path].read_bytes() != before:
-                            replace_file(places[path], before)
+                    left = self._restore(started)
+                if left:
+                    git = "with `git checkout` " if self.checkout.is_git else ""
+                    raise FileProblem(
+                        f"{started[-1]} could not be written ({_reason(error)}), and these files "
+                        f"are migrated and could not get their old bytes back: {', '.join(left)}. "
+                        f"{_advice(error)}, and get them back {git}before you run again."
+                    ) from error
                 if isinstance(error, OSError):
                     raise FileProblem(
-                        f"{started[-1]} could not be written ({error.strerror}); every file is "
-                        "as it was. Give yourself write permission and run again."
+                        f"{started[-1]} could not be written ({_reason(error)}); every file is "
+                        f"as it was. {_advice(error)} and run again."
                     ) from error
                 raise
+
+    def _restore(self, paths: list[str]) -> list[str]:
+        """Give files their old bytes back; returns those that could not be given them.
+
+        The last one first: on a full disk there is room again for what each one needed.
+        """
+        root = self.checkout.root.resolve()
+        left = []
+        for path in reversed(paths):
+            place, before = (root / path).resolve(), self.checkout.files[path].raw
+            try:
+                if place.read_bytes() != before:
+                    replace_file(place, before)
+            except OSError:
+                left.append(path)
+        return left[::-1]
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _advice(error: BaseException) -> str:
+    """What to do about a file that could not be written, as the beginning of a sentence."""
+    if isinstance(error, PermissionError):
+        return "Give yourself write permission"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Make room on the disk"
+    return "Mend that"
 
 
 def file_diff(path: str, before: bytes, after: bytes, context: int = 3) -> bytes:
@@ -141,12 +175,13 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _quoted(path: str) -> str:
     """A path as git writes it in a patch: C-quoted where it has odd characters."""
-    if all(32 <= byte < 127 and byte not in b'"\\' for byte in path.encode()):
+    raw = path.encode("utf-8", "surrogateescape")
+    if all(32 <= byte < 127 and byte not in b'"\\' for byte in raw):
         return path
     named = {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 92: "\\\\"}
     body = "".join(
         named.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")
-        for byte in path.encode("utf-8", "surrogateescape")
+        for byte in raw
     )
     return f'"{body}"'
 

@@ -5,6 +5,7 @@ is asked for nothing that runs a program, and its code is only read.
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,13 @@ SAFE_GIT = (
 # A hook, or an alias, sets these for the repository that it runs in. `git worktree add`
 # would even write over the index that GIT_INDEX_FILE names.
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+
+# In a partial clone git fetches what it lacks, and the checkout's configuration says by
+# which program. The first is for git since 2.44; the second allows no way to fetch by.
+_NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
+
+# Empty: no program, and not required.
+_OFF = "TITAN_MIGRATE_OFF"
 
 
 @dataclass(frozen=True)
@@ -98,12 +106,17 @@ class Checkout:
     @property
     def _no_filters(self) -> tuple[str, ...]:
         """Options that switch off the filter programs this checkout configures."""
-        return tuple(
-            part
-            for name in self.filters
-            for key in ("clean=", "smudge=", "process=", "required=false")
-            for part in ("-c", f"filter.{name}.{key}")
-        )
+        options: list[str] = []
+        for name in self.filters:
+            for key in ("clean", "smudge", "process", "required"):
+                option = f"filter.{name}.{key}"
+                # `-c` takes a name for ended at its first equals sign; the other is for
+                # git since 2.31.
+                if "=" in option:
+                    options.append(f"--config-env={option}={_OFF}")
+                else:
+                    options += ("-c", f"{option}=")
+        return tuple(options)
 
     def git(
         self,
@@ -145,7 +158,14 @@ class Checkout:
             stdout_as_string=False,
         )
 
-    def _run(self, *arguments: str, **process: Any) -> Any:
+    def _run(
+        self, *arguments: str, env: Mapping[str, str] | None = None, **process: Any
+    ) -> Any:
+        if shutil.which("git") is None:
+            raise TitanMigrateError(
+                f"{self.root} is a git checkout, which needs git, and there is none on PATH: "
+                "install it, or put it on PATH."
+            )
         import git
 
         # The working tree is the folder we look at, whatever the configuration or the
@@ -154,7 +174,10 @@ class Checkout:
         elsewhere = {n: os.environ.pop(n) for n in ELSEWHERE if n in os.environ}
         try:
             return git.Git(str(self.root)).execute(
-                command, strip_newline_in_stdout=False, **process
+                command,
+                strip_newline_in_stdout=False,
+                env={**_NO_FETCH, _OFF: "", **(env or {})},
+                **process,
             )
         except git.GitCommandError as error:
             reason = str(error.stderr).strip().removeprefix("stderr:").strip("' \n")
@@ -173,13 +196,15 @@ class Checkout:
         """Paths with changes that git could not undo: uncommitted, untracked or hidden from it."""
         if not self.is_git:
             return []
-        listed = self.status("--ignored=matching", "--ignore-submodules=all")
+        listed = self.status("--ignored=matching")
         return [*(path for _, path in listed), *self.hidden("*.py")]
 
     def status(
         self, *options: str, env: Mapping[str, str] | None = None
     ) -> list[tuple[str, str]]:
         """What differs from HEAD: git's two letters and the path, untracked files one by one.
+
+        Submodules are left out: git would ask in them, where their filters are in force.
 
         Args:
             options: more of them for `git status`.
@@ -194,6 +219,7 @@ class Checkout:
             "-z",
             "--untracked-files=all",
             "--no-renames",
+            "--ignore-submodules=all",
             *options,
             env=env,
         )

@@ -12,6 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from migrator.errors import TitanMigrateError
+from migrator.signals import ENDED
+from migrator.terminal import kept
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 92}
 
@@ -41,25 +43,53 @@ def handled(command: Callable[..., int | None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            code = command(*args, **kwargs)
-        except TitanMigrateError as error:
-            say(f"titan-migrate: {_inert(str(error))}")
-            code = error.exit_code
-        except BrokenPipeError:
-            # The reader of a pipe went away (`diff | head`): not an error.
-            sys.stderr.close()
-            code = 0
-        except KeyboardInterrupt:
-            say("titan-migrate: interrupted.")
-            code = 130
-        except SystemExit as left:
-            if left.code == 143:
-                say("titan-migrate: terminated.")
-            raise
-        sys.exit(code or 0)
+        with kept("stderr"):
+            with kept("stdout") as stdout:
+                code = _ended(command, *args, **kwargs)
+            if stdout is not None and stdout.error is not None and stdout.matters:
+                # Where the reader went away (`diff | head`) it has what it wanted.
+                if not isinstance(stdout.error, BrokenPipeError):
+                    say(_unwritten(stdout.error, code))
+                    code = max(code, TitanMigrateError.exit_code)
+            sys.exit(code)
 
     return run
+
+
+def _ended(command: Callable[..., int | None], *args: Any, **kwargs: Any) -> int:
+    """The exit code of a command, whose errors are said."""
+    try:
+        return command(*args, **kwargs) or 0
+    except TitanMigrateError as error:
+        say(f"titan-migrate: {_inert(str(error))}")
+        return error.exit_code
+    except ImportError:
+        # GitPython's, where there is no git.
+        if shutil.which("git") is not None:
+            raise
+        say(f"titan-migrate: {_without_git(_command())}")
+        return TitanMigrateError.exit_code
+    except KeyboardInterrupt:
+        say("titan-migrate: interrupted.")
+        return 130
+    except SystemExit as left:
+        if left.code in ENDED:
+            say("titan-migrate: terminated.")
+        raise
+
+
+def _unwritten(error: OSError, code: int) -> str:
+    all_the_same = ""
+    if _command() == "apply" and code == 0:
+        all_the_same = " The migration is written all the same."
+    return (
+        f"titan-migrate: stdout could not be written ({error.strerror}), and what is there is "
+        f"incomplete: send it where there is room.{all_the_same}"
+    )
+
+
+def _command() -> str:
+    return click.get_current_context().info_name or "this"
 
 
 def _inert(message: str) -> str:
@@ -224,6 +254,8 @@ def names(option: str, given: str | None) -> tuple[str, ...]:
 
 def refuse_without_git(command: str) -> None:
     if shutil.which("git") is None:
-        raise TitanMigrateError(
-            f"{command} needs git, and there is none on PATH: install it, or put it on PATH."
-        )
+        raise TitanMigrateError(_without_git(command))
+
+
+def _without_git(command: str) -> str:
+    return f"{command} needs git, and there is none on PATH: install it, or put it on PATH."

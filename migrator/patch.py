@@ -154,7 +154,7 @@ def wants_colour(when: str) -> bool:
     if when != "auto":
         return when == "always"
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return not plain and sys.stdout.isatty()
+    return not plain and sys.stdout is not None and sys.stdout.isatty()
 
 
 def show(content: bytes, paged: bool = True) -> None:
@@ -164,6 +164,8 @@ def show(content: bytes, paged: bool = True) -> None:
         content: what to show.
         paged: whether a pager may be started.
     """
+    if sys.stdout is None:  # closed before the start
+        return
     command = _pager() if paged and content and sys.stdout.isatty() else None
     if command is None or not _page(content, command):
         sys.stdout.buffer.write(content)

@@ -130,7 +130,7 @@ def refuse_uncommitted(changeset: Changeset) -> None:
             )
     differing = {
         path
-        for letters, path in checkout.status("--ignore-submodules=all")
+        for letters, path in checkout.status()
         if letters != "??" and path.endswith(".py")
     }
     hidden = set(checkout.hidden("*.py"))
@@ -139,7 +139,7 @@ def refuse_uncommitted(changeset: Changeset) -> None:
             # An index made anew hides nothing.
             env = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
             checkout.git(*_WHOLE_INDEX, "read-tree", "HEAD", env=env)
-            status = checkout.status("--ignore-submodules=all", env=env)
+            status = checkout.status(env=env)
             differing |= hidden & {path for _, path in status}
     if differing:
         raise TitanMigrateError(

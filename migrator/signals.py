@@ -4,13 +4,22 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
+# A terminal sends the last two: when the connection to it is lost, and for Ctrl-\\.
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+BREAKING_OFF = (signal.SIGINT, *_ENDING)
+"""The signals that end a command and leave it time to clean up."""
+
+ENDED = tuple(128 + number for number in _ENDING)
+"""The exit codes that `terminable` gives."""
+
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM for the time of a clean-up, so that a second Ctrl-C does not break it off."""
+    """Ignore these signals for the time of a clean-up, so that a second Ctrl-C does not break it off."""
     before = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in BREAKING_OFF:
             with contextlib.suppress(ValueError):  # not the main thread
                 before[number] = signal.signal(number, signal.SIG_IGN)
         yield
@@ -21,17 +30,20 @@ def signals_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit(143), so that clean-ups run as they do on Ctrl-C."""
+    """Turn SIGTERM into SystemExit(143), and its like, so that clean-ups run as they do on Ctrl-C."""
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
+    before = {}
     try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread: the handler is the caller's business
-        yield
-        return
-    try:
+        for number in _ENDING:
+            # `nohup` has SIGHUP ignored, and that is to stay so.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                # In another thread the handler is the caller's business.
+                with contextlib.suppress(ValueError):
+                    before[number] = signal.signal(number, leave)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

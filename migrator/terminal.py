@@ -1,19 +1,23 @@
-"""A console for runs that take minutes: whatever becomes of its stdout, the run goes on."""
+"""What commands print on: whatever becomes of stdout and stderr, a command goes on to its end."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @contextlib.contextmanager
 def working(what: str, quiet: bool = False) -> Iterator[None]:
     """Show on stderr that something goes on, where that is a terminal."""
+    from rich.console import Console
+
     console = Console(stderr=True, quiet=quiet)
     if quiet or not console.is_terminal:
         yield
@@ -24,9 +28,77 @@ def working(what: str, quiet: bool = False) -> Iterator[None]:
 
 def console_on_stdout(quiet: bool = False) -> Console:
     """A console that prints what it is given as it is, and ends or fails no command for what stdout cannot take."""
+    from rich.console import Console
+
+    below = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(below, Kept):
+        below.matters = False
     if quiet or sys.stdout is None:  # closed before the start
         return Console(quiet=True, markup=False)
     return Console(file=_Lenient(sys.stdout), markup=False)  # type: ignore[arg-type]
+
+
+class Kept(io.RawIOBase):
+    """What is below stdout or stderr: falls silent where that cannot be written to, and keeps why.
+
+    Args:
+        below: the file that is written to.
+    """
+
+    def __init__(self, below: io.FileIO) -> None:
+        self._below = below
+        self.error: OSError | None = None
+        self.matters = True
+        """Whether what is lost is what the command is run for."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._below.fileno()
+
+    def isatty(self) -> bool:
+        return self._below.isatty()
+
+    def write(self, data: Any) -> int | None:
+        if self.error is None:
+            try:
+                return self._below.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+
+@contextlib.contextmanager
+def kept(name: str) -> Iterator[Kept | None]:
+    """Have no command broken off, half-way through, by what ``stdout`` or ``stderr`` cannot take.
+
+    A reader that is gone (`check | head`) or a full disk would else hide what the
+    command found, or that it has written the checkout by then.
+
+    Args:
+        name: of the stream in `sys`.
+    """
+    stream = getattr(sys, name)
+    buffer = getattr(stream, "buffer", None)
+    below = getattr(buffer, "raw", buffer)  # unbuffered, there is nothing between
+    if not isinstance(below, io.FileIO):  # closed before the start, or in memory
+        yield None
+        return
+    stream.flush()
+    raw = Kept(below)
+    ours = io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+    )
+    setattr(sys, name, ours)
+    try:
+        yield raw
+    finally:
+        ours.flush()
+        setattr(sys, name, stream)
 
 
 class _Lenient:

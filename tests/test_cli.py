@@ -1,9 +1,11 @@
 """The commands as a person or a program meets them: exit codes, streams, sentences."""
 
+import errno
 import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from migrator import apply
 from migrator.cli import main
+from migrator.errors import FileProblem
 from releases import git
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -423,7 +427,72 @@ def test_no_filter_of_an_included_configuration_runs(fork, tmp_path):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_no_filter_runs_whatever_its_name(fork, tmp_path):
+    trap = tmp_path / "ran"
+    for key in ("clean", "smudge"):
+        git(fork, "config", f"filter.a=b.{key}", f"touch {trap}; cat")
+    git(fork, "config", "filter.a=b.required", "true")
+    (fork / ".git/info/attributes").write_text("*.py filter=a=b\n")
+    os.utime(fork / PLAN)
+    assert run("apply", fork).exit_code == 0
+    assert run("report", fork).exit_code == 0
+    assert not trap.exists()
+
+
+def test_no_filter_of_a_submodule_runs(fork, tmp_path):
+    trap, module = tmp_path / "ran", fork / "x.py"
+    module.mkdir()
+    git(module, "init", "-q")
+    (module / "file.txt").write_text("text\n")
+    git(module, "add", "-A")
+    git(module, "commit", "-q", "-m", "base")
+    git(fork, "add", "x.py")
+    (fork / ".gitmodules").write_text('[submodule "x"]\n\tpath = x.py\n\turl = ./x\n')
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "module")
+    git(module, "config", "filter.evil.clean", f"touch {trap}; cat")
+    (module / ".git/info/attributes").write_text("* filter=evil\n")
+    (module / "file.txt").write_text("TEXT\n")
+    assert run("apply", fork).exit_code == 0
+    assert run("report", fork).exit_code == 0
+    assert not trap.exists()
+
+
+def test_nothing_is_fetched_in_a_partial_clone(fork, tmp_path):
+    trap, origin = tmp_path / "ran", tmp_path / "origin"
+    git(tmp_path, "clone", "-q", "--bare", str(fork), str(origin))
+    blob = git(fork, "rev-parse", f"HEAD:{PLAN}").strip()
+    (fork / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    for key, value in {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.url": str(origin),
+        "remote.origin.promisor": "true",
+        "remote.origin.uploadpack": f"touch {trap}; git-upload-pack",
+        "protocol.file.allow": "always",
+    }.items():
+        git(fork, "config", key, value)
+    assert run("apply", fork).exit_code == 0
+    result = run("report", fork, "--base", "HEAD")
+    assert result.exit_code == 2 and result.stderr.startswith("titan-migrate: `git ")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("command", ["check", "diff", "apply", "report"])
+def test_a_git_checkout_without_git_is_said(fork, tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "migrator.cli", command, str(fork)],
+        cwd=FIXTURES.parent,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": str(tmp_path / "empty")},
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "there is none on PATH" in done.stderr
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
 def test_a_signal_while_writing_rolls_everything_back(fork, number):
     before = snapshot(fork)
     script = (
@@ -442,8 +511,66 @@ def test_a_signal_while_writing_rolls_everything_back(fork, number):
     done = subprocess.run(
         [sys.executable, "-c", script, str(fork)], capture_output=True
     )
-    assert done.returncode != 0
+    assert done.returncode == 128 + getattr(signal, number)
     assert snapshot(fork) == before
+
+
+def test_a_lost_connection_does_not_end_what_nohup_began():
+    script = (
+        "import os, signal\n"
+        "from migrator.signals import signals_held, terminable\n"
+        "with terminable():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    with signals_held(): pass\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "print('there')\n"
+    )
+    done = subprocess.run(
+        ["nohup", sys.executable, "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd=FIXTURES.parent,
+    )
+    assert (done.returncode, done.stdout) == (0, b"there\n")
+
+
+@pytest.mark.parametrize("stays_full", [False, True])
+def test_a_disk_that_fills_up_gives_room_for_the_old_files_back(
+    fork, monkeypatch, stays_full
+):
+    from migrator import changeset
+    from migrator.checkout import open_checkout
+
+    def planned():
+        return apply.plan(open_checkout(fork), apply.resolve_target("1d"))
+
+    first, *_, last = planned().changes
+    with open(fork / first, "a") as file:
+        file.write("# large\n" * 100_000)
+    before, found = snapshot(fork), planned()
+    # Once the first file is written, and others grew too, there is not room for its
+    # old version until they are small again.
+    room = len(found.changes[first])
+    real, full = changeset.replace_file, []
+
+    def replace(place, content):
+        nonlocal room
+        if place == fork / last or len(content) > room or full and stays_full:
+            full.append(place)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room -= len(content) - len(place.read_bytes())
+        real(place, content)
+
+    monkeypatch.setattr(changeset, "replace_file", replace)
+    with pytest.raises(FileProblem) as caught:
+        found.write()
+    said = str(caught.value)
+    assert "No space left on device" in said and "permission" not in said
+    assert "Make room on the disk" in said
+    if stays_full:
+        assert all(path in said for path in list(found.changes)[:-1])
+    else:
+        assert "every file is as it was" in said and snapshot(fork) == before
 
 
 def test_explain_of_a_family_lists_it():

@@ -112,6 +112,29 @@ def test_the_patch_is_exact_to_the_byte(fork, encode, lines, tmp_path):
     assert git(fork, "diff") == git(applied, "diff")
 
 
+def test_a_file_name_that_is_no_utf_8_is_in_the_patch(fork, tmp_path):
+    plain = fork / AUTOCAST
+    odd = plain.with_name(os.fsdecode(b"caf\xe9.py"))
+    odd.write_bytes(plain.read_bytes())
+    command = [sys.executable, "-m", "migrator.cli"]
+    patch = subprocess.run(
+        [*command, "diff", str(fork)],
+        cwd=FIXTURES.parent,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    for words in (["diff", "--stat"], ["check"], ["check", "--format", "json"]):
+        done = subprocess.run(
+            [*command, *words, str(fork)],
+            cwd=FIXTURES.parent,
+            capture_output=True,
+        )
+        assert b"Traceback" not in done.stderr
+    assert rb"b/torchtitan/distributed/caf\351.py" in patch
+    git_apply(fork, patch)
+    assert odd.read_bytes() == plain.read_bytes()
+
+
 def test_the_patch_is_of_the_file_that_a_symlink_leads_to(fork):
     plan = fork / PLAN
     plan.rename(plan.with_name("real_plan.py"))

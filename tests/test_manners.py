@@ -266,3 +266,57 @@ def test_what_is_left_for_a_person_stands_last(repo):
     head = next(i for i, line in enumerate(lines) if line.startswith("Left for"))
     assert any("[left for a person]" in line for line in lines[head:])
     assert not any("[hazard]" in line or "to rewrite]" in line for line in lines[head:])
+
+
+# stdout and stderr that cannot be written
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess:
+    script = f'titan() {{ {shlex.quote(sys.executable)} -m migrator.cli "$@"; }}\n'
+    return subprocess.run(
+        ["bash", "-c", f"{script}set -o pipefail\n{command}"],
+        cwd=FIXTURES.parent,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "command, code",
+    [
+        ("check --format json %s | true", 1),
+        ("check --format sarif %s | true", 1),
+        ("check %s 2>&1 | true", 1),
+        ("check --format json %s >&-", 1),
+        ("check %s 2>&-", 1),
+        ("diff %s | true", 0),
+        ("diff %s >&-", 0),
+        ("diff --stat %s >&-", 0),
+        ("explain | true", 0),
+        ("explain >&-", 0),
+    ],
+)
+def test_who_does_not_listen_changes_no_exit_code(repo, command, code):
+    given = command.replace("%s", shlex.quote(str(repo)))
+    done = in_shell(f"titan {given}")
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["check --format json %s", "check --format github %s", "diff %s", "diff --stat %s"]
+    + ["report %s", "explain", "apply --format json %s"],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_stdout_is_said(repo, command, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    given = command.replace("%s", shlex.quote(str(repo)))
+    done = in_shell(f"titan {given} > /dev/full")
+    assert done.returncode == 2
+    said = "stdout could not be written (No space left on device)"
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    written = bool(git(repo, "status", "--porcelain"))
+    assert written == ("written all the same" in done.stderr)
+    assert written == command.startswith("apply")

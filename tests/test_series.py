@@ -589,6 +589,32 @@ def test_filtered_files_need_hooks(fork, tmp_path):
     assert git(fork, "status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_branch_whose_name_is_no_utf_8(fork, output):
+    done = subprocess.run(
+        [sys.executable, "-m", "migrator.cli", "apply", str(fork), "--commit"]
+        + ["--format", output, "--branch", os.fsdecode(b"a\xff")],
+        cwd=FIXTURES.parent,
+        capture_output=True,
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    assert (fork / ".git/HEAD").read_bytes() == b"ref: refs/heads/a\xff\n"
+
+
+def test_no_filter_of_the_new_branch_runs(fork, tmp_path):
+    trap = tmp_path / "ran"
+    (fork / ".git/evil.cfg").write_text(
+        f'[filter "evil"]\n\tclean = "touch {trap}; cat"\n\tsmudge = "touch {trap}; cat"\n'
+    )
+    git(fork, "config", "includeIf.onbranch:m.path", "evil.cfg")
+    (fork / ".git/info/attributes").write_text("*.py filter=evil\n")
+    # So that files are written again after the switch.
+    git(fork, "config", "core.autocrlf", "true")
+    assert commit(fork).exit_code == 0
+    assert git(fork, "rev-parse", "--abbrev-ref", "HEAD") == "m\n"
+    assert not trap.exists()
+
+
 # interruption
 
 

@@ -21,7 +21,7 @@ import git
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
 from migrator.message import BASE_TRAILER
-from migrator.signals import signals_held
+from migrator.signals import BREAKING_OFF, signals_held
 
 from . import disk
 from .errors import VerifyError
@@ -215,7 +215,9 @@ def _patch(checkout: Checkout, *revisions: str) -> str:
     """How the Python files of two revisions differ, or of one and the working tree."""
     # `git diff` of a working tree writes the index, unlike `git status` even without optional locks.
     quiet = ("-c", "diff.autoRefreshIndex=false")
-    return checkout.git(*quiet, "diff", *_AS_IS, "-U0", *revisions, "--", "*.py")
+    # A submodule may be called x.py, and git would ask in it, with its filters.
+    how = (*_AS_IS, "--ignore-submodules=all", "-U0")
+    return checkout.git(*quiet, "diff", *how, *revisions, "--", "*.py")
 
 
 def _introduces(patch: str) -> bool:
@@ -368,13 +370,12 @@ def _alone(checkout: Checkout) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_put_off() -> Iterator[None]:
-    """Has SIGINT and SIGTERM wait until the end, for programs started meanwhile too.
+    """Has SIGINT, SIGTERM and their like wait until the end, for programs started meanwhile too.
 
     Ignored, a Ctrl-C would be lost; and git has to be let finish, for a terminal sends
     it the same Ctrl-C, and a `kill` would leave it at work behind our back.
     """
-    numbers = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BREAKING_OFF)
     try:
         yield
     finally:
