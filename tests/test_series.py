@@ -343,7 +343,7 @@ def test_python_files_with_uncommitted_changes_are_refused(fork, tmp_path, how):
     for arguments in (["--branch", "m", "--commit"], ["--patches", tmp_path / "p"]):
         result = run("apply", fork, *arguments)
         assert result.exit_code == 2, result.output
-        assert train.name in result.stderr and "not as HEAD has" in result.stderr
+        assert train.name in result.stderr and "not as in HEAD" in result.stderr
     assert state(fork) == untouched
 
 
