@@ -386,7 +386,7 @@ def test_nothing_of_a_submodule_is_run(tmp_path):
     git(tree, "commit", "-qm", "outer")
     git(inner, "config", "filter.evil.clean", f"touch {tmp_path / 'ran'}; cat")
     (inner / "words.txt").write_text("two\n")
-    assert reviewed(migrated(tree), base="HEAD").facts["Revision"]
+    assert reviewed(migrated(tree)).facts["Revision"]
     assert not (tmp_path / "ran").exists()
     git(tree, "status")
     assert (tmp_path / "ran").exists(), "else this tests nothing"

@@ -207,7 +207,7 @@ def differing(checkout: Checkout, revision: str) -> tuple[list[str], int]:
         *("diff", "--name-only", "--no-renames", "--no-ext-diff", "-z"),
         *(revision, "HEAD"),
     )
-    status = checkout.status("--ignore-submodules=all")
+    status = checkout.status()
     tracked = {path for letters, path in status if letters != "??"}
     paths = {path for path in committed.split("\0") if path} | tracked
     python = {path for path in paths if path.endswith(".py")}

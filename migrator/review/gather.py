@@ -117,7 +117,7 @@ def _head(compared: Compared) -> str:
     except TitanMigrateError:
         return ""  # no commit yet
     # Asked for its status, a submodule would run the filters that it configures.
-    listed = checkout.status("--ignore-submodules=all")
+    listed = checkout.status()
     changed = any(letters != "??" for letters, _ in listed)
     return head[:12] + (" and uncommitted changes" if changed else "")
 
