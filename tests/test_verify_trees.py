@@ -310,6 +310,15 @@ echo '-----END PGP SIGNATURE-----'
 """
 
 
+def test_an_interrupted_git_leaves_no_empty_list_of_worktrees(fork, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    listed = fork / ".git" / "worktrees"
+    listed.mkdir()
+    checkout = worktrees.open_checkout(fork)
+    worktrees._take_down(checkout, tmp_path / "scratch")
+    assert not listed.exists()
+
+
 def test_nothing_that_the_checkout_configures_runs(fork, tmp_path):
     trap = f"touch '{tmp_path}/ran'"
     hook, signer = fork / ".git/hooks/post-checkout", tmp_path / "signer"

@@ -312,6 +312,9 @@ def _take_down(checkout: Checkout, folder: Path) -> None:
             with contextlib.suppress(TitanMigrateError):
                 tree = str(folder / name)
                 checkout.git("worktree", "remove", "--force", "--force", tree)
+        # A git that was interrupted while it added the first one leaves an empty list.
+        common = checkout.git("rev-parse", "--git-common-dir").removesuffix("\n")
+        (checkout.root / common / "worktrees").rmdir()
     # Last: as long as git lists a tree, the marker in here says whose it is.
     shutil.rmtree(folder, ignore_errors=True)
 
