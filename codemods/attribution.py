@@ -88,7 +88,7 @@ class Attribution:
 
 
 def lines(text: str) -> list[str]:
-    """Lines with their ends, as git sees them: only a line feed ends one."""
+    """Lines with their ends, as git and SARIF see them: only a line feed ends one."""
     parts = text.split("\n")
     return [part + "\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
 

@@ -14,6 +14,7 @@ from codemods.findings import Finding
 from codemods.rules import all_rules
 from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource
+from codemods.steps import SHARED
 from codemods.survey import function_of, Survey, survey
 from codemods.targets import Target
 
@@ -133,7 +134,7 @@ def _kept(finding: Finding, file: SourceFile) -> Finding | None:
 
 def _of_excluded(finding: Finding) -> Finding | None:
     """Nothing, unless the files that are migrated would not go with this one."""
-    shared = finding.code in ("TM104", "TM105") and finding.status == "opted-out"
+    shared = finding.code in SHARED and finding.status == "opted-out"
     if not shared and finding.status not in ("rewrite", "left"):
         return None
     if finding.code in ("TM103", "TM106") or finding.code.startswith("TM2"):

@@ -7,6 +7,10 @@ from codemods.rules import all_rules
 from codemods.targets import Target
 
 
+SHARED = ("TM104", "TM105")
+"""Rules about code that all models use: none of them is migrated rightly without it."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A part of the migration after which the tree imports and trains.

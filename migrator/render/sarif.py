@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
+from codemods.attribution import lines
 from codemods.findings import Finding
 from codemods.rules import all_rules
 
@@ -142,7 +143,7 @@ def _fix(path: str, before: bytes, after: bytes) -> dict[str, Any] | None:
 
 
 def _replacements(old: str, new: str) -> Iterator[dict[str, Any]]:
-    was, now = _lines(old), _lines(new)
+    was, now = lines(old), lines(new)
     matcher = difflib.SequenceMatcher(None, was, now, autojunk=False)
     for kind, first, end, new_first, new_end in matcher.get_opcodes():
         if kind == "equal":
@@ -182,9 +183,3 @@ def _at_the_end(
         inserted = inserted[: len(inserted) - len(tail)]
         return {**region, "endLine": len(was), "endColumn": len(last) + 1}, inserted
     return {**region, "endLine": len(was) + 1, "endColumn": 1}, inserted
-
-
-def _lines(text: str) -> list[str]:
-    """Lines as SARIF counts them, with their ends: LF and CRLF, and nothing else."""
-    parts = text.split("\n")
-    return [part + "\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from codemods.findings import Finding
 from codemods.rules import all_rules
-from codemods.steps import step_of
+from codemods.steps import SHARED, step_of
 
 from migrator.changeset import Changeset
 
@@ -139,7 +139,7 @@ def _alone(changeset: Changeset) -> Iterator[str]:
     codes = {f.code for f in changeset.findings if f.status == "rewrite"}
     for finding in changeset.findings:
         step = step_of(finding.code, changeset.outcome.target)
-        shared = finding.code in ("TM104", "TM105") and finding.status == "opted-out"
+        shared = finding.code in SHARED and finding.status == "opted-out"
         if shared and codes & set(step.codes):
             yield inert(
                 f"{finding.path}:{finding.line}: {finding.code} [opted out] and yet the rest "
