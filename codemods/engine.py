@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from codemods.attribution import CLEANUP, Stage
@@ -15,7 +16,7 @@ from codemods.rules import all_rules
 from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource
 from codemods.steps import SHARED
-from codemods.survey import function_of, Survey, survey
+from codemods.survey import Survey, function_of, survey
 from codemods.targets import Target
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _marked(
             continue
         marked = replace(file, excluded=True)
         with contextlib.suppress(UnreadableSource):
-            marked.syntax
+            _ = marked.syntax  # raises
             yield path, marked
 
 
@@ -169,7 +170,7 @@ def _rewrite(
             if rule.CODE in codes:
                 tree = rule.rewrite(tree, path, facts)
                 made.append(Stage(rule.CODE, tree))
-        tree = prune(tree, file, lambda name: _taken(facts.checkout, path, name))
+        tree = prune(tree, file, partial(_taken, facts.checkout, path))
         try:
             after = file.encode(tree.code)
         except UnicodeEncodeError as error:
@@ -213,7 +214,7 @@ def _check(
     for path, raw in changes.items():
         files[path] = SourceFile(path, raw)
         try:
-            files[path].syntax
+            _ = files[path].syntax  # raises
         except UnreadableSource as error:
             yield f"the rewritten {error}"
             return

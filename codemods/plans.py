@@ -19,10 +19,10 @@ from codemods.mirror import CannotMirror, Plan, Wishes
 from codemods.source import SourceFile
 from codemods.survey import (
     CallSite,
+    Survey,
     divides_by_global_tokens,
     enclosing,
     function_of,
-    Survey,
 )
 from codemods.targets import Target
 

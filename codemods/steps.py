@@ -6,7 +6,6 @@ from types import ModuleType
 from codemods.rules import all_rules
 from codemods.targets import Target
 
-
 SHARED = ("TM104", "TM105")
 """Rules about code that all models use: none of them is migrated rightly without it."""
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from codemods.engine import migrate
 from codemods.selection import Selection, SelectionError
 from codemods.source import UnreadableSource
-from codemods.targets import choose_target, Target, TargetError
-
+from codemods.targets import Target, TargetError, choose_target
 from migrator.changeset import Changeset
 from migrator.checkout import Checkout, open_checkout
 from migrator.errors import FileProblem, LeftToDo, TitanMigrateError

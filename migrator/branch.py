@@ -10,10 +10,10 @@ from migrator.changeset import Changeset, replace_file
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
 from migrator.series import (
+    Commit,
     as_paths,
     base_of,
     build,
-    Commit,
     parts,
     refuse_filtered,
     refuse_no_identity,

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from codemods.engine import Outcome
 from codemods.findings import Finding
-
 from migrator.checkout import Checkout
 from migrator.errors import FileProblem
 from migrator.signals import signals_held, terminable

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from codemods.source import SourceFile
-
 from migrator.errors import FileProblem, TitanMigrateError
 
 _SKIPPED = {

@@ -12,15 +12,15 @@ from click.shell_completion import get_completion_class
 
 from migrator.errors import TitanMigrateError
 from migrator.options import (
+    CONTEXT,
+    PATH,
     Commands,
     complete_cells,
     complete_codes,
-    CONTEXT,
     examples,
     format_option,
     handled,
     names,
-    PATH,
     refuse_without_git,
     say,
     target_options,

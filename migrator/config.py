@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from codemods.selection import Selection
-
 from migrator.errors import TitanMigrateError
 
 if sys.version_info >= (3, 11):

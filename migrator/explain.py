@@ -11,7 +11,6 @@ from types import ModuleType
 from codemods.rules import all_rules, meant_by
 from codemods.steps import step_of
 from codemods.targets import choose_target
-
 from migrator.errors import TitanMigrateError
 
 _PULLS = "https://github.com/pytorch/torchtitan/pull"

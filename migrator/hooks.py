@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from migrator.changeset import replace_file
-from migrator.checkout import Checkout, ELSEWHERE
+from migrator.checkout import ELSEWHERE, Checkout
 from migrator.errors import LeftToDo
 from migrator.render import inert
-from migrator.series import AS_CONFIGURED, as_paths, Commit, Part
+from migrator.series import AS_CONFIGURED, Commit, Part, as_paths
 
 
 def build(

@@ -9,9 +9,9 @@ from pathlib import Path
 from migrator.changeset import Changeset
 from migrator.errors import FileProblem, TitanMigrateError
 from migrator.series import (
+    Commit,
     base_of,
     build,
-    Commit,
     parts,
     refuse_filtered,
     refuse_no_identity,

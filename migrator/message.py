@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from codemods.findings import Finding
 from codemods.rules import all_rules
 from codemods.steps import Step
-
 from migrator.changeset import Changeset
 from migrator.render import inert
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from codemods.selection import Selection
 from codemods.steps import Step, steps
-
 from migrator.apply import plan, refuse_dirty, refuse_incomplete
 from migrator.changeset import Changeset
 from migrator.checkout import Checkout

@@ -4,20 +4,24 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from hostile import committed
-from migrator.apply import apply_checkout
-from migrator.verify import nodes, report
-from migrator.verify.judge import judge_combination, judge_parity, Verdict, Verification
-from releases import git
 from test_report import (
     BASELINE,
     CONTROL,
-    failing,
-    judged,
     MIGRATED,
     REFERENCE,
+    failing,
+    judged,
+)
+from test_report import (
     run as trained,
 )
+
+from migrator.apply import apply_checkout
+from migrator.verify import nodes, report
+from migrator.verify.judge import Verdict, Verification, judge_combination, judge_parity
+
+from hostile import committed
+from releases import git
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 PLAN = "torchtitan/models/llama3/infra/parallelize.py"

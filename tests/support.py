@@ -18,10 +18,10 @@ import pyflakes.api
 import pyflakes.reporter
 import usort
 
-from codemods.engine import migrate, Outcome
+from codemods.engine import Outcome, migrate
 from codemods.findings import Finding
 from codemods.source import SourceFile
-from codemods.targets import choose_target, Target
+from codemods.targets import Target, choose_target
 
 PLAN = "torchtitan/models/llama3/parallelize.py"
 """The file of ``BASE`` that defines ``apply_fsdp`` and ``apply_ddp``."""

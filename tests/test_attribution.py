@@ -3,11 +3,13 @@
 from difflib import SequenceMatcher
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from codemods.attribution import attribute, BY_HAND, CLEANUP, lines, Stage, Touch
+from codemods.attribution import BY_HAND, CLEANUP, Stage, Touch, attribute, lines
 from codemods.engine import migrate
-from hypothesis import given, strategies as st
-from support import aim, BASE, checkout, HERE, IMPORT, outcome, PLAN
+
+from support import BASE, HERE, IMPORT, PLAN, aim, checkout, outcome
 
 BEFORE = "a\nb\nc\nd\ne\nf\ng\nh\n"
 

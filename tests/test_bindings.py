@@ -4,6 +4,7 @@ import pytest
 
 from codemods.bindings import Checkout, Definition
 from codemods.source import SourceFile
+
 from support import text
 
 

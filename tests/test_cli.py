@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from migrator import apply
 from migrator.cli import main
 from migrator.errors import FileProblem
+
 from releases import git
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from migrator.changeset import file_diff
 from migrator.cli import main
 from migrator.patch import coloured, count, diffstat
-from releases import as_checkout, git, release, VERSIONS
+
+from releases import VERSIONS, as_checkout, git, release
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())

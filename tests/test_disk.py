@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from migrator.verify import disk, report, run, VerifyError
+from migrator.verify import VerifyError, disk, report, run
 from migrator.verify.judge import Verification
+
 from releases import git
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -3,21 +3,23 @@
 import difflib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codemods import edit
 from codemods.source import SourceFile, UnreadableSource
-from hypothesis import given, settings, strategies as st
+
 from support import (
     APPLY_DDP,
-    assert_formatted,
     BASE,
-    checkout,
     HERE,
     IMPORT,
-    migrated,
-    outcome,
     PLAN,
     PLAN_IMPORTS,
+    assert_formatted,
+    checkout,
+    migrated,
+    outcome,
     text,
 )
 

@@ -7,16 +7,17 @@ import pytest
 
 from codemods.rules import all_rules, tm102_call_sites, tm106_moe_adapter
 from codemods.source import UnreadableSource
+
 from support import (
     APPLY_DDP,
     BASE,
-    checkout,
-    findings,
     HERE,
     IMPORT,
+    PLAN,
+    checkout,
+    findings,
     migrated,
     outcome,
-    PLAN,
 )
 
 CALLER = f"""

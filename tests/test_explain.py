@@ -12,7 +12,6 @@ import pytest
 from codemods.example import Example
 from codemods.findings import Finding
 from codemods.rules import all_rules
-
 from migrator.apply import plan, resolve_target
 from migrator.changeset import Changeset
 from migrator.checkout import Checkout
@@ -232,9 +231,9 @@ def test_the_table_in_the_readme_is_current():
     _, begin, rest = readme.partition(BEGIN)
     table, end, _ = rest.partition(END)
     assert begin and end, "the markers of the table are gone"
-    assert (
-        table == markdown_table()
-    ), "run `python -m migrator.explain` and put what it prints between the markers"
+    assert table == markdown_table(), (
+        "run `python -m migrator.explain` and put what it prints between the markers"
+    )
 
 
 def test_the_table_has_a_line_for_each_rule():

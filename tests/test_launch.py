@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from migrator.verify import launch, nodes, VerifyError
+from migrator.verify import VerifyError, launch, nodes
 from migrator.verify.launch import Nodes, Outcome
 from migrator.verify.worktrees import Trees
-from rich.console import Console
 
 # --- arguments ---
 

@@ -2,9 +2,10 @@
 
 import black
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from codemods import layout
-from hypothesis import assume, given, settings, strategies as st
 
 names = st.integers(1, 40).map(lambda n: ("ab_c" * 10)[:n])
 dotted = st.lists(names, min_size=1, max_size=3).map(".".join)

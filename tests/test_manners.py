@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from migrator.cli import main
+
 from releases import git
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -3,7 +3,8 @@
 import libcst as cst
 import pytest
 
-from codemods.mirror import CannotMirror, derive, Wishes
+from codemods.mirror import CannotMirror, Wishes, derive
+
 from support import text
 
 

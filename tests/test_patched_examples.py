@@ -11,9 +11,9 @@ import pytest
 from codemods.engine import migrate
 from codemods.source import SourceFile
 from codemods.targets import choose_target
-
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
+
 from releases import git
 
 TOP = Path(__file__).parent.parent
@@ -32,9 +32,9 @@ def patch_of(fixture: str, target: str) -> bytes:
 @pytest.mark.parametrize("fixture", FIXTURES)
 def test_example_is_what_diff_prints(fixture, target):
     stored = TOP / "patched_examples" / fixture / f"{target}.patch"
-    assert stored.read_bytes() == patch_of(
-        fixture, target
-    ), "run `python tests/test_patched_examples.py` and look at what changed"
+    assert stored.read_bytes() == patch_of(fixture, target), (
+        "run `python tests/test_patched_examples.py` and look at what changed"
+    )
 
 
 @pytest.mark.parametrize("fixture", FIXTURES)

@@ -1,7 +1,8 @@
 """What a rewrite leaves unused goes; nothing else does."""
 
 import pytest
-from support import APPLY_DDP, BASE, HERE, IMPORT, migrated, PLAN, PLAN_IMPORTS
+
+from support import APPLY_DDP, BASE, HERE, IMPORT, PLAN, PLAN_IMPORTS, migrated
 
 IMPORT_TORCH = "import torch\n"
 PLAIN = f"""{PLAN_IMPORTS}

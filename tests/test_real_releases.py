@@ -17,7 +17,8 @@ from codemods.source import SourceFile
 from codemods.survey import survey
 from codemods.targets import choose_target
 from migrator.cli import main
-from releases import as_checkout, git, release, VERSIONS
+
+from releases import VERSIONS, as_checkout, git, release
 
 pytestmark = pytest.mark.release
 

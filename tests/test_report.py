@@ -12,21 +12,21 @@ from dataclasses import replace
 
 import pytest
 from markdown_it import MarkdownIt
+from rich.console import Console
 
 from migrator.verify import markdown, plots, report, wording
 from migrator.verify.compare import Tolerance
 from migrator.verify.judge import (
+    Terms,
+    Verdict,
+    Verification,
     judge_combination,
     judge_parity,
     judge_resumed,
     judge_unchanged,
-    Terms,
-    Verdict,
-    Verification,
 )
 from migrator.verify.scenarios import CELLS
 from migrator.verify.trace import RankTrace, Step, Trace
-from rich.console import Console
 
 STEPS = 4
 KINDS = {

@@ -13,35 +13,38 @@ from pathlib import Path
 import html5lib
 import pytest
 from click.testing import CliRunner
-from codemods.attribution import attribute, BY_HAND, lines, Stage, Touch
-
-from hostile import committed, escapes_nothing, HOSTILE, hostile_checkout
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+
+from codemods.attribution import BY_HAND, Stage, Touch, attribute, lines
 from migrator import review
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
 from migrator.cli import main
 from migrator.errors import TitanMigrateError
 from migrator.patch import count as counts_of
-from migrator.review import compare as comparison, gather, markdown, model
+from migrator.review import compare as comparison
+from migrator.review import gather, markdown, model
 from migrator.review.hunks import hunks_of, undone
 from migrator.review.page import as_html
+
+from hostile import HOSTILE, committed, escapes_nothing, hostile_checkout
 from releases import git
 from reviewed import (
     BASE,
-    edit,
     EVIL,
-    evil,
     FAILED,
     FIXTURES,
-    fork,
-    head,
-    migrated,
     NOT_RUN,
     PASSED,
     PLAN,
     REFUSED,
+    edit,
+    evil,
+    fork,
+    head,
+    migrated,
     verify_report,
 )
 
@@ -168,7 +171,9 @@ def test_the_target_is_the_one_that_the_tree_was_written_for(tmp_path, target):
     tree = migrated(fork(tmp_path, "v0_2_0"), target)
     for installed in ("2.9.1", "2.13.0"):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("migrator.apply.installed_torch", lambda: installed)
+            patched.setattr(
+                "migrator.apply.installed_torch", lambda version=installed: version
+            )
             found = review.review(tree)
         assert not found.by_hand and found.facts["Target"].startswith(target)
 
@@ -762,7 +767,7 @@ def test_parts_of_a_report_that_are_wrong_are_a_sentence(tmp_path):
             assert found.cells or instead in ([], {})
 
 
-def reviewed_verdicts(tree: Path, folder: Path, known={}):
+def reviewed_verdicts(tree: Path, folder: Path, known={}):  # noqa: B006 - kept between calls
     """The verdicts alone, which is what changes from one report to the next."""
     from migrator.review import compare, verdicts
 
@@ -1001,7 +1006,7 @@ ATTRIBUTES = set(
 def elements(page: str) -> list:
     parser = html5lib.HTMLParser(strict=False, namespaceHTMLElements=False)
     tree = parser.parse(page)
-    problems = [e for e in parser.errors]
+    problems = list(parser.errors)
     assert not problems, problems[:3]
     return list(tree.iter())
 
@@ -1032,9 +1037,10 @@ def test_the_page_of_a_migration(tmp_path):
     found = reviewed(tree, verify_report=verify_report(tmp_path / "r", tree, dp=PASSED))
     page = as_html(found)
     tree_of = assert_inert_page(page)
-    by_class = lambda name: [
-        e for e in tree_of if name in e.get("class", "").split()
-    ]  # noqa: E731
+
+    def by_class(name):
+        return [e for e in tree_of if name in e.get("class", "").split()]
+
     hunks = by_class("hunk")
     assert [h.get("data-rules") for h in hunks] == [
         " ".join(h.codes) for h in found.hunks
@@ -1145,9 +1151,9 @@ def test_colours_can_be_told_apart(scheme):
     for ground, inks in grounds.items():
         for ink in inks:
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
-    assert (
-        contrast(colours["edge"], colours["paper"]) >= 3
-    ), "the edges of what can be pressed"
+    assert contrast(colours["edge"], colours["paper"]) >= 3, (
+        "the edges of what can be pressed"
+    )
 
 
 # Where it is written

@@ -9,10 +9,10 @@ import pytest
 from migrator.verify import VerifyError
 from migrator.verify.scenarios import (
     CELLS,
-    job_settings,
-    known_settings,
     PARTIES,
     QUICK,
+    job_settings,
+    known_settings,
     to_toml,
 )
 

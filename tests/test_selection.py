@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from codemods.engine import migrate
 from codemods.selection import Selection, SelectionError
 from migrator.cli import main
-from support import aim, checkout, HERE, IMPORT, PLAN
+
+from support import HERE, IMPORT, PLAN, aim, checkout
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 UTILS = "torchtitan/distributed/utils.py"

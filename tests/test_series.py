@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from migrator.cli import main
 from migrator.verify import worktrees
-from releases import as_checkout, git, release, VERSIONS
+
+from releases import VERSIONS, as_checkout, git, release
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 PLAN = "torchtitan/models/llama3/infra/parallelize.py"
@@ -232,7 +233,7 @@ def test_patches_give_the_same_tree_as_the_branch(odd, tmp_path, setting, scope)
     assert result.exit_code == 0, result.output
     assert (state(odd), objects(odd)) == before
     assert [path.name[:5] for path in sorted(folder.iterdir())] == ["0001-", "0002-"]
-    command = next(l for l in result.stderr.splitlines() if "`git am " in l)
+    command = next(line for line in result.stderr.splitlines() if "`git am " in line)
     subprocess.run(
         ["sh", "-c", command.split("`")[1]], cwd=clone, check=True, capture_output=True
     )

@@ -4,14 +4,15 @@ import pytest
 
 from codemods.source import SourceFile
 from codemods.survey import divides_by_global_tokens, survey
+
 from support import (
     APPLY_DDP,
     BASE,
-    checkout,
     GLOBAL_TOKENS,
-    migrated,
     NAMED_MESHES,
     PLAN,
+    checkout,
+    migrated,
 )
 
 DIMS = "torchtitan/distributed/parallel_dims.py"

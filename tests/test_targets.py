@@ -2,7 +2,7 @@
 
 import pytest
 
-from codemods.targets import choose_target, TargetError
+from codemods.targets import TargetError, choose_target
 
 
 @pytest.mark.parametrize(

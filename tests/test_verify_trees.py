@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.verify import corpus, run_verify, VerifyError, worktrees
+from migrator.verify import VerifyError, corpus, run_verify, worktrees
 from migrator.verify.trace import read_trace
 
 PLAN = "torchtitan/plan.py"

@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import ModuleType
-from typing import Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import libcst as cst

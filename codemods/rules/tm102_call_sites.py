@@ -12,7 +12,7 @@ from codemods.bindings import Definition
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.plans import Facts, MeshEdit, NewCall, NewFunction
-from codemods.survey import function_of, Reference
+from codemods.survey import Reference, function_of
 
 CODE = "TM102"
 TITLE = "calls and imports of apply_ddp"

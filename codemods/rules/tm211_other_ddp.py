@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
-from codemods.survey import exported, function_of, OLD
+from codemods.survey import OLD, exported, function_of
 
 CODE = "TM211"
 TITLE = "DDP in other places"

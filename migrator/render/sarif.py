@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,6 @@ from urllib.parse import quote
 from codemods.attribution import lines
 from codemods.findings import Finding
 from codemods.rules import all_rules
-
 from migrator.changeset import Changeset
 from migrator.explain import upstream_url
 from migrator.render.text import problems_besides
@@ -70,10 +70,9 @@ def as_sarif(changeset: Changeset) -> str:
 
 def _driver(rules: tuple[ModuleType, ...]) -> dict[str, Any]:
     driver: dict[str, Any] = {"name": "titan-migrate"}
-    try:
+    # A source tree that is not installed has no version.
+    with suppress(metadata.PackageNotFoundError):
         driver["version"] = metadata.version("titan-migrate")
-    except metadata.PackageNotFoundError:
-        pass  # run from a source tree that is not installed
     driver["rules"] = [_rule(rule) for rule in rules]
     return driver
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from codemods.rules import all_rules
-
 from migrator.changeset import Changeset
 
 

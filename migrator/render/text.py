@@ -7,7 +7,6 @@ from itertools import groupby
 from codemods.findings import Finding
 from codemods.rules import all_rules
 from codemods.steps import SHARED, step_of
-
 from migrator.changeset import Changeset
 
 _WORDS = {

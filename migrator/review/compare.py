@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from codemods.attribution import BY_HAND, Stage
-from codemods.engine import migrate, Outcome
+from codemods.engine import Outcome, migrate
 from codemods.selection import Selection, SelectionError
 from codemods.source import SourceFile, UnreadableSource
 from codemods.targets import Target
-
 from migrator import apply
 from migrator.checkout import Checkout, open_checkout
 from migrator.errors import FileProblem, TitanMigrateError

@@ -9,14 +9,13 @@ from typing import Any
 from codemods.attribution import lines
 from codemods.findings import Finding
 from codemods.rules import all_rules
-
 from migrator import render
 from migrator.changeset import Changeset
 from migrator.errors import TitanMigrateError
 from migrator.review import reproduce, verdicts
-from migrator.review.compare import compare, Compared, text_of
+from migrator.review.compare import Compared, compare, text_of
 from migrator.review.hunks import count, hunks_of, undone
-from migrator.review.model import File, Hazard, listed, plural, Review, Rule, visible
+from migrator.review.model import File, Hazard, Review, Rule, listed, plural, visible
 
 _SHOWN = 5
 _WIDTH = 80

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
-from codemods.attribution import attribute, lines, Stage, Touch
+from codemods.attribution import Stage, Touch, attribute, lines
 from codemods.findings import Finding
-
 from migrator.review.model import Hunk, Line, Part, Reason, Row, visible
 
 CONTEXT = 3
@@ -202,7 +201,7 @@ def _joined(parts: Sequence[Part]) -> tuple[Part, ...]:
     found: list[Part] = []
     for n, (text, mark) in enumerate(parts):
         between = 0 < n < len(parts) - 1 and text.isspace()
-        mark = mark or between and found[-1][1] and parts[n + 1][1]
+        mark = mark or (between and found[-1][1] and parts[n + 1][1])
         if found and found[-1][1] == mark:
             text = found.pop()[0] + text
         found.append((text, mark))

@@ -15,11 +15,11 @@ from migrator.review.model import (
     File,
     Hazard,
     Hunk,
-    listed,
-    plural,
     Review,
     Rule,
     Verified,
+    listed,
+    plural,
 )
 from migrator.verify import markdown
 from migrator.verify.markdown import fenced, folded, table

@@ -9,7 +9,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from migrator.review.model import Hunk, plural, Review, Verified
+from migrator.review.model import Hunk, Review, Verified, plural
 
 MARK = "<!-- a titan-migrate report -->"
 """The second line of a page, by which one of ours is known."""

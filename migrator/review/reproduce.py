@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from codemods.selection import Selection
 from codemods.targets import Target
-
 from migrator.review.compare import Compared
-from migrator.review.model import Claim, File, plural, Verified, visible
+from migrator.review.model import Claim, File, Verified, plural, visible
 
 CHECKOUT, BEFORE = "CHECKOUT", "BEFORE"
 """Stand for the reader's folders: no path of the machine that this was made on is in it."""

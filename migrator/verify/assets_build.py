@@ -21,7 +21,7 @@ BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
 
 def build(folder: Path = ASSETS) -> None:
     """Writes `tokenizer/` and `tokenizer.model` into `folder`; needs the `tokenizers` package."""
-    from tokenizers import decoders, models, pre_tokenizers, Tokenizer, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

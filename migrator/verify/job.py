@@ -26,7 +26,7 @@ from . import (
 from .assets_build import ASSETS
 from .judge import Terms, Verdict
 from .models import Model
-from .scenarios import Cell, PARTIES, Party
+from .scenarios import PARTIES, Cell, Party
 from .worktrees import Trees
 
 

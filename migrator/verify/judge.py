@@ -18,9 +18,9 @@ from .checks import (
     wrapped_wrongly,
     wrapping,
 )
-from .compare import compare, Comparison, constant_ratio, departs, Tolerance, Tolerances
-from .scenarios import halfway, PARTIES
-from .trace import first_line, Trace
+from .compare import Comparison, Tolerance, Tolerances, compare, constant_ratio, departs
+from .scenarios import PARTIES, halfway
+from .trace import Trace, first_line
 
 Traces = dict[str, Trace]
 

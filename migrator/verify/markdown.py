@@ -19,6 +19,7 @@ from .plots import Plot
 from .scenarios import CELLS, PARTIES
 from .trace import Trace
 from .wording import (
+    TITLES,
     as_before,
     conclusion,
     deciding,
@@ -30,7 +31,6 @@ from .wording import (
     size,
     step_seconds,
     times,
-    TITLES,
     took,
 )
 

@@ -12,7 +12,7 @@ from .compare import QUANTITIES, relative
 from .judge import Verdict, Verification
 from .scenarios import CELLS
 from .trace import Trace
-from .wording import one_line, Pair, pairs, shown, TITLES
+from .wording import TITLES, Pair, one_line, pairs, shown
 
 SHOWN = ("loss", "grad_norm")
 

@@ -18,6 +18,7 @@ from .judge import Verdict, Verification
 from .scenarios import Cell
 from .trace import Trace
 from .wording import (
+    TITLES,
     conclusion,
     deciding,
     lines,
@@ -27,7 +28,6 @@ from .wording import (
     shown,
     size,
     times,
-    TITLES,
     took,
 )
 
@@ -222,7 +222,9 @@ def _curves(verification: Verification, folder: Path) -> tuple[markdown.Plots, s
         )
     try:
         return plots.draw_all(verification, folder), ""
-    except Exception as error:  # the figures are worth minutes of training, the curves are not
+    except (
+        Exception
+    ) as error:  # the figures are worth minutes of training, the curves are not
         return {}, f"The curves could not be drawn: {type(error).__name__}: {error}"
 
 

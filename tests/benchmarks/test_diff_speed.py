@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from releases import as_checkout, release
 
 pytestmark = pytest.mark.release

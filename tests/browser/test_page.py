@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
-from hostile import HOSTILE, hostile_checkout
 from migrator import review
-from reviewed import edit, EVIL, evil, FAILED, migrated, PASSED, PLAN, verify_report
+
+from hostile import HOSTILE, hostile_checkout
+from reviewed import EVIL, FAILED, PASSED, PLAN, edit, evil, migrated, verify_report
 
 pytestmark = pytest.mark.browser
 

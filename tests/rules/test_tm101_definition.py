@@ -1,25 +1,26 @@
 """TM101: the definition of ``apply_ddp`` becomes ``apply_replicate``."""
 
 import pytest
+
 from support import (
     APPLY_DDP,
     APPLY_FSDP,
-    assert_formatted,
-    assert_mirrors,
-    assert_nothing_unused,
     BASE,
-    checkout,
-    findings,
-    function,
     GLOBAL_TOKENS,
     HERE,
     IMPORT,
-    migrated,
-    mirrored,
     NAMED_MESHES,
-    outcome,
     PLAN,
     PLAN_IMPORTS,
+    assert_formatted,
+    assert_mirrors,
+    assert_nothing_unused,
+    checkout,
+    findings,
+    function,
+    migrated,
+    mirrored,
+    outcome,
     text,
 )
 
@@ -1034,10 +1035,8 @@ def test_a_folder_with_other_groups_gets_a_function_of_its_own():
     result = migrated({HERE: before})
     after = result[HERE]
     assert "apply_ddp" not in after and IMPORT not in after
-    assert (
-        function(after, "apply_replicate")
-        == text(
-            """
+    assert function(after, "apply_replicate") == text(
+        """
         def apply_replicate(model: nn.Module, dp_mesh: DeviceMesh, param_dtype: torch.dtype):
             config = {"mesh": dp_mesh, "mp_policy": MixedPrecisionPolicy(param_dtype)}
             replicate(model.vision, **config)
@@ -1045,9 +1044,7 @@ def test_a_folder_with_other_groups_gets_a_function_of_its_own():
 
             logger.info("Applied replicate to the model")
         """
-        )
-        or "    param_dtype: torch.dtype,\n" in function(after, "apply_replicate")
-    )
+    ) or "    param_dtype: torch.dtype,\n" in function(after, "apply_replicate")
     assert after.index("def apply_fsdp") < after.index("def apply_replicate")
     assert after.index("def apply_replicate") < after.index("LAST = True")
     assert_formatted(HERE, before)
@@ -1318,9 +1315,10 @@ def test_apply_fsdp_without_a_mesh_or_wraps_falls_back_to_the_template():
 
 
 def test_a_mesh_helper_file_of_named_meshes_does_not_matter():
-    assert migrated({"torchtitan/distributed/parallel_dims.py": NAMED_MESHES})[
-        PLAN
-    ] == (migrated()[PLAN])
+    assert (
+        migrated({"torchtitan/distributed/parallel_dims.py": NAMED_MESHES})[PLAN]
+        == (migrated()[PLAN])
+    )
 
 
 def test_base_is_as_the_formatter_leaves_it():

@@ -1,21 +1,22 @@
 """TM102: every import and every call of ``apply_ddp``."""
 
 import pytest
+
 from support import (
     APPLY_DDP,
     APPLY_FSDP,
+    GLOBAL_TOKENS,
+    HERE,
+    IMPORT,
+    NAMED_MESHES,
+    PLAN,
+    PLAN_IMPORTS,
     assert_left,
     assert_noop,
     assert_rewrites,
     findings,
-    GLOBAL_TOKENS,
-    HERE,
-    IMPORT,
     migrated,
-    NAMED_MESHES,
     outcome,
-    PLAN,
-    PLAN_IMPORTS,
     text,
 )
 
@@ -1334,8 +1335,9 @@ def test_lambda_parameter_that_shadows_the_import():
             """,
         }
     )
-    assert result.problems or b"world_mesh: apply_ddp(model, world_mesh, 1)" in (
-        result.changes[HERE]
+    assert (
+        result.problems
+        or b"world_mesh: apply_ddp(model, world_mesh, 1)" in (result.changes[HERE])
     )
 
 

@@ -1,16 +1,17 @@
 """TM103: the guard against more than one dimension goes."""
 
 import pytest
+
 from support import (
     APPLY_DDP,
+    HERE,
+    IMPORT,
+    PLAN,
+    PLAN_IMPORTS,
     assert_noop,
     assert_rewrites,
     findings,
-    HERE,
-    IMPORT,
     outcome,
-    PLAN,
-    PLAN_IMPORTS,
 )
 
 FILES = {

@@ -1,12 +1,12 @@
 """TM104: ParallelDims keeps a shard dimension of degree 1 (2-D target only)."""
 
 from support import (
+    LOOP_MESHES,
+    NAMED_MESHES,
     assert_left,
     assert_rewrites,
     findings,
-    LOOP_MESHES,
     migrated,
-    NAMED_MESHES,
     outcome,
     text,
 )

@@ -1,6 +1,7 @@
 """TM105: ``maybe_enable_amp`` leaves mixed precision to replicate."""
 
 import pytest
+
 from support import assert_left, assert_noop, assert_rewrites, findings, outcome
 
 UTILS = "torchtitan/distributed/utils.py"

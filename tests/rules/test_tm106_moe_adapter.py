@@ -1,6 +1,7 @@
 """TM106: the MoE state-dict adapter accepts Replicate placements."""
 
 import pytest
+
 from support import assert_noop, assert_rewrites, findings, migrated, text
 
 MOE = "torchtitan/models/moe.py"

@@ -1,6 +1,6 @@
 """TM201: weights are tied after the model was wrapped."""
 
-from support import findings, HERE, IMPORT
+from support import HERE, IMPORT, findings
 
 
 def plan(before="", after=""):

@@ -1,7 +1,8 @@
 """TM202: methods of DDP that replicate does not have."""
 
 import pytest
-from support import findings, HERE
+
+from support import HERE, findings
 
 
 @pytest.mark.parametrize(

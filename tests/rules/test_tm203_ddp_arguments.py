@@ -1,7 +1,8 @@
 """TM203: arguments of DDP that replicate does not take."""
 
 import pytest
-from support import APPLY_DDP, BASE, findings, HERE, PLAN
+
+from support import APPLY_DDP, BASE, HERE, PLAN, findings
 
 
 def with_argument(argument):

@@ -1,7 +1,8 @@
 """TM204: code that asks whether a model is wrapped in DDP."""
 
 import pytest
-from support import findings, HERE
+
+from support import HERE, findings
 
 IMPORT_DDP = "from torch.nn.parallel import DistributedDataParallel"
 

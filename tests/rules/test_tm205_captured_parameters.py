@@ -1,7 +1,8 @@
 """TM205: parameters captured before the model is wrapped."""
 
 import pytest
-from support import findings, HERE, IMPORT
+
+from support import HERE, IMPORT, findings
 
 
 def plan(before="pass", after="pass", model="model"):

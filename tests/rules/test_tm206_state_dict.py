@@ -1,6 +1,6 @@
 """TM206: a state dict that leaves for another process."""
 
-from support import findings, HERE, IMPORT
+from support import HERE, IMPORT, findings
 
 ACTOR = f"""
     import torch

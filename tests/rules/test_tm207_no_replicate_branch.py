@@ -1,6 +1,6 @@
 """TM207: a plan without a replicate branch that shares AMP."""
 
-from support import findings, HERE, IMPORT
+from support import HERE, IMPORT, findings
 
 AMP = {
     "torchtitan/distributed/utils.py": """

@@ -1,6 +1,6 @@
 """TM208: switches of DDP's compiler integration."""
 
-from support import APPLY_DDP, BASE, findings, HERE, PLAN
+from support import APPLY_DDP, BASE, HERE, PLAN, findings
 
 
 def test_fires_for_an_option_that_goes():

@@ -1,7 +1,8 @@
 """TM209: ``apply_fsdp`` and the training loop disagree about gradient scaling."""
 
 import pytest
-from support import APPLY_DDP, APPLY_FSDP, findings, GLOBAL_TOKENS, PLAN, PLAN_IMPORTS
+
+from support import APPLY_DDP, APPLY_FSDP, GLOBAL_TOKENS, PLAN, PLAN_IMPORTS, findings
 
 OFF = {
     PLAN: f"{PLAN_IMPORTS}\n\n{APPLY_FSDP}    model.set_gradient_divide_factor(1.0)\n"

@@ -1,6 +1,6 @@
 """TM210: the new function comes from a fixed template."""
 
-from support import APPLY_FSDP, BASE, findings, PLAN
+from support import APPLY_FSDP, BASE, PLAN, findings
 
 
 def test_fires_without_apply_fsdp():

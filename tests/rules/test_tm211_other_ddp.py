@@ -1,7 +1,8 @@
 """TM211: DDP in other places, not touched."""
 
 import pytest
-from support import findings, HERE, migrated
+
+from support import HERE, findings, migrated
 
 
 def test_fires_for_another_apply_ddp():

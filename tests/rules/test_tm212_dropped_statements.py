@@ -1,7 +1,8 @@
 """TM212: what ``apply_ddp`` did besides wrapping."""
 
 import pytest
-from support import APPLY_DDP, BASE, findings, PLAN
+
+from support import APPLY_DDP, BASE, PLAN, findings
 
 BEFORE_WRAPPING = "    replicate(model,"
 

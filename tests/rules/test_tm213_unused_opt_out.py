@@ -2,7 +2,7 @@
 
 import pytest
 
-from support import BASE, findings, HERE, PLAN
+from support import BASE, HERE, PLAN, findings
 
 
 def unused(line):

@@ -10,7 +10,7 @@ import pytest
 # For `releases`, which lies beside the tests of the rules.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from forks import migrated_checkout  # noqa: E402
+from forks import migrated_checkout
 
 
 @pytest.fixture

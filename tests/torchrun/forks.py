@@ -8,12 +8,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+
 from migrator.apply import apply_checkout
 from migrator.verify import run_verify
 from migrator.verify.judge import Verdict
 
 from releases import release
-from rich.console import Console
 
 
 def git(tree: Path, *arguments: str) -> str:
@@ -75,9 +76,9 @@ def keep_ties_in_one_group(tree: Path) -> None:
 def edit(path: Path, before: str, after: str) -> None:
     """Plants a defect: replaces the one place where `before` stands."""
     text = path.read_text()
-    assert (
-        text.count(before) == 1
-    ), f"{before!r} occurs {text.count(before)} times in {path}"
+    assert text.count(before) == 1, (
+        f"{before!r} occurs {text.count(before)} times in {path}"
+    )
     path.write_text(text.replace(before, after))
 
 

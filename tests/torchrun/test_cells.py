@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from forks import git, verified
 
 pytestmark = pytest.mark.torchrun

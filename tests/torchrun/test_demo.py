@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
 from migrator.demo import run_demo
-from rich.console import Console
 
 pytestmark = pytest.mark.torchrun
 

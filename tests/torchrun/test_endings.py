@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from forks import git, verified
 
+from forks import git, verified
 
 pytestmark = pytest.mark.torchrun
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from forks import git
 
 from migrator.apply import apply_checkout
 from migrator.demo import bundled_fixture
 from migrator.verify import run_verify, worktrees
+
+from forks import git
 
 pytestmark = [
     pytest.mark.torchrun,
@@ -103,7 +104,7 @@ def state(tree: Path) -> dict[str, object]:
         "worktrees": git(tree, "worktree", "list", "--porcelain"),
         "status": git(tree, "status", "--porcelain", "--ignored"),
         "locks": sorted(folder.rglob("*.lock")),
-        "files": sorted(path for path in folder.rglob("*") if "index" != path.name),
+        "files": sorted(path for path in folder.rglob("*") if path.name != "index"),
     }
 
 

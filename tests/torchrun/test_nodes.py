@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from forks import git
 
 from migrator.verify.folder import MARKER
+
+from forks import git
 
 pytestmark = pytest.mark.torchrun
 

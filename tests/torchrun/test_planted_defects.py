@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from forks import keep_ties_in_one_group, migrated_checkout
+from rich.console import Console
 
 from migrator.verify import worktrees
 from migrator.verify.devices import Place
@@ -21,7 +21,8 @@ from migrator.verify.judge import Verdict
 from migrator.verify.leftover import broken_sites
 from migrator.verify.models import Model
 from migrator.verify.scenarios import CELLS, PARTIES
-from rich.console import Console
+
+from forks import keep_ties_in_one_group, migrated_checkout
 
 pytestmark = pytest.mark.torchrun
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from forks import edit, git, verified
 
+from forks import edit, git, verified
 
 pytestmark = pytest.mark.torchrun
 
