@@ -357,7 +357,7 @@ def _refuse_outlets(
 def _committed(changeset: Any, branch: str, hooks: bool) -> tuple[dict[str, Any], str]:
     """Commit on a new branch; what was made, for programs and for people."""
     from migrator import render
-    from migrator.branch import commit_on_branch
+    from migrator.series.branch import commit_on_branch
 
     commits, reworked = commit_on_branch(changeset, branch, with_hooks=hooks)
     made = {"branch": branch, "commits": [vars(commit) for commit in commits]}
@@ -372,7 +372,7 @@ def _committed(changeset: Any, branch: str, hooks: bool) -> tuple[dict[str, Any]
 
 def _mailed(changeset: Any, folder: Path) -> tuple[dict[str, Any], str]:
     """Write mail patches; what was made, for programs and for people."""
-    from migrator.mail import write_patches
+    from migrator.series.mail import write_patches
 
     commits, files = write_patches(changeset, folder)
     made = {
@@ -524,9 +524,9 @@ def verify(
 
     from migrator.terminal import console_on_stdout
     from migrator.verify import run_verify
-    from migrator.verify.nodes import nodes_of
+    from migrator.verify.choose.scenarios import CELLS, QUICK
     from migrator.verify.run import follow_verify
-    from migrator.verify.scenarios import CELLS, QUICK
+    from migrator.verify.train.nodes import nodes_of
 
     among = nodes_of(nnodes, node_rank, rdzv_endpoint)
     console = console_on_stdout(quiet=verbosity() < 0)

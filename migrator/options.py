@@ -133,7 +133,7 @@ def complete_codes(
 def complete_cells(
     context: click.Context, option: click.Parameter, begun: str
 ) -> list[CompletionItem]:
-    from migrator.verify.scenarios import CELLS
+    from migrator.verify.choose.scenarios import CELLS
 
     return _completed(begun, {name: cell.what for name, cell in CELLS.items()})
 

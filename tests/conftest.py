@@ -1,11 +1,12 @@
-"""Makes ``releases`` and ``support`` importable from every folder of tests."""
+"""Makes the helpers of the tests importable: each from its folder and those below."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+for _folder in (".", "codemods", "review", "verify", "verify/trained"):
+    sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

@@ -4,9 +4,9 @@ import re
 import shutil
 from pathlib import Path
 
+from places import TOP
 from releases import git
 
-TOP = Path(__file__).parent.parent
 PLAN = "torchtitan/models/llama3/infra/parallelize.py"
 NAME = (
     "::set-output name=a::b \"q\" 'p' <script>alert(1)<script> %0A, 100% {0} [x](y) "

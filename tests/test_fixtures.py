@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+from places import FIXTURES
+
 FOLDERS = ["legacy", "v0_1", "v0_2_0", "v0_2_1", "v0_2_2", "flat", "fork_quirks"]
 
 

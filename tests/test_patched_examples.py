@@ -4,7 +4,6 @@
 """
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,9 @@ from codemods.targets import choose_target
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
 
+from places import TOP
 from releases import git
 
-TOP = Path(__file__).parent.parent
 FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())
 TARGETS = ("1d", "2d")
 

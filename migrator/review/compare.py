@@ -103,8 +103,8 @@ def compare(
 
 def _base(checkout: Checkout, base: str | None) -> str | None:
     """The revision before the migration; None where there is none to be found."""
-    from migrator.verify import worktrees
     from migrator.verify.errors import VerifyError
+    from migrator.verify.train import worktrees
 
     if not checkout.is_git:
         if base is not None:

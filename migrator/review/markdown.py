@@ -21,8 +21,8 @@ from migrator.review.model import (
     listed,
     plural,
 )
-from migrator.verify import markdown
-from migrator.verify.markdown import fenced, folded, table
+from migrator.verify.show import markdown
+from migrator.verify.show.markdown import fenced, folded, table
 
 LIMIT = 65536
 """Characters that GitHub takes in the body of a pull request."""

@@ -12,13 +12,14 @@ from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
 from migrator.review.compare import Compared, differing
 from migrator.review.model import Cell, Verified, visible
-from migrator.verify import nodes, wording, worktrees
-from migrator.verify.compare import Comparison, Tolerance
+from migrator.verify.choose.scenarios import CELLS
 from migrator.verify.errors import VerifyError
-from migrator.verify.judge import Verdict
-from migrator.verify.plots import file_name
-from migrator.verify.scenarios import CELLS
-from migrator.verify.trace import RankTrace, Trace
+from migrator.verify.judge.compare import Comparison, Tolerance
+from migrator.verify.judge.trace import RankTrace, Trace
+from migrator.verify.judge.verdict import Verdict
+from migrator.verify.show import wording
+from migrator.verify.show.plots import file_name
+from migrator.verify.train import nodes, worktrees
 
 _QUANTITIES = ("loss", "grad_norm", "gradients", "parameters")
 _LARGEST = 4_000_000

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .errors import VerifyError
-from .judge import Verdict, Verification
-from .run import run_verify
+from migrator.verify.errors import VerifyError
+from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.run import run_verify
 
 __all__ = ["Verdict", "Verification", "VerifyError", "run_verify"]

@@ -11,23 +11,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import (
-    checks,
-    compare,
-    corpus,
-    devices,
-    disk,
-    judge,
-    launch,
-    nodes,
-    scenarios,
-    trace,
-)
-from .assets_build import ASSETS
-from .judge import Terms, Verdict
-from .models import Model
-from .scenarios import PARTIES, Cell, Party
-from .worktrees import Trees
+from migrator.verify.choose import devices, scenarios
+from migrator.verify.choose.models import Model
+from migrator.verify.choose.scenarios import PARTIES, Cell, Party
+from migrator.verify.judge import checks, compare, trace
+from migrator.verify.judge import verdict as judge
+from migrator.verify.judge.verdict import Terms, Verdict
+from migrator.verify.train import corpus, disk, launch, nodes
+from migrator.verify.train.assets_build import ASSETS
+from migrator.verify.train.worktrees import Trees
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,14 +20,15 @@ from rich.text import Text
 
 from migrator.checkout import Checkout
 from migrator.signals import terminable
-
-from . import devices, disk, models, nodes, report, scenarios, worktrees
-from .errors import VerifyError
-from .folder import clear, report_folder, written_alone
-from .job import Job, Plan
-from .judge import Verification
-from .launch import Nodes
-from .leftover import broken_sites
+from migrator.verify.choose import devices, models, scenarios
+from migrator.verify.errors import VerifyError
+from migrator.verify.job import Job, Plan
+from migrator.verify.judge.leftover import broken_sites
+from migrator.verify.judge.verdict import Verification
+from migrator.verify.show import terminal as report
+from migrator.verify.show.folder import clear, report_folder, written_alone
+from migrator.verify.train import disk, nodes, worktrees
+from migrator.verify.train.launch import Nodes
 
 # What torchtitan's trainer imports on its way to a first step.
 NEEDED = ("torch", "torchdata", "datasets", "tyro", "tensorboard", "fsspec")

@@ -1,0 +1,1 @@
+"""A migration as commits: on a branch, or as patches for `git am`."""

@@ -1,0 +1,1 @@
+"""What is trained: models, cells and their runs, devices."""

@@ -1,0 +1,1 @@
+"""What the traces of the runs mean."""

@@ -1,0 +1,239 @@
+"""What can be said of a run without comparing its figures: is it whole, and is the model wrapped as FSDP wraps it."""
+
+from __future__ import annotations
+
+import math
+
+from migrator.verify.judge.compare import QUANTITIES
+from migrator.verify.judge.trace import RankTrace, Trace
+
+
+def in_words(trace: Trace) -> str:
+    """What a run is, at the start of a sentence."""
+    return {
+        "baseline": "Baseline (DDP of the base revision)",
+        "migrated": "Migrated tree (replicate)",
+        "reference": "Reference (FSDP of the migrated tree)",
+        "control": "Control (FSDP of the base revision)",
+        "nudged": "Reference with its rounding changed",
+        "resumed": "Migrated tree, resuming DDP's checkpoint",
+        "resumed-reference": "FSDP, resuming DDP's checkpoint",
+        "resumed-nudged": "FSDP, resuming DDP's checkpoint with its rounding changed",
+        "returned": "Base revision (DDP), resuming replicate's checkpoint",
+        "reloaded": "Migrated tree, loading its own export",
+    }[trace.party]
+
+
+def incomplete(trace: Trace, steps: range, ranks: int) -> list[str]:
+    """What a run of these steps lacks: ranks, steps, finite numbers, equal replicas, weights that move."""
+    found: list[str] = []
+    title = in_words(trace)
+    if len(trace.ranks) != ranks:
+        found.append(f"{title}: {len(trace.ranks)} of {ranks} ranks left a trace.")
+    for rank in trace.ranks:
+        missing = sorted(set(steps) - {step.step for step in rank.steps})
+        if missing:
+            found.append(
+                f"{title}: rank {rank.rank} recorded no step {missing[0]} (of {steps[-1]})."
+            )
+            continue
+        if not rank.model:
+            found.append(
+                f"{title}: rank {rank.rank} recorded no model: its trainer does not call clip_grad_norm_."
+            )
+            continue
+        if not rank.error and not rank.ended:
+            found.append(
+                f"{title}: rank {rank.rank} ended before its training was over."
+            )
+        found += _not_finite(title, rank)
+    found += _ranks_apart(title, trace)
+    # At the end of a schedule one step may have a learning rate of nothing.
+    if len(steps) > 1 and not found and _stands_still(trace):
+        found.append(
+            f"{title}: no parameter moved in {len(steps)} steps: its optimizer holds parameters"
+            " of before the model was wrapped, or none."
+        )
+    return found
+
+
+def _stands_still(trace: Trace) -> bool:
+    before, after = trace.initial, trace.parameters
+    return bool(before.keys() & after.keys()) and all(
+        before[name]["digest"] == after[name]["digest"]
+        for name in before.keys() & after.keys()
+    )
+
+
+def _not_finite(title: str, rank: RankTrace) -> list[str]:
+    for step in rank.steps:
+        for quantity, read in QUANTITIES.items():
+            value = read(step)
+            if value is None and quantity == "validation":
+                continue
+            if value is None:
+                return [
+                    f"{title}: rank {rank.rank} recorded no {quantity} at step {step.step}."
+                ]
+            if not math.isfinite(value):
+                return [
+                    f"{title}: {quantity} is {value} on rank {rank.rank} at step {step.step}."
+                ]
+    return []
+
+
+def _ranks_apart(title: str, trace: Trace) -> list[str]:
+    """Replicas that are not replicas: data-parallel ranks must end with the same parameters."""
+    by_place: dict[int, list[RankTrace]] = {}
+    for rank in trace.ranks:
+        # Tensor-parallel ranks are next to each other.
+        place = rank.rank % rank.model.get("tensor", 1)
+        by_place.setdefault(place, []).append(rank)
+    for ranks in by_place.values():
+        apart = _first_apart(ranks)
+        if apart:
+            name, one, other = apart
+            return [
+                f"{title}: after the last step {name} is not the same on ranks {one} and {other}:"
+                " its gradients are not reduced over the data-parallel ranks, or the ranks started apart."
+            ]
+    return []
+
+
+def tensor_ranks_apart(trace: Trace) -> str | None:
+    """The first parameter that tensor-parallel ranks replicate and do not agree about; None where there is none.
+
+    torchtitan's own MoE routers drift apart so, under FSDP as well.
+    """
+    apart = _first_apart(list(trace.ranks))
+    return apart[0] if apart else None
+
+
+def _first_apart(ranks: list[RankTrace]) -> tuple[str, int, int] | None:
+    # Not every rank has every parameter: pipeline stages have their own.
+    first: dict[str, tuple[int, str]] = {}
+    for rank in ranks:
+        for name, value in rank.parameters.items():
+            other, digest = first.setdefault(name, (rank.rank, value["digest"]))
+            if digest != value["digest"]:
+                return name, other, rank.rank
+    return None
+
+
+def rewrapped(after: Trace, before: Trace) -> list[str]:
+    """How FSDP itself is wrapped otherwise after the migration than before: groups, policies, placements, dtypes."""
+    for key in ("wrapped", "policies", "parameters", "gradients", "outputs"):
+        mine, theirs = after.model.get(key, {}), before.model.get(key, {})
+        for name in sorted(mine.keys() | theirs.keys()):
+            if mine.get(name) != theirs.get(name):
+                what = {"wrapped": "group", "policies": "mixed-precision policy"}
+                return [
+                    f"The migration changed how FSDP wraps, which it must not touch: {what.get(key, key)} of"
+                    f" {name or 'the root module'}: {_short(theirs.get(name))} before, {_short(mine.get(name))} after."
+                ]
+    return []
+
+
+def _short(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
+    """Whether the migrated run really ran replicate, over the groups and dtypes that FSDP has."""
+    kind = wrapping(migrated)
+    if kind == "ddp":
+        return [
+            "The migrated tree still trains under DDP: its model was not wrapped by replicate."
+        ]
+    if kind != "replicate":
+        what = "FSDP, which shards its parameters" if kind == "fsdp" else "nothing"
+        return [f"The migrated tree's model is wrapped by {what}, not by replicate."]
+    found: list[str] = []
+    groups = set(migrated.model["wrapped"])
+    apart = sorted(set(reference.model.get("wrapped", {})) - groups)
+    if apart:
+        shown = ", ".join(apart[:4]) + (", …" if len(apart) > 4 else "")
+        found.append(
+            f"replicate has no group of its own for {shown}, which apply_fsdp wraps:"
+            " their all-reduce cannot overlap with the backward pass."
+        )
+    found += _precision_apart(migrated.model, reference.model)
+    mine, theirs = migrated.model["parameters"], reference.model.get("parameters", {})
+    for name in sorted(mine.keys() | theirs.keys()):
+        if (name in mine) != (name in theirs):
+            side = "FSDP" if name in theirs else "replicate"
+            found.append(f"Only the {side} run has a parameter {name}.")
+            break
+        if mine[name]["dtype"] != theirs[name]["dtype"]:
+            found.append(
+                f"{name} is {mine[name]['dtype']} under replicate and {theirs[name]['dtype']} under FSDP."
+            )
+            break
+    for name, parameter in mine.items():
+        if not _replicated(parameter):
+            found.append(
+                f"{name} is not replicated over the mesh (placements {parameter.get('placements')})."
+            )
+            break
+    return found
+
+
+def _precision_apart(mine: dict, theirs: dict) -> list[str]:
+    """Where the migrated tree computes or reduces in other dtypes than the reference."""
+    found: list[str] = []
+    if mine.get("autocast") and not theirs.get("autocast"):
+        found.append(
+            "The migrated tree runs under autocast, and FSDP does not: maybe_enable_amp has to leave mixed"
+            " precision to replicate."
+        )
+    policies = theirs.get("policies", {})
+    for name, policy in mine.get("policies", {}).items():
+        other = policies.get(name, policy)
+        apart = [key for key in policy if policy[key] != other.get(key)]
+        if apart:
+            key = apart[0]
+            found.append(
+                f"{name or 'The root module'} has {key}={policy[key]} in its mixed-precision policy under replicate"
+                f" and {other.get(key)} under FSDP."
+            )
+            break
+    for key, what in (("gradients", "gradient"), ("outputs", "output")):
+        dtypes = theirs.get(key, {})
+        for name, dtype in mine.get(key, {}).items():
+            if dtype != dtypes.get(name, dtype):
+                found.append(
+                    f"The {what} of {name} is {dtype} under replicate and {dtypes[name]} under FSDP."
+                )
+                break
+    return found
+
+
+def wrapping(trace: Trace) -> str:
+    """How the root module is wrapped: "replicate", "fsdp", "ddp" or "none"."""
+    kinds = trace.model.get("wrapped", {}).get("", trace.model.get("root", []))
+    if "ReplicateModule" in kinds:
+        return "replicate"
+    if "FSDPModule" in kinds:
+        return (
+            "replicate"
+            if trace.model["parameters"]
+            and all(
+                _replicated(parameter)
+                for parameter in trace.model["parameters"].values()
+            )
+            else "fsdp"
+        )
+    if "DDP" in kinds or "DistributedDataParallel" in kinds:
+        return "ddp"
+    return "none"
+
+
+def _replicated(parameter: dict) -> bool:
+    """Whether a parameter is replicated over every mesh dimension larger than 1 (torch 2.9 keeps a shard dimension of 1)."""
+    placements, mesh = parameter.get("placements"), parameter.get("mesh", [])
+    dims = parameter.get("mesh_dims") or [""] * len(mesh)
+    return bool(placements) and all(
+        placement.startswith("R")
+        for placement, size, dim in zip(placements, mesh, dims)
+        if size > 1 and dim not in ("tp", "ep", "etp")
+    )

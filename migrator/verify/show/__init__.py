@@ -1,0 +1,1 @@
+"""How a verification is told: on the terminal, in a report, as curves."""

@@ -1,0 +1,152 @@
+"""What the terminal, the Markdown report and the curves say alike: names of runs, figures, agreement. No output here."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+
+from migrator.verify.choose.scenarios import Cell
+from migrator.verify.judge.compare import Comparison
+from migrator.verify.judge.trace import Trace
+from migrator.verify.judge.verdict import Verdict
+
+TITLES = {
+    "baseline": "DDP",
+    "migrated": "replicate",
+    "control": "FSDP, base",
+    "reference": "FSDP",
+    "resumed": "replicate from DDP's",
+    "resumed-reference": "FSDP from DDP's",
+    "returned": "DDP from replicate's",
+    "reloaded": "replicate, reloaded",
+}
+"""How the model of each party is wrapped, in the order in which the parties are shown.
+
+What only measures the noise (`nudged`) is not shown: its figures are in the tolerances.
+"""
+
+Pair = tuple[str, str]
+
+
+def shown(verdict: Verdict) -> list[Trace]:
+    """The runs of a cell that are shown and recorded a step, in the order of `TITLES`."""
+    traces = verdict.traces
+    return [traces[name] for name in TITLES if name in traces and traces[name].steps]
+
+
+def pairs(verdict: Verdict) -> list[Pair]:
+    """The pairs of runs that were compared, the deciding one first."""
+    return list(dict.fromkeys((c.left, c.right) for c in verdict.comparisons))
+
+
+def deciding(verdict: Verdict) -> dict[str, Comparison]:
+    """By quantity, how the run in question agrees with the one that says what is right."""
+    found = [
+        c for c in verdict.comparisons if c.left in ("migrated", "reference", "resumed")
+    ]
+    if not found:
+        return {}
+    first = (found[0].left, found[0].right)
+    return {c.quantity: c for c in found if (c.left, c.right) == first}
+
+
+def as_before(verdict: Verdict) -> str:
+    """How the migrated tree stands to DDP: bitwise, within, different, "DDP fails", "DDP differs", or a dash."""
+    baseline = verdict.traces.get("baseline")
+    if baseline is None:
+        return "-"
+    if baseline.first_error:
+        return "DDP fails"
+    mine = [
+        c for c in verdict.comparisons if (c.left, c.right) == ("migrated", "baseline")
+    ]
+    theirs = [
+        c for c in verdict.comparisons if (c.left, c.right) == ("baseline", "reference")
+    ]
+    if theirs and not all(c.agrees for c in theirs):
+        return "DDP differs"
+    if not mine:
+        return "within" if theirs else "-"
+    words = {c.verdict for c in mine}
+    return next(
+        word
+        for word in ("different", "within", "bitwise")
+        if word in words | {"bitwise"}
+    )
+
+
+def conclusion(cell: Cell, verdict: Verdict) -> tuple[str, str]:
+    """The verdict of a cell that ran: PASSED or FAILED, and what that says."""
+    if not verdict.passed:
+        count = len(verdict.failures)
+        return "FAILED", f"for {count} reason{'s' if count > 1 else ''}."
+    if cell.kind in _PASSED:
+        return "PASSED", _PASSED[cell.kind]
+    if not any(c.right == "reference" for c in verdict.comparisons):
+        return "PASSED", _PASSED["unchanged"]
+    how = {"bitwise": "bitwise as", "within": "within tolerance as"}
+    if cell.kind == "parity" and as_before(verdict) in how:
+        how = how[as_before(verdict)]
+        fsdp = {c.verdict for c in deciding(verdict).values()}
+        also = "bitwise as FSDP" if fsdp == {"bitwise"} else "within tolerance of FSDP"
+        return "PASSED", f"the migrated tree trains {how} DDP did, and {also}."
+    return (
+        "PASSED",
+        "the migrated tree trains as FSDP of the same revision does, within tolerance.",
+    )
+
+
+_PASSED = {
+    "unchanged": "the same bits before and after.",
+    "resumed": "each side goes on from what the other wrote.",
+    "exported": "what was exported loads as it was trained.",
+}
+
+
+def number(value: float | None) -> str:
+    """A figure with nine digits, which tell any two float32 numbers apart."""
+    return "-" if value is None else f"{value:.9g}"
+
+
+def size(difference: float) -> str:
+    """A relative difference in two digits."""
+    return f"{difference:.1e}" if math.isfinite(difference) else "not finite"
+
+
+def times(verdict: Verdict) -> str:
+    """The ratios migrated/baseline in words; empty where there are none."""
+    return ", ".join(f"{name} {ratio:.2f}" for name, ratio in verdict.ratios.items())
+
+
+def step_seconds(trace: Trace) -> float | None:
+    """Median seconds of a step, without the first two, which allocate and compile."""
+    later = [step.seconds for step in trace.steps[2:]]
+    return statistics.median(later) if later else None
+
+
+def one_line(text: object) -> str:
+    """Text in one line, without terminal control sequences and other characters that cannot be seen."""
+    without_colours = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(text))
+    return _visible(" ".join(without_colours.split()))
+
+
+def lines(text: object) -> list[str]:
+    """Text line by line, each without what cannot be seen, with its indentation."""
+    without_colours = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(text))
+    return [
+        _visible(line.expandtabs(4).rstrip()) for line in without_colours.splitlines()
+    ]
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def took(environment: dict) -> str:
+    """How long a verification took, and how much of that was training; empty where it is not known."""
+    total, runs = environment.get("total_seconds"), environment.get("seconds")
+    if not isinstance(total, (int, float)) or not isinstance(runs, dict):
+        return ""
+    training = sum(runs.values())
+    return f"Took {total:.0f} s, of which {training:.0f} s were training runs ({len(runs)})."

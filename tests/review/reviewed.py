@@ -1,0 +1,97 @@
+"""Checkouts, migrated and edited, and reports of verify, for the tests of `report`."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from migrator.apply import apply_checkout
+from migrator.verify.judge.verdict import (
+    Verdict,
+    Verification,
+    judge_combination,
+    judge_parity,
+)
+from migrator.verify.show import terminal as report
+from migrator.verify.train import nodes
+
+from hostile import committed
+from places import FIXTURES
+from planted import BASELINE, CONTROL, MIGRATED, REFERENCE, failing, judged
+from planted import run as trained
+from releases import git
+
+PLAN = "torchtitan/models/llama3/infra/parallelize.py"
+BASE = "a" * 40
+
+EVIL = (
+    '<img src=x onerror="window.pwned=1"> </td></style></script><script>window.pwned=2</script>'
+    " ]]> --> ``` ~~~ | a | b <details open> @octocat #12 [x](javascript:pwned) &lt; {{ 7*7 }} {% x %}"
+    " https://evil.example/ ::error::x ##[error]y"
+)
+"""Text that every format gives some meaning, in one line."""
+
+
+def fork(folder: Path, name: str = "v0_2_1") -> Path:
+    """A checkout with one commit of a fixture, in ``folder``/fork."""
+    shutil.copytree(FIXTURES / name, folder / "fork")
+    return committed(folder / "fork")
+
+
+def migrated(tree: Path, target: str = "1d") -> Path:
+    apply_checkout(tree, target=target)
+    return tree
+
+
+def edit(tree: Path, path: str, old: str, new: str) -> None:
+    text = (tree / path).read_text()
+    assert old in text
+    (tree / path).write_text(text.replace(old, new, 1))
+
+
+def head(tree: Path) -> str:
+    return git(tree, "rev-parse", "HEAD").strip()
+
+
+PASSED = judged(judge_parity, BASELINE, MIGRATED, REFERENCE, CONTROL)
+FAILED = judged(
+    judge_parity,
+    BASELINE,
+    trained("migrated", "replicate", scale=2.0),
+    REFERENCE,
+    CONTROL,
+)
+REFUSED = judged(
+    judge_combination, failing("baseline", "DDP refuses"), MIGRATED, REFERENCE
+)
+NOT_RUN = Verdict(not_run="there is no such GPU here")
+
+
+def verify_report(folder: Path, tree: Path, base: str | None = None, **cells) -> Path:
+    """A report of verify about a tree, as ``verify`` would have written it.
+
+    Args:
+        folder: where; made here.
+        tree: the checkout whose Python files were trained.
+        base: the revision compared with, HEAD where None.
+        cells: verdict by cell, ``dp`` passed where there are none.
+    """
+    folder.mkdir()
+    command = ["titan-migrate", "verify", "--base", base or head(tree), "--cells", "dp"]
+    environment = {
+        "command": command,
+        "python": "3.11",
+        "packages": {"torch": "2.13.0"},
+        "base_revision": base or head(tree),
+        "migrated_revision": head(tree),
+        "migrated_digest": nodes.digest(tree),
+        "seconds": {"llama3/dp/migrated": 3.0},
+        "total_seconds": 4.0,
+    }
+    models = {"llama3": cells or {"dp": PASSED}}
+    report.write(Verification(models, environment), folder)
+    return folder
+
+
+def evil(verdict: Verdict) -> Verdict:
+    """A verdict whose every sentence is hostile."""
+    return replace(verdict, notes=(EVIL,), failures=(EVIL,), details=f"{EVIL}\n{EVIL}")

@@ -1,0 +1,105 @@
+"""Traces and verdicts as planted, for the tests of what is said of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from migrator.verify.judge.compare import Tolerance
+from migrator.verify.judge.trace import RankTrace, Step, Trace
+from migrator.verify.judge.verdict import (
+    Terms,
+    Verdict,
+    judge_combination,
+    judge_parity,
+    judge_unchanged,
+)
+
+STEPS = 4
+KINDS = {
+    "ddp": ["DDP"],
+    "replicate": ["ReplicateModule", "FSDPModule"],
+    "fsdp": ["FSDPModule"],
+}
+TOLERANCES = {
+    "loss": Tolerance(1e-5, "ten times what was planted"),
+    "grad_norm": Tolerance(1e-3, "ten times what was planted"),
+    "gradients": Tolerance(1e-5, "ten times what was planted"),
+    "tokens": Tolerance(0.0, "counted"),
+    "parameters": Tolerance(1e-4, "ten times what was planted"),
+}
+TERMS = Terms(STEPS, 2, 2, TOLERANCES)
+HOSTILE = "a|b <script>alert(1)</script> `x` **y** [z](http://evil.example) @octocat #12\n\n| c | d |\x1b[31m"
+
+
+def run(party: str, kind: str, *, scale=1.0, loss=0.0, name="layers.0.w", **changes):
+    """A run of two ranks whose gradients are `scale` times, and whose losses are `loss` above, the right ones."""
+    steps = tuple(
+        Step(
+            n,
+            loss=8.0 - n / 3 + (loss if n > 1 else 0.0),
+            grad_norm=(1.0 + n / 7) * scale,
+            gradients=(1.0 + n / 7) * scale,
+            tokens=512,
+            seconds=0.5 if kind == "ddp" else 0.4,
+        )
+        for n in range(1, STEPS + 1)
+    )
+    parameter = {"shape": [4], "dtype": "float32"}
+    if kind != "ddp":
+        placements = ["R"] if kind == "replicate" else ["S(0)"]
+        parameter |= {"placements": placements, "mesh": [2], "mesh_dims": ["dp"]}
+    model = {
+        "root": [],
+        "wrapped": {"": KINDS[kind]},
+        "parameters": {name: parameter},
+        "gradients": {name: "float32"},
+        "outputs": {"layers.0": "bfloat16"},
+    }
+    rank = RankTrace(
+        0,
+        steps,
+        model,
+        {name: {"norm": 3.0, "sum": 1.0, "digest": f"{scale}{loss}"}},
+        ended=True,
+        collectives={"all-reduce": [7, 24654864]},
+        peak_bytes=800_000_000 if kind == "ddp" else 1_000_000_000,
+    )
+    rank = replace(rank, **changes)
+    return Trace(party, (rank, replace(rank, rank=1)))
+
+
+def failing(party: str, message: str) -> Trace:
+    error = {"type": "RuntimeError", "message": message, "time": 1.0}
+    error["traceback"] = f"Traceback:\n```\n{message}\n  the end"
+    return Trace(party, (RankTrace(0, error=error),))
+
+
+def judged(judge, *runs: Trace) -> Verdict:
+    return judge({one.party: one for one in runs}, TERMS)
+
+
+BASELINE = run("baseline", "ddp")
+MIGRATED = run("migrated", "replicate")
+REFERENCE = run("reference", "fsdp")
+CONTROL = run("control", "fsdp")
+
+PASSED = judged(judge_parity, BASELINE, MIGRATED, REFERENCE, CONTROL)
+NEAR = judged(
+    judge_parity,
+    BASELINE,
+    MIGRATED,
+    run("reference", "fsdp", loss=1e-5),
+    run("control", "fsdp", loss=1e-5),
+)
+TWICE = judged(
+    judge_parity, run("baseline", "ddp", scale=0.5), MIGRATED, REFERENCE, CONTROL
+)
+FAILED = judged(
+    judge_parity, BASELINE, run("migrated", "replicate", loss=0.5), REFERENCE, CONTROL
+)
+REFUSED = judged(
+    judge_combination, failing("baseline", "DDP has no TP"), MIGRATED, REFERENCE
+)
+CRASHED = judged(judge_combination, BASELINE, failing("migrated", HOSTILE), REFERENCE)
+UNCHANGED = judged(judge_unchanged, CONTROL, REFERENCE)
+NOT_RUN = Verdict(not_run="this torchtitan has no setting a|b")

@@ -1,0 +1,90 @@
+"""Checkouts of real releases, migrated and broken at will."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from migrator.apply import apply_checkout
+from migrator.verify import run_verify
+from migrator.verify.judge.verdict import Verdict
+
+from releases import release
+
+
+def git(tree: Path, *arguments: str) -> str:
+    """Runs git in `tree` and returns what it prints."""
+    command = [
+        "git",
+        "-C",
+        str(tree),
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@example.invalid",
+        *arguments,
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def checkout(version: str, tree: Path) -> Path:
+    """A release in a git repository of its own, one commit, nothing migrated."""
+    shutil.copytree(
+        release(version) / "torchtitan",
+        tree / "torchtitan",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    (tree / ".gitignore").write_text("__pycache__/\n")
+    git(tree, "init", "--quiet")
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--message", f"torchtitan {version}")
+    return tree
+
+
+def migrated_checkout(
+    version: str, tree: Path, change: Callable[[Path], None] = lambda tree: None
+) -> Path:
+    """A release with the migration in its working tree, not committed; `change` makes it a fork before."""
+    checkout(version, tree)
+    change(tree)
+    git(tree, "commit", "--quiet", "--all", "--allow-empty", "--message", "fork")
+    apply_checkout(tree, target="1d")
+    return tree
+
+
+def keep_ties_in_one_group(tree: Path) -> None:
+    """Lets FSDP of 0.2.2 train tied embeddings on torch 2.12 and later, as upstream did after it."""
+    plan = tree / "torchtitan/models/llama4/infra/parallelize.py"
+    tied = "model.output.weight is model.tok_embeddings.weight"
+    text = plan.read_text()
+    at = text.index("if model.tok_embeddings is not None", text.index("def apply_fsdp"))
+    end = at + len("if model.tok_embeddings is not None")
+    text = f"{text[:end]} and not ({tied}){text[end:]}"
+    plan.write_text(text)
+    edit(
+        plan,
+        "[model.norm, model.output],",
+        f"[model.norm, model.output] + ([model.tok_embeddings] if {tied} else []),",
+    )
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    """Plants a defect: replaces the one place where `before` stands."""
+    text = path.read_text()
+    assert text.count(before) == 1, (
+        f"{before!r} occurs {text.count(before)} times in {path}"
+    )
+    path.write_text(text.replace(before, after))
+
+
+def verified(tree: Path, **options) -> tuple[dict[str, Verdict], str]:
+    """The verdicts of the cells of one model, with a report beside the checkout, and what was printed."""
+    console = Console(record=True, width=140, file=open(os.devnull, "w"))
+    report = tree.parent / "report"
+    verification = run_verify(tree, console=console, report_dir=report, **options)
+    return verification.cells, console.export_text()

@@ -1,0 +1,281 @@
+"""Right migrations made wrong in one place: each has to fail, for the right reason.
+
+Only the migrated tree is trained for a defect; what the others do is known from the
+untouched tree. The table in the README says which cell catches what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from migrator.verify.choose.devices import Place
+from migrator.verify.choose.models import Model
+from migrator.verify.choose.scenarios import CELLS, PARTIES
+from migrator.verify.job import Job, Plan
+from migrator.verify.judge.leftover import broken_sites
+from migrator.verify.judge.verdict import Verdict
+from migrator.verify.train import worktrees
+
+from forks import keep_ties_in_one_group, migrated_checkout
+
+pytestmark = pytest.mark.torchrun
+
+PLAN = "torchtitan/models/llama3/infra/parallelize.py"
+TRAINER = "torchtitan/train.py"
+NEW = "def apply_replicate"
+PLACE = Place("cpu", 2)
+
+
+FORKS = {
+    "0.2.1": ("0.2.1", lambda tree: None, Model("llama3")),
+    "0.2.2": ("0.2.2", lambda tree: None, Model("llama3")),
+    "0.2.2, tied": (
+        "0.2.2",
+        keep_ties_in_one_group,
+        Model("qwen3", overrides={"enable_weight_tying": True}),
+    ),
+}
+
+
+class Bench:
+    """One release, its untouched verdicts, and a place to break its migrated tree."""
+
+    def __init__(self, name: str, folder: Path, stack: contextlib.ExitStack) -> None:
+        version, change, model = FORKS[name]
+        fork = migrated_checkout(version, folder / "fork", change)
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        repo = worktrees.open_checkout(fork)
+        base = worktrees.find_base(repo, "HEAD")
+        self.trees = stack.enter_context(worktrees.trees(repo, fork, base, scratch))
+        self.job = Job(
+            self.trees,
+            model,
+            Plan(steps=3, nproc=2, timeout=300),
+            scratch=scratch,
+            report_dir=folder / "report",
+            console=Console(quiet=True),
+        )
+        self.known: dict[str, Verdict] = {}
+
+    def verdict(
+        self, cell: str, defect: Callable[[Path], None] | None = None
+    ) -> Verdict:
+        """The verdict on the migrated tree with a defect in it."""
+        chosen = CELLS[cell]
+        if cell not in self.known:
+            found = self.job.verdict(chosen)
+            assert found.word == "passed", found.failures
+            self.known[cell] = found
+        if defect is None:
+            return self.known[cell]
+        tree = self.trees.migrated
+        kept = tree.with_name("kept")
+        shutil.copytree(tree / "torchtitan", kept)
+        try:
+            defect(tree)
+            broken = broken_sites(self.trees.base, tree)
+            migrated = self.job.train(chosen, PARTIES["migrated"], PLACE, again=True)
+        finally:
+            shutil.rmtree(tree / "torchtitan")
+            shutil.move(kept, tree / "torchtitan")
+        traces = {**self.known[cell].traces, "migrated": migrated}
+        return self.job.judged(chosen, PLACE, traces, broken)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Iterator[Callable[[str], Bench]]:
+    made: dict[str, Bench] = {}
+    with contextlib.ExitStack() as stack:
+
+        def get(version: str) -> Bench:
+            if version not in made:
+                made[version] = Bench(version, tmp_path_factory.mktemp(version), stack)
+            return made[version]
+
+        yield get
+
+
+def edit(path: str, old: str, new: str, after: str = "") -> Callable[[Path], None]:
+    """A defect: one place, the first behind ``after``, reads otherwise."""
+
+    def plant(tree: Path) -> None:
+        text = (tree / path).read_text()
+        at = text.index(old, text.index(after))
+        (tree / path).write_text(text[:at] + new + text[at + len(old) :])
+
+    return plant
+
+
+LOG = '    logger.info("Applied replicate to the model")'
+SUM = (
+    "    from torch.distributed.fsdp import FSDPModule\n\n"
+    "    for module in model.modules():\n"
+    "        if isinstance(module, FSDPModule):\n"
+    "            module.set_gradient_divide_factor(1.0)\n"
+)
+POLICY = "MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)"
+BLOCK = "        replicate(transformer_block, **replicate_config)"
+STALE = (
+    "        if parallel_dims.dp_replicate_enabled:\n"
+    "            for optimizer in self.optimizers:\n"
+    "                for group in optimizer.param_groups:\n"
+    '                    group["params"] = [\n'
+    '                        torch.nn.Parameter(p.detach().clone()) for p in group["params"]\n'
+    "                    ]\n"
+)
+APART = (
+    "        with torch.no_grad():\n"
+    "            for part in self.model_parts:\n"
+    "                for parameter in part.parameters():\n"
+    "                    parameter.mul_(1 + 0.01 * torch.distributed.get_rank())\n"
+)
+
+DEFECTS = {
+    "sum where average is right": (
+        "0.2.1",
+        "dp",
+        edit(PLAN, LOG, SUM + LOG, NEW),
+        "summed over the data-parallel ranks",
+    ),
+    "average where sum is right": (
+        "0.2.2",
+        "dp",
+        edit(PLAN, "disable_fsdp_gradient_division(model)", "pass", NEW),
+        "divided by the data-parallel degree twice",
+    ),
+    "autocast left on": (
+        "0.2.1",
+        "dp-bf16",
+        edit(
+            "torchtitan/distributed/utils.py",
+            "elif parallel_dims.dp_replicate_enabled",
+            "elif False",
+        ),
+        "runs under autocast",
+    ),
+    "policy without param_dtype": (
+        "0.2.1",
+        "dp-bf16",
+        edit(PLAN, POLICY, "MixedPrecisionPolicy(reduce_dtype=reduce_dtype)", NEW),
+        "param_dtype=None",
+    ),
+    "reduce in bf16": (
+        "0.2.1",
+        "dp",
+        edit(
+            PLAN,
+            POLICY,
+            POLICY.replace("reduce_dtype=reduce_dtype", "reduce_dtype=torch.bfloat16"),
+            NEW,
+        ),
+        "reduce_dtype=torch.bfloat16",
+    ),
+    "only the root wrapped": (
+        "0.2.1",
+        "dp",
+        edit(
+            PLAN,
+            "    # Tied weights",
+            "    replicate(model, **replicate_config)\n    return\n    # Tied",
+            NEW,
+        ),
+        "no group of its own for layers.0",
+    ),
+    "one block not wrapped": (
+        "0.2.1",
+        "dp",
+        edit(PLAN, BLOCK, f'        if layer_id != "3":\n    {BLOCK}', NEW),
+        "no group of its own for layers.3",
+    ),
+    "world mesh under TP": (
+        "0.2.1",
+        "dp+tp",
+        edit(
+            PLAN,
+            'parallel_dims.get_mesh("dp_replicate")',
+            "parallel_dims.world_mesh",
+            "elif parallel_dims",
+        ),
+        "meshes",
+    ),
+    "DDP left behind a removed guard": (
+        "0.2.1",
+        "dp+tp",
+        edit(
+            PLAN,
+            "    mp_policy =",
+            "    from torch.distributed._composable.replicate import replicate as ddp\n\n"
+            "    ddp(model, device_mesh=dp_mesh)\n    return\n    mp_policy =",
+            NEW,
+        ),
+        "still trains under DDP",
+    ),
+    "tied weights wrapped apart": (
+        "0.2.2, tied",
+        "dp",
+        edit(
+            "torchtitan/models/llama4/infra/parallelize.py",
+            "[model.tok_embeddings] if model.output.weight",
+            "[model.tok_embeddings] if False and model.output.weight",
+            NEW,
+        ),
+        "is shared with a parameter already managed",
+    ),
+    "an optimizer made before wrapping": (
+        "0.2.1",
+        "dp",
+        edit(
+            TRAINER,
+            "        self.lr_schedulers = ",
+            STALE + "        self.lr_schedulers = ",
+        ),
+        "differ",
+    ),
+    "one model's call site left behind": (
+        "0.2.1",
+        "dp",
+        edit(
+            "torchtitan/models/qwen3/infra/parallelize.py",
+            "import apply_replicate",
+            "import apply_ddp",
+        ),
+        "no longer defines it",
+    ),
+    "ranks starting from different weights": (
+        "0.2.1",
+        "dp",
+        edit(
+            TRAINER,
+            '        logger.info(f"Training starts at step',
+            APART + '        logger.info(f"Training starts at step',
+        ),
+        "is not the same on ranks",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_planted_defect_fails(bench, name):
+    version, cell, defect, reason = DEFECTS[name]
+    found = bench(version).verdict(cell, defect)
+    assert found.word == "failed"
+    assert any(reason in failure for failure in found.failures), found.failures
+
+
+@pytest.mark.parametrize(
+    "version, cell",
+    sorted(
+        {(version, cell) for version, cell, *_ in DEFECTS.values()}
+        | {("0.2.1", "dp+pp")}
+    ),
+)
+def test_the_untouched_tree_passes(bench, version, cell):
+    found = bench(version).verdict(cell)
+    assert found.word == "passed", found.failures
