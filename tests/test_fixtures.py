@@ -103,6 +103,34 @@ def test_the_guarded_plans_are_those_of_the_release(folder, models):
     }
 
 
+def shared_files() -> str:
+    """A table of the files that several trees have: where they are the same, where not."""
+    texts: dict[str, dict[bytes, list[str]]] = {}
+    for folder in FOLDERS:
+        for path in (FIXTURES / folder).rglob("*"):
+            if path.suffix in (".py", ".toml") and path.stat().st_size:
+                name = path.relative_to(FIXTURES / folder).as_posix()
+                same = texts.setdefault(name, {})
+                same.setdefault(path.read_bytes(), []).append(folder)
+    rows = ["| file | trees |", "|---|---|"]
+    for name, same in sorted(texts.items()):
+        if sum(map(len, same.values())) > 1:
+            groups = " ≠ ".join(" = ".join(group) for group in same.values())
+            rows.append(f"| `{name}` | {groups} |")
+    return "\n".join(rows)
+
+
+def with_table(readme: str) -> str:
+    head, _, rest = readme.partition("test_fixtures.py` -->\n")
+    tail = rest[rest.index("<!-- /shared -->") :]
+    return f"{head}test_fixtures.py` -->\n\n{shared_files()}\n\n{tail}"
+
+
+def test_copies_of_a_file_have_not_drifted_apart():
+    readme = (FIXTURES / "README.md").read_text()
+    assert readme == with_table(readme), "run `python tests/test_fixtures.py` and look"
+
+
 def test_byte_level_quirks_are_still_there():
     """An editor, a formatter or git may have tidied them up."""
     nandu = plan("nandu")
@@ -146,3 +174,8 @@ def test_v0_2_1_trains_alike_under_ddp_and_fsdp(tmp_path):
     # fp32; the two add up in another order
     for ours, theirs in zip(ddp, fsdp, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+if __name__ == "__main__":
+    readme = FIXTURES / "README.md"
+    readme.write_text(with_table(readme.read_text()))
