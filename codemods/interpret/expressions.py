@@ -1,0 +1,463 @@
+"""Expressions of a checkout, with the values of ``values``."""
+
+import ast
+import math
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from typing import Any
+
+from codemods.bindings import Checkout, Definition, Import
+from codemods.interpret.values import (
+    UNKNOWN,
+    External,
+    Frame,
+    Function,
+    Instance,
+    Mesh,
+    Raised,
+    Unknown,
+    refuse,
+)
+
+_LARGEST = 1 << 53
+LONGEST = 10_000
+
+_OPERATORS: dict[type[ast.AST], Callable[[Any, Any], object]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.BitOr: operator.or_,
+    ast.BitAnd: operator.and_,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+}
+
+_BUILTINS: dict[str, Callable[..., Any]] = {
+    "abs": abs, "all": all, "any": any, "bool": bool, "dict": dict, "enumerate": enumerate,
+    "float": float, "frozenset": frozenset, "int": int, "len": len, "list": list,
+    "max": max, "min": min, "reversed": reversed, "set": set, "sorted": sorted,
+    "str": str, "sum": sum, "tuple": tuple, "zip": zip, "math.prod": math.prod,
+    "math.ceil": math.ceil,
+}  # fmt: skip
+
+_METHODS: dict[type, frozenset[str]] = {
+    list: frozenset("append extend insert index remove pop copy count".split()),
+    tuple: frozenset("index count".split()),
+    dict: frozenset("get items keys values update pop setdefault copy".split()),
+    set: frozenset("add union difference intersection issubset update".split()),
+    str: frozenset("join lower upper split strip startswith endswith replace".split()),
+}
+"""What may be called of plain values: nothing that reaches beyond them."""
+
+ExternalCall = Callable[[str, list[object], Mapping[str, object]], object]
+
+
+class Expressions(ABC):
+    """Evaluates expressions; what runs statements and calls functions builds on it."""
+
+    checkout: Checkout
+    call_external: ExternalCall
+    known: Mapping[str, object]
+
+    @abstractmethod
+    def named(self, definition: Definition) -> object:
+        """The function, class or constant that a module-level name is, else unknown."""
+
+    @abstractmethod
+    def call(
+        self,
+        function: Function,
+        args: Sequence[object],
+        keywords: Mapping[str, object],
+    ) -> object:
+        """What a function of the checkout returns."""
+
+    @abstractmethod
+    def apply(
+        self, called: object, args: list[object], keywords: Mapping[str, object]
+    ) -> object:
+        """What a call of any value gives."""
+
+    @abstractmethod
+    def store(self, target: ast.expr, value: object, frame: Frame) -> None:
+        """Assign a value to a target."""
+
+    @abstractmethod
+    def class_attribute(self, owner: Instance, name: str) -> object:
+        """What an object has from its class."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Count one step of the evaluation."""
+
+    def evaluate(self, node: ast.expr, frame: Frame) -> object:
+        """What an expression is worth.
+
+        Raises:
+            CannotFollow: it goes beyond what is evaluated.
+            Raised: evaluating it raises.
+        """
+        self.step()
+        handler = getattr(self, f"_of_{type(node).__name__}", None)
+        if handler is None:
+            refuse(f"a {type(node).__name__} expression", node)
+        value: object = handler(node, frame)
+        return value
+
+    def _of_Constant(self, node: ast.Constant, frame: Frame) -> object:
+        return node.value
+
+    def _of_Name(self, node: ast.Name, frame: Frame) -> object:
+        here: Frame | None = frame
+        while here is not None:
+            if node.id in here.variables:
+                return here.variables[node.id]
+            here = here.outer
+        found = self.checkout.names(frame.path).lookup(node.id, "")
+        if isinstance(found, Import):
+            return self.imported(found, frame, node.id)
+        if isinstance(found, Definition):
+            return self.named(found)
+        if node.id in _BUILTINS:
+            return _BUILTINS[node.id]
+        if node.id in ("isinstance", "getattr", "hasattr", "print", "type", "range"):
+            return External(node.id)
+        return UNKNOWN
+
+    def imported(self, found: Import, frame: Frame, local: str) -> object:
+        full = ".".join(filter(None, (found.module, found.name)))
+        if found.name is None and found.local == found.module:
+            full = local  # `import a.b` binds `a`
+        if full in self.known:
+            return self.known[full]
+        if found.name is not None:
+            definition = self.checkout.resolve(frame.path, frame.scope, local)
+            if definition is None:
+                definition = self.checkout.resolve(frame.path, "", local)
+            if definition is not None and self.checkout.defines(definition):
+                return self.named(definition)
+        return External(full)
+
+    def _of_Attribute(self, node: ast.Attribute, frame: Frame) -> object:
+        return self.attribute(self.evaluate(node.value, frame), node.attr, node)
+
+    def attribute(self, owner: object, name: str, node: ast.AST) -> object:
+        """An attribute of a value: a property is called, a method bound."""
+        if isinstance(owner, Unknown):
+            return UNKNOWN
+        if isinstance(owner, External):
+            return self._external_attribute(owner, name)
+        if isinstance(owner, Instance):
+            if name in owner.attributes:
+                return owner.attributes[name]
+            return self.class_attribute(owner, name)
+        if isinstance(owner, Mesh):
+            return self._of_mesh(owner, name, node)
+        if name in _METHODS.get(type(owner), ()):
+            return getattr(owner, name)
+        if type(owner) in _METHODS or owner is None:
+            raise Raised("AttributeError", name)
+        refuse(f"{name} of {type(owner).__name__}", node)
+
+    def _external_attribute(self, owner: External, name: str) -> object:
+        full = f"{owner.name}.{name}"
+        if full in self.known:
+            return self.known[full]
+        if full in _BUILTINS:
+            return _BUILTINS[full]
+        path = self.checkout.path_of(owner.name)
+        if path is not None:
+            definition = Definition(path, name)
+            if self.checkout.defines(definition):
+                return self.named(definition)
+        return External(full)
+
+    def _of_mesh(self, mesh: Mesh, name: str, node: ast.AST) -> object:
+        if name == "ndim":
+            return len(mesh.sizes)
+        if name == "mesh_dim_names":
+            return mesh.names
+        if name == "shape":
+            return mesh.sizes
+        if name == "size":
+            return lambda mesh_dim=None: (
+                math.prod(mesh.sizes) if mesh_dim is None else mesh.sizes[mesh_dim]
+            )
+        if name in ("_flatten", "flatten"):
+            return lambda mesh_dim_name=None, **_: mesh.flatten(
+                mesh_dim_name or "_".join(mesh.names)
+            )
+        if name == "_unflatten":
+            return lambda dim, mesh_sizes, mesh_dim_names, **_: mesh.unflatten(
+                dim, tuple(mesh_sizes), tuple(mesh_dim_names)
+            )
+        return UNKNOWN  # groups, ranks, devices
+
+    def _of_Subscript(self, node: ast.Subscript, frame: Frame) -> object:
+        owner, key = self.evaluate(node.value, frame), self.evaluate(node.slice, frame)
+        if isinstance(owner, (Unknown, External)) or isinstance(key, Unknown):
+            return UNKNOWN
+        if isinstance(owner, Mesh):
+            names = (key,) if isinstance(key, str) else key
+            if not isinstance(names, tuple) or not all(
+                isinstance(n, str) for n in names
+            ):
+                refuse("a mesh is sliced by something other than names", node)
+            return owner.sliced(names)
+        if type(owner) not in (list, tuple, dict, str):
+            refuse(f"an item of {type(owner).__name__}", node)
+        try:
+            return owner[key]  # type: ignore[index]  # narrowed by type()
+        except (KeyError, IndexError, TypeError) as error:
+            raise Raised(type(error).__name__, str(error)) from error
+
+    def _of_Slice(self, node: ast.Slice, frame: Frame) -> object:
+        parts = (node.lower, node.upper, node.step)
+        values = [self.evaluate(p, frame) if p else None for p in parts]
+        if any(isinstance(value, Unknown) for value in values):
+            return UNKNOWN
+        return slice(*values)
+
+    def _of_Call(self, node: ast.Call, frame: Frame) -> object:
+        called = self.evaluate(node.func, frame)
+        args: list[object] = []
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                args += self.items(self.evaluate(argument.value, frame), argument)
+            else:
+                args.append(self.evaluate(argument, frame))
+        keywords: dict[str, object] = {}
+        for keyword in node.keywords:
+            value = self.evaluate(keyword.value, frame)
+            if keyword.arg is not None:
+                keywords[keyword.arg] = value
+            elif isinstance(value, dict):
+                keywords |= value
+            else:
+                refuse("arguments by **", node)
+        if isinstance(called, External) and "." not in called.name:
+            return self._builtin(called.name, args, keywords, node)
+        return self.apply(called, args, keywords)
+
+    def _builtin(
+        self,
+        name: str,
+        args: list[object],
+        keywords: Mapping[str, object],
+        node: ast.AST,
+    ) -> object:
+        if name == "range":
+            if all(type(a) is int and abs(a) < 10_000 for a in args):
+                return list(range(*args))  # type: ignore[call-overload]  # all are int
+            refuse("a range of unknown or great length", node)
+        if name in ("getattr", "hasattr"):
+            try:
+                value = self.attribute(args[0], str(args[1]), node)
+            except Raised:
+                if name == "getattr" and len(args) > 2:
+                    return args[2]
+                if name == "getattr":
+                    raise
+                return False
+            if name == "getattr":
+                return value
+            return UNKNOWN if isinstance(value, Unknown) else True
+        if name == "isinstance":
+            return _is_instance(args[0], args[1])
+        if name in ("type", "print"):
+            return UNKNOWN
+        return self.call_external(name, args, keywords)
+
+    def _of_BinOp(self, node: ast.BinOp, frame: Frame) -> object:
+        left, right = self.evaluate(node.left, frame), self.evaluate(node.right, frame)
+        return self.binary(node.op, left, right, node)
+
+    def binary(
+        self, op: ast.operator, left: object, right: object, node: ast.AST
+    ) -> object:
+        if isinstance(left, (Unknown, External)) or isinstance(
+            right, (Unknown, External)
+        ):
+            return UNKNOWN
+        function = _OPERATORS.get(type(op))
+        if function is None:
+            refuse(f"the operator {type(op).__name__}", node)
+        if isinstance(op, ast.Mult) and not (_is_number(left) and _is_number(right)):
+            size = max(v for v in (left, right, 0) if isinstance(v, int))
+            if size > 1000:
+                refuse("a long repetition", node)
+        try:
+            value = function(left, right)
+        except (TypeError, ZeroDivisionError) as error:
+            raise Raised(type(error).__name__, str(error)) from error
+        if _is_number(value) and abs(value) > _LARGEST:  # type: ignore[arg-type]  # a number
+            refuse("a number beyond all measure", node)
+        if isinstance(value, Sized) and len(value) > LONGEST:
+            refuse("a value grows beyond all measure", node)
+        return value
+
+    def _of_BoolOp(self, node: ast.BoolOp, frame: Frame) -> object:
+        stops_at = isinstance(node.op, ast.Or)
+        value: object = None
+        for part in node.values:
+            value = self.evaluate(part, frame)
+            if isinstance(value, Unknown):
+                return UNKNOWN
+            if self.truth(value, part) is stops_at:
+                return value
+        return value
+
+    def _of_UnaryOp(self, node: ast.UnaryOp, frame: Frame) -> object:
+        value = self.evaluate(node.operand, frame)
+        if isinstance(value, Unknown):
+            return UNKNOWN
+        if isinstance(node.op, ast.Not):
+            return not self.truth(value, node)
+        if isinstance(node.op, ast.USub) and _is_number(value):
+            return -value  # type: ignore[operator]  # a number
+        refuse(f"the operator {type(node.op).__name__}", node)
+
+    def _of_Compare(self, node: ast.Compare, frame: Frame) -> object:
+        left = self.evaluate(node.left, frame)
+        for op, comparator in zip(node.ops, node.comparators):
+            right = self.evaluate(comparator, frame)
+            if isinstance(left, (Unknown, External)) or isinstance(
+                right, (Unknown, External)
+            ):
+                return UNKNOWN
+            if isinstance(op, (ast.In, ast.NotIn)):
+                held = left in self.items(right, node)
+                holds: object = held is isinstance(op, ast.In)
+            else:
+                holds = self._binary_compare(op, left, right)
+            if not holds:
+                return False
+            left = right
+        return True
+
+    @staticmethod
+    def _binary_compare(op: ast.cmpop, left: object, right: object) -> object:
+        try:
+            return _OPERATORS[type(op)](left, right)
+        except TypeError as error:
+            raise Raised("TypeError", str(error)) from error
+
+    def _of_IfExp(self, node: ast.IfExp, frame: Frame) -> object:
+        if self.truth(self.evaluate(node.test, frame), node.test):
+            return self.evaluate(node.body, frame)
+        return self.evaluate(node.orelse, frame)
+
+    def _of_List(self, node: ast.List | ast.Tuple | ast.Set, frame: Frame) -> object:
+        items: list[object] = []
+        for element in node.elts:
+            if isinstance(element, ast.Starred):
+                items += self.items(self.evaluate(element.value, frame), element)
+            else:
+                items.append(self.evaluate(element, frame))
+        if isinstance(node, ast.Set):
+            return set(items)
+        return tuple(items) if isinstance(node, ast.Tuple) else items
+
+    _of_Tuple = _of_Set = _of_List
+
+    def _of_Dict(self, node: ast.Dict, frame: Frame) -> object:
+        made: dict[object, object] = {}
+        for key, value in zip(node.keys, node.values):
+            worth = self.evaluate(value, frame)
+            if key is None:
+                if not isinstance(worth, dict):
+                    refuse("a dictionary spread by **", node)
+                made |= worth
+            else:
+                made[self.evaluate(key, frame)] = worth
+        return made
+
+    def _of_JoinedStr(self, node: ast.JoinedStr, frame: Frame) -> object:
+        parts = []
+        for part in node.values:
+            inner = part.value if isinstance(part, ast.FormattedValue) else part
+            value = self.evaluate(inner, frame)
+            if isinstance(value, Unknown):
+                return UNKNOWN
+            parts.append(value if isinstance(value, str) else repr(value))
+        return "".join(parts)
+
+    def _of_Lambda(self, node: ast.Lambda, frame: Frame) -> object:
+        return Function(node, frame)
+
+    def _of_NamedExpr(self, node: ast.NamedExpr, frame: Frame) -> object:
+        value = self.evaluate(node.value, frame)
+        self.store(node.target, value, frame)
+        return value
+
+    def _of_ListComp(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp, frame: Frame
+    ) -> object:
+        found = [
+            self.evaluate(node.elt, f) for f in self._frames(node.generators, frame)
+        ]
+        return set(found) if isinstance(node, ast.SetComp) else found
+
+    _of_SetComp = _of_GeneratorExp = _of_ListComp
+
+    def _of_DictComp(self, node: ast.DictComp, frame: Frame) -> object:
+        return {
+            self.evaluate(node.key, f): self.evaluate(node.value, f)
+            for f in self._frames(node.generators, frame)
+        }
+
+    def _frames(
+        self, generators: Sequence[ast.comprehension], frame: Frame
+    ) -> list[Frame]:
+        """The frame of each round of a comprehension."""
+        rounds = [Frame(frame.path, frame.scope, {}, frame)]
+        for generator in generators:
+            onward = []
+            for one in rounds:
+                for item in self.items(self.evaluate(generator.iter, one), generator):
+                    self.step()
+                    inner = Frame(one.path, one.scope, dict(one.variables), frame)
+                    self.store(generator.target, item, inner)
+                    if all(
+                        self.truth(self.evaluate(test, inner), test)
+                        for test in generator.ifs
+                    ):
+                        onward.append(inner)
+            rounds = onward
+        return rounds
+
+    def items(self, value: object, node: ast.AST) -> list[Any]:
+        if isinstance(
+            value, (list, tuple, dict, set, frozenset, str, zip, enumerate, reversed)
+        ) or type(value).__name__ in ("dict_items", "dict_keys", "dict_values"):
+            walked: Iterable[Any] = value  # type: ignore[assignment]  # all of these can be
+            return list(walked)
+        refuse(f"something not known is walked ({value!r})", node)
+
+    def truth(self, value: object, node: ast.AST) -> bool:
+        if isinstance(value, (Unknown, External)):
+            refuse(f"`{ast.unparse(node)}` is not known", node)
+        return bool(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_instance(value: object, kinds: object) -> object:
+    """Whether a plain value is of plain types; unknown for all else."""
+    asked = kinds if isinstance(kinds, tuple) else (kinds,)
+    plain = type(value) in (bool, int, float, str, list, tuple, dict, set, type(None))
+    if plain and all(isinstance(kind, type) for kind in asked):
+        return isinstance(value, asked)
+    return UNKNOWN

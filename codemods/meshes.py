@@ -1,0 +1,177 @@
+"""Which meshes a checkout's ParallelDims builds, for any degrees of parallelism.
+
+Nothing of it is executed: its code is evaluated by ``codemods.interpret``, with
+``init_device_mesh`` standing for a record of names and sizes.
+"""
+
+import ast
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from codemods.bindings import Checkout, Definition
+from codemods.interpret import (
+    UNKNOWN,
+    CannotFollow,
+    Instance,
+    Interpreter,
+    Mesh,
+    Raised,
+)
+from codemods.interpret.values import Class, Function
+from codemods.survey import parallel_dims_files
+
+_HERE = ast.Pass()
+
+_LAYOUTS: tuple[Mapping[str, int], ...] = (
+    {"dp_replicate": 3},
+    {"dp_replicate": 3, "tp": 2},
+    {"dp_replicate": 3, "pp": 2},
+    {"dp_replicate": 3, "tp": 2, "pp": 5},
+)
+"""Pure replication, alone and with what it is to be combined with; each size once."""
+
+
+@dataclass(frozen=True)
+class Meshes:
+    """What one ParallelDims builds for some degrees.
+
+    Args:
+        parallel_dims: the object, after ``build_mesh``.
+        world: the mesh that ``build_mesh`` returns.
+        interpreter: what evaluates its methods.
+    """
+
+    parallel_dims: Instance
+    world: Mesh
+    interpreter: Interpreter
+
+    def got(self, *names: str) -> Mesh | None:
+        """The mesh that ``get_mesh`` gives for these names, None where there is none."""
+        asked: object = names[0] if len(names) == 1 else list(names)
+        try:
+            method = self.interpreter.attribute(self.parallel_dims, "get_mesh", _HERE)
+            found = self.interpreter.apply(method, [asked], {})
+        except (CannotFollow, Raised):
+            return None
+        return found if isinstance(found, Mesh) else None
+
+    def sliced(self, *names: str) -> Mesh | None:
+        """The slice of the world mesh by these names, None where there is none."""
+        try:
+            return self.world.sliced(names)
+        except Raised:
+            return None
+
+    def find(self, *names: str) -> Mesh | None:
+        """The mesh of these names, however this ParallelDims gives it out."""
+        return self.got(*names) or self.sliced(*names)
+
+
+def build(checkout: Checkout, path: str, degrees: Mapping[str, int]) -> Meshes:
+    """The meshes of the ParallelDims that a file defines.
+
+    Args:
+        checkout: the files.
+        path: the file that defines the class.
+        degrees: of each dimension; what is left out is 1. Where there is only one
+            data-parallel dimension, as in mid 2024, it has their product.
+
+    Raises:
+        CannotFollow: its code goes beyond what is evaluated.
+        Raised: it refuses these degrees.
+    """
+    interpreter = Interpreter(checkout, _init_device_mesh)
+    cls = interpreter.named(Definition(path, "ParallelDims"))
+    if not isinstance(cls, Class):
+        raise CannotFollow(f"there is no class ParallelDims in {path}")
+    made = interpreter.make(cls, _fields(degrees))
+    builds = interpreter.attribute(made, "build_mesh", _HERE)
+    if not isinstance(builds, Function):
+        raise CannotFollow(f"ParallelDims of {path} has no build_mesh")
+    takes_device = len(builds.node.args.args) > 1
+    world = interpreter.apply(builds, ["cpu"] if takes_device else [], {})
+    if not isinstance(world, Mesh):
+        raise CannotFollow(f"build_mesh of {path} returns no mesh that is known")
+    return Meshes(made, world, interpreter)
+
+
+def _fields(degrees: Mapping[str, int]) -> dict[str, object]:
+    """Values for all that a ParallelDims is made of, in every generation."""
+    names = ("dp_replicate", "dp_shard", "cp", "tp", "pp", "ep", "etp")
+    full = {**dict.fromkeys(names, 1), **degrees}
+    ranks = math.prod(full[name] for name in names[:5])
+    replicates = full["dp_replicate"] > 1
+    return {
+        **full,
+        "dp": full["dp_replicate"] * full["dp_shard"],
+        "dp_type": "ddp" if replicates else "fsdp",
+        "world_size": ranks,
+        "enable_loss_parallel": False,
+    }
+
+
+def _init_device_mesh(
+    called: str, args: list[object], keywords: Mapping[str, object]
+) -> object:
+    if called.rpartition(".")[2] != "init_device_mesh":
+        return UNKNOWN
+    given = dict(zip(("device_type", "mesh_shape"), args), **keywords)
+    sizes, names = given.get("mesh_shape"), given.get("mesh_dim_names")
+    if isinstance(sizes, (list, tuple)) and isinstance(names, (list, tuple)):
+        return Mesh(tuple(names), tuple(sizes))
+    return UNKNOWN
+
+
+def replicate_dimension(checkout: Checkout) -> str | None:
+    """The name of the mesh dimension over which pure replication goes.
+
+    It is the dimension that has dp_replicate's degree in each layout that replicate
+    makes possible: alone, with tensor, with pipeline parallelism.
+
+    Returns:
+        ``"dp_replicate"`` from December 2024 on, ``"dp"`` in the trees before; None
+        where no ParallelDims can be followed, or two of them, or two layouts, differ.
+    """
+    found = {
+        name
+        for file, _ in parallel_dims_files(checkout)
+        for name in _dimensions(checkout, file.path)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _dimensions(checkout: Checkout, path: str) -> Iterator[str | None]:
+    for degrees in _LAYOUTS:
+        try:
+            meshes = build(checkout, path, degrees)
+        except Raised:
+            continue  # this layout is refused before any plan is reached
+        except CannotFollow:
+            yield None
+            return
+        if (found := meshes.got("dp_replicate")) and found.sizes == (3,):
+            yield "dp_replicate"
+            continue
+        sizes = dict(zip(meshes.world.names, meshes.world.sizes))
+        named = [name for name, size in sizes.items() if size == 3]
+        yield named[0] if len(named) == 1 else None
+
+
+def keeps_shard_dimension(
+    checkout: Checkout, replicate: str, shard: str
+) -> bool | None:
+    """Whether a 2-D mesh of (dp_replicate, shard of degree 1) can be had as it is.
+
+    None where no ParallelDims can be followed.
+    """
+    verdicts = set()
+    for file, _ in parallel_dims_files(checkout):
+        try:
+            found = build(checkout, file.path, {"dp_replicate": 3}).find(
+                replicate, shard
+            )
+        except (CannotFollow, Raised):
+            return None
+        verdicts.add(found is not None and found.sizes == (3, 1))
+    return None if not verdicts else verdicts == {True}
