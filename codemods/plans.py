@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from codemods import layout, mirror
-from codemods.bindings import Checkout, Definition
+from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.guards import is_guard
 from codemods.mirror import CannotMirror, Plan, Wishes
+from codemods.names import Definition
 from codemods.source import SourceFile
 from codemods.survey import (
     CallSite,
