@@ -103,7 +103,8 @@ def attribute(before: str, stages: Sequence[Stage]) -> Attribution:
     now = lines(before)
     # Of each line: which of the first text it is, if any, and who wrote it if none.
     origins: list[tuple[int | None, Touch]] = [(n, Touch()) for n in range(len(now))]
-    first, removed, everyone = now, {}, Touch()
+    first, everyone = now, Touch()
+    removed: dict[int, Touch] = {}
     for stage in stages:
         after = lines(stage.text)
         fresh: list[tuple[int | None, Touch]] = []

@@ -10,6 +10,8 @@ import libcst as cst
 from codemods import layout
 from codemods.source import opt_outs
 
+_Line = cst.SimpleStatementLine | cst.BaseCompoundStatement
+
 
 def _in_style(tree: cst.Module, text: str) -> str:
     """``text`` with the indentation and line ends of ``tree``."""
@@ -59,7 +61,7 @@ class ScopedTransformer(cst.CSTTransformer):
     """A transformer that knows where it is.
 
     ``scope`` is the qualified name of the function or class around, as in
-    ``codemods.bindings``; ``depth`` counts the indented blocks around. Of the
+    ``codemods.names``; ``depth`` counts the indented blocks around. Of the
     module's own functions and classes only those whose scope is among ``scopes`` are
     gone into, which is most of the time of a rewrite saved.
     """
@@ -122,7 +124,7 @@ def import_names(node: cst.ImportFrom) -> list[tuple[str, str | None]]:
     return [
         (
             name_of(alias.name) or "",
-            name_of(alias.asname.name) if alias.asname else None,  # type: ignore[arg-type]
+            name_of(alias.asname.name) if alias.asname else None,
         )
         for alias in node.names
     ]
@@ -221,63 +223,84 @@ def add_import(
         name: what to import, or None for ``import module``.
         alias: what to call it here, or None.
     """
-    body = list(tree.body)
-    if name is not None:
-        for index, line in enumerate(body):
-            if not isinstance(line, cst.SimpleStatementLine):
-                continue
-            node = line.body[0]
-            if isinstance(node, cst.ImportFrom) and module_of(node) == module:
-                names = import_names(node)
-                if not names:
-                    continue
-                if (name, alias) in names:
-                    return tree
-                body[index] = from_import(
-                    tree, line, module, [*names, (name, alias)], 0
-                )
-                return tree.with_changes(body=body)
-        suffix = f" as {alias}" if alias else ""
+    suffix = f" as {alias}" if alias else ""
+    if name is None:
+        text = f"import {module}{suffix}"
+        if text in _plain_imports(tree):
+            return tree
+    else:
+        extended = _with_one_more(tree, module, name, alias)
+        if extended is not None:
+            return extended
         text = f"from {module} import {name}{suffix}"
         if len(text) > layout.WIDTH:
             text = f"from {module} import (\n    {name}{suffix},\n)"
-    else:
-        text = f"import {module}" + (f" as {alias}" if alias else "")
-        for line in body:
-            if isinstance(line, cst.SimpleStatementLine) and isinstance(
-                line.body[0], cst.Import
-            ):
-                if tree.code_for_node(line.body[0]) == text:
-                    return tree
     fresh = cast(cst.SimpleStatementLine, statement(tree, text))
-    at = _place(body, _sort_key(module, name is not None))
+    at = _place(tree.body, _sort_key(module, name is not None))
+    body = _inserted(tree.body, at, fresh, _category(module))
+    return tree.with_changes(body=body)
+
+
+def _plain_imports(tree: cst.Module) -> set[str]:
+    """The text of every ``import module`` at the top."""
+    return {
+        tree.code_for_node(line.body[0])
+        for line in tree.body
+        if isinstance(line, cst.SimpleStatementLine)
+        and isinstance(line.body[0], cst.Import)
+    }
+
+
+def _with_one_more(
+    tree: cst.Module, module: str, name: str, alias: str | None
+) -> cst.Module | None:
+    """``tree`` with a name in the import from ``module`` that it has; None without one."""
+    for index, line in enumerate(tree.body):
+        if not isinstance(line, cst.SimpleStatementLine):
+            continue
+        node = line.body[0]
+        if not isinstance(node, cst.ImportFrom) or module_of(node) != module:
+            continue
+        names = import_names(node)
+        if not names:
+            continue
+        if (name, alias) in names:
+            return tree
+        body = list(tree.body)
+        body[index] = from_import(tree, line, module, [*names, (name, alias)], 0)
+        return tree.with_changes(body=body)
+    return None
+
+
+def _inserted(
+    lines: Sequence[_Line], at: int, fresh: cst.SimpleStatementLine, category: int
+) -> list[_Line]:
+    """``lines`` with an import of a category at an index, groups kept apart by a blank line."""
+    body = list(lines)
     before = body[at - 1] if at else None
     follows_import = isinstance(before, cst.SimpleStatementLine) and isinstance(
         before.body[0], (cst.Import, cst.ImportFrom)
     )
     following = body[at] if at < len(body) else None
-    here = _category(module)
-    apart = follows_import and _category_of(before) != here
+    apart = follows_import and _category_of(before) != category
     if following is not None and (
-        not follows_import or (apart and _category_of(following) == here)
+        not follows_import or (apart and _category_of(following) == category)
     ):
         # The new line takes over the blank lines and comments above the next one.
         fresh = fresh.with_changes(
             leading_lines=getattr(following, "leading_lines", ())
         )
         body[at] = following.with_changes(leading_lines=())
-        if _category_of(following) not in (None, here):
+        if _category_of(following) not in (None, category):
             blank = cst.EmptyLine(indent=False)
             body[at] = following.with_changes(leading_lines=[blank])
     elif apart:
         fresh = fresh.with_changes(leading_lines=[cst.EmptyLine(indent=False)])
     body.insert(at, fresh)
-    return tree.with_changes(body=body)
+    return body
 
 
-def _category_of(
-    line: cst.BaseStatement | cst.BaseCompoundStatement | None,
-) -> int | None:
+def _category_of(line: _Line | None) -> int | None:
     """The category of an import statement, None for anything else."""
     node = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
     if isinstance(node, cst.ImportFrom):
@@ -288,7 +311,7 @@ def _category_of(
 
 
 def _place(
-    body: Sequence[cst.BaseStatement | cst.BaseCompoundStatement],
+    body: Sequence[_Line],
     key: tuple[int, bool, str],
 ) -> int:
     """The index to insert an import at."""
@@ -320,7 +343,7 @@ def _place(
 
 def drop_import(tree: cst.Module, local: str, scope: str = "") -> cst.Module:
     """Take the import that binds ``local`` out of ``tree``."""
-    return cast(cst.Module, tree.visit(_DropImport(tree, local, scope)))
+    return tree.visit(_DropImport(tree, local, scope))
 
 
 class _DropImport(ScopedTransformer):
@@ -350,7 +373,7 @@ class _DropImport(ScopedTransformer):
             aliases = [
                 alias
                 for alias in node.names
-                if (name_of(alias.asname.name) if alias.asname else name_of(alias.name))  # type: ignore[arg-type]
+                if (name_of(alias.asname.name) if alias.asname else name_of(alias.name))
                 != self.local
             ]
             if len(aliases) == len(node.names):
@@ -366,7 +389,7 @@ class _DropImport(ScopedTransformer):
 
 def drop_assignment(tree: cst.Module, name: str, scope: str) -> cst.Module:
     """Take every plain assignment to a local variable out of one function."""
-    return cast(cst.Module, tree.visit(_DropAssignment(tree, name, scope)))
+    return tree.visit(_DropAssignment(tree, name, scope))
 
 
 class _DropAssignment(ScopedTransformer):

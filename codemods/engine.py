@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from codemods.attribution import CLEANUP, Stage
 from codemods.bindings import Checkout
 from codemods.findings import Finding
+from codemods.names import Scope
 from codemods.rules import all_rules
 from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource
@@ -205,7 +206,7 @@ def _taken(checkout: Checkout, path: str, name: str) -> bool:
 
 
 def _check(
-    facts: "Facts", changes: Mapping[str, bytes], codes: Collection[str]
+    facts: "Facts", changes: Mapping[str, bytes], codes: frozenset[str]
 ) -> Iterator[str]:
     """Everything that must hold of the new texts, each failure with file and line."""
     from codemods.plans import decide
@@ -320,7 +321,7 @@ def _unknown_names(file: SourceFile) -> dict[str, int]:
         first = use.spelling.split(".")[0]
         if hasattr(builtins, first) or names.top.stars or use.shadowed:
             continue
-        here = names.scopes[use.scope]
+        here: Scope | None = names.scopes[use.scope]
         while here is not None:
             imported = {local.split(".")[0] for local in here.imports}
             if first in here.bound or first in imported:

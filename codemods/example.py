@@ -1,7 +1,8 @@
 """A rule at work on one of the fixtures, for ``titan-migrate explain``."""
 
 from dataclasses import dataclass
-from typing import Literal
+
+from codemods.targets import Mesh
 
 
 @dataclass(frozen=True)
@@ -23,4 +24,4 @@ class Example:
     path: str
     before: str
     after: str
-    target: Literal["1d", "2d"] = "1d"
+    target: Mesh = "1d"

@@ -2,13 +2,14 @@
 
 import ast
 import re
+from typing import TypeGuard
 
 _MESSAGE = re.compile(
     r"(DDP|replicate).*(> ?1-?D|1-?D|> 1 dim|one.dimension)", re.I | re.S
 )
 
 
-def refuses(node: ast.AST) -> bool:
+def refuses(node: ast.AST) -> TypeGuard[ast.Constant]:
     """Whether a string says that DDP does not do more than one dimension."""
     return (
         isinstance(node, ast.Constant)

@@ -1,12 +1,12 @@
 """Take out what a rewrite leaves unused: local variables and imports."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import libcst as cst
 
 from codemods import edit
-from codemods.bindings import ModuleNames
+from codemods.names import ModuleNames, Scope
 from codemods.source import SourceFile
 
 _HARMLESS_CALLS = {"get_mesh", "get_optional_mesh", "size", "len", "getattr"}
@@ -28,9 +28,8 @@ def prune(
     """
     used_before = _reads(before.names)
     while True:
-        names = SourceFile(before.path, tree.code.encode()).names
-        used = _reads(names)
-        fresh = _prune_once(tree, names, used_before, used, taken)
+        now = SourceFile(before.path, tree.code.encode())
+        fresh = _prune_once(tree, now, used_before, taken)
         if fresh is tree:
             return tree
         tree = fresh
@@ -40,7 +39,7 @@ def _reads(names: ModuleNames) -> dict[str, set[str]]:
     """Scope -> the first parts of the names read in it or in a scope inside it."""
     found: dict[str, set[str]] = {scope: set() for scope in names.scopes}
     for use in names.uses:
-        here = names.scopes[use.scope]
+        here: Scope | None = names.scopes[use.scope]
         while here is not None:
             found[here.qualname].add(use.spelling.split(".")[0])
             here = here.parent
@@ -49,47 +48,60 @@ def _reads(names: ModuleNames) -> dict[str, set[str]]:
 
 def _prune_once(
     tree: cst.Module,
-    names: ModuleNames,
+    file: SourceFile,
     used_before: dict[str, set[str]],
-    used: dict[str, set[str]],
     taken: Callable[[str], bool],
 ) -> cst.Module:
+    """``tree``, whose file is ``file``, without the first name that is to go."""
+    used = _reads(file.names)
+    for scope in file.names.scopes.values():
+        if scope.is_class or scope.qualname not in used_before:
+            continue
+        gone = used_before[scope.qualname] - used[scope.qualname]
+        for local in _unused_imports(file, scope, gone, taken):
+            fresh = edit.drop_import(tree, local, scope.qualname)
+            if fresh.code != tree.code:
+                return fresh
+        for name in _unused_variables(file, scope, gone):
+            fresh = edit.drop_assignment(tree, name, scope.qualname)
+            if fresh.code != tree.code:
+                return fresh
+    return tree
+
+
+def _unused_imports(
+    file: SourceFile, scope: Scope, gone: set[str], taken: Callable[[str], bool]
+) -> Iterator[str]:
+    """The imports of a scope that bind one of the names gone, and nobody else wants."""
     public = {
         node.value
-        for statement in names.file.syntax.body
+        for statement in file.syntax.body
         if isinstance(statement, (ast.Assign, ast.AugAssign, ast.AnnAssign))
         for node in ast.walk(statement)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    for scope in names.scopes.values():
-        if scope.is_class or scope.qualname not in used_before:
+    for local in scope.imports:
+        first = local.split(".")[0]
+        if first not in gone or local in public:
             continue
-        gone = used_before[scope.qualname] - used[scope.qualname]
-        for local in scope.imports:
-            first = local.split(".")[0]
-            if scope.parent is None and first in gone and taken(first):
-                continue
-            if first in gone and local not in public:
-                fresh = edit.drop_import(tree, local, scope.qualname)
-                if fresh.code != tree.code:
-                    return fresh
-        if scope.parent is None:
-            continue
-        candidates = gone & scope.bound - scope.elsewhere
-        if not candidates:
-            continue
-        function = _function(names.file.syntax, scope.qualname)
-        for name in sorted(candidates):
-            if function is not None and _only_harmless(function, name):
-                fresh = edit.drop_assignment(tree, name, scope.qualname)
-                if fresh.code != tree.code:
-                    return fresh
-    return tree
+        if scope.parent is not None or not taken(first):
+            yield local
+
+
+def _unused_variables(file: SourceFile, scope: Scope, gone: set[str]) -> Iterator[str]:
+    """The local variables among the names gone that nothing happens by setting."""
+    candidates = gone & scope.bound - scope.elsewhere
+    if scope.parent is None or not candidates:
+        return
+    function = _function(file.syntax, scope.qualname)
+    for name in sorted(candidates):
+        if function is not None and _only_harmless(function, name):
+            yield name
 
 
 def _function(tree: ast.Module, qualname: str) -> ast.FunctionDef | None:
-    body: list[ast.stmt] = tree.body
-    node: ast.stmt | None = None
+    body = tree.body
+    node: ast.FunctionDef | ast.ClassDef | None = None
     for part in qualname.split("."):
         node = next(
             (
@@ -102,7 +114,7 @@ def _function(tree: ast.Module, qualname: str) -> ast.FunctionDef | None:
         )
         if node is None:
             return None
-        body = node.body  # type: ignore[attr-defined]
+        body = node.body
     return node if isinstance(node, ast.FunctionDef) else None
 
 

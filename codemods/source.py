@@ -1,4 +1,4 @@
-"""One source file: its bytes, its text, its syntax tree, its lines."""
+"""One source file: its bytes, its text, its syntax trees, its names, its lines."""
 
 import ast
 import codecs
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from codemods.names import ModuleNames
+
 if TYPE_CHECKING:
     import libcst as cst
-
-    from codemods.bindings import ModuleNames
 
 _OPT_OUT = re.compile(r"#\s*titan-migrate:\s*(?:ignore\[([^\]]*)\])?")
 
@@ -85,11 +85,9 @@ class SourceFile:
             ) from error
 
     @cached_property
-    def names(self) -> "ModuleNames":
+    def names(self) -> ModuleNames:
         """All scopes of the file and every use of a name in it."""
-        from codemods.bindings import ModuleNames
-
-        return ModuleNames(self)
+        return ModuleNames(self.path, self.package, self.syntax)
 
     @cached_property
     def tree(self) -> "cst.Module":
@@ -112,12 +110,11 @@ class SourceFile:
             for line in re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", self.text)
         ]
 
-    def segment(self, node: ast.AST) -> str:
+    def segment(self, node: ast.expr | ast.stmt | ast.arg) -> str:
         """The text of a node of ``syntax``, as it is written."""
-        first, last = node.lineno - 1, node.end_lineno - 1  # type: ignore[attr-defined]
-        lines = self._encoded_lines[first : last + 1]
-        lines[-1] = lines[-1][: node.end_col_offset]  # type: ignore[attr-defined]
-        lines[0] = lines[0][node.col_offset :]  # type: ignore[attr-defined]
+        lines = self._encoded_lines[node.lineno - 1 : node.end_lineno]
+        lines[-1] = lines[-1][: node.end_col_offset]
+        lines[0] = lines[0][node.col_offset :]
         return b"".join(lines).decode().replace("\r\n", "\n")
 
     @property

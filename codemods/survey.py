@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from codemods.bindings import Checkout, Definition, Use
+from codemods.bindings import Checkout
+from codemods.names import Definition, Use
 from codemods.source import SourceFile
 from codemods.targets import REPLICATE_MODULE
 
@@ -23,6 +24,8 @@ _DDP_REPLICATE = {
     "torch.distributed._composable.replicate.replicate",
     "torch.distributed._composable.replicate",
 }
+
+_GLOBAL_TOKENS = re.compile(r"global\w*tokens|tokens\w*global")
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,7 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
     As torchtitan does from 0.2.2 on: a sum loss over the number of valid tokens of
     all ranks, so that gradients have to be summed over ranks.
     """
-    tokens = re.compile(r"global\w*tokens|tokens\w*global")
-    if not tokens.search(file.text):
+    if not _GLOBAL_TOKENS.search(file.text):
         return False
     trained = {
         ast.unparse(node.func.value)
@@ -175,7 +177,20 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
         if isinstance(node, ast.Assign)
         for target in node.targets
     }
-    for node in ast.walk(file.syntax):
+    for node, what, divisor in _divisions(file.syntax):
+        if not _GLOBAL_TOKENS.search(divisor) or "loss" not in what:
+            continue
+        # Only what goes into the backward pass scales gradients; a metric does not.
+        becomes = quotients.get(id(node), what)
+        if becomes in trained or ast.unparse(node) in trained:
+            return True
+    return False
+
+
+def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:
+    """Each division in any of its spellings, what it divides, and by what."""
+    what: ast.expr
+    for node in ast.walk(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             what, divisor = node.left, node.right
         elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
@@ -188,13 +203,7 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
                 what = node.args[0]
         else:
             continue
-        if not tokens.search(ast.unparse(divisor)) or "loss" not in ast.unparse(what):
-            continue
-        # Only what goes into the backward pass scales gradients; a metric does not.
-        becomes = quotients.get(id(node), ast.unparse(what))
-        if becomes in trained or ast.unparse(node) in trained:
-            return True
-    return False
+        yield node, ast.unparse(what), ast.unparse(divisor)
 
 
 def _find_definitions(found: Survey, names: set[str]) -> None:
@@ -357,9 +366,9 @@ def _find_call_sites(found: Survey) -> None:
         )
 
 
-def enclosing(tree: ast.Module, node: ast.AST) -> ast.FunctionDef | None:
+def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
     """The innermost function whose lines hold ``node``."""
-    line = node.lineno  # type: ignore[attr-defined]
+    line = node.lineno
     holding = [
         f
         for f in ast.walk(tree)

@@ -18,6 +18,10 @@ class TargetError(ValueError):
     """No target fits what was asked for."""
 
 
+Mesh = Literal["1d", "2d"]
+Asked = Literal["auto", "1d", "2d"]
+
+
 @dataclass(frozen=True)
 class Target:
     """The API that the new code calls.
@@ -30,7 +34,7 @@ class Target:
         reason: why this target was taken, for people.
     """
 
-    mesh: Literal["1d", "2d"]
+    mesh: Mesh
     function_name: str
     reason: str
 
@@ -40,7 +44,9 @@ class Target:
 
 
 def choose_target(
-    mesh: str, torch_version: str | None, function_name: str | None = None
+    mesh: Asked,
+    torch_version: str | None,
+    function_name: str | None = None,
 ) -> Target:
     """Pick the target.
 
@@ -60,6 +66,7 @@ def choose_target(
             "Move the environment to torch 2.9 or later, or name the version that the "
             "migrated code will run on with --torch."
         )
+    fitting: Mesh | None
     fitting = None if release is None else "1d" if release >= FIRST_1D_TORCH else "2d"
     if mesh == "auto":
         if fitting is None:

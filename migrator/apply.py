@@ -7,7 +7,7 @@ from pathlib import Path
 from codemods.engine import migrate
 from codemods.selection import Selection, SelectionError
 from codemods.source import UnreadableSource
-from codemods.targets import Target, TargetError, choose_target
+from codemods.targets import Asked, Target, TargetError, choose_target
 from migrator.changeset import Changeset
 from migrator.checkout import Checkout, open_checkout
 from migrator.errors import FileProblem, LeftToDo, TitanMigrateError
@@ -22,7 +22,7 @@ def installed_torch() -> str | None:
 
 
 def resolve_target(
-    target: str = "auto",
+    target: Asked = "auto",
     torch_version: str | None = None,
     function_name: str | None = None,
 ) -> Target:
@@ -153,7 +153,7 @@ def refuse_incomplete(changeset: Changeset) -> None:
 def apply_checkout(
     path: Path,
     *,
-    target: str = "auto",
+    target: Asked = "auto",
     torch_version: str | None = None,
     function_name: str | None = None,
     allow_dirty: bool = False,

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
+from codemods.targets import Asked
 from migrator.errors import TitanMigrateError
 from migrator.options import (
     CONTEXT,
@@ -53,7 +54,7 @@ def main() -> None:
 
 def _planned(
     path: Path,
-    target: str,
+    target: Asked,
     torch_version: str | None,
     function_name: str | None,
     no_git: bool,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from codemods.bindings import Definition
 from codemods.engine import migrate
+from codemods.names import Definition
 from codemods.source import SourceFile
 from codemods.survey import survey
 from codemods.targets import choose_target

@@ -8,9 +8,9 @@ from typing import cast
 import libcst as cst
 
 from codemods import edit
-from codemods.bindings import Definition
 from codemods.example import Example
 from codemods.findings import Finding
+from codemods.names import Definition
 from codemods.plans import Facts, NewFunction
 from codemods.survey import function_of
 from codemods.targets import REPLICATE_MODULE
@@ -276,7 +276,8 @@ def _origin(
 def free_names(text: str) -> set[str]:
     """The names that a function reads and does not bind itself."""
     tree = ast.parse(text)
-    loaded, bound = set(), set()
+    loaded: set[str] = set()
+    bound: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)

@@ -3,14 +3,13 @@
 import io
 import tokenize
 from collections.abc import Iterator
-from typing import cast
 
 import libcst as cst
 
 from codemods import edit, layout
-from codemods.bindings import Definition
 from codemods.example import Example
 from codemods.findings import Finding, Status
+from codemods.names import Definition
 from codemods.plans import Facts, MeshEdit, NewCall, NewFunction
 from codemods.survey import Reference, function_of
 
@@ -170,7 +169,7 @@ def _import_changes(facts: Facts, reference: Reference) -> bool:
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     transformer = _CallSites(tree, path, facts)
-    tree = cast(cst.Module, tree.visit(transformer))
+    tree = tree.visit(transformer)
     for call in facts.calls_in(path):
         place = call.function.definition
         if place.path != path and place != _kept_place(facts, call):
@@ -361,10 +360,10 @@ class _CallSites(edit.ScopedTransformer):
         ]
         return not moved or len(moved) < len(spellings)
 
-    def visit_Assign(self, node: cst.Assign) -> None:
+    def visit_Assign(self, node: cst.Assign | cst.AnnAssign | cst.AugAssign) -> None:
         self._in_all = edit.is_dunder_all(node)
 
-    visit_AnnAssign = visit_AugAssign = visit_Assign  # type: ignore[assignment]
+    visit_AnnAssign = visit_AugAssign = visit_Assign
 
     def leave_Assign(
         self, original_node: cst.Assign, updated_node: cst.Assign

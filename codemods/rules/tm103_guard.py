@@ -4,7 +4,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Collection, Iterator
-from typing import cast
+from typing import TypeGuard
 
 import libcst as cst
 
@@ -95,7 +95,7 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         if isinstance(outer, (ast.FunctionDef, ast.ClassDef))
         and any(is_guard(n) for n in ast.walk(outer) if isinstance(n, ast.stmt))
     ]
-    return cast(cst.Module, tree.visit(_Guards(tree, holding)))
+    return tree.visit(_Guards(tree, holding))
 
 
 class _Guards(edit.ScopedTransformer):
@@ -103,7 +103,9 @@ class _Guards(edit.ScopedTransformer):
         super().__init__(tree, scopes)
         self._elifs: set[cst.If] = set()
 
-    def _is_guard(self, node: cst.CSTNode) -> bool:
+    def _is_guard(
+        self, node: cst.CSTNode
+    ) -> TypeGuard[cst.If | cst.SimpleStatementLine]:
         if isinstance(node, cst.SimpleStatementLine):
             if not isinstance(node.body[0], cst.Assert):
                 return False
@@ -143,7 +145,7 @@ class _Guards(edit.ScopedTransformer):
         for line in updated_node.body:
             if self._is_guard(line):
                 # The blank line above a guard stays as one above what follows it.
-                blank = blank or any(x.comment is None for x in line.leading_lines)  # type: ignore[attr-defined]
+                blank = blank or any(x.comment is None for x in line.leading_lines)
                 continue
             leading = getattr(line, "leading_lines", None)
             if blank and body and leading is not None:

@@ -3,13 +3,12 @@
 import ast
 import re
 from collections.abc import Iterator
-from typing import cast
 
 import libcst as cst
 
 from codemods import edit
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Status
 from codemods.plans import Facts
 from codemods.source import SourceFile
 from codemods.survey import parallel_dims_files
@@ -74,7 +73,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 f"if d > 1 or ({_KEEP.format(name='name', me='self')}):",
             )
         for line, done in found:
-            status = "done" if done else "rewrite"
+            status: Status = "done" if done else "rewrite"
             if not done and file.opted_out(line, CODE):
                 status = "opted-out"
             yield Finding(
@@ -83,7 +82,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 CODE,
                 "a shard dimension of degree 1 stays when dp_replicate > 1, for the 2-D "
                 "mesh that replicate takes in torch 2.9",
-                status,  # type: ignore[arg-type]
+                status,
             )
 
 
@@ -110,7 +109,7 @@ def _names_dp_shard(text: str) -> bool:
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
-    return cast(cst.Module, tree.visit(_Builders(tree, ["ParallelDims"])))
+    return tree.visit(_Builders(tree, ["ParallelDims"]))
 
 
 class _Builders(edit.ScopedTransformer):

@@ -8,7 +8,7 @@ import libcst as cst
 
 from codemods import edit
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Status
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -73,6 +73,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             if not isinstance(node, ast.FunctionDef) or node.name != _FUNCTION:
                 continue
             branch = _sharded_branch(node)
+            status: Status
             if any(_leaves_it(n) for n in ast.walk(node) if isinstance(n, ast.If)):
                 status = "done"
             elif file.opted_out(node.lineno, CODE):
@@ -91,7 +92,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 node.lineno,
                 CODE,
                 "replicate does mixed precision by its policy, so no autocast on top",
-                status,  # type: ignore[arg-type]
+                status,
             )
 
 
@@ -114,7 +115,8 @@ def _bound_otherwise(facts: Facts) -> Iterator[Finding]:
             if isinstance(node, ast.Assign):
                 bound = {ast.unparse(target) for target in node.targets}
             elif isinstance(node, ast.ImportFrom):
-                bound = {n.asname for n in node.names if n.name != _FUNCTION}
+                others = (n.asname for n in node.names if n.name != _FUNCTION)
+                bound = set(filter(None, others))
             else:
                 continue
             if _FUNCTION in bound and not file.opted_out(node.lineno, CODE):
@@ -124,8 +126,9 @@ def _bound_otherwise(facts: Facts) -> Iterator[Finding]:
 def _leaves_it(node: ast.If) -> bool:
     """Whether a branch is taken whenever replicate is on, and returns a null context."""
     test = node.test
-    either = isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or)
-    asked = test.values if either else [test]  # type: ignore[attr-defined]
+    asked = [test]
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or):
+        asked = test.values
     last = node.body[-1]
     return (
         any(isinstance(one, ast.Attribute) and one.attr == _REPLICATED for one in asked)
@@ -152,7 +155,7 @@ def _is_sharded(test: str) -> bool:
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
-    return cast(cst.Module, tree.visit(_Amp(tree, _holders(facts.survey.files[path]))))
+    return tree.visit(_Amp(tree, _holders(facts.survey.files[path])))
 
 
 def _holders(file: SourceFile) -> list[str]:

@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Iterator
-from typing import cast
 
 import libcst as cst
 
@@ -104,7 +103,7 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         for node in facts.survey.files[path].syntax.body
         if isinstance(node, (ast.ClassDef, ast.FunctionDef))
     ]
-    return cast(cst.Module, tree.visit(_Adapter(tree, classes)))
+    return tree.visit(_Adapter(tree, classes))
 
 
 class _Adapter(edit.ScopedTransformer):

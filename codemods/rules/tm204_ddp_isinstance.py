@@ -3,9 +3,9 @@
 import ast
 from collections.abc import Iterator
 
-from codemods.bindings import dotted
 from codemods.example import Example
 from codemods.findings import Finding
+from codemods.names import dotted
 from codemods.plans import Facts
 
 CODE = "TM204"

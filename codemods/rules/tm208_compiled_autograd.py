@@ -68,12 +68,12 @@ def find(facts: Facts) -> Iterator[Finding]:
         for line in range(node.lineno, (node.end_lineno or 0) + 1)
     }
     for file in facts.checkout.mentioning("optimize_ddp"):
-        for node in ast.walk(file.syntax):
-            if isinstance(node, ast.Attribute) and node.attr == "optimize_ddp":
-                if (file.path, node.lineno) not in inside:
+        for read in ast.walk(file.syntax):
+            if isinstance(read, ast.Attribute) and read.attr == "optimize_ddp":
+                if (file.path, read.lineno) not in inside:
                     yield Finding(
                         file.path,
-                        node.lineno,
+                        read.lineno,
                         CODE,
                         "optimize_ddp has no effect on a model under replicate",
                         "hazard",

@@ -9,7 +9,7 @@ from codemods.attribution import BY_HAND, Stage
 from codemods.engine import Outcome, migrate
 from codemods.selection import Selection, SelectionError
 from codemods.source import SourceFile, UnreadableSource
-from codemods.targets import Target
+from codemods.targets import Asked, Target
 from migrator import apply
 from migrator.checkout import Checkout, open_checkout
 from migrator.errors import FileProblem, TitanMigrateError
@@ -65,7 +65,7 @@ def compare(
     path: Path,
     *,
     base: str | None = None,
-    target: str = "auto",
+    target: Asked = "auto",
     torch_version: str | None = None,
     function_name: str | None = None,
     selection: Selection = Selection(),

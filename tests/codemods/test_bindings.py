@@ -2,7 +2,8 @@
 
 import pytest
 
-from codemods.bindings import Checkout, Definition
+from codemods.bindings import Checkout
+from codemods.names import Definition
 from codemods.source import SourceFile
 
 from support import text

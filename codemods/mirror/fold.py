@@ -1,0 +1,80 @@
+"""Conditions that follow from the defaults of parameters which only serve sharding."""
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+
+import libcst as cst
+
+from codemods import layout
+from codemods.mirror.names import names_in
+
+_SHARDING_PARAMETER = re.compile(
+    r"reshard|offload|^pp_|pipeline|expert|(^|_)ep(_|$)|^edp_|efsdp|^dp_mod_|prefetch"
+    r"|divide_factor"
+)
+"""Parameters that say how to shard, offload or lay out experts: no use here."""
+
+_COMPARISON = (
+    ast.Expression,
+    ast.Compare,
+    ast.BoolOp,
+    ast.UnaryOp,
+    ast.Name,
+    ast.Constant,
+    ast.boolop,
+    ast.unaryop,
+    ast.cmpop,
+    ast.expr_context,
+)
+
+
+def constants_of(tree: cst.Module, params: Iterable[cst.Param]) -> dict[str, object]:
+    """The parameters that only serve sharding -> their defaults."""
+    found: dict[str, object] = {}
+    for param in params:
+        name = param.name.value
+        if param.default is None or not _SHARDING_PARAMETER.search(name):
+            continue
+        try:
+            found[name] = ast.literal_eval(tree.code_for_node(param.default).strip())
+        except ValueError:
+            continue
+    return found
+
+
+def fold(
+    tree: cst.Module, test: cst.BaseExpression, constants: Mapping[str, object]
+) -> tuple[list[str], bool | None]:
+    """The terms of a condition that do not follow from defaults; its value if known."""
+    if isinstance(test, cst.BooleanOperation) and isinstance(test.operator, cst.And):
+        left, left_value = fold(tree, test.left, constants)
+        right, right_value = fold(tree, test.right, constants)
+        if False in (left_value, right_value):
+            return [], False
+        terms = [
+            term
+            for terms, value in ((left, left_value), (right, right_value))
+            for term in terms
+            if value is not True
+        ]
+        return terms, None if terms else True
+    code = tree.code_for_node(test).strip()
+    names = names_in(code)
+    if names and names <= set(constants) and _only_compares(code):
+        try:
+            value = eval(
+                compile(code, "<default>", "eval"),
+                {"__builtins__": {}},
+                dict(constants),
+            )
+        except TypeError:
+            return [layout.flatten(code)], None
+        return [], bool(value)
+    return [layout.flatten(code)], None
+
+
+def _only_compares(code: str) -> bool:
+    """Whether it only compares literals and names, so that it is safe to run."""
+    parsed = ast.parse(code, mode="eval")
+    return all(isinstance(node, _COMPARISON) for node in ast.walk(parsed))

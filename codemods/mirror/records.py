@@ -1,0 +1,73 @@
+"""What a derivation is asked for, and what comes out of it."""
+
+from dataclasses import dataclass
+
+from codemods.mirror.alike import bare
+
+
+class CannotMirror(Exception):
+    """This ``apply_fsdp`` has a shape that the derivation does not follow."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the derived function, as it is written."""
+
+    name: str
+    text: str
+    required: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A derived function.
+
+    Args:
+        name: of the function.
+        parameters: in order; the first is the model, the second the mesh.
+        text: the whole function, at module level, without a final newline.
+        sums_gradients: it switches off replicate's division of gradients.
+        as_apply_fsdp: the ``apply_fsdp`` it mirrors does the same.
+        wraps: the module expressions it wraps, in order.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    text: str
+    sums_gradients: bool
+    wraps: tuple[str, ...]
+    as_apply_fsdp: bool = True
+
+    def same_wrapping(self, other: "Plan") -> bool:
+        """Whether both do the same, whatever their comments and annotations say."""
+        names = [parameter.name for parameter in self.parameters]
+        same_names = names == [parameter.name for parameter in other.parameters]
+        return same_names and bare(self.text) == bare(other.text)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the derived function must do beyond mirroring.
+
+    Args:
+        name: of the derived function.
+        mesh_keyword: ``mesh`` or ``device_mesh``, as replicate calls it.
+        fully_shard: how ``fully_shard`` is spelled where ``apply_fsdp`` is defined.
+        sum_gradients: the training loop has divided by the global token count.
+        division_helper: a function of the checkout that switches division off, to
+            be called where ``apply_fsdp`` itself does not.
+        averaging_option: one call site is outside that loop and must keep averaging.
+        ties: pairs of module attributes that share their weight in some model.
+        log: the statement that logs success, or None.
+        returns_model: ``apply_ddp`` returned its model, so callers may rely on it.
+    """
+
+    name: str
+    mesh_keyword: str
+    fully_shard: frozenset[str]
+    sum_gradients: bool
+    division_helper: str | None = None
+    averaging_option: bool = False
+    ties: tuple[tuple[str, str], ...] = ()
+    log: str | None = None
+    returns_model: bool = False

@@ -1,0 +1,94 @@
+"""One group for two modules that may share their weight."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from codemods import layout
+from codemods.mirror.nodes import AnyNode, Block, Plain, Wrap, all_wraps
+from codemods.mirror.write import emit
+
+
+def in_one_group(nodes: list[AnyNode], pair: Sequence[str]) -> list[AnyNode]:
+    """The nodes with a tied pair of modules in one group, where the pair is tied.
+
+    Apart, torch from 2.12 on raises at the first forward and earlier versions
+    silently untie them.
+
+    Args:
+        nodes: of the whole function.
+        pair: the expressions of two modules.
+    """
+    places = [
+        (index, wrap)
+        for index, node in enumerate(nodes)
+        for wrap in all_wraps([node])
+        if set(wrap.modules) & set(pair) and wrap.variable is None
+    ]
+    if len(places) != 2 or places[0][0] == places[1][0]:
+        return nodes
+    (early, first), (late, last) = places
+    if not _holds(nodes[early], first) or not _holds(nodes[late], last):
+        return nodes
+    flag = Plain(
+        ["# Tied weights are one parameter, so their modules form one group"],
+        nodes[early].blank,
+        _are_tied(nodes, pair, first, last),
+        target="weights_tied",
+    )
+    return [
+        *nodes[:early],
+        flag,
+        _unless_tied(nodes[early]),
+        *nodes[early + 1 : late],
+        *_joined_by(nodes[late], first, last),
+        *nodes[late + 1 :],
+    ]
+
+
+def _holds(node: AnyNode, wrap: Wrap) -> bool:
+    """Whether ``node`` is the wrap or an ``if`` that holds it directly."""
+    if node is wrap:
+        return True
+    return isinstance(node, Block) and node.keyword == "if" and wrap in node.body
+
+
+def _are_tied(
+    nodes: list[AnyNode], pair: Sequence[str], first: Wrap, last: Wrap
+) -> str:
+    """The statement that finds out whether the pair is tied in this model."""
+    guarded = "\n".join(emit(nodes, 0))
+    one = next(module for module in pair if module in first.modules)
+    other = next(module for module in pair if module in last.modules)
+    present = (f"{module} is not None" for module in (one, other))
+    terms = [term for term in present if term in guarded]
+    return layout.conjunction(
+        "weights_tied = ", [*terms, f"{other}.weight is {one}.weight"], "", depth=1
+    )
+
+
+def _unless_tied(node: AnyNode) -> Block:
+    """The first of the two wraps, with what guards it, for models that are not tied."""
+    if isinstance(node, Block) and node.keyword == "if" and not node.orelse:
+        node.terms = [*node.terms, "not weights_tied"]
+        node.blank = False
+        return node
+    comments, node.comments, node.blank = node.comments, [], False
+    return Block(comments, False, "if", ["not weights_tied"], [node])
+
+
+def _joined_by(holder: AnyNode, first: Wrap, last: Wrap) -> list[AnyNode]:
+    """The last of the two wraps, with what holds it, joined by the modules of the first."""
+    modules = ", ".join(last.modules)
+    both = f"{', '.join(first.modules)}, *modules"
+    joining = Plain([], False, f"modules = [{both}]", "modules")
+    group: list[AnyNode] = [
+        Plain([], last.blank, f"modules = [{modules}]", "modules"),
+        Block([], False, "if", ["weights_tied"], [joining]),
+        replace(last, variable="modules", blank=False),
+    ]
+    if isinstance(holder, Block):
+        at = holder.body.index(last)
+        holder.body[at : at + 1] = group
+        return [holder]
+    group[0].comments = last.comments
+    return group

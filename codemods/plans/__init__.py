@@ -1,0 +1,20 @@
+"""Decide what every definition and every call site of ``apply_ddp`` becomes.
+
+The survey says what is there; this says what to write: one function for each wrap
+plan of the checkout, and for each call the function, the mesh and the arguments.
+"""
+
+from codemods.plans.arguments import call_problem
+from codemods.plans.decide import decide
+from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
+from codemods.plans.sites import standalone
+
+__all__ = [
+    "Facts",
+    "MeshEdit",
+    "NewCall",
+    "NewFunction",
+    "call_problem",
+    "decide",
+    "standalone",
+]

@@ -1,0 +1,105 @@
+"""What is decided: the functions to write, the calls to rewrite, and all facts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from codemods.bindings import Checkout
+from codemods.findings import Finding
+from codemods.mirror import Plan
+from codemods.names import Definition
+from codemods.survey import CallSite, Survey
+from codemods.targets import Target
+
+
+@dataclass(frozen=True)
+class NewFunction:
+    """A function that wraps with the composable replicate.
+
+    Args:
+        definition: where it will be, under which name.
+        plan: its text and signature.
+        mirrors: the ``apply_fsdp`` it was derived from, None for the fixed template.
+        replaces: the ``apply_ddp`` it takes the place of, None where it is new.
+    """
+
+    definition: Definition
+    plan: Plan
+    mirrors: Definition | None
+    replaces: Definition | None
+
+
+@dataclass(frozen=True)
+class MeshEdit:
+    """How the mesh that a call passes has to change.
+
+    Args:
+        argument: the new text of the argument.
+        variable: the local variable whose assignment changes instead, or None.
+        assigned: the new right-hand side of that assignment.
+        instead_of: the right-hand side as it is.
+    """
+
+    argument: str
+    variable: str | None = None
+    assigned: str | None = None
+    instead_of: str | None = None
+
+
+@dataclass(frozen=True)
+class NewCall:
+    """What a call site becomes.
+
+    Args:
+        site: the call as it is.
+        function: what it calls afterwards.
+        spelling: how it calls it.
+        arguments: in order, as written.
+        mesh: the change to the mesh.
+        standalone: it is outside of torchtitan's training loop.
+    """
+
+    site: CallSite
+    function: NewFunction
+    spelling: str
+    arguments: tuple[str, ...]
+    mesh: MeshEdit
+    standalone: bool
+
+
+@dataclass
+class Facts:
+    """All that a rule may ask about the checkout.
+
+    Args:
+        survey: what is there.
+        target: the API to write for.
+        functions: every function to write, by its future place.
+        calls: every call to rewrite.
+        findings: what the decisions have to report (hazards, places left).
+        derived: the plans derived so far; some are asked for at every call.
+    """
+
+    survey: Survey
+    target: Target
+    functions: dict[Definition, NewFunction] = field(default_factory=dict)
+    calls: list[NewCall] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    derived: dict[object, Plan] = field(default_factory=dict)
+
+    def reported(self, code: str) -> Iterator[Finding]:
+        """What the decisions have to say under one rule."""
+        return (finding for finding in self.findings if finding.code == code)
+
+    @property
+    def checkout(self) -> Checkout:
+        return self.survey.checkout
+
+    def becomes(self, definition: Definition) -> NewFunction | None:
+        """What takes the place of a definition of ``apply_ddp``."""
+        for function in self.functions.values():
+            if function.replaces == definition:
+                return function
+        return None
+
+    def calls_in(self, path: str) -> Iterator[NewCall]:
+        return (call for call in self.calls if call.site.reference.path == path)

@@ -1,0 +1,31 @@
+"""Where a call site is: in which model's folder, inside or outside of the training loop."""
+
+import re
+
+from codemods.plans.records import Facts
+from codemods.survey import CallSite, divides_by_global_tokens
+
+
+def folder_of(path: str) -> str:
+    """The folder of a model or an experiment, ``torchtitan/models/qwen3``."""
+    found = re.match(r"(.*?\b(?:models|experiments)/[^/]+)/", path)
+    return found[1] if found else path.rpartition("/")[0]
+
+
+def keeps_averaging(facts: Facts, site: CallSite) -> bool:
+    """A call outside of the training loop that divides by the global token count."""
+    return standalone(site) and not divides_by_global_tokens(
+        facts.survey.files[site.reference.path]
+    )
+
+
+def standalone(site: CallSite) -> bool:
+    """A call with neither an ``apply_fsdp`` beside it nor a configuration in reach."""
+    if site.fsdp_call is not None:
+        return False
+    if site.function is None:
+        return True
+    names = {
+        arg.arg for arg in (*site.function.args.args, *site.function.args.kwonlyargs)
+    }
+    return not names & {"job_config", "training", "config"}

@@ -1,0 +1,160 @@
+"""Where the arguments of a new call come from: the ``apply_fsdp`` call beside it."""
+
+import ast
+
+from codemods.mirror import Parameter
+from codemods.plans.arguments import argument, passes_by_star, written
+from codemods.plans.flow import last_assignment, reaches
+from codemods.plans.records import Facts, MeshEdit, NewFunction
+from codemods.plans.sites import keeps_averaging, standalone
+from codemods.source import SourceFile
+from codemods.survey import CallSite, enclosing, function_of
+
+_AMBIGUOUS = "<several>"
+
+_SAME_EVERYWHERE = {
+    "job_config",
+    "config",
+    "training",
+    "parallelism",
+    "parallel_dims",
+    "self",
+}
+"""Parameters that mean the same in every function of a torchtitan."""
+
+
+def arguments(
+    facts: Facts, site: CallSite, function: NewFunction, mesh: MeshEdit
+) -> list[str] | str:
+    """The arguments of the new call; a sentence where one cannot be had."""
+    file = facts.survey.files[site.reference.path]
+    old = function_of(facts.checkout, site.reference.definition)
+    assert old is not None
+    model = argument(site.node, 0, old.args.args[0].arg if old.args.args else None)
+    if model is None or isinstance(model, ast.Starred):
+        return "it passes no model"
+    passed = [written(file, model), mesh.argument]
+    for parameter in function.plan.parameters[2:]:
+        value = _value_for(facts, site, file, parameter)
+        if value == _AMBIGUOUS:
+            return f"the calls of apply_fsdp here pass different values for {parameter.name}"
+        if value is None:
+            if parameter.required or _hidden_value(site):
+                beside = (
+                    "no call of apply_fsdp beside it shows where it comes from"
+                    if site.fsdp_call is None
+                    else "the apply_fsdp beside it does not pass it either"
+                )
+                return f"there is no value in reach for {parameter.name}: {beside}"
+            continue
+        unbound = _unreachable(facts, site, value)
+        if unbound:
+            return (
+                f"{parameter.name}={value} needs {unbound}, which is only set on the "
+                "way to apply_fsdp"
+            )
+        passed.append(f"{parameter.name}={value}")
+    return passed
+
+
+def _hidden_value(site: CallSite) -> bool:
+    """Whether the apply_fsdp call passes more than can be read, by * or **."""
+    return site.fsdp_call is not None and passes_by_star(site.fsdp_call)
+
+
+def _value_for(
+    facts: Facts, site: CallSite, file: SourceFile, parameter: Parameter
+) -> str | None:
+    """The text of the argument for a parameter, ``_AMBIGUOUS`` or None."""
+    if parameter.name == "average_gradients":
+        return "True" if keeps_averaging(facts, site) else None
+    if _hidden_value(site):
+        return None
+    beside = _value_beside(facts, site, file, parameter)
+    if beside is not None:
+        return beside
+    given = next((k.value for k in site.node.keywords if k.arg == parameter.name), None)
+    if given is not None:
+        return written(file, given)
+    if "dtype" in parameter.name and standalone(site):
+        # DDP without autocast computed in the dtype that the parameters have, and so
+        # does replicate without one: torchtitan's RL trainer loads its model in bf16.
+        return "None"
+    return None
+
+
+def _value_beside(
+    facts: Facts, site: CallSite, file: SourceFile, parameter: Parameter
+) -> str | None:
+    """What the calls of apply_fsdp beside a call pass for a parameter."""
+    if site.fsdp_call is None:
+        return None
+    definition = site.fsdp_definition
+    node = function_of(facts.checkout, definition) if definition else None
+    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)] if node else []
+    position = names.index(parameter.name) if parameter.name in names else 10**6
+    value = argument(site.fsdp_call, position, parameter.name)
+    if value is None:
+        return None
+    text = written(file, value)
+    for other in _other_fsdp_calls(site):
+        same = argument(other, position, parameter.name)
+        if same is None or written(file, same) != text:
+            return _AMBIGUOUS
+    return text
+
+
+def _other_fsdp_calls(site: CallSite) -> list[ast.Call]:
+    """Further calls of the same ``apply_fsdp`` in the function of a call site."""
+    assert site.fsdp_call is not None
+    if site.function is None:
+        return []
+    spelling = ast.unparse(site.fsdp_call.func)
+    return [
+        node
+        for node in ast.walk(site.function)
+        if isinstance(node, ast.Call)
+        and node is not site.fsdp_call
+        and ast.unparse(node.func) == spelling
+    ]
+
+
+def _unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
+    """A local name in ``text`` that is not set whenever the call runs, if any."""
+    if site.function is None or site.fsdp_call is None:
+        return None
+    names = {n.id for n in ast.walk(ast.parse(f"({text})")) if isinstance(n, ast.Name)}
+    tree = facts.survey.files[site.reference.path].syntax
+    other = enclosing(tree, site.fsdp_call)
+    if other is not None and other is not site.function:
+        # The value comes from another function: its own variables are none here.
+        arguments = {arg.arg for arg in (*other.args.args, *other.args.kwonlyargs)}
+        foreign = names & (arguments | _stored(other)) - _SAME_EVERYWHERE
+        if foreign:
+            return min(foreign)
+    return _not_always_set(site, site.function, site.fsdp_call, names)
+
+
+def _not_always_set(
+    site: CallSite, function: ast.FunctionDef, fsdp_call: ast.Call, names: set[str]
+) -> str | None:
+    """The first of the names that the function sets, but not whenever the call runs."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            if node.id in names and last_assignment(site, node.id) is None:
+                return node.id
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            among = _stored(node) & names
+            on_the_way = among and reaches(function, node, fsdp_call)
+            if on_the_way and not reaches(function, node, site.node):
+                return min(among)
+    return None
+
+
+def _stored(node: ast.AST) -> set[str]:
+    """The names that are set somewhere in a node."""
+    return {
+        n.id
+        for n in ast.walk(node)
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }

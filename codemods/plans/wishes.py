@@ -1,0 +1,109 @@
+"""What a derived function must do beyond mirroring, in this checkout."""
+
+import ast
+import re
+from collections.abc import Sequence
+
+from codemods.mirror import Wishes
+from codemods.names import Definition
+from codemods.plans.records import Facts
+from codemods.plans.sites import folder_of, keeps_averaging
+from codemods.survey import CallSite, Survey, function_of
+
+_FULLY_SHARD = re.compile(
+    r"^torch\.distributed\.(_composable\.)?fsdp\b.*\bfully_shard$"
+)
+
+
+def wishes_for(
+    facts: Facts,
+    apply_fsdp: Definition,
+    apply_ddp: Definition | None,
+    sites: Sequence[CallSite],
+) -> Wishes:
+    """The wishes for the mirror of one ``apply_fsdp``.
+
+    Args:
+        facts: about the checkout.
+        apply_fsdp: what is mirrored.
+        apply_ddp: what the new function takes the place of, or None.
+        sites: the calls that will use it.
+    """
+    names = facts.checkout.names(apply_fsdp.path)
+    fully_shard = frozenset(
+        local
+        for local, imported in names.top.imports.items()
+        if _FULLY_SHARD.match(f"{imported.module}.{imported.name}")
+    )
+    return Wishes(
+        name=facts.target.function_name,
+        mesh_keyword=facts.target.mesh_keyword,
+        fully_shard=fully_shard,
+        sum_gradients=bool(facts.survey.global_tokens),
+        division_helper=_division_helper(facts),
+        averaging_option=any(keeps_averaging(facts, site) for site in sites),
+        ties=_ties(facts.survey, sites),
+        log=log_statement(facts, apply_ddp),
+        returns_model=returns_model(facts, apply_ddp),
+    )
+
+
+def _ties(survey: Survey, sites: Sequence[CallSite]) -> tuple[tuple[str, str], ...]:
+    """Which modules share their weight in the models that these calls wrap.
+
+    A tie in the folder of a model counts for the calls in that folder, one outside
+    of them all (shared model code) for every call.
+    """
+    here = {folder_of(site.reference.path) for site in sites}
+    elsewhere = {folder_of(site.reference.path) for site in survey.call_sites} - here
+    return tuple(
+        sorted(
+            {
+                (tie.left, tie.right)
+                for tie in survey.ties
+                if sites and folder_of(tie.path) not in elsewhere
+            }
+        )
+    )
+
+
+def _division_helper(facts: Facts) -> str | None:
+    """torchtitan's own function that switches the division of gradients off."""
+    for file in facts.checkout.mentioning("set_gradient_divide_factor(1"):
+        for node in file.syntax.body:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            text = ast.unparse(node)
+            if "set_gradient_divide_factor(1" in text and "fully_shard" not in text:
+                return node.name
+    return None
+
+
+def log_statement(facts: Facts, apply_ddp: Definition | None) -> str | None:
+    """The line with which ``apply_ddp`` logs success, saying what is true now."""
+    definition = apply_ddp or next(iter(facts.survey.definitions), None)
+    node = function_of(facts.checkout, definition) if definition else None
+    if definition is None or node is None:
+        return None
+    file = facts.survey.files[definition.path]
+    for statement in reversed(node.body):
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            text = file.segment(statement)
+            if re.match(r"\w*log\w*\.", text):
+                if facts.target.function_name == "apply_ddp":
+                    return text
+                return re.sub(r"\bDDP\b", "replicate", text)
+    return None
+
+
+def returns_model(facts: Facts, apply_ddp: Definition | None) -> bool:
+    """Whether ``apply_ddp`` returns its model."""
+    node = function_of(facts.checkout, apply_ddp) if apply_ddp else None
+    if not node or not node.args.args:
+        return False
+    return any(
+        isinstance(n, ast.Return)
+        and isinstance(n.value, ast.Name)
+        and n.value.id == node.args.args[0].arg
+        for n in ast.walk(node)
+    )
