@@ -14,8 +14,7 @@ from rich.console import Console
 from migrator.verify.choose import devices, scenarios
 from migrator.verify.choose.models import Model
 from migrator.verify.choose.scenarios import PARTIES, Cell, Party
-from migrator.verify.judge import checks, compare, trace
-from migrator.verify.judge import verdict as judge
+from migrator.verify.judge import checks, compare, judges, trace
 from migrator.verify.judge.verdict import Terms, Verdict
 from migrator.verify.train import corpus, disk, launch, nodes
 from migrator.verify.train.assets_build import ASSETS
@@ -124,8 +123,8 @@ class Job:
         """The verdict of a cell from the traces of its parties, and from what was found without training."""
         tolerances = _tolerances(cell, traces)
         ranks = place.dp * cell.other_ranks
-        terms = Terms(self.plan.steps, place.dp, ranks, tolerances or judge.EXACTLY)
-        verdict = judge.JUDGES[cell.kind](traces, terms)
+        terms = Terms(self.plan.steps, place.dp, ranks, tolerances or judges.EXACTLY)
+        verdict = judges.JUDGES[cell.kind](traces, terms)
         noisy = compare.too_noisy(tolerances)
         if noisy and verdict.passed:
             limit = tolerances[noisy].relative / compare.MARGIN

@@ -5,12 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from migrator.apply import apply_checkout
-from migrator.verify.judge.verdict import (
-    Verdict,
-    Verification,
-    judge_combination,
-    judge_parity,
-)
+from migrator.verify.judge.judges import judge_combination, judge_parity
+from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.show import terminal as report
 from migrator.verify.train import nodes
 

@@ -15,15 +15,14 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from migrator.verify.choose.scenarios import CELLS
-from migrator.verify.judge.trace import Trace
-from migrator.verify.judge.verdict import (
-    Verdict,
-    Verification,
+from migrator.verify.judge.judges import (
     judge_combination,
     judge_parity,
     judge_resumed,
     judge_unchanged,
 )
+from migrator.verify.judge.trace import Trace
+from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.show import markdown, plots, wording
 from migrator.verify.show import terminal as report
 
