@@ -25,7 +25,7 @@ from migrator.verify.errors import VerifyError
 from migrator.verify.job import Job, Plan
 from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verification
-from migrator.verify.show import terminal as report
+from migrator.verify.show import files, terminal
 from migrator.verify.show.folder import clear, report_folder, written_alone
 from migrator.verify.train import disk, nodes, worktrees
 from migrator.verify.train.launch import Nodes
@@ -101,10 +101,10 @@ def run_verify(
         )
         verification.environment["total_seconds"] = time.monotonic() - began
         # Before it is shown: what cannot be printed costs no figure.
-        report.write(verification, folder)
+        files.write(verification, folder)
         if leader:
             leader.exit_code = verification.exit_code
-    report.show_summary(verification, console)
+    terminal.show_summary(verification, console)
     _say(console, f"Report: {folder / 'report.md'}")
     _say(console, f"Figures, traces and logs of all ranks: {folder}")
     return verification
@@ -202,7 +202,7 @@ def _verified(
             for job in jobs:
 
                 def show(cell, verdict, title=job.model.title):
-                    report.show_cell(title, cell, verdict, console, by_step)
+                    terminal.show_cell(title, cell, verdict, console, by_step)
 
                 found[job.model.title] = job.verdicts(chosen, broken, show)
                 broken = ()
