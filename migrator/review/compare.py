@@ -146,7 +146,7 @@ def _other_targets(taken: Target) -> Iterator[Target]:
     for mesh in ("1d", "2d"):
         for name in ("apply_replicate", "apply_ddp"):
             if (mesh, name) != (taken.mesh, taken.function_name):
-                yield Target(mesh, name, reason)  # type: ignore[arg-type]
+                yield Target(mesh, name, reason)
 
 
 def _done(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from migrator.verify.judge.compare import Comparison, constant_ratio, departs
-from migrator.verify.judge.trace import Trace
+from migrator.verify.judge.trace import Trace, digest
 
 
 def departures(
@@ -74,8 +74,8 @@ def mistrains(
     frozen = [
         name
         for name, value in baseline.parameters.items()
-        if value["digest"] == baseline.initial.get(name, {}).get("digest")
-        and value["digest"] != reference.parameters.get(name, {}).get("digest")
+        if value["digest"] == digest(baseline.initial, name)
+        and value["digest"] != digest(reference.parameters, name)
     ]
     missing = sorted(reference.parameters.keys() - baseline.parameters.keys())
     if missing:

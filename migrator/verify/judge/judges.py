@@ -31,7 +31,7 @@ from migrator.verify.judge.early import (
     unable,
     unable_to_resume,
 )
-from migrator.verify.judge.trace import Trace, first_line
+from migrator.verify.judge.trace import Trace, digest, first_line
 from migrator.verify.judge.verdict import Terms, Traces, Verdict
 
 # Where nothing may change, and where a checkpoint has to come back as it was.
@@ -154,7 +154,7 @@ def _not_as_written(reader: Trace, writer: Trace) -> list[str]:
     apart = [
         name
         for name, value in writer.halfway.items()
-        if reader.initial.get(name, {}).get("digest") != value["digest"]
+        if digest(reader.initial, name) != value["digest"]
     ]
     if writer.halfway and not apart:
         return []
@@ -208,7 +208,7 @@ def judge_exported(traces: Traces, terms: Terms) -> Verdict:
     apart = [
         name
         for name in sorted(trained.keys() | loaded.keys())
-        if trained.get(name, {}).get("digest") != loaded.get(name, {}).get("digest")
+        if digest(trained, name) != digest(loaded, name)
     ]
     if apart or not trained:
         failures.append(
