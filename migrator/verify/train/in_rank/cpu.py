@@ -123,7 +123,7 @@ def _attend_flexibly_in_eager_mode() -> None:
         out = (weights @ value.float()).to(query.dtype)
         return (out, total) if return_lse else out
 
-    module.flex_attention = torch._dynamo.disable(flex_attention)  # type: ignore[no-untyped-call]  # torch's
+    module.flex_attention = torch._dynamo.disable(flex_attention)  # type: ignore[no-untyped-call]  # torch has no types for it
 
 
 def fit_model(spec: Any) -> None:

@@ -185,9 +185,9 @@ def collective_counter() -> Any:
         tensors = (leaf for leaf in tree_leaves(argument) if torch.is_tensor(leaf))
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
         def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]  # torch's
+            super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
             self.kinds: dict[str, list[int]] = {}
 
         def __torch_dispatch__(
