@@ -136,12 +136,15 @@ class Checkout:
             TitanMigrateError: git failed.
         """
         command = (*self._no_filters, *arguments)
+        printed: str
         if given is None:
-            return self._run(*command, env=env, **process)
+            printed = self._run(*command, env=env, **process)
+            return printed
         with tempfile.TemporaryFile() as stdin:
             stdin.write(given)
             stdin.seek(0)
-            return self._run(*command, env=env, istream=stdin, **process)
+            printed = self._run(*command, env=env, istream=stdin, **process)
+            return printed
 
     def content(self, revision: str, path: str) -> bytes:
         """A file of a revision, with the line ends that git would give it on disk.
@@ -149,13 +152,14 @@ class Checkout:
         Raises:
             TitanMigrateError: there is no such file.
         """
-        return self._run(
+        found: bytes = self._run(
             *self._no_filters,
             "cat-file",
             "--filters",
             f"{revision}:{path}",
             stdout_as_string=False,
         )
+        return found
 
     def _run(
         self, *arguments: str, env: Mapping[str, str] | None = None, **process: Any

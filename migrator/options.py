@@ -29,7 +29,8 @@ def say(message: str) -> None:
 
 def verbosity() -> int:
     """-1 for --quiet, 1 for --verbose, else 0."""
-    return click.get_current_context().meta.get(_VERBOSITY, 0)
+    level: int = click.get_current_context().meta.get(_VERBOSITY, 0)
+    return level
 
 
 def tell(message: str | None) -> None:
@@ -230,7 +231,7 @@ class Commands(click.Group):
         except click.UsageError as error:
             close = get_close_matches(given, self.list_commands(ctx), n=1)
             if close and close[0] not in error.format_message():
-                error.message += f" Did you mean {close[0]}?"
+                error.message += f" Did you mean {close[0]}?"  # type: ignore[misc]  # Final to click's annotations alone
             raise
 
 

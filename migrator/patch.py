@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -51,11 +52,11 @@ def coloured(patch: bytes) -> bytes:
     return b"\n".join(painted)
 
 
-def _painted(line: bytes, **style: object) -> bytes:
+def _painted(line: bytes, **style: Any) -> bytes:
     # Latin-1 has every byte: whatever the encoding, the line comes out as it was. The
     # carriage return stays at the very end, where a terminal and less expect it.
     text = line.removesuffix(b"\r")
-    shown = click.style(text.decode("latin-1"), **style).encode("latin-1")  # type: ignore[arg-type]
+    shown = click.style(text.decode("latin-1"), **style).encode("latin-1")
     return shown + line[len(text) :]
 
 

@@ -35,7 +35,7 @@ def console_on_stdout(quiet: bool = False) -> Console:
         below.matters = False
     if quiet or sys.stdout is None:  # closed before the start
         return Console(quiet=True, markup=False)
-    return Console(file=_Lenient(sys.stdout), markup=False)  # type: ignore[arg-type]
+    return Console(file=_Lenient(sys.stdout), markup=False)  # type: ignore[arg-type]  # has what rich calls
 
 
 class Kept(io.RawIOBase):

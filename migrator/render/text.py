@@ -101,7 +101,7 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
         yield "Left for a person, with the code to write; nothing is written before:"
     for finding in left:
         yield from _place(finding)
-    counts = Counter(finding.status for finding in findings)
+    counts: Counter[str] = Counter(finding.status for finding in findings)
     if counts:
         words = {**_WORDS, "hazard": "hazard" if counts["hazard"] == 1 else "hazards"}
         yield ", ".join(f"{counts[s]} {words[s]}" for s in words if counts[s]) + "."

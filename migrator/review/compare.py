@@ -146,7 +146,7 @@ def _other_targets(taken: Target) -> Iterator[Target]:
     for mesh in ("1d", "2d"):
         for name in ("apply_replicate", "apply_ddp"):
             if (mesh, name) != (taken.mesh, taken.function_name):
-                yield Target(mesh, name, reason)  # type: ignore[arg-type]
+                yield Target(mesh, name, reason)
 
 
 def _done(
@@ -195,8 +195,8 @@ def _tree(
         place = (root / path).resolve().relative_to(root).as_posix()
         if place not in before:
             found[path] = file
-        elif place != path and before[place] is not None:
-            found[path] = SourceFile(path, before[place].raw)  # type: ignore[union-attr]
+        elif place != path and (there := before[place]) is not None:
+            found[path] = SourceFile(path, there.raw)
     return dict(sorted(found.items()))
 
 

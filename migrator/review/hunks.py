@@ -79,7 +79,8 @@ def undone(
         after; and the lines planned that it lacks.
     """
     old, wanted, here = lines(before), lines(planned), lines(after)
-    as_before, changed = {}, set()
+    as_before: dict[int, int] = {}
+    changed: set[int] = set()
     for kind, i, _, k, m in SequenceMatcher(None, old, here).get_opcodes():
         if kind == "equal":
             as_before |= {n: i + n - k for n in range(k, m)}

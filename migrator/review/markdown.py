@@ -195,14 +195,14 @@ class _Document:
         parts = [f"### Verdicts: {title}", ""]
         mark = "" if verified.ours else "⚠️ "
         parts += [f"{mark}{text(verified.sentence)}", ""]
-        heads = ("model", "cell", "verdict", "loss", "grad_norm", "gradients")
-        heads = (*heads, "parameters", "as DDP did")
+        figures = ("loss", "grad_norm", "gradients", "parameters")
+        heads = ("model", "cell", "verdict", *figures, "as DDP did")
         rows = [
             [
                 text(cell.model),
                 code(cell.cell),
                 _MARKS[cell.word],
-                *(text(cell.figures.get(name, "-")) for name in heads[3:7]),
+                *(text(cell.figures.get(name, "-")) for name in figures),
                 text(cell.as_ddp),
             ]
             for cell in verified.cells[: self.most]

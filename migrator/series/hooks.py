@@ -104,7 +104,7 @@ def run_git(
         },
         **process,
     )
-    said = done.stdout.decode("utf-8", "surrogateescape")
+    said: str = done.stdout.decode("utf-8", "surrogateescape")
     if done.returncode:
         command = next(
             word for word in arguments if not word.startswith("-") and "=" not in word

@@ -14,8 +14,7 @@ from rich.console import Console
 from migrator.verify.choose import devices, scenarios
 from migrator.verify.choose.models import Model
 from migrator.verify.choose.scenarios import PARTIES, Cell, Party
-from migrator.verify.judge import checks, compare, trace
-from migrator.verify.judge import verdict as judge
+from migrator.verify.judge import checks, compare, judges, trace
 from migrator.verify.judge.verdict import Terms, Verdict
 from migrator.verify.train import corpus, disk, launch, nodes
 from migrator.verify.train.assets_build import ASSETS
@@ -124,8 +123,8 @@ class Job:
         """The verdict of a cell from the traces of its parties, and from what was found without training."""
         tolerances = _tolerances(cell, traces)
         ranks = place.dp * cell.other_ranks
-        terms = Terms(self.plan.steps, place.dp, ranks, tolerances or judge.EXACTLY)
-        verdict = judge.JUDGES[cell.kind](traces, terms)
+        terms = Terms(self.plan.steps, place.dp, ranks, tolerances or judges.EXACTLY)
+        verdict = judges.JUDGES[cell.kind](traces, terms)
         noisy = compare.too_noisy(tolerances)
         if noisy and verdict.passed:
             limit = tolerances[noisy].relative / compare.MARGIN
@@ -217,7 +216,9 @@ class Job:
         shutil.copy2(config, kept / "job.toml")
         self._lay_out_checkpoint(cell, party, folder)
         ranks = place.dp * cell.other_ranks if cell and party else 1
-        doing = f"{self.model.title}, {cell.name}: {party.who}" if party else ""
+        doing = (
+            f"{self.model.title}, {cell.name}: {party.who}" if cell and party else ""
+        )
         doing = doing or f"{self.model.title}: seed checkpoint (base revision, 1 rank)"
         with self.console.status(f"{doing} …") as status:
 
@@ -332,36 +333,37 @@ class Job:
         silent = _silent_rank(found, log)
         ranks = found.ranks or (trace.RankTrace(rank=0),)
         blamed = next((rank.rank for rank in ranks if not rank.ended), ranks[0].rank)
+        traceback: str | None = None
         if outcome.timed_out:
-            error = {
-                "type": "Timeout",
-                "message": f"not over after {self.plan.timeout:g} seconds (--timeout)",
-            }
+            kind = "Timeout"
+            message = f"not over after {self.plan.timeout:g} seconds (--timeout)"
         elif killed:
             # The exceptions of the other ranks only say that they lost this one.
             blamed, number = killed
-            error = {"type": "Killed", "message": f"ended by signal {number}"}
+            kind, message = "Killed", f"ended by signal {number}"
         elif silent is not None:
             # Its trace could not be written, on a full disk say: its log tells.
             blamed, path = silent, kept / f"rank{silent}.log"
             if path.is_file():
                 log = path.read_text(encoding="utf-8", errors="replace")
-            kind, message, text = launch.first_traceback(log)
+            kind, message, traceback = launch.first_traceback(log)
             if disk.free_bytes(kept) < 2**16:
                 message += f" (the disk of {kept} is full)"
-            error = {"type": kind, "message": message, "traceback": text}
         elif found.first_error:
             return found
         else:
-            error = {
-                "type": "Death",
-                "message": f"torchrun ended with status {outcome.status}",
-            }
+            kind, message = "Death", f"torchrun ended with status {outcome.status}"
         if blamed not in {rank.rank for rank in ranks}:
             # It ended before it had a trace.
             ranks = tuple(sorted((*ranks, trace.RankTrace(blamed)), key=_by_rank))
-        tail = "\n".join(log.splitlines()[-25:])
-        error = {"time": 0.0, "traceback": tail} | error
+        if traceback is None:
+            traceback = "\n".join(log.splitlines()[-25:])
+        error: trace.Error = {
+            "time": 0.0,
+            "traceback": traceback,
+            "type": kind,
+            "message": message,
+        }
         return dataclasses.replace(
             found,
             ranks=tuple(
@@ -377,7 +379,9 @@ def _tolerances(cell: Cell, traces: dict[str, trace.Trace]) -> compare.Tolerance
     reference, nudged = (
         traces.get(f"{prefix}{name}") for name in ("reference", "nudged")
     )
-    if any(not run or run.first_error or not run.steps for run in (reference, nudged)):
+    if reference is None or nudged is None:
+        return {}
+    if any(run.first_error or not run.steps for run in (reference, nudged)):
         return {}
     return compare.measured_tolerances(reference, nudged)
 

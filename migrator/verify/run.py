@@ -24,8 +24,8 @@ from migrator.verify.choose import devices, models, scenarios
 from migrator.verify.errors import VerifyError
 from migrator.verify.job import Job, Plan
 from migrator.verify.judge.leftover import broken_sites
-from migrator.verify.judge.verdict import Verification
-from migrator.verify.show import terminal as report
+from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.show import files, terminal
 from migrator.verify.show.folder import clear, report_folder, written_alone
 from migrator.verify.train import disk, nodes, worktrees
 from migrator.verify.train.launch import Nodes
@@ -101,10 +101,10 @@ def run_verify(
         )
         verification.environment["total_seconds"] = time.monotonic() - began
         # Before it is shown: what cannot be printed costs no figure.
-        report.write(verification, folder)
+        files.write(verification, folder)
         if leader:
             leader.exit_code = verification.exit_code
-    report.show_summary(verification, console)
+    terminal.show_summary(verification, console)
     _say(console, f"Report: {folder / 'report.md'}")
     _say(console, f"Figures, traces and logs of all ranks: {folder}")
     return verification
@@ -134,9 +134,9 @@ def follow_verify(
         terminable(),
         disk.full_disk_explained(folder, _temporary()),
         nodes.following(among, folder) as board,
-        _scratch() as scratch,
+        _scratch() as made,
     ):
-        scratch = Path(scratch).resolve()
+        scratch = Path(made).resolve()
         with worktrees.trees(repo, Path(path), revision, scratch, rev) as trees:
             code, why = nodes.follow(among, board, trees, folder, scratch / "caches")
     said = f": {why}" if why else ""
@@ -170,9 +170,9 @@ def _verified(
 ) -> Verification:
     """Makes the trees, trains and judges; the report is not written yet."""
     seconds: dict[str, float] = {}
-    found = {}
-    with _scratch() as scratch:
-        scratch = Path(scratch).resolve()
+    found: dict[str, dict[str, Verdict]] = {}
+    with _scratch() as made:
+        scratch = Path(made).resolve()
         with worktrees.trees(repo, path, revision, scratch, rev) as trees:
             if not trees.changed:
                 raise VerifyError(
@@ -201,8 +201,12 @@ def _verified(
             clear(folder, [one.title for one in wanted])
             for job in jobs:
 
-                def show(cell, verdict, title=job.model.title):
-                    report.show_cell(title, cell, verdict, console, by_step)
+                def show(
+                    cell: scenarios.Cell,
+                    verdict: Verdict,
+                    title: str = job.model.title,
+                ) -> None:
+                    terminal.show_cell(title, cell, verdict, console, by_step)
 
                 found[job.model.title] = job.verdicts(chosen, broken, show)
                 broken = ()
@@ -344,7 +348,7 @@ def _say(console: Console, text: str) -> None:
     console.print(Text(text), soft_wrap=True)
 
 
-def _scratch() -> tempfile.TemporaryDirectory:
+def _scratch() -> tempfile.TemporaryDirectory[str]:
     # A rank that is being ended may still hold a file of the folder.
     return tempfile.TemporaryDirectory(
         prefix=worktrees.PREFIX, ignore_cleanup_errors=True

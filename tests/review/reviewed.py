@@ -5,13 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from migrator.apply import apply_checkout
-from migrator.verify.judge.verdict import (
-    Verdict,
-    Verification,
-    judge_combination,
-    judge_parity,
-)
-from migrator.verify.show import terminal as report
+from migrator.verify.judge.judges import judge_combination, judge_parity
+from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.show import files
 from migrator.verify.train import nodes
 
 from hostile import committed
@@ -88,7 +84,7 @@ def verify_report(folder: Path, tree: Path, base: str | None = None, **cells) ->
         "total_seconds": 4.0,
     }
     models = {"llama3": cells or {"dp": PASSED}}
-    report.write(Verification(models, environment), folder)
+    files.write(Verification(models, environment), folder)
     return folder
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from migrator.verify.judge.compare import Tolerance
-from migrator.verify.judge.trace import RankTrace, Step, Trace
-from migrator.verify.judge.verdict import (
-    Terms,
-    Verdict,
+from migrator.verify.judge.judges import (
     judge_combination,
     judge_parity,
     judge_unchanged,
 )
+from migrator.verify.judge.trace import RankTrace, Step, Trace
+from migrator.verify.judge.verdict import Terms, Verdict
 
 STEPS = 4
 KINDS = {

@@ -40,7 +40,7 @@ class Model:
     name: str
     flavor: str = "debugmodel"
     settings: Settings = field(default_factory=dict)
-    overrides: dict[str, object] = field(default_factory=dict)
+    overrides: dict[str, bool] = field(default_factory=dict)
     bf16: bool = False
     reason: str = ""
 
@@ -48,7 +48,7 @@ class Model:
     def title(self) -> str:
         """Name, flavor where it is not the usual one, and what is overridden."""
         tied = self.overrides.get("enable_weight_tying")
-        ending = {True: ":tied", False: ":untied"}.get(tied, "")
+        ending = {True: ":tied", False: ":untied", None: ""}[tied]
         flavor = "" if self.flavor == "debugmodel" else f"/{self.flavor}"
         return f"{self.name}{flavor}{ending}"
 
@@ -93,7 +93,7 @@ def choose(tree: Path, wanted: Sequence[str]) -> list[Model]:
     if not wanted:
         raise VerifyError(f"No model is named to train: there are {names}, and all.")
     if "all" in wanted:
-        first = {}
+        first: dict[str, str] = {}
         for model in known.values():
             first.setdefault(model.name, model.flavor)
         tying = {model.name for model in known.values() if model.overrides}
@@ -118,8 +118,9 @@ def _registered(package: Path) -> Iterator[tuple[str, Path]]:
     for folder, variable in _REGISTRIES:
         init = package / folder / "__init__.py"
         for node in _statements(init):
-            target = node.targets[0] if isinstance(node, ast.Assign) else None
-            target = node.target if isinstance(node, ast.AnnAssign) else target
+            if not isinstance(node, (ast.Assign, ast.AnnAssign)):
+                continue
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if not isinstance(target, ast.Name) or target.id != variable:
                 continue
             # An annotation may stand without a value.
@@ -133,9 +134,9 @@ def _registered(package: Path) -> Iterator[tuple[str, Path]]:
         for node in _statements(path):
             call = node.value if isinstance(node, ast.Expr) else None
             if isinstance(call, ast.Call) and _called(call) == "register_train_spec":
-                name = _registered_name(call)
-                if name:
-                    yield name, path.parent
+                registered = _registered_name(call)
+                if registered:
+                    yield registered, path.parent
 
 
 def _registered_name(call: ast.Call) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from migrator.verify.judge.compare import QUANTITIES
 from migrator.verify.judge.trace import RankTrace, Trace
@@ -178,7 +179,7 @@ def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
     return found
 
 
-def _precision_apart(mine: dict, theirs: dict) -> list[str]:
+def _precision_apart(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Where the migrated tree computes or reduces in other dtypes than the reference."""
     found: list[str] = []
     if mine.get("autocast") and not theirs.get("autocast"):
@@ -228,9 +229,9 @@ def wrapping(trace: Trace) -> str:
     return "none"
 
 
-def _replicated(parameter: dict) -> bool:
+def _replicated(parameter: dict[str, Any]) -> bool:
     """Whether a parameter is replicated over every mesh dimension larger than 1 (torch 2.9 keeps a shard dimension of 1)."""
-    placements, mesh = parameter.get("placements"), parameter.get("mesh", [])
+    placements, mesh = parameter.get("placements") or (), parameter.get("mesh", [])
     dims = parameter.get("mesh_dims") or [""] * len(mesh)
     return bool(placements) and all(
         placement.startswith("R")

@@ -197,7 +197,7 @@ def _summed_up(
     beyond = (place for place, size in apart.items() if size > tolerance.relative)
     first = next(beyond, None)
     word = "different" if first is not None else "within" if apart else "bitwise"
-    largest = apart.get(at, 0.0)
+    largest = 0.0 if at is None else apart[at]
     return Comparison(
         quantity, left.party, right.party, word, largest, at, first, tolerance, element
     )
@@ -236,9 +236,9 @@ def constant_ratio(left: Trace, right: Trace) -> float | None:
     """
     other = {step.step: step.gradients for step in right.steps}
     ratios = [
-        step.gradients / other[step.step]
+        step.gradients / theirs
         for step in left.steps
-        if step.gradients and other.get(step.step)
+        if step.gradients and (theirs := other.get(step.step))
     ]
     if not ratios or not all(
         math.isfinite(ratio) and abs(ratio / ratios[0] - 1) < 0.25 for ratio in ratios

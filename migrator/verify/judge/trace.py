@@ -22,10 +22,14 @@ Every event carries `time`, seconds since the epoch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,23 @@ class Step:
     validation: float | None = None
 
 
+class Checksum(TypedDict):
+    """What is kept of every parameter: norm and sum in float64, SHA-256 of its bytes."""
+
+    norm: float
+    sum: float
+    digest: str
+
+
+class Error(TypedDict):
+    """What a rank failed with; time: seconds since the epoch."""
+
+    type: str
+    message: str
+    traceback: str
+    time: float
+
+
 @dataclass(frozen=True)
 class RankTrace:
     """The events of one rank, by kind.
@@ -59,34 +80,35 @@ class RankTrace:
 
     rank: int
     steps: tuple[Step, ...] = ()
-    model: dict = field(default_factory=dict)
-    parameters: dict[str, dict] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Checksum] = field(default_factory=dict)
     torch: str = ""
-    error: dict | None = None
+    error: Error | None = None
     ended: bool = False
-    initial: dict[str, dict] = field(default_factory=dict)
-    halfway: dict[str, dict] = field(default_factory=dict)
+    initial: dict[str, Checksum] = field(default_factory=dict)
+    halfway: dict[str, Checksum] = field(default_factory=dict)
     collectives: dict[str, list[int]] = field(default_factory=dict)
     peak_bytes: int = 0
 
 
-class Weights(Mapping):
+class Weights(Mapping[str, "NDArray[Any]"]):
     """Parameters in full, name -> array, read from the files of a folder when asked for."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @cached_property
-    def _places(self) -> dict:
+    def _places(self) -> dict[str, Any]:
         import numpy
 
         stages = [numpy.load(path) for path in sorted(self._folder.glob("rank*.npz"))]
         return {name: stage for stage in stages for name in stage.files}
 
-    def __getitem__(self, name: str):
-        return self._places[name][name]
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = self._places[name][name]
+        return array
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
     def __len__(self) -> int:
@@ -99,7 +121,9 @@ class Trace:
 
     party: str
     ranks: tuple[RankTrace, ...]
-    weights: Mapping = field(default_factory=dict, compare=False, repr=False)
+    weights: Mapping[str, NDArray[Any]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -122,14 +146,15 @@ class Trace:
                 for steps in stages.values()
                 if step.step in steps
             ]
-            if len(stages) > 1 and None not in parts:
-                step = replace(step, gradients=sum(part**2 for part in parts) ** 0.5)
+            squares = [part**2 for part in parts if part is not None]
+            if len(stages) > 1 and len(squares) == len(parts):
+                step = replace(step, gradients=sum(squares) ** 0.5)
             tokens = sum(s[step.step].tokens for s in by_rank if step.step in s)
             whole.append(replace(step, tokens=tokens))
         return tuple(whole)
 
     @property
-    def model(self) -> dict:
+    def model(self) -> dict[str, Any]:
         """What wraps the model and where its parameters are, over all pipeline stages."""
         if not self.ranks:
             return {}
@@ -141,21 +166,21 @@ class Trace:
         return found
 
     @property
-    def parameters(self) -> dict[str, dict]:
+    def parameters(self) -> dict[str, Checksum]:
         """The final parameters, over all pipeline stages."""
         return self._gathered("parameters")
 
     @property
-    def halfway(self) -> dict[str, dict]:
+    def halfway(self) -> dict[str, Checksum]:
         """The parameters halfway, where the run wrote a checkpoint there."""
         return self._gathered("halfway")
 
     @property
-    def initial(self) -> dict[str, dict]:
+    def initial(self) -> dict[str, Checksum]:
         """The parameters before the first step."""
         return self._gathered("initial")
 
-    def _gathered(self, when: str) -> dict[str, dict]:
+    def _gathered(self, when: str) -> dict[str, Checksum]:
         return {
             name: value
             for rank in self.ranks
@@ -173,7 +198,7 @@ class Trace:
         return max((rank.peak_bytes for rank in self.ranks), default=0)
 
     @property
-    def first_error(self) -> tuple[int, dict] | None:
+    def first_error(self) -> tuple[int, Error] | None:
         """The rank that failed first and its error event: later ones only lost their connection to it."""
         failed = [(r.error["time"], r.rank, r.error) for r in self.ranks if r.error]
         if not failed:
@@ -181,7 +206,7 @@ class Trace:
         _, rank, error = min(failed, key=lambda item: item[:2])
         return rank, error
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the weights themselves."""
         return {
             "party": self.party,
@@ -190,7 +215,12 @@ class Trace:
         }
 
 
-def first_line(error: dict) -> str:
+def digest(values: dict[str, Checksum], name: str) -> str | None:
+    """The digest of a parameter; None where it is not among these."""
+    return values[name]["digest"] if name in values else None
+
+
+def first_line(error: Error) -> str:
     """An error event's type and the first line of its message."""
     message = error["message"].strip().splitlines()
     return f"{error['type']}: {message[0]}" if message else error["type"]
@@ -198,8 +228,8 @@ def first_line(error: dict) -> str:
 
 def read_rank(path: Path) -> RankTrace:
     """Reads one rank's file; a last line that a killed rank left half written is dropped."""
-    found: dict = {"rank": int(path.stem.removeprefix("rank"))}
-    model: dict = {}
+    found: dict[str, Any] = {"rank": int(path.stem.removeprefix("rank"))}
+    model: dict[str, Any] = {}
     steps: list[Step] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

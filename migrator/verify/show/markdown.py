@@ -10,7 +10,8 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from migrator.verify.choose.scenarios import CELLS, PARTIES
 from migrator.verify.judge.checks import wrapping
@@ -251,7 +252,7 @@ def _parameters(comparison: Comparison) -> str:
 
 def _runs(verdict: Verdict, runs: list[Trace]) -> list[str]:
     """What each run was: wrapping, placements, dtypes, time and memory; one column a run."""
-    properties = {
+    properties: dict[str, Callable[[Trace], str]] = {
         "run": lambda t: text(PARTIES[t.party].who),
         "wrapped by": _wrapped,
         "ranks": lambda t: str(len(t.ranks)),
@@ -278,7 +279,7 @@ def _runs(verdict: Verdict, runs: list[Trace]) -> list[str]:
     return parts
 
 
-def _parameters_of(trace: Trace) -> list[dict]:
+def _parameters_of(trace: Trace) -> list[dict[str, Any]]:
     return list(trace.model.get("parameters", {}).values())
 
 
@@ -287,7 +288,7 @@ def _wrapped(trace: Trace) -> str:
     return f"{wrapping(trace)}, {groups} module{'s' if groups != 1 else ''}"
 
 
-def _placement(parameter: dict) -> str:
+def _placement(parameter: dict[str, Any]) -> str:
     """Placements of one parameter and its mesh, as "R over dp_replicate=2 (1-D)"."""
     placements, mesh = parameter.get("placements"), parameter.get("mesh") or []
     if not placements:
@@ -314,7 +315,7 @@ def _precision(trace: Trace) -> str:
     return "<br>".join(found) or "none"
 
 
-def _dtype(policy: dict, which: str) -> str:
+def _dtype(policy: dict[str, Any], which: str) -> str:
     return str(policy.get(f"{which}_dtype")).removeprefix("torch.")
 
 
@@ -374,7 +375,7 @@ def _by_step(quantity: str, runs: list[Trace]) -> list[str]:
 # --- where it ran -----------------------------------------------------------------------
 
 
-def _environment(environment: dict) -> list[str]:
+def _environment(environment: dict[str, Any]) -> list[str]:
     """Where and on what it ran, and how to run it again."""
     known = {
         "torch": "torch",
@@ -417,7 +418,7 @@ def _environment(environment: dict) -> list[str]:
     return [*parts, *_again(environment.get("command"))]
 
 
-def _revisions(environment: dict) -> dict[str, str]:
+def _revisions(environment: dict[str, Any]) -> dict[str, str]:
     """The migrated revision, where the migration is not committed there."""
     base, migrated = (
         environment.get(f"{which}_revision") for which in ("base", "migrated")
@@ -441,7 +442,7 @@ def _value(value: object) -> str:
     return text(value)
 
 
-def _again(command: object) -> list[str]:
+def _again(command: Any) -> list[str]:
     if not command:
         return []
     line = command if isinstance(command, str) else shlex.join(map(str, command))

@@ -7,12 +7,17 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from migrator.verify.choose.scenarios import CELLS
 from migrator.verify.judge.compare import QUANTITIES, relative
 from migrator.verify.judge.trace import Trace
 from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.show.wording import TITLES, Pair, one_line, pairs, shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SHOWN = ("loss", "grad_norm")
 
@@ -68,7 +73,7 @@ def installed() -> bool:
 
 def draw_all(verification: Verification, folder: Path) -> dict[tuple[str, str], Plot]:
     """Draws every cell in which anything trained into `folder`/plots; the figures by model and cell."""
-    found = {}
+    found: dict[tuple[str, str], Plot] = {}
     for model, cells in verification.models.items():
         for name, verdict in cells.items():
             if _drawn(verdict):
@@ -108,7 +113,7 @@ def _drawn(verdict: Verdict) -> list[Trace]:
     return [runs[name] for name in _STYLES if name in runs]
 
 
-def _figure(model: str, name: str, verdict: Verdict):
+def _figure(model: str, name: str, verdict: Verdict) -> Figure:
     from matplotlib.figure import Figure
 
     differ = any(_apart(verdict, pair, SHOWN[0]) for pair in _compared(verdict))
@@ -125,7 +130,7 @@ def _figure(model: str, name: str, verdict: Verdict):
     return figure
 
 
-def _draw_curves(axes, quantity: str, traces: list[Trace]) -> None:
+def _draw_curves(axes: Axes, quantity: str, traces: list[Trace]) -> None:
     for trace in traces:
         points = [
             (step.step, value)
@@ -142,7 +147,7 @@ def _draw_curves(axes, quantity: str, traces: list[Trace]) -> None:
     _count_steps(axes)
 
 
-def _draw_differences(axes, quantity: str, verdict: Verdict) -> None:
+def _draw_differences(axes: Axes, quantity: str, verdict: Verdict) -> None:
     """Relative differences on a log axis, on which equality and infinity have a place of their own."""
     curves = {pair: _apart(verdict, pair, quantity) for pair in _compared(verdict)}
     curves = {pair: points for pair, points in curves.items() if points}
@@ -176,7 +181,9 @@ def _draw_differences(axes, quantity: str, verdict: Verdict) -> None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
-def _line(points: int, colour: str, line: str, width: float, marker: str) -> dict:
+def _line(
+    points: int, colour: str, line: str, width: float, marker: str
+) -> dict[str, Any]:
     """How a curve of so many points is drawn, as matplotlib's arguments."""
     return {
         "color": colour,
@@ -205,9 +212,9 @@ def _apart(verdict: Verdict, pair: Pair, quantity: str) -> list[tuple[int, float
         {step.step: read(step) for step in drawn[name].steps} for name in pair
     )
     return [
-        (step, relative(left[step], right[step]))
+        (step, relative(one, other))
         for step in sorted(left.keys() & right.keys())
-        if left[step] is not None and right[step] is not None
+        if (one := left[step]) is not None and (other := right[step]) is not None
     ]
 
 
@@ -227,7 +234,7 @@ def _ends(values: list[float]) -> tuple[float, float]:
     return min(floor, ceiling / 1e5), ceiling
 
 
-def _name_the_ends(axes, floor: float, ceiling: float, infinite: bool) -> None:
+def _name_the_ends(axes: Axes, floor: float, ceiling: float, infinite: bool) -> None:
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     axes.set_yscale("log")
@@ -245,7 +252,7 @@ def _name_the_ends(axes, floor: float, ceiling: float, infinite: bool) -> None:
     axes.set_ylim(floor / 10**0.5, ceiling * (10**0.5 if infinite else 1))
 
 
-def _count_steps(axes) -> None:
+def _count_steps(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

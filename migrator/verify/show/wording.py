@@ -85,9 +85,9 @@ def conclusion(cell: Cell, verdict: Verdict) -> tuple[str, str]:
         return "PASSED", _PASSED[cell.kind]
     if not any(c.right == "reference" for c in verdict.comparisons):
         return "PASSED", _PASSED["unchanged"]
-    how = {"bitwise": "bitwise as", "within": "within tolerance as"}
-    if cell.kind == "parity" and as_before(verdict) in how:
-        how = how[as_before(verdict)]
+    alike = {"bitwise": "bitwise as", "within": "within tolerance as"}
+    if cell.kind == "parity" and as_before(verdict) in alike:
+        how = alike[as_before(verdict)]
         fsdp = {c.verdict for c in deciding(verdict).values()}
         also = "bitwise as FSDP" if fsdp == {"bitwise"} else "within tolerance of FSDP"
         return "PASSED", f"the migrated tree trains {how} DDP did, and {also}."
@@ -143,7 +143,7 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def took(environment: dict) -> str:
+def took(environment: dict[str, object]) -> str:
     """How long a verification took, and how much of that was training; empty where it is not known."""
     total, runs = environment.get("total_seconds"), environment.get("seconds")
     if not isinstance(total, (int, float)) or not isinstance(runs, dict):

@@ -180,7 +180,7 @@ def _environment(folder: Path, *, on_cpu: bool, nodes: Nodes) -> dict[str, str]:
     return environment
 
 
-def _end(process: subprocess.Popen, traces: Path) -> None:
+def _end(process: subprocess.Popen[bytes], traces: Path) -> None:
     """Ends torchrun and its ranks. Each rank leads a session of its own, so torchrun is asked first."""
     if process.poll() is None:
         _signal_group(process.pid, signal.SIGTERM)

@@ -32,6 +32,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -85,7 +86,8 @@ def nodes_of(count: int, rank: int | None, endpoint: str | None) -> Nodes:
         raise VerifyError(
             f"--node-rank {rank} is none of {count} nodes: they are numbered from 0 to {count - 1}."
         )
-    host, _, port = (endpoint or "").rpartition(":")
+    endpoint = endpoint or ""
+    host, _, port = endpoint.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise VerifyError(
             f"--nnodes {count} needs --rdzv-endpoint HOST:PORT: node 0's address, and a port that is free there,"
@@ -108,8 +110,8 @@ class Board:
         self.folder = report / FOLDER
         self.rank = rank
         self.token = uuid.uuid4().hex
-        self._state: dict[str, object] = {"token": self.token, "run": None, "beat": 0}
-        self._heard: dict[int, tuple[tuple, float]] = {}
+        self._state: dict[str, Any] = {"token": self.token, "run": None, "beat": 0}
+        self._heard: dict[int, tuple[tuple[object, object], float]] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -117,7 +119,8 @@ class Board:
     @property
     def run(self) -> str | None:
         """The token of the node 0 that this node belongs to."""
-        return self._state["run"]
+        token: str | None = self._state["run"]
+        return token
 
     def start(self) -> None:
         """Writes the file, and goes on doing so."""
@@ -138,13 +141,12 @@ class Board:
         with contextlib.suppress(OSError):
             self.post(**values)
 
-    def read(self, rank: int) -> dict:
+    def read(self, rank: int) -> dict[str, Any]:
         """What another node has said last, empty where there is nothing from it."""
-        try:
+        state: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
             # Opening a file is what makes a network file system look for news of it.
             state = json.loads((self.folder / f"node{rank}.json").read_bytes())
-        except (OSError, ValueError):
-            state = {}
         # By this node's own clock: those of two nodes may be apart.
         mark = (state.get("token"), state.get("beat"))
         if rank not in self._heard or self._heard[rank][0] != mark:
@@ -162,7 +164,7 @@ class Board:
                 self.post()
 
     def _write(self) -> None:
-        self._state["beat"] = int(self._state["beat"]) + 1
+        self._state["beat"] += 1
         if self._state["run"] is None:
             # Later on a folder that is gone means that all is over.
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -303,6 +305,7 @@ class Leader:
         )
         if nproc == 1:
             return launched(nproc=1, watch=watch)
+        assert self._trees  # `gather` comes first
         self._job += 1
         began = time.monotonic()
         nodes = dataclasses.replace(
@@ -381,7 +384,7 @@ class Leader:
             self._members |= found
             self._board.post(members={str(k): v for k, v in self._members.items()})
 
-    def _alive(self, rank: int) -> dict:
+    def _alive(self, rank: int) -> dict[str, Any]:
         """What a member says; raises VerifyError where it is gone."""
         state = self._board.read(rank)
         if state.get("left"):
@@ -483,7 +486,7 @@ def follow(
     return leader["exit"], leader["why"]
 
 
-def _join(nodes: Nodes, board: Board, report: Path) -> dict:
+def _join(nodes: Nodes, board: Board, report: Path) -> dict[str, Any]:
     """Waits until node 0 has taken this node in; returns what it says."""
     since = time.monotonic()
     while True:
@@ -503,7 +506,7 @@ def _join(nodes: Nodes, board: Board, report: Path) -> dict:
         time.sleep(_POLL)
 
 
-def _heard(board: Board) -> dict:
+def _heard(board: Board) -> dict[str, Any]:
     """What node 0 says; raises VerifyError where it is gone."""
     leader = board.read(0)
     if leader.get("token") not in (board.run, None):
@@ -518,7 +521,7 @@ def _heard(board: Board) -> dict:
 
 
 def _train(
-    nodes: Nodes, board: Board, trees: Trees, order: dict, caches: Path
+    nodes: Nodes, board: Board, trees: Trees, order: dict[str, Any], caches: Path
 ) -> Outcome:
     over_at: float | None = None
 

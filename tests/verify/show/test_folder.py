@@ -14,7 +14,7 @@ from rich.console import Console
 
 from migrator.verify import VerifyError, run, run_verify
 from migrator.verify.choose.models import Model
-from migrator.verify.show import terminal as report
+from migrator.verify.show import terminal
 from migrator.verify.show.folder import MARKER, clear, report_folder, written_alone
 from migrator.verify.train.nodes import Nodes
 
@@ -242,7 +242,7 @@ def test_the_report_is_written_before_anything_is_shown(
     def show(*_):
         raise UnicodeEncodeError("ascii", "…", 0, 1, "ordinal not in range")
 
-    monkeypatch.setattr(report, "show_summary", show)
+    monkeypatch.setattr(terminal, "show_summary", show)
     with pytest.raises(UnicodeEncodeError):
         run_verify(fork, report_dir=tmp_path / "report")
     assert {"report.json", "report.md"} <= set(listed(tmp_path / "report"))

@@ -15,17 +15,15 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from migrator.verify.choose.scenarios import CELLS
-from migrator.verify.judge.trace import Trace
-from migrator.verify.judge.verdict import (
-    Verdict,
-    Verification,
+from migrator.verify.judge.judges import (
     judge_combination,
     judge_parity,
     judge_resumed,
     judge_unchanged,
 )
-from migrator.verify.show import markdown, plots, wording
-from migrator.verify.show import terminal as report
+from migrator.verify.judge.trace import Trace
+from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.show import files, markdown, plots, terminal, wording
 
 from planted import (
     BASELINE,
@@ -80,8 +78,8 @@ def printed(*shown, width: int = 80, **environment) -> str:
     """What is printed of (cell, verdict) pairs and their summary, not on a terminal."""
     console = Console(record=True, width=width, file=io.StringIO())
     for name, verdict in shown:
-        report.show_cell("llama3", CELLS[name], verdict, console)
-    report.show_summary(Verification({"llama3": dict(shown)}, environment), console)
+        terminal.show_cell("llama3", CELLS[name], verdict, console)
+    terminal.show_summary(Verification({"llama3": dict(shown)}, environment), console)
     return console.export_text()
 
 
@@ -295,7 +293,7 @@ def test_hostile_names_of_parameters_and_models_stay_inert(tmp_path):
     )
     verdict = judged(judge_unchanged, one, other)
     assert verdict.word == "failed"
-    report.write(Verification({HOSTILE: {"fsdp": verdict}}), tmp_path)
+    files.write(Verification({HOSTILE: {"fsdp": verdict}}), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "<script" not in text and "@octocat" not in text
     assert len(rows(text)[2]) == 8
@@ -309,7 +307,7 @@ def test_hostile_names_of_parameters_and_models_stay_inert(tmp_path):
 def test_all_files_are_written(tmp_path):
     pytest.importorskip("matplotlib")
     cells = {"dp": NEAR, "dp+tp": CRASHED, "fsdp": UNCHANGED, "hsdp": NOT_RUN}
-    report.write(Verification({"llama3": cells}), tmp_path)
+    files.write(Verification({"llama3": cells}), tmp_path)
     plain = json.loads((tmp_path / "report.json").read_text())
     assert plain["models"]["llama3"]["dp"]["verdict"] == "passed"
     text = (tmp_path / "report.md").read_text()
@@ -381,7 +379,7 @@ def test_without_matplotlib_the_report_is_written_and_says_how_to_get_it(
 ):
     monkeypatch.setattr(plots, "installed", lambda: False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    report.write(Verification({"llama3": {"dp": PASSED}}), tmp_path)
+    files.write(Verification({"llama3": {"dp": PASSED}}), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "no matplotlib: run" in text and "in titan-migrate" in text
     assert "![" not in text and not (tmp_path / "plots").exists()
@@ -393,7 +391,7 @@ def test_curves_that_cannot_be_drawn_do_not_cost_the_report(tmp_path, monkeypatc
         raise ValueError("no <fonts>")
 
     monkeypatch.setattr(plots, "draw_all", broken)
-    report.write(Verification({"llama3": {"dp": PASSED}}), tmp_path)
+    files.write(Verification({"llama3": {"dp": PASSED}}), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "could not be drawn: ValueError: no &#60;fonts&#62;" in text
 
@@ -404,7 +402,7 @@ def test_json_has_no_numbers_that_json_has_no_word_for(tmp_path):
     verdict = judged(
         judge_parity, BASELINE, Trace("migrated", ranks), REFERENCE, CONTROL
     )
-    report.write(Verification({"llama3": {"dp": verdict}}), tmp_path)
+    files.write(Verification({"llama3": {"dp": verdict}}), tmp_path)
 
     def refuse(word: str):
         raise AssertionError(word)

@@ -13,7 +13,7 @@ import pytest
 
 from migrator.verify import VerifyError, run
 from migrator.verify.judge.verdict import Verification
-from migrator.verify.show import terminal as report
+from migrator.verify.show import files
 from migrator.verify.train import disk
 
 from places import TOP
@@ -77,7 +77,7 @@ def test_half_a_report_is_not_left(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", write)
     with pytest.raises(OSError):
-        report.write(Verification({}), tmp_path)
+        files.write(Verification({}), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import collections
 import functools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def prepare_cpu() -> None:
@@ -13,10 +19,8 @@ def prepare_cpu() -> None:
 
     torch._utils._get_available_device_type = lambda: "cpu"
 
-    properties = collections.namedtuple("properties", "name total_memory")(
-        "CPU", 1 << 34
-    )
-    missing = {
+    properties = SimpleNamespace(name="CPU", total_memory=1 << 34)
+    missing: dict[str, Callable[..., object]] = {
         "get_device_name": lambda *_: "CPU",
         "get_device_properties": lambda *_: properties,
         "get_device_capability": lambda *_: (0, 0),
@@ -34,7 +38,9 @@ def prepare_cpu() -> None:
     barrier = torch.distributed.barrier
 
     @functools.wraps(barrier)
-    def barrier_without_devices(*args, device_ids=None, **kwargs):
+    def barrier_without_devices(
+        *args: Any, device_ids: object = None, **kwargs: Any
+    ) -> Any:
         return barrier(*args, **kwargs)
 
     torch.distributed.barrier = barrier_without_devices
@@ -43,12 +49,12 @@ def prepare_cpu() -> None:
     histc = torch.histc
 
     @functools.wraps(histc)
-    def histc_through_float(values, *args, **kwargs):
+    def histc_through_float(values: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if values.is_floating_point() or values.device.type != "cpu":
             return histc(values, *args, **kwargs)
         return histc(values.float(), *args, **kwargs).to(values.dtype)
 
-    torch.histc = histc_through_float
+    torch.histc = histc_through_float  # type: ignore[assignment]  # patched
     _attend_on_local_tensors()
     _attend_flexibly_in_eager_mode()
     _replace_premul_sum()
@@ -66,14 +72,16 @@ def _attend_on_local_tensors() -> None:
     attend = torch.nn.functional.scaled_dot_product_attention
 
     @functools.wraps(attend)
-    def attend_locally(query, key, value, *args, **kwargs):
-        cut = getattr(query, "placements", None)
+    def attend_locally(
+        query: Tensor, key: Any, value: Any, *args: Any, **kwargs: Any
+    ) -> Tensor:
         if not isinstance(query, DTensor) or query.device.type != "cpu":
             return attend(query, key, value, *args, **kwargs)
+        cut = query.placements
         whole = all(p.is_replicate() or p.is_shard(0) or p.is_shard(1) for p in cut)
         if not whole or cut != key.placements or cut != value.placements:
             return attend(query, key, value, *args, **kwargs)
-        local = (tensor.to_local() for tensor in (query, key, value))
+        local = (query.to_local(), key.to_local(), value.to_local())
         out = attend(*local, *args, **kwargs)
         return DTensor.from_local(out, query.device_mesh, cut, run_check=False)
 
@@ -86,17 +94,17 @@ def _attend_flexibly_in_eager_mode() -> None:
     from torch.nn.attention import flex_attention as module
 
     def flex_attention(
-        query,
-        key,
-        value,
-        score_mod=None,
-        block_mask=None,
-        scale=None,
-        enable_gqa=False,
-        return_lse=False,
-        kernel_options=None,
-        **kwargs,
-    ):
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        score_mod: Callable[..., Tensor] | None = None,
+        block_mask: Any = None,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+        return_lse: bool = False,
+        kernel_options: object = None,
+        **kwargs: Any,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         batch, heads, length, width = query.shape
         # Several query heads share one key head (grouped-query attention).
         groups = heads // key.shape[1]
@@ -115,10 +123,10 @@ def _attend_flexibly_in_eager_mode() -> None:
         out = (weights @ value.float()).to(query.dtype)
         return (out, total) if return_lse else out
 
-    module.flex_attention = torch._dynamo.disable(flex_attention)
+    module.flex_attention = torch._dynamo.disable(flex_attention)  # type: ignore[no-untyped-call]  # torch has no types for it
 
 
-def fit_model(spec) -> None:
+def fit_model(spec: Any) -> None:
     """Sets what keeps a debug flavor from training on a CPU: grouped matrix kernels, a vocabulary of 200 000.
 
     Weights that a model leaves uninitialised (torch fills them with NaN in
@@ -127,7 +135,7 @@ def fit_model(spec) -> None:
     import torch
 
     for arguments in (getattr(spec, "model_args", None) or spec.config).values():
-        experts = getattr(arguments, "moe_args", None)
+        experts: Any = getattr(arguments, "moe_args", None)
         if getattr(experts, "use_grouped_mm", False):
             experts.use_grouped_mm = False
         if getattr(arguments, "vocab_size", 0) > 100_000:
@@ -138,7 +146,7 @@ def fit_model(spec) -> None:
         return
 
     @functools.wraps(initialise)
-    def initialise_all(self, *args, **kwargs):
+    def initialise_all(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         result = initialise(self, *args, **kwargs)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -169,13 +177,13 @@ def _replace_premul_sum() -> None:
 
     @functools.wraps(original)
     def divide_factors(
-        scatter_group,
-        reduce_group,
-        reduce_dtype,
-        device_type="",
-        factor=None,
-        force_sum=False,
-    ):
+        scatter_group: Any,
+        reduce_group: Any,
+        reduce_dtype: torch.dtype,
+        device_type: str = "",
+        factor: float | None = None,
+        force_sum: bool = False,
+    ) -> Any:
         risky = reduce_dtype not in (torch.float32, torch.bfloat16)
         if device_type != "cpu" or factor is None or force_sum or risky:
             return original(
@@ -190,4 +198,4 @@ def _replace_premul_sum() -> None:
         divide = factor != 1 and (scatters or not divides_itself)
         return (factor if divide else None), None, plain_sum, plain_sum
 
-    _fsdp_collectives._get_gradient_divide_factors = divide_factors
+    _fsdp_collectives._get_gradient_divide_factors = divide_factors  # type: ignore[assignment]  # patched

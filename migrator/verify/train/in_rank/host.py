@@ -32,6 +32,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from in_rank.cpu import fit_model, prepare_cpu  # noqa: E402
@@ -126,7 +127,7 @@ def change_model(overrides: dict[str, object], device: str) -> None:
 
     look_up = train_spec.get_train_spec
 
-    def look_up_and_change(name: str):
+    def look_up_and_change(name: str) -> Any:
         spec = look_up(name)
         flavors = getattr(spec, "model_args", None) or spec.config
         for flavor in flavors.values():
@@ -148,7 +149,7 @@ def skip_the_closing_pause() -> None:
         if caller.co_name != "train" or not caller.co_filename.endswith("train.py"):
             sleep(seconds)
 
-    time.sleep = sleep_elsewhere
+    time.sleep = sleep_elsewhere  # type: ignore[assignment]  # patched
 
 
 def cause(error: BaseException) -> BaseException:

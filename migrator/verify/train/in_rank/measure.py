@@ -7,6 +7,20 @@ import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
+
+
+# Names of classes, as a torch may lack some of them.
+_WRAPPERS: tuple[str, ...] = (
+    "ReplicateModule",
+    "FSDPModule",
+    "DDP",
+    "DistributedDataParallel",
+)
 
 
 def plain_name(name: str) -> str:
@@ -19,26 +33,17 @@ def plain_name(name: str) -> str:
     return ".".join(parts)
 
 
-def describe(model_parts: list) -> dict:
+def describe(model_parts: list[nn.Module]) -> dict[str, Any]:
     """What wraps the model, and where and in which dtype each parameter lives."""
     from torch.distributed.tensor import DTensor
 
     policies: dict[str, dict[str, str]] = {}
     wrapped: dict[str, list[str]] = {}
-    parameters: dict[str, dict] = {}
+    parameters: dict[str, dict[str, Any]] = {}
     for part in model_parts:
         for name, module in part.named_modules():
             classes = [cls.__name__ for cls in type(module).__mro__]
-            kinds = [
-                k
-                for k in (
-                    "ReplicateModule",
-                    "FSDPModule",
-                    "DDP",
-                    "DistributedDataParallel",
-                )
-                if k in classes
-            ]
+            kinds = [kind for kind in _WRAPPERS if kind in classes]
             if kinds:
                 wrapped[plain_name(name)] = kinds
             if "FSDPModule" in kinds:
@@ -65,7 +70,7 @@ def describe(model_parts: list) -> dict:
     }
 
 
-def mixed_precision(module) -> dict[str, str]:
+def mixed_precision(module: Any) -> dict[str, str]:
     """The mixed-precision policy that a module was wrapped with, by field."""
     policy = getattr(module._get_fsdp_state(), "_mp_policy", None)
     fields = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
@@ -79,18 +84,18 @@ def watch_autocast() -> None:
     """Notes whether the trainer ever runs under autocast."""
     import torch
 
-    enter = torch.autocast.__enter__
+    enter: Any = torch.autocast.__enter__
 
     @functools.wraps(enter)
-    def enter_and_note(self):
+    def enter_and_note(self: torch.autocast) -> Any:
         global autocast_entered
         autocast_entered = autocast_entered or bool(getattr(self, "_enabled", True))
         return enter(self)
 
-    torch.autocast.__enter__ = enter_and_note
+    torch.autocast.__enter__ = enter_and_note  # type: ignore[method-assign]  # patched
 
 
-def gradient_norm(parameters: list) -> float:
+def gradient_norm(parameters: list[Tensor]) -> float:
     """Norm of all gradients, gathered in full and summed in float64; a collective call.
 
     The norm that torchtitan prints is summed in float32 over tensors of
@@ -109,10 +114,10 @@ def gradient_norm(parameters: list) -> float:
             if isinstance(gradient, DTensor):
                 gradient = gradient.full_tensor()
             squares += float(gradient.double().square().sum())
-    return squares**0.5
+    return float(squares**0.5)
 
 
-def nudge(parameters: list, step: int) -> None:
+def nudge(parameters: list[Tensor], step: int) -> None:
     """Moves each element of each gradient up or down by one unit in its last place.
 
     What another order of additions would do to it, so that a run shows how much
@@ -132,13 +137,13 @@ def nudge(parameters: list, step: int) -> None:
             local.mul_(1 + step_size * signs.to(local.device, local.dtype))
 
 
-def watch_outputs(model_parts: list, write: Callable) -> None:
+def watch_outputs(model_parts: list[nn.Module], write: Callable[..., None]) -> None:
     """Records the dtype of every block's output in the next forward, once."""
     found: dict[str, str] = {}
-    handles = []
+    handles: list[RemovableHandle] = []
 
-    def watch(name: str):
-        def note(module, inputs, output):
+    def watch(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: object, output: Any) -> None:
             first = output[0] if isinstance(output, (tuple, list)) else output
             if name not in found and hasattr(first, "dtype"):
                 found[name] = str(first.dtype).removeprefix("torch.")
@@ -166,7 +171,7 @@ _COLLECTIVES = {
 }
 
 
-def collective_counter():
+def collective_counter() -> Any:
     """A dispatch mode whose `kinds` is {kind: [calls, bytes]}; bytes of the whole buffer, gathered or to be scattered.
 
     torch's CommDebugMode counts the calls of DTensor; this one sees DDP's and
@@ -180,12 +185,14 @@ def collective_counter():
         tensors = (leaf for leaf in tree_leaves(argument) if torch.is_tensor(leaf))
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    class Counter(TorchDispatchMode):
+    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
             self.kinds: dict[str, list[int]] = {}
 
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             space, _, name = func._schema.name.partition("::")
             result = func(*args, **(kwargs or {}))
             if "c10d" in space:
@@ -201,13 +208,13 @@ def collective_counter():
     return Counter()
 
 
-def save_weights(model_parts: list, folder: Path) -> None:
+def save_weights(model_parts: list[nn.Module], folder: Path) -> None:
     """Writes the final parameters, gathered in full, once for each pipeline stage; a collective call."""
     import numpy
     import torch
     from torch.distributed.tensor import DTensor
 
-    full: dict[str, object] = {}
+    full: dict[str, Any] = {}
     for part in model_parts:
         for name, parameter in part.named_parameters():
             tensor = parameter.detach()
@@ -216,7 +223,7 @@ def save_weights(model_parts: list, folder: Path) -> None:
             tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
             full[plain_name(name)] = tensor.cpu().numpy()
     world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
-    names: list = [None] * world
+    names: list[Any] = [None] * world
     torch.distributed.all_gather_object(names, sorted(full))
     if rank == names.index(names[rank]):
         folder.mkdir(parents=True, exist_ok=True)
@@ -235,7 +242,7 @@ def peak_memory(device: str) -> int:
     return kib if sys.platform == "darwin" else kib * 1024
 
 
-def whole_norm(parameters: list) -> float:
+def whole_norm(parameters: list[Tensor]) -> float:
     """Norm of all gradients as torch sums it in their own dtype, but over tensors gathered in full; a collective call."""
     import torch
     from torch.distributed.tensor import DTensor
@@ -245,12 +252,12 @@ def whole_norm(parameters: list) -> float:
     return float(torch.nn.utils.get_total_norm(whole))
 
 
-def checksums(model_parts: list) -> dict:
+def checksums(model_parts: list[nn.Module]) -> dict[str, dict[str, float | str]]:
     """Norm and sum (float64) and digest of every parameter, gathered in full; a collective call."""
     import torch
     from torch.distributed.tensor import DTensor
 
-    values: dict[str, dict] = {}
+    values: dict[str, dict[str, float | str]] = {}
     with torch.no_grad():
         for part in model_parts:
             for name, parameter in part.named_parameters():

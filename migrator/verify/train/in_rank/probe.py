@@ -6,7 +6,10 @@ import functools
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from .measure import (
     checksums,
@@ -19,6 +22,10 @@ from .measure import (
     watch_outputs,
     whole_norm,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
 
 
 class Recorder:
@@ -38,15 +45,15 @@ class Recorder:
 class Probe:
     """Wraps the two calls that torchtitan makes once a step and writes what passes through them."""
 
-    def __init__(self, recorder: Recorder, options: dict) -> None:
+    def __init__(self, recorder: Recorder, options: dict[str, Any]) -> None:
         self.recorder = recorder
         self.options = options
         self.steps_seen = 0
         self.grad_norm: float | None = None
         self.gradients: float | None = None
-        self.model_parts: list | None = None
+        self.model_parts: list[nn.Module] | None = None
         self.stages = 1
-        self.counter: object | None = None
+        self.counter: Any = None
         self.step_began = time.perf_counter()
 
     def install(self) -> None:
@@ -58,26 +65,33 @@ class Probe:
         log = metrics.MetricsProcessor.log
 
         @functools.wraps(clip)
-        def clip_and_record(parameters, *args, **kwargs):
+        def clip_and_record(
+            parameters: Iterable[Tensor], *args: Any, **kwargs: Any
+        ) -> Any:
             parameters = list(parameters)
             if self.model_parts is None:
                 self._meet_model()
             if self.steps_seen == 0 and self.model_parts is not None:
-                self.recorder.write("gradients", dtypes=self._gradient_dtypes())
+                self.recorder.write(
+                    "gradients", dtypes=_gradient_dtypes(self.model_parts)
+                )
             if self.options["nudged"]:
                 nudge(parameters, self.steps_seen)
                 whole = self._whole_norm(parameters)
             self.gradients = gradient_norm(parameters)
             norm = clip(parameters, *args, **kwargs)
             value = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-            self.grad_norm = float(value)
+            self.grad_norm = clipped_by = float(value)
             if self.options["nudged"]:
                 max_norm = args[0] if args else kwargs["max_norm"]
-                self._clip_by(whole, parameters, float(max_norm))
+                _clip_over(clipped_by, whole, parameters, float(max_norm))
+                self.grad_norm = whole
             return norm
 
         @functools.wraps(log)
-        def log_and_record(processor, step, global_avg_loss, *args, **kwargs):
+        def log_and_record(
+            processor: Any, step: int, global_avg_loss: float, *args: Any, **kwargs: Any
+        ) -> Any:
             now = time.perf_counter()
             self.recorder.write(
                 "step",
@@ -91,36 +105,38 @@ class Probe:
             result = log(processor, step, global_avg_loss, *args, **kwargs)
             self.steps_seen += 1
             if self.model_parts is not None:
-                self._look_inside(step)
+                self._look_inside(self.model_parts, step)
             self.step_began = time.perf_counter()
             return result
 
         begin = torch.optim.Optimizer.zero_grad
 
         @functools.wraps(begin)
-        def seed_and_begin(optimizer, *args, **kwargs):
+        def seed_and_begin(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
             # Sharded and whole initialisation draw differently from the random
             # numbers that dropout would go on with.
             torch.manual_seed(self.options["done"] + self.steps_seen)
-            return begin(optimizer, *args, **kwargs)
+            begin(optimizer, *args, **kwargs)
 
-        torch.optim.Optimizer.zero_grad = seed_and_begin
+        torch.optim.Optimizer.zero_grad = seed_and_begin  # type: ignore[method-assign, assignment]  # patched
         dist_utils.clip_grad_norm_ = clip_and_record
         metrics.MetricsProcessor.log = log_and_record
         if hasattr(metrics.MetricsProcessor, "log_validation"):
             validated = metrics.MetricsProcessor.log_validation
 
             @functools.wraps(validated)
-            def validated_and_record(processor, loss, step, *args, **kwargs):
+            def validated_and_record(
+                processor: Any, loss: float, step: int, *args: Any, **kwargs: Any
+            ) -> Any:
                 self.recorder.write("validation", step=int(step), loss=float(loss))
                 return validated(processor, loss, step, *args, **kwargs)
 
             metrics.MetricsProcessor.log_validation = validated_and_record
 
-    def _look_inside(self, step: int) -> None:
+    def _look_inside(self, parts: list[nn.Module], step: int) -> None:
         """Behind step 1: watches the next step; behind the last: takes the parameters."""
         if self.steps_seen == 1:
-            watch_outputs(self.model_parts, self.recorder.write)
+            watch_outputs(parts, self.recorder.write)
             if self.options["collectives"]:
                 self.counter = collective_counter()
                 self.counter.__enter__()
@@ -130,20 +146,12 @@ class Probe:
             self.counter = None
         when = {self.options["halfway"]: "halfway", self.options["steps"]: "parameters"}
         if step in when:
-            values = checksums(self.model_parts)
+            values = checksums(parts)
             self.recorder.write("parameters", when=when[step], values=values)
         if step == self.options["steps"]:
-            save_weights(self.model_parts, Path(self.options["weights"]))
+            save_weights(parts, Path(self.options["weights"]))
 
-    def _gradient_dtypes(self) -> dict[str, str]:
-        return {
-            plain_name(name): str(parameter.grad.dtype).removeprefix("torch.")
-            for part in self.model_parts
-            for name, parameter in part.named_parameters()
-            if parameter.grad is not None
-        }
-
-    def _whole_norm(self, parameters: list) -> float:
+    def _whole_norm(self, parameters: list[Tensor]) -> float:
         """The norm summed over whole tensors instead of shard by shard, of all pipeline stages together."""
         import torch
 
@@ -151,25 +159,14 @@ class Probe:
         if self.stages > 1:
             torch.distributed.all_reduce(squares)
             squares *= self.stages / torch.distributed.get_world_size()
-        return float(squares) ** 0.5
-
-    def _clip_by(self, norm: float, parameters: list, max_norm: float) -> None:
-        """Does the clipping over, by this norm."""
-        import torch
-
-        done, wanted = (min(1.0, max_norm / (n + 1e-6)) for n in (self.grad_norm, norm))
-        with torch.no_grad():
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(wanted / done)
-        self.grad_norm = norm
+        return float(float(squares) ** 0.5)
 
     def _meet_model(self) -> None:
         # The trainer class lives in __main__ and hands its model to no one in
         # a way that all releases share, so look up the stack for the trainer.
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            owner = frame.f_locals.get("self")
+            owner: Any = frame.f_locals.get("self")
             if owner is not self and hasattr(owner, "model_parts"):
                 self.model_parts = list(owner.model_parts)
                 self.stages = getattr(owner.parallel_dims, "pp", 1)
@@ -181,3 +178,25 @@ class Probe:
                 )
                 return
             frame = frame.f_back
+
+
+def _gradient_dtypes(model_parts: list[nn.Module]) -> dict[str, str]:
+    return {
+        plain_name(name): str(parameter.grad.dtype).removeprefix("torch.")
+        for part in model_parts
+        for name, parameter in part.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def _clip_over(
+    clipped_by: float, norm: float, parameters: list[Tensor], max_norm: float
+) -> None:
+    """Does over by `norm` the clipping that was done by `clipped_by`."""
+    import torch
+
+    done, wanted = (min(1.0, max_norm / (n + 1e-6)) for n in (clipped_by, norm))
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(wanted / done)

@@ -16,17 +16,15 @@ from migrator.verify.judge.compare import (
     measured_tolerances,
     too_noisy,
 )
-from migrator.verify.judge.trace import RankTrace, Step, Trace
-from migrator.verify.judge.verdict import (
-    Terms,
-    Verdict,
-    Verification,
+from migrator.verify.judge.judges import (
     judge_combination,
     judge_exported,
     judge_parity,
     judge_resumed,
     judge_unchanged,
 )
+from migrator.verify.judge.trace import RankTrace, Step, Trace
+from migrator.verify.judge.verdict import Terms, Verdict, Verification
 from migrator.verify.train.launch import killed_rank
 
 DP = 2

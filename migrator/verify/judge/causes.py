@@ -1,0 +1,97 @@
+"""Why a run departs from the reference, as far as the figures show it, in sentences."""
+
+from __future__ import annotations
+
+from migrator.verify.judge.compare import Comparison, constant_ratio, departs
+from migrator.verify.judge.trace import Trace, digest
+
+
+def departures(
+    comparisons: tuple[Comparison, ...],
+    migrated: Trace,
+    reference: Trace,
+    baseline: Trace,
+    dp: int,
+) -> list[str]:
+    """Where the migrated tree departs from FSDP, and why, as far as the figures show it."""
+    found = [c.sentence() for c in comparisons if not c.agrees]
+    ratio = constant_ratio(migrated, reference) if found else None
+    if ratio is None:
+        return found
+    if abs(ratio * dp - 1) < 1e-3:
+        as_before = constant_ratio(baseline, reference)
+        also = " (as under DDP)" if as_before and abs(as_before * dp - 1) < 1e-3 else ""
+        found.append(
+            f"In every step the migrated tree's gradients are 1/{dp} of the reference's: they are divided by the"
+            f" data-parallel degree twice{also}. The loss is already divided by the global token count, so"
+            " apply_replicate has to switch gradient division off, as apply_fsdp does."
+        )
+    elif abs(ratio / dp - 1) < 1e-3:
+        found.append(
+            f"In every step the migrated tree's gradients are {dp} times the reference's: they are summed over the"
+            " data-parallel ranks where they have to be averaged."
+        )
+    elif abs(ratio - 1) > 1e-3:
+        found.append(
+            f"In every step the migrated tree's gradients are {ratio:.4g} times the reference's."
+        )
+    return found
+
+
+def baseline_departs(
+    baseline: Trace, reference: Trace, comparisons: tuple[Comparison, ...], dp: int
+) -> list[str]:
+    """What there is to say about a baseline that does not do what the reference does."""
+    ratio = constant_ratio(baseline, reference)
+    if ratio is not None and abs(ratio * dp - 1) < 1e-3:
+        return [
+            f"DDP divided the gradients twice: in every step the baseline's grad_norm is 1/{dp} of the reference's."
+            " The loss is a local sum over global tokens, and DDP's all-reduce averages once more. replicate and FSDP"
+            " do it once, so the baseline is not what the migrated tree has to equal, and clipping acts differently."
+        ]
+    alone = sorted(baseline.parameters.keys() - reference.parameters.keys())
+    if alone:
+        return [
+            f"DDP trains {alone[0]} by itself, which FSDP shares with another parameter: under DDP the tie is lost, so"
+            " it trains another model, and the migrated tree does not have to equal it."
+        ]
+    why = ""
+    if baseline.model.get("autocast"):
+        why = " DDP computes under autocast, which keeps norms and the loss in fp32."
+    worst = max((c for c in comparisons if not c.agrees), key=lambda c: c.largest)
+    return [
+        "The baseline departs from FSDP of its own revision, so the migrated tree does not have to equal it."
+        f"{why} {worst.sentence()}"
+    ]
+
+
+def mistrains(
+    baseline: Trace, reference: Trace, against: tuple[Comparison, ...], dp: int
+) -> list[str]:
+    """What DDP does where it was never meant to go, as far as the figures show it."""
+    if not departs(against):
+        return ["DDP agrees with FSDP here."]
+    frozen = [
+        name
+        for name, value in baseline.parameters.items()
+        if value["digest"] == digest(baseline.initial, name)
+        and value["digest"] != digest(reference.parameters, name)
+    ]
+    missing = sorted(reference.parameters.keys() - baseline.parameters.keys())
+    if missing:
+        return [
+            f"DDP mistrains: {len(missing)} parameters, {missing[0]} first, are not its any more."
+        ]
+    if frozen:
+        return [
+            f"DDP mistrains: {len(frozen)} parameters, {frozen[0]} first, never move."
+        ]
+    if baseline.model.get("autocast") and not reference.model.get("autocast"):
+        return ["DDP computes under autocast and is not expected to equal FSDP."]
+    ratio = constant_ratio(baseline, reference)
+    if ratio is not None and abs(ratio - 1) > 1e-3:
+        return [
+            f"DDP's gradients are {ratio:.4g} times FSDP's in every step (dp is {dp})."
+        ]
+    worst = max((c for c in against if not c.agrees), key=lambda c: c.largest)
+    return [f"DDP trains something else: {worst.sentence()}"]

@@ -1,0 +1,282 @@
+"""Judges a cell from the traces of its parties: one function for each kind of cell. Pure functions over traces; no torch.
+
+The reference (FSDP) says what is right; the baseline (DDP) says what was. A
+migrated tree passes when it does what the reference does, and what the baseline
+did as well unless the baseline itself departs from the reference.
+"""
+
+from __future__ import annotations
+
+from migrator.verify.choose.scenarios import PARTIES, halfway
+from migrator.verify.judge.causes import baseline_departs, departures, mistrains
+from migrator.verify.judge.checks import (
+    in_words,
+    incomplete,
+    rewrapped,
+    tensor_ranks_apart,
+    wrapped_wrongly,
+    wrapping,
+)
+from migrator.verify.judge.compare import (
+    Comparison,
+    Tolerance,
+    Tolerances,
+    compare,
+    departs,
+)
+from migrator.verify.judge.early import (
+    crashed,
+    migrated_before,
+    not_run,
+    unable,
+    unable_to_resume,
+)
+from migrator.verify.judge.trace import Trace, digest, first_line
+from migrator.verify.judge.verdict import Terms, Traces, Verdict
+
+# Where nothing may change, and where a checkpoint has to come back as it was.
+EXACTLY = dict.fromkeys(
+    ("loss", "grad_norm", "gradients", "validation", "tokens", "parameters"),
+    Tolerance(0.0, "has to be bitwise"),
+)
+
+
+# --- one function for each kind of cell ----------------------------------------
+
+
+def judge_parity(traces: Traces, terms: Terms) -> Verdict:
+    """Judges pure data parallelism: the migrated tree as FSDP, and as DDP where DDP does what FSDP does.
+
+    control: FSDP of the base revision, which the migration must not have changed.
+    """
+    early = unable(traces, terms) or _untouched(traces, terms)
+    early = early or migrated_before(traces)
+    if early:
+        return early
+    baseline, migrated, reference, control = (
+        traces[name] for name in ("baseline", "migrated", "reference", "control")
+    )
+    failures = _sound(traces, terms)
+    if not all(trace.steps and trace.model for trace in (migrated, reference)):
+        return Verdict(tuple(failures), traces=traces)
+    notes: list[str] = []
+    comparisons = compare(migrated, reference, terms.tolerances)
+    changed = [c for c in compare(reference, control, terms.tolerances) if not c.agrees]
+    if changed:
+        failures.append(
+            "The migration changed what FSDP does, which it must not touch: "
+            + " ".join(comparison.sentence() for comparison in changed)
+        )
+    failures += rewrapped(reference, control)
+    failures += departures(comparisons, migrated, reference, baseline, terms.dp)
+    if baseline.first_error:
+        notes.append(f"DDP does not train here: {first_line(baseline.first_error[1])}")
+        return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+    flaws = incomplete(baseline, range(1, terms.steps + 1), terms.ranks)
+    if flaws:
+        return Verdict(tuple(failures), (flaws[0],), comparisons, traces)
+    before = compare(baseline, reference, terms.tolerances)
+    to_baseline = compare(migrated, baseline, terms.tolerances)
+    if departs(before):
+        notes += baseline_departs(baseline, reference, before, terms.dp)
+    elif baseline.model.get("autocast") and not reference.model.get("autocast"):
+        notes.append("DDP computes under autocast and is not expected to equal FSDP.")
+    else:
+        failures += [c.sentence() for c in to_baseline if not c.agrees]
+    comparisons = (*comparisons, *to_baseline, *before)
+    return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+
+
+def judge_combination(traces: Traces, terms: Terms) -> Verdict:
+    """Judges a cell that DDP never did, or never did alike: the migrated tree against FSDP.
+
+    The baseline is shown as what it is: it refuses, or it trains something else.
+    """
+    early = unable(traces, terms) or _untouched(traces, terms)
+    early = early or migrated_before(traces)
+    if early:
+        return early
+    baseline, migrated, reference = (
+        traces[name] for name in ("baseline", "migrated", "reference")
+    )
+    failures = _sound(traces, terms)
+    if not all(trace.steps and trace.model for trace in (migrated, reference)):
+        return Verdict(tuple(failures), traces=traces)
+    comparisons = compare(migrated, reference, terms.tolerances)
+    failures += departures(comparisons, migrated, reference, baseline, terms.dp)
+    notes = []
+    if baseline.first_error:
+        notes.append(f"DDP refuses: {first_line(baseline.first_error[1])}")
+    else:
+        against = compare(baseline, reference, terms.tolerances)
+        comparisons = (*comparisons, *against)
+        notes += mistrains(baseline, reference, against, terms.dp)
+    return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+
+
+def judge_unchanged(traces: Traces, terms: Terms) -> Verdict:
+    """Judges a path that the migration must not change: the same bits before and after."""
+    before, after = traces["control"], traces["reference"]
+    if before.first_error:
+        return not_run("the base revision does not train here", before, traces)
+    if after.first_error:
+        return crashed(after, traces)
+    return _same_bits(after, before, traces, terms)
+
+
+def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
+    """Judges checkpoints across the migration: each side goes on from what the other wrote halfway.
+
+    What is loaded has to be what was written, bit for bit. The rest of the curve
+    has to be the writer's own, where both sides train alike; where they do not
+    (DDP divided twice), it has to be that of FSDP going on from the same checkpoint.
+    """
+    early = unable_to_resume(traces)
+    if early:
+        return early
+    whole = range(1, terms.steps + 1)
+    rest = whole[halfway(terms.steps) :]
+    failures = []
+    for trace in traces.values():
+        steps = rest if PARTIES[trace.party].starts_from else whole
+        failures += incomplete(trace, steps, terms.ranks)
+    if failures:
+        return Verdict(tuple(failures), traces=traces)
+    failures = _not_as_written(traces["resumed"], traces["baseline"])
+    failures += _not_as_written(traces["returned"], traces["migrated"])
+    comparisons, notes = _curves_resumed(traces, terms.tolerances, rest)
+    failures += [c.sentence() for c in comparisons if not c.agrees]
+    return Verdict(tuple(failures), notes, comparisons, traces)
+
+
+def _not_as_written(reader: Trace, writer: Trace) -> list[str]:
+    """Whether a run began with other parameters than the checkpoint that it resumes was written from."""
+    apart = [
+        name
+        for name, value in writer.halfway.items()
+        if digest(reader.initial, name) != value["digest"]
+    ]
+    if writer.halfway and not apart:
+        return []
+    what = apart[0] if apart else "no parameter"
+    return [f"{in_words(reader)}: {what} is not what was written."]
+
+
+def _curves_resumed(
+    traces: Traces, tolerances: Tolerances, rest: range
+) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
+    """How the steps behind the checkpoint agree with what they have to equal, and what a reader should know of it."""
+    baseline, migrated, resumed, reference, returned = (
+        traces[name]
+        for name in (
+            "baseline",
+            "migrated",
+            "resumed",
+            "resumed-reference",
+            "returned",
+        )
+    )
+    comparisons = compare(resumed, reference, tolerances, rest)
+    if departs(compare(migrated, baseline, tolerances)):
+        note = (
+            "DDP and replicate do not train alike here (see dp), so the curves part behind the checkpoint, and"
+            " replicate's rest is measured by that of FSDP from the same checkpoint."
+        )
+        first = compare(returned, migrated, tolerances, rest[:1])
+        return (*comparisons, *(c for c in first if c.quantity == "loss")), (note,)
+    to_writers = (
+        *compare(resumed, baseline, tolerances, rest),
+        *compare(returned, migrated, tolerances, rest),
+    )
+    return (*comparisons, *to_writers), ()
+
+
+def judge_exported(traces: Traces, terms: Terms) -> Verdict:
+    """Judges the Hugging Face export: what is loaded from it has to be what was trained, bit for bit."""
+    baseline, migrated = traces["baseline"], traces["migrated"]
+    if migrated.first_error and baseline.first_error:
+        why = "the base revision does not export here either"
+        return not_run(why, baseline, traces)
+    if migrated.first_error:
+        return crashed(migrated, traces)
+    reloaded = traces["reloaded"]
+    if reloaded.first_error:
+        return crashed(reloaded, traces)
+    failures = incomplete(migrated, range(1, terms.steps + 1), terms.ranks)
+    failures += incomplete(reloaded, range(1, 2), terms.ranks)
+    trained, loaded = migrated.parameters, reloaded.initial
+    apart = [
+        name
+        for name in sorted(trained.keys() | loaded.keys())
+        if digest(trained, name) != digest(loaded, name)
+    ]
+    if apart or not trained:
+        failures.append(
+            f"{len(apart)} of {len(trained)} parameters do not come back from the export as they were trained,"
+            f" {apart[0] if apart else 'for there are none'} first."
+        )
+    notes = []
+    if baseline.first_error:
+        notes.append(f"DDP does not export: {first_line(baseline.first_error[1])}")
+    if not failures:
+        notes.append(f"All {len(trained)} parameters come back bitwise.")
+    return Verdict(tuple(failures), tuple(notes), traces=traces)
+
+
+JUDGES = {
+    "parity": judge_parity,
+    "combination": judge_combination,
+    "unchanged": judge_unchanged,
+    "resumed": judge_resumed,
+    "exported": judge_exported,
+}
+"""The judge of each kind of cell."""
+
+
+# --- what they share -------------------------------------------------------------
+
+
+def _untouched(traces: Traces, terms: Terms) -> Verdict | None:
+    """The verdict on a model that replicates by means of its own: neither DDP before nor replicate after, the same bits."""
+    baseline, migrated = traces["baseline"], traces["migrated"]
+    if baseline.first_error or {wrapping(baseline), wrapping(migrated)} != {"none"}:
+        return None
+    note = "This model is wrapped neither by DDP before nor by replicate after, so nothing may change."
+    return _same_bits(migrated, baseline, traces, terms, (note,))
+
+
+def _same_bits(
+    after: Trace,
+    before: Trace,
+    traces: Traces,
+    terms: Terms,
+    notes: tuple[str, ...] = (),
+) -> Verdict:
+    """The verdict on what the migration must not change at all."""
+    steps = range(1, terms.steps + 1)
+    failures = [
+        reason
+        for trace in (before, after)
+        for reason in incomplete(trace, steps, terms.ranks)
+    ]
+    comparisons = compare(after, before, EXACTLY)
+    failures += [c.sentence() for c in comparisons if c.verdict != "bitwise"]
+    return Verdict(tuple(failures), notes, comparisons, traces)
+
+
+def _sound(traces: Traces, terms: Terms) -> list[str]:
+    """What is wrong with the runs themselves: incomplete, or wrapped otherwise than FSDP wraps."""
+    migrated, reference = traces["migrated"], traces["reference"]
+    failures = []
+    for name, trace in traces.items():
+        # What DDP did is not on trial.
+        if not trace.first_error and name != "baseline":
+            failures += incomplete(trace, range(1, terms.steps + 1), terms.ranks)
+    drifting = tensor_ranks_apart(migrated)
+    if drifting and not failures and not tensor_ranks_apart(reference):
+        failures.append(
+            f"{in_words(migrated)}: tensor-parallel ranks part in {drifting}, and under FSDP they do not."
+        )
+    if migrated.steps and migrated.model and reference.model:
+        failures += wrapped_wrongly(migrated, reference)
+    return failures
