@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from codemods.bindings import Checkout, Definition
+from codemods.bindings import Checkout
 from codemods.interpret import (
     UNKNOWN,
     CannotFollow,
@@ -19,6 +19,7 @@ from codemods.interpret import (
     Raised,
 )
 from codemods.interpret.values import Class, Function
+from codemods.names import Definition
 from codemods.survey import parallel_dims_files
 
 _HERE = ast.Pass()

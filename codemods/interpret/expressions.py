@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
-from codemods.bindings import Checkout, Definition, Import
+from codemods.bindings import Checkout
 from codemods.interpret.values import (
     UNKNOWN,
     External,
@@ -19,6 +19,7 @@ from codemods.interpret.values import (
     Unknown,
     refuse,
 )
+from codemods.names import Definition, Import
 
 _LARGEST = 1 << 53
 LONGEST = 10_000

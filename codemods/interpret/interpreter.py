@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 
-from codemods.bindings import Checkout, Definition, dotted
+from codemods.bindings import Checkout
 from codemods.interpret.expressions import LONGEST, Expressions, ExternalCall
 from codemods.interpret.values import (
     UNKNOWN,
@@ -17,6 +17,7 @@ from codemods.interpret.values import (
     Unknown,
     refuse,
 )
+from codemods.names import Definition, dotted
 
 _STEPS = 200_000
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from codemods.bindings import Definition
+from codemods.names import Definition
 
 
 class CannotFollow(Exception):

@@ -4,9 +4,10 @@ from textwrap import dedent
 
 import pytest
 
-from codemods.bindings import Checkout, Definition
+from codemods.bindings import Checkout
 from codemods.interpret import UNKNOWN, CannotFollow, Interpreter, Raised
 from codemods.interpret.values import Function
+from codemods.names import Definition
 from codemods.source import SourceFile
 
 
