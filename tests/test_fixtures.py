@@ -11,7 +11,16 @@ import pytest
 
 from places import FIXTURES
 
-FOLDERS = ["legacy", "v0_1", "v0_2_0", "v0_2_1", "v0_2_2", "flat", "fork_quirks"]
+FOLDERS = [
+    "legacy_dp",
+    "legacy",
+    "v0_1",
+    "v0_2_0",
+    "v0_2_1",
+    "v0_2_2",
+    "flat",
+    "fork_quirks",
+]
 
 
 def sources(folder: str) -> list[Path]:
@@ -47,6 +56,7 @@ def test_every_file_compiles(folder):
 @pytest.mark.parametrize(
     "folder, definitions",
     [
+        ("legacy_dp", {"parallelisms/parallelize_llama.py"}),
         ("legacy", {"parallelisms/parallelize_llama.py"}),
         ("v0_1", {"models/llama3/infra/parallelize.py"}),
         ("v0_2_0", {"models/llama3/infra/parallelize.py"}),
@@ -128,7 +138,9 @@ def with_table(readme: str) -> str:
 
 def test_copies_of_a_file_have_not_drifted_apart():
     readme = (FIXTURES / "README.md").read_text()
-    assert readme == with_table(readme), "run `python tests/test_fixtures.py` and look"
+    assert readme == with_table(readme), (
+        "run `PYTHONPATH=. python tests/test_fixtures.py` and look"
+    )
 
 
 def test_byte_level_quirks_are_still_there():

@@ -4,7 +4,7 @@ from codemods import layout
 from codemods.findings import Finding
 from codemods.plans.arguments import call_problem
 from codemods.plans.functions import own_plan
-from codemods.plans.mesh import mesh_edit, mesh_expression, mesh_is_right
+from codemods.plans.mesh import mesh_edit, mesh_is_right, suggested_mesh
 from codemods.plans.records import Facts, NewCall, NewFunction
 from codemods.plans.sites import standalone
 from codemods.plans.values import arguments
@@ -64,8 +64,7 @@ def _spelling(site: CallSite, function: NewFunction) -> str:
 
 
 def _leave(facts: Facts, site: CallSite, function: NewFunction, reason: str) -> None:
-    dims = "parallel_dims.get_mesh" if facts.survey.mesh_api == "get_mesh" else ""
-    wanted = mesh_expression(facts.target, dims, "world_mesh")
+    wanted = suggested_mesh(facts, site.reference.path)
     suggestion = layout.bracketed(
         f"{function.plan.name}(",
         [

@@ -136,7 +136,6 @@ def test_the_usual_plan():
 # Meshes
 
 
-@OPEN
 def test_D_mesh_named_dp():
     dims = DIMS.replace(
         "                names.append(name)\n",
