@@ -1,10 +1,16 @@
 """Checkouts, migrated and edited, and reports of verify, for the tests of `report`."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from migrator import review
 from migrator.apply import apply_checkout
+from migrator.cli import main
 from migrator.verify.judge.judges import judge_combination, judge_parity
 from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.show import files
@@ -17,8 +23,8 @@ from planted import run as trained
 from releases import git
 
 PLAN = "torchtitan/models/llama3/infra/parallelize.py"
+UTILS = "torchtitan/distributed/utils.py"
 BASE = "a" * 40
-
 EVIL = (
     '<img src=x onerror="window.pwned=1"> </td></style></script><script>window.pwned=2</script>'
     " ]]> --> ``` ~~~ | a | b <details open> @octocat #12 [x](javascript:pwned) &lt; {{ 7*7 }} {% x %}"
@@ -91,3 +97,22 @@ def verify_report(folder: Path, tree: Path, base: str | None = None, **cells) ->
 def evil(verdict: Verdict) -> Verdict:
     """A verdict whose every sentence is hostile."""
     return replace(verdict, notes=(EVIL,), failures=(EVIL,), details=f"{EVIL}\n{EVIL}")
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, ["report", *map(str, arguments)])
+
+
+def reviewed(tree: Path, **options):
+    return review.review(tree, **{"target": "1d", **options})
+
+
+def file_of(found, path: str):
+    (file,) = (file for file in found.files if file.path == path)
+    return file
+
+
+def alone(*arguments: object):
+    """`report` in a process of its own, for what would hang this one."""
+    command = [sys.executable, "-m", "migrator.cli", "report", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
