@@ -1,9 +1,17 @@
 """Makes the helpers of the tests importable: each from its folder and those below; says what runs beside what."""
 
+import hashlib
 import sys
+from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from codemods.engine import Outcome, migrate
+from codemods.selection import Selection
+from migrator import apply
+from migrator.review import compare
 
 for _folder in (".", "codemods", "review", "verify", "verify/trained"):
     sys.path.insert(0, str(Path(__file__).parent / _folder))
@@ -26,3 +34,29 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
             return "training" if trains else nodeid
 
     return TrainingApart(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated_once() -> Iterator[None]:
+    """What the commands plan for a tree is a function of its files, so it is worked out once for the same files."""
+    known: OrderedDict[tuple, Outcome] = OrderedDict()
+
+    def remembered(files, target, selection=Selection()) -> Outcome:
+        content = hashlib.sha256()
+        for path, file in files.items():
+            content.update(
+                f"{path}\0{len(file.raw)}\0".encode("utf-8", "surrogateescape")
+            )
+            content.update(file.raw)
+        key = content.digest(), target, selection
+        if key not in known:
+            known[key] = migrate(files, target, selection)
+        known.move_to_end(key)
+        if len(known) > 12:  # with their syntax trees
+            known.popitem(last=False)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply, "migrate", remembered)
+        patch.setattr(compare, "migrate", remembered)
+        yield
