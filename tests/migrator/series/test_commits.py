@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from migrator.cli import main
 from migrator.verify.train import worktrees
 
+import warm
 from places import FIXTURES
 from releases import VERSIONS, as_checkout, git, release
 
@@ -822,13 +823,16 @@ def test_every_commit_of_a_release_imports(released, tmp_path):
         archive = tmp_path / f"{commit}.tar"
         git(tree, "archive", "-o", str(archive), commit)
         shutil.unpack_archive(archive, place)
-        script = (
+        script = place / "script.py"
+        script.write_text(
             "import torchtitan.models.llama3 as m; "
             f"assert m.__file__.startswith({str(place)!r}), m.__file__"
         )
-        subprocess.run(
-            [sys.executable, "-c", script], cwd=place, check=True, capture_output=True
+        log = tmp_path / f"{commit}.log"
+        status = warm.server().run(
+            [str(script)], cwd=place, log=log, environments=[dict(os.environ)]
         )
+        assert status == 0, log.read_text()
 
 
 @pytest.mark.release
