@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from migrator.verify.train import worktrees
 
+import warm
 from branched import PLAN, SUBJECTS, commit, content, state, tree_of
 from commands import run
 from places import FIXTURES
@@ -197,13 +196,16 @@ def test_every_commit_of_a_release_imports(released, tmp_path):
         archive = tmp_path / f"{revision}.tar"
         git(tree, "archive", "-o", str(archive), revision)
         shutil.unpack_archive(archive, place)
-        script = (
+        script = place / "script.py"
+        script.write_text(
             "import torchtitan.models.llama3 as m; "
             f"assert m.__file__.startswith({str(place)!r}), m.__file__"
         )
-        subprocess.run(
-            [sys.executable, "-c", script], cwd=place, check=True, capture_output=True
+        log = tmp_path / f"{commit}.log"
+        status = warm.server().run(
+            [str(script)], cwd=place, log=log, environments=[dict(os.environ)]
         )
+        assert status == 0, log.read_text()
 
 
 @pytest.mark.release
