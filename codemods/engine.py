@@ -228,6 +228,7 @@ def _check(
         yield from _sharding_within(again)
         yield from _old_bindings(again)
         yield from _calls_that_do_not_fit(again)
+        yield from _meshes_that_are_not_built(facts, again)
     rewriting = {rule.CODE for rule in all_rules() if hasattr(rule, "rewrite")}
     for finding in _find(again, rewriting & codes):
         if finding.status in ("rewrite", "left"):
@@ -248,6 +249,32 @@ def _calls_that_do_not_fit(again: "Facts") -> Iterator[str]:
             if problem:
                 place = f"{site.reference.path}:{site.reference.line}"
                 yield f"{place}: the rewritten call does not fit: {problem}"
+
+
+def _meshes_that_are_not_built(facts: "Facts", again: "Facts") -> Iterator[str]:
+    """Files whose calls pass a mesh that the new ParallelDims does not build.
+
+    Said only of one that can be evaluated, and not where it opts out of TM104.
+    """
+    from codemods import meshes
+    from codemods.plans import Spelling, mesh_spelling
+
+    sizes = (3,) if facts.target.mesh == "1d" else (3, 1)
+    for path in sorted({call.site.reference.path for call in facts.calls}):
+        home = meshes.parallel_dims_of(again.checkout, path)
+        wanted = mesh_spelling(facts, path)
+        if home is None or not isinstance(wanted, Spelling):
+            continue
+        if b"ignore[" in again.survey.files[home].raw or not meshes.followed(
+            again.checkout, home
+        ):
+            continue
+        named = (wanted.names, wanted.after_get_mesh)
+        if not any(meshes.gives(again.checkout, path, n, sizes) for n in named):
+            yield (
+                f"{path}: {home} would not build the mesh ({', '.join(wanted.names)}) "
+                "that replicate takes here"
+            )
 
 
 def _sharding_within(again: "Facts") -> Iterator[str]:

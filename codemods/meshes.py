@@ -151,6 +151,14 @@ def replicate_dimension(checkout: Checkout, path: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def followed(checkout: Checkout, home: str) -> bool:
+    """Whether the ParallelDims of a file can be evaluated, and takes some layout."""
+    try:
+        return bool(list(_dimensions(checkout, home)))
+    except CannotFollow:
+        return False
+
+
 def parallel_dims_of(checkout: Checkout, path: str) -> str | None:
     """The file of the ParallelDims that a file uses: imported there, else the nearest."""
     homes = [file.path for file, _ in parallel_dims_files(checkout)]

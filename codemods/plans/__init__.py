@@ -6,6 +6,8 @@ plan of the checkout, and for each call the function, the mesh and the arguments
 
 from codemods.plans.arguments import call_problem
 from codemods.plans.decide import decide
+from codemods.plans.dimension import Spelling
+from codemods.plans.dimension import spelling as mesh_spelling
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import standalone
 
@@ -14,7 +16,9 @@ __all__ = [
     "MeshEdit",
     "NewCall",
     "NewFunction",
+    "Spelling",
     "call_problem",
     "decide",
+    "mesh_spelling",
     "standalone",
 ]

@@ -5,11 +5,26 @@ from types import ModuleType
 import libcst as cst
 import pytest
 
-from codemods.rules import all_rules, tm102_call_sites, tm106_moe_adapter
+from codemods.rules import (
+    all_rules,
+    tm102_call_sites,
+    tm104_parallel_dims,
+    tm106_moe_adapter,
+)
 from codemods.source import UnreadableSource
 
 from rewriting import CALLER, UNCLEAR
-from support import APPLY_DDP, BASE, HERE, PLAN, checkout, findings, migrated, outcome
+from support import (
+    APPLY_DDP,
+    BASE,
+    HERE,
+    LOOP_MESHES,
+    PLAN,
+    checkout,
+    findings,
+    migrated,
+    outcome,
+)
 
 OTHER = "torchtitan/models/other/parallelize.py"
 
@@ -124,6 +139,26 @@ def test_an_import_of_a_name_that_no_module_has(monkeypatch):
 
 def test_the_wrong_mesh(monkeypatch):
     assert broken(monkeypatch, replacing('world_mesh["dp_replicate"]', "world_mesh"))
+
+
+def test_a_mesh_that_parallel_dims_does_not_build(monkeypatch):
+    """Only evaluating ParallelDims sees it: the rule is made to find nothing."""
+    dims = LOOP_MESHES.replace(
+        "class ParallelDims:\n",
+        """\
+class ParallelDims:
+    def __init__(self, pp, dp_replicate, dp_shard, cp, tp):
+        self.pp, self.cp, self.tp = pp, cp, tp
+        self.dp_replicate, self.dp_shard = dp_replicate, dp_shard
+
+""",
+    )
+    files = {"torchtitan/distributed/parallel_dims.py": dims, HERE: CALLER}
+    assert outcome(files, "2d").problems == ()
+    monkeypatch.setattr(tm104_parallel_dims, "find", lambda facts: iter(()))
+    result = outcome(files, "2d")
+    assert result.changes == {}
+    assert any("would not build the mesh" in problem for problem in result.problems)
 
 
 def test_a_text_that_does_not_parse(monkeypatch):
