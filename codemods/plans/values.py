@@ -54,7 +54,30 @@ def arguments(
                 "way to apply_fsdp"
             )
         passed.append(f"{parameter.name}={value}")
+    other = _about_another(site, model)
+    if other is not None:
+        return (
+            f"apply_fsdp beside it is called on {other}, which says nothing about "
+            f"{written(file, model)}: wrap what this plan wraps, part by part"
+        )
     return passed
+
+
+def _about_another(site: CallSite, model: ast.expr) -> str | None:
+    """What the ``apply_fsdp`` call beside is about, if it is not about ``model``.
+
+    Two functions may call the same thing by two names; a part is never the whole.
+    """
+    if site.fsdp_call is None:
+        return None
+    theirs = argument(site.fsdp_call, 0, "model")
+    if theirs is None or ast.dump(theirs) == ast.dump(model):
+        return None
+    names = isinstance(theirs, ast.Name) and isinstance(model, ast.Name)
+    inside = site.function is not None and any(
+        node is site.fsdp_call for node in ast.walk(site.function)
+    )
+    return None if names and not inside else ast.unparse(theirs)
 
 
 def _hidden_value(site: CallSite) -> bool:

@@ -309,7 +309,6 @@ def test_guards(guard):
 # Which function, which plan
 
 
-@OPEN
 def test_E_fsdp_of_a_part():
     """A plan that wraps a part and then the root: never the part's keywords for the root."""
     fsdp = APPLY_FSDP.replace(
