@@ -4,8 +4,9 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Status
 from codemods.plans import Facts
+from codemods.plans.guarded import Guards
 from codemods.survey import OLD, exported, function_of
 
 CODE = "TM211"
@@ -75,7 +76,9 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _unknown_modules(facts: Facts) -> Iterator[Finding]:
     """``module.apply_ddp(...)`` on a module that cannot be told from the text."""
+    known = Guards(facts)
     for file in facts.checkout.mentioning(f".{OLD}("):
+        guarded = {g.line: g for g in known.of(file) if g.unknown}
         methods = {
             node.name
             for outer in ast.walk(file.syntax)
@@ -92,10 +95,17 @@ def _unknown_modules(facts: Facts) -> Iterator[Finding]:
                 continue
             if facts.checkout.resolve(file.path, use.scope, use.spelling) is None:
                 fresh = use.spelling.replace(OLD, facts.target.function_name)
+                line = use.node.lineno
                 message = f"it cannot be told what {use.spelling} is: not touched"
-                yield Finding(
-                    file.path, use.node.lineno, CODE, message, "hazard", f"{fresh}(...)"
-                )
+                status: Status = "hazard"
+                if line in guarded:
+                    refusal = guarded[line].guard.node.lineno
+                    status = "opted-out" if file.opted_out(line, CODE) else "left"
+                    message += (
+                        f", nor is the guard against more than one dimension on line {refusal}, "
+                        "which would refuse what replicate can do"
+                    )
+                yield Finding(file.path, line, CODE, message, status, f"{fresh}(...)")
 
 
 def _patches(facts: Facts) -> Iterator[Finding]:
