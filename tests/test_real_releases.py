@@ -67,6 +67,7 @@ OWN_PLAN = {
 COMMENTS_OF_REMOVED_CODE = {
     "# pyrefly: ignore [invalid-param-spec]",
     "# the following code will only be executed for DDP or single-device training",
+    "# FSDP handles mixed precision internally",
 }
 
 

@@ -381,34 +381,39 @@ def test_Z_method():
 # Mixed precision
 
 
-@OPEN
-def test_C_amp_in_dependency():
-    train = """\
-        from torchtitan.distributed import ParallelDims, utils as dist_utils
+TRAIN = """\
+from torchtitan.distributed import ParallelDims, utils as dist_utils
 
-        def main(model, parallel_dims, job_config, batch, device_type):
-            maybe_enable_amp = dist_utils.maybe_enable_amp(
-                parallel_dims, job_config.training.mixed_precision_param, device_type
-            )
-            with maybe_enable_amp:
-                loss = model(batch)
-            loss.backward()
-    """
+def main(model, parallel_dims, job_config, batch, device_type):
+    maybe_enable_amp = dist_utils.maybe_enable_amp(
+        parallel_dims, job_config.training.mixed_precision_param, device_type
+    )
+    with maybe_enable_amp:
+        loss = model(batch)
+    loss.backward()
+"""
+
+
+def test_C_amp_in_dependency():
     changed = plan(
         ("from pkg.config", "from torchtitan.distributed import ParallelDims\nfrom torchtitan.config_manager")
     )  # fmt: skip
-    files = {PLAN: changed, "pkg/train.py": train}
-    result = run(files, usual=False)
-    if result.changes:
-        after = result.changes["pkg/train.py"].decode()
-        assert "nullcontext() if parallel_dims.dp_replicate_enabled" in " ".join(
-            after.split()
+    files = {PLAN: changed, "pkg/train.py": TRAIN}
+    after = written(files, "pkg/train.py", usual=False)
+    assert after.startswith("import contextlib\n")
+    assert (
+        """\
+    maybe_enable_amp = (
+        contextlib.nullcontext()
+        if parallel_dims.dp_replicate_enabled
+        else dist_utils.maybe_enable_amp(
+            parallel_dims, job_config.training.mixed_precision_param, device_type
         )
-    else:
-        assert any(
-            f.code == "TM105" and f.status == "left" and f.path == "pkg/train.py"
-            for f in result.findings
-        )
+    )
+    with maybe_enable_amp:
+"""
+        in after
+    )
 
 
 OWN_AUTOCAST = """\
@@ -427,17 +432,11 @@ def step(model, parallel_dims, batch, dtype):
 """
 
 
-@OPEN
 def test_U_autocast_own():
     files = {PLAN: plan(), "pkg/train.py": OWN_AUTOCAST}
-    result = run(files)
-    if result.changes:
-        assert "dp_replicate_enabled" in result.changes["pkg/train.py"].decode()
-    else:
-        assert any(
-            f.code == "TM105" and f.status == "left" and f.path == "pkg/train.py"
-            for f in result.findings
-        )
+    either = "dp_shard_enabled or parallel_dims.dp_replicate_enabled\n"
+    after = written(files, "pkg/train.py")
+    assert after == OWN_AUTOCAST.replace("dp_shard_enabled\n", either)
 
 
 def test_U_autocast_without_a_condition_stays():
