@@ -17,23 +17,40 @@ for _folder in (".", "codemods", "review", "verify", "verify/trained"):
     sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 
-@pytest.hookimpl(optionalhook=True)  # there may be no xdist
-def pytest_xdist_make_scheduler(config: pytest.Config, log):
-    """Where tests run side by side (``-n 2``), one trains at a time, from the beginning on.
+def unit(nodeid: str) -> str:
+    """What one worker runs as a whole, where tests run side by side (``-n 2``).
 
-    Not by ``--dist loadgroup``: xdist 3.8 writes the groups where pytest 9.2 no
+    Tests that train take both cores at times, so they are not strewn over the run: most
+    are the first unit, beside all others, and some the last, so that no core is left
+    idle. Not by ``--dist loadgroup``: xdist 3.8 writes the groups where pytest 9.2 no
     longer reads them (pytest-xdist issue 1386).
     """
+    if not nodeid.startswith("tests/verify/trained/"):
+        return nodeid
+    return "last" if "/test_verify.py::" in nodeid else "first"
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Brings the units into their order, in each worker alike."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: {"first": 0, "last": 2}.get(unit(item.nodeid), 1))
+
+
+@pytest.hookimpl(optionalhook=True)  # there may be no xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Hands out whole units, in the order of the tests."""
     if config.getvalue("dist") not in ("load", "loadgroup"):
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    class TrainingApart(LoadScopeScheduling):
+    class UnitScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            trains = nodeid.startswith("tests/verify/trained/")
-            return "training" if trains else nodeid
+            return unit(nodeid)
 
-    return TrainingApart(config, log)
+    config.option.loadscopereorder = False
+    return UnitScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

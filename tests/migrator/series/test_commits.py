@@ -201,7 +201,7 @@ def test_every_commit_of_a_release_imports(released, tmp_path):
             "import torchtitan.models.llama3 as m; "
             f"assert m.__file__.startswith({str(place)!r}), m.__file__"
         )
-        log = tmp_path / f"{commit}.log"
+        log = tmp_path / f"{revision}.log"
         status = warm.server().run(
             [str(script)], cwd=place, log=log, environments=[dict(os.environ)]
         )
