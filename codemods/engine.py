@@ -320,7 +320,7 @@ def _old_bindings(again: "Facts") -> Iterator[str]:
         node = function_of(again.checkout, definition)
         assert node is not None
         if not files[definition.path].opted_out(node.lineno, "TM101"):
-            yield f"{definition.path}:{node.lineno}: apply_ddp is still defined"
+            yield f"{definition.path}:{node.lineno}: {definition.name} is still defined"
     for reference in again.survey.references:
         old = reference.spelling.rpartition(".")[2] == "apply_ddp"
         moved = reference.definition in again.survey.migrated

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from codemods.bindings import Checkout
-from codemods.names import Definition, Use
+from codemods.names import Definition
+from codemods.shapes import (
+    DDP_REPLICATE,
+    replicates_its_model,
+    shards_its_model,
+    uses_within,
+)
 from codemods.source import SourceFile
 from codemods.targets import REPLICATE_MODULE
 
@@ -20,10 +26,6 @@ Kind = Literal["ddp", "migrated", "past", "foreign"]
 MeshApi = Literal["world_mesh argument", "world_mesh property", "get_mesh"]
 ReferenceKind = Literal["import", "call", "value", "export"]
 
-_DDP_REPLICATE = {
-    "torch.distributed._composable.replicate.replicate",
-    "torch.distributed._composable.replicate",
-}
 
 _GLOBAL_TOKENS = re.compile(r"global\w*tokens|tokens\w*global")
 
@@ -135,6 +137,7 @@ def survey(
     _find_definitions(found, {OLD, new_name})
     _find_references(found, new_name)
     _find_call_sites(found)
+    _drop_plans(found, {OLD, new_name})
     _find_direct_uses(found)
     found.ties = list(_find_ties(found.checkout))
     found.global_tokens = tuple(
@@ -207,12 +210,20 @@ def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:
 
 
 def _find_definitions(found: Survey, names: set[str]) -> None:
-    for file in found.checkout.mentioning(*names):
+    checkout = found.checkout
+    like_torchtitan = any(
+        True for _ in checkout.mentioning("fully_shard", "class ParallelDims")
+    )
+    for file in checkout.mentioning(*names, "_composable"):
         for node in file.syntax.body:
-            if not isinstance(node, ast.FunctionDef) or node.name not in names:
+            if not isinstance(node, ast.FunctionDef):
                 continue
             definition = Definition(file.path, node.name)
-            kind = _wraps_with(found.checkout, file, node)
+            if node.name not in names:
+                if like_torchtitan and replicates_its_model(checkout, file.path, node):
+                    found.definitions.append(definition)
+                continue
+            kind = _wraps_with(checkout, file, node)
             if kind == "replicate":
                 found.migrated.append(definition)
             elif kind == "ddp" and node.name == OLD:
@@ -224,28 +235,19 @@ def _find_definitions(found: Survey, names: set[str]) -> None:
 def _wraps_with(
     checkout: Checkout, file: SourceFile, function: ast.FunctionDef
 ) -> Literal["ddp", "replicate", "other"]:
-    for use in _uses_within(checkout, file, function):
+    for use in uses_within(checkout, file.path, function):
         origin = checkout.external(file.path, use.scope, use.spelling) or ""
         if origin.startswith(REPLICATE_MODULE):
             return "replicate"
-        if origin in _DDP_REPLICATE and use.call is not None:
+        if origin in DDP_REPLICATE and use.call is not None:
             return "ddp"
     return "other"
-
-
-def _uses_within(
-    checkout: Checkout, file: SourceFile, function: ast.FunctionDef
-) -> Iterable[Use]:
-    last = function.end_lineno or function.lineno
-    for use in checkout.names(file.path).uses:
-        if function.lineno <= use.node.lineno <= last:
-            yield use
 
 
 def _find_references(found: Survey, new_name: str) -> None:
     """Follow the name through imports until no new spelling turns up."""
     known = {*found.definitions, *found.migrated}
-    words = {OLD, new_name}
+    words = {OLD, new_name, *(definition.name for definition in known)}
     done: set[str] = set()
     while words - done:
         fresh = words - done
@@ -366,6 +368,20 @@ def _find_call_sites(found: Survey) -> None:
         )
 
 
+def _drop_plans(found: Survey, names: set[str]) -> None:
+    """Definitions by their shape alone count where a plan calls them beside apply_fsdp.
+
+    Else they may be a plan themselves, which nobody wants to see under another name.
+    """
+    called = {s.reference.definition for s in found.call_sites if s.fsdp_call}
+    dropped = {d for d in found.definitions if d.name not in names} - called
+    found.definitions = [d for d in found.definitions if d not in dropped]
+    found.references = [r for r in found.references if r.definition not in dropped]
+    found.call_sites = [
+        s for s in found.call_sites if s.reference.definition not in dropped
+    ]
+
+
 def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
     """The innermost function whose lines hold ``node``."""
     line = node.lineno
@@ -380,22 +396,32 @@ def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
 def _fsdp_call(
     checkout: Checkout, reference: Reference, function: ast.FunctionDef | None
 ) -> tuple[ast.Call, Definition | None] | None:
-    """The call of ``apply_fsdp`` in the same function, else in the same file."""
-    uses = [
-        use
-        for use in checkout.names(reference.path).uses
-        if use.call is not None and "apply_fsdp" in use.spelling
-    ]
+    """The call of ``apply_fsdp`` in the same function, else in the same file.
+
+    One that is called otherwise counts in the same function, by what it does.
+    """
+    uses = [use for use in checkout.names(reference.path).uses if use.call is not None]
     near = [
         use
         for use in uses
         if function is not None
         and function.lineno <= use.node.lineno <= (function.end_lineno or 0)
     ]
-    for use in [*near, *uses]:
+    named_near = [use for use in near if "apply_fsdp" in use.spelling]
+    for use in [*named_near, *near, *uses]:
         definition = checkout.resolve(reference.path, use.scope, use.spelling)
-        assert use.call is not None
-        if use in near or definition is not None:
+        if "apply_fsdp" in use.spelling:
+            fits = use in near or definition is not None
+        else:
+            node = function_of(checkout, definition) if definition else None
+            fits = (
+                definition is not None
+                and node is not None
+                and use in near
+                and shards_its_model(checkout, definition.path, node)
+            )
+        if fits:
+            assert use.call is not None
             return use.call, definition
     return None
 
@@ -415,7 +441,7 @@ def _find_direct_uses(found: Survey) -> None:
             if any(first <= line <= last for first, last in inside):
                 continue
             origin = found.checkout.external(file.path, use.scope, use.spelling)
-            if origin in _DDP_REPLICATE:
+            if origin in DDP_REPLICATE:
                 found.direct_uses.append((file.path, line))
 
 

@@ -4,7 +4,7 @@ from codemods.findings import Finding
 from codemods.names import Definition
 from codemods.plans.calls import decide_call
 from codemods.plans.functions import existing, function_for
-from codemods.plans.records import Facts
+from codemods.plans.records import Facts, NewFunction
 from codemods.survey import Survey, function_of
 from codemods.targets import Target
 
@@ -16,12 +16,31 @@ def decide(survey: Survey, target: Target) -> Facts:
     for definition in survey.definitions:
         if definition not in opted_out and not _name_taken(facts, definition):
             function = function_for(facts, definition)
-            facts.functions[function.definition] = function
+            taken = facts.functions.setdefault(function.definition, function)
+            if taken is not function:
+                _two_of_one_name(facts, definition, taken)
     for definition in survey.migrated:
         facts.functions[definition] = existing(facts, definition)
     for site in survey.call_sites:
         decide_call(facts, site)
     return facts
+
+
+def _two_of_one_name(facts: Facts, definition: Definition, other: NewFunction) -> None:
+    """Report two functions of a module that would both get the new name."""
+    node = function_of(facts.checkout, definition)
+    assert node is not None and other.replaces is not None
+    facts.findings.append(
+        Finding(
+            definition.path,
+            node.lineno,
+            "TM101",
+            f"{definition.name} wraps with DDP as {other.replaces.name} does, and both would "
+            f"be called {other.definition.name}: call one of them in place of the other",
+            "left",
+            f"{definition.name} = {other.replaces.name}",
+        )
+    )
 
 
 def _definition_opted_out(survey: Survey, definition: Definition) -> bool:

@@ -8,11 +8,8 @@ from codemods.mirror import Wishes
 from codemods.names import Definition
 from codemods.plans.records import Facts
 from codemods.plans.sites import folder_of, keeps_averaging
+from codemods.shapes import FULLY_SHARD
 from codemods.survey import CallSite, Survey, function_of
-
-_FULLY_SHARD = re.compile(
-    r"^torch\.distributed\.(_composable\.)?fsdp\b.*\bfully_shard$"
-)
 
 
 def wishes_for(
@@ -33,7 +30,7 @@ def wishes_for(
     fully_shard = frozenset(
         local
         for local, imported in names.top.imports.items()
-        if _FULLY_SHARD.match(f"{imported.module}.{imported.name}")
+        if FULLY_SHARD.match(f"{imported.module}.{imported.name}")
     )
     return Wishes(
         name=facts.target.function_name,

@@ -102,7 +102,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 yield Finding(definition.path, node.lineno, CODE, message, "opted-out")
             continue
         like = (
-            f"apply_fsdp of {function.mirrors.path}"
+            f"{function.mirrors.name} of {function.mirrors.path}"
             if function.mirrors
             else "a template"
         )

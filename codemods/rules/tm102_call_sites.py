@@ -1,5 +1,6 @@
 """TM102: every import and every call of ``apply_ddp``."""
 
+import ast
 import io
 import tokenize
 from collections.abc import Iterator
@@ -129,7 +130,8 @@ def _message(call: NewCall, facts: Facts) -> str:
         if call.function.plan.sums_gradients:
             text += "; its loss is a local mean, so gradients stay averaged"
     elif call.site.fsdp_call is not None:
-        text += f" with the dtypes of apply_fsdp on line {call.site.fsdp_call.lineno}"
+        fsdp = ast.unparse(call.site.fsdp_call.func).rpartition(".")[2]
+        text += f" with the dtypes of {fsdp} on line {call.site.fsdp_call.lineno}"
     return text
 
 
@@ -155,11 +157,16 @@ def _replacement(facts: Facts, definition: Definition) -> NewFunction | None:
     return facts.becomes(definition) or facts.functions.get(definition)
 
 
+def _former_name(function: NewFunction) -> str:
+    """What a function was called while it wrapped with DDP."""
+    return function.replaces.name if function.replaces else "apply_ddp"
+
+
 def _import_changes(facts: Facts, reference: Reference) -> bool:
     """Whether an import or export reads differently afterwards."""
     function = _replacement(facts, reference.definition)
     assert function is not None
-    if function.definition.name != "apply_ddp":
+    if function.definition.name != _former_name(function):
         return True
     return any(
         call.function.definition != function.definition
@@ -332,8 +339,9 @@ class _CallSites(edit.ScopedTransformer):
             if function is None:
                 changed.append((name, alias))
             elif self._still_needed(alias or name, function):
-                fresh = name if name != "apply_ddp" else function.definition.name
-                kept_alias = alias if alias not in (fresh, "apply_ddp") else None
+                old = _former_name(function)
+                fresh = name if name != old else function.definition.name
+                kept_alias = alias if alias not in (fresh, old) else None
                 changed.append((fresh, kept_alias))
         return changed
 
@@ -389,10 +397,10 @@ class _CallSites(edit.ScopedTransformer):
         if not self._in_all:
             return updated_node
         for reference in self.references:
-            if reference.kind == "export" and reference.spelling == "apply_ddp":
-                function = _replacement(self.facts, reference.definition)
-                if function is not None:
-                    return edit.quoted(
-                        updated_node, "apply_ddp", function.definition.name
-                    )
+            function = _replacement(self.facts, reference.definition)
+            if reference.kind != "export" or function is None:
+                continue
+            old = _former_name(function)
+            if reference.spelling == old:
+                return edit.quoted(updated_node, old, function.definition.name)
         return updated_node

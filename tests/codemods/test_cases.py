@@ -328,7 +328,6 @@ def test_E_fsdp_of_a_part():
         assert any(f.code == "TM102" and f.status == "left" for f in result.findings)
 
 
-@OPEN
 def test_X_fsdp_other_name():
     changed = plan(("apply_fsdp", "apply_vla_fsdp"))
     assert CALL in written({PLAN: changed})
@@ -336,7 +335,6 @@ def test_X_fsdp_other_name():
     assert not any(f.code == "TM210" for f in run({PLAN: changed}).findings)
 
 
-@OPEN
 def test_K_renamed():
     changed = plan(("apply_fsdp", "enable_fsdp"), ("apply_ddp", "enable_ddp"))
     after = written({PLAN: changed})
