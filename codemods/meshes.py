@@ -176,3 +176,24 @@ def keeps_shard_dimension(
             return None
         verdicts.add(found is not None and found.sizes == (3, 1))
     return None if not verdicts else verdicts == {True}
+
+
+def keeps_fsdp_dimension(checkout: Checkout) -> bool:
+    """Whether ParallelDims has an fsdp dimension also at degree 1, as after PR 2900.
+
+    There pure replication is fully_shard over (dp_replicate, fsdp). False where no
+    ParallelDims can be followed.
+    """
+    for file, _ in parallel_dims_files(checkout):
+        interpreter = Interpreter(checkout, _init_device_mesh)
+        try:
+            cls = interpreter.named(Definition(file.path, "ParallelDims"))
+            if not isinstance(cls, Class):
+                continue
+            made = interpreter.make(cls, _fields({"dp_replicate": 3}))
+            exists = interpreter.attribute(made, "_mesh_exist", _HERE)
+            if interpreter.apply(exists, ["fsdp", 1], {}) is True:
+                return True
+        except (CannotFollow, Raised):
+            continue
+    return keeps_shard_dimension(checkout, "dp_replicate", "fsdp") is True
