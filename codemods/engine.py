@@ -4,7 +4,7 @@ import ast
 import builtins
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +22,12 @@ from codemods.targets import Target
 
 if TYPE_CHECKING:
     from codemods.plans import Facts
+
+
+_OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
+"""What can be said of a tree that has no plan of its own to migrate."""
+
+_TORCH = {"1d": "torch 2.10 and later", "2d": "torch 2.9"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,12 @@ class Outcome:
         """What still has to change, by the tool or by a person."""
         return tuple(f for f in self.findings if f.status in ("rewrite", "left"))
 
+    @property
+    def for_other_target(self) -> bool:
+        """Whether all is migrated, but written for the other API than the one asked for."""
+        mesh = self.survey.migrated_to
+        return self.survey.kind == "migrated" and mesh not in (None, self.target.mesh)
+
 
 def migrate(
     files: Mapping[str, SourceFile],
@@ -76,16 +88,19 @@ def migrate(
     files = dict(_marked(files, excluded))
     found = survey(files, target.function_name)
     outcome = Outcome(found, target, selection=selection, excluded=excluded)
-    if found.kind in ("past", "foreign"):
+    if found.kind == "foreign" or (found.kind == "past" and not found.unresolved):
         return outcome
+    if outcome.for_other_target:
+        findings = tuple(_written_for_other(outcome))
+        return replace(outcome, findings=findings, problems=_problems(findings))
     from codemods.plans import decide  # needs libcst, whose import takes a while
 
     codes = frozenset(r.CODE for r in all_rules() if selection.takes(r.CODE))
+    if found.kind in ("past", "dependent"):
+        codes &= _OF_CALLS
     facts = decide(found, target)
     findings = _find(facts, codes)
-    problems = tuple(
-        f"{f.path}:{f.line}: {f.message}" for f in findings if f.status == "left"
-    )
+    problems = _problems(findings)
     stages: dict[str, tuple[Stage, ...]] = {}
     changes = {} if problems else _rewrite(facts, findings, stages)
     if changes:
@@ -97,6 +112,32 @@ def migrate(
         problems=problems,
         stages={} if problems else stages,
     )
+
+
+def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(
+        f"{f.path}:{f.line}: {f.message}" for f in findings if f.status == "left"
+    )
+
+
+def _written_for_other(outcome: Outcome) -> Iterator[Finding]:
+    """Every function that is replicate's already, on a mesh that the target does not take."""
+    survey, mesh = outcome.survey, outcome.survey.migrated_to
+    for definition in survey.migrated:
+        node = function_of(survey.checkout, definition)
+        assert node is not None
+        line = node.lineno
+        opted_out = survey.files[definition.path].opted_out(line, "TM101")
+        yield Finding(
+            definition.path,
+            line,
+            "TM101",
+            f"{definition.name} wraps with the replicate of {_TORCH[mesh or '1d']} on a "
+            f"{(mesh or '1d').upper()} mesh; that of {_TORCH[outcome.target.mesh]} takes a "
+            f"{outcome.target.mesh.upper()} one",
+            "opted-out" if opted_out else "left",
+            f"replicate(model, {outcome.target.mesh_keyword}=dp_mesh)",
+        )
 
 
 def _marked(

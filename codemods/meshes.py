@@ -206,3 +206,32 @@ def gives(
         return False
     found = [layout.find(*names) for layout in layouts]
     return all(mesh is not None and mesh.sizes == tuple(sizes) for mesh in found)
+
+
+def keeps_fsdp_dimension(checkout: Checkout) -> bool:
+    """Whether ParallelDims has an fsdp dimension also at degree 1, as after PR 2900.
+
+    There pure replication is fully_shard over (dp_replicate, fsdp). False where no
+    ParallelDims can be followed.
+    """
+    return any(
+        _keeps_fsdp(checkout, file.path) for file, _ in parallel_dims_files(checkout)
+    )
+
+
+def _keeps_fsdp(checkout: Checkout, home: str) -> bool:
+    try:
+        if build(checkout, home, {"dp_replicate": 3}).find("dp_replicate", "fsdp"):
+            return True
+    except (CannotFollow, Raised):
+        pass  # it may still say so where it asks which meshes exist
+    interpreter = Interpreter(checkout, _init_device_mesh)
+    cls = interpreter.named(Definition(home, "ParallelDims"))
+    try:
+        if not isinstance(cls, Class):
+            return False
+        made = interpreter.make(cls, _fields({"dp_replicate": 3}))
+        exists = interpreter.attribute(made, "_mesh_exist", _HERE)
+        return interpreter.apply(exists, ["fsdp", 1], {}) is True
+    except (CannotFollow, Raised):
+        return False

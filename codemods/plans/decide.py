@@ -2,6 +2,7 @@
 
 from codemods.findings import Finding
 from codemods.names import Definition
+from codemods.plans import outside
 from codemods.plans.calls import decide_call
 from codemods.plans.functions import existing, function_for
 from codemods.plans.records import Facts, NewFunction
@@ -23,6 +24,7 @@ def decide(survey: Survey, target: Target) -> Facts:
         facts.functions[definition] = existing(facts, definition)
     for site in survey.call_sites:
         decide_call(facts, site)
+    outside.report(facts)
     return facts
 
 

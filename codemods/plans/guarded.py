@@ -72,7 +72,20 @@ class Guards:
             for site in facts.survey.call_sites
             if site.reference.definition in facts.survey.migrated
         }
+        self._done |= {
+            id(use.node)
+            for use in facts.survey.outside
+            if use.kind == "call" and use.name != OLD
+        }
         self.helpers = {h.definition: h for h in self._find_helpers()}
+        named = {(r.path, r.line) for r in facts.survey.references}
+        named |= {(use.path, use.line) for use in facts.survey.outside}
+        self._unknown = {
+            (file.path, use.node.lineno)
+            for file in facts.checkout.mentioning(f".{OLD}(")
+            for use in file.names.uses
+            if use.spelling.endswith(f".{OLD}")
+        } - named
         self._of: dict[str, list[Guarded]] = {}
 
     @property
@@ -133,7 +146,7 @@ class Guards:
                 fate = "none"
             elif file.opted_out(guard.node.lineno, "TM103"):
                 fate = "opted-out"
-            unknown = fate == "stays" and call.rpartition(".")[2] == OLD
+            unknown = fate == "stays" and (file.path, line) in self._unknown
             yield Guarded(guard, fate, call, line, helper, unknown)
 
     def _fate(self, file: SourceFile, guard: Guard) -> tuple[Fate, str, int]:

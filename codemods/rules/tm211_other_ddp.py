@@ -7,6 +7,7 @@ from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.plans import Facts
 from codemods.plans.guarded import Guards
+from codemods.plans.methods import methods, named, to_write
 from codemods.survey import OLD, exported, function_of
 
 CODE = "TM211"
@@ -56,16 +57,29 @@ def find(facts: Facts) -> Iterator[Finding]:
             "# wrap with torch.distributed._composable.replicate_with_fsdp.replicate",
         )
     homes = {d.path for d in facts.survey.definitions}
+    status: Status = (
+        "hazard" if facts.survey.definitions or facts.survey.migrated else "left"
+    )
+    of_methods: set[tuple[str, int]] = set()
+    for method in methods(facts):
+        of_methods.add((method.path, method.line))
+        yield Finding(
+            method.path,
+            method.line,
+            CODE,
+            f"{method.name} is a method: it wraps with {method.what}, and what it is called "
+            "on cannot be followed",
+            status,
+            to_write(facts, method),
+        )
     for path, line in facts.survey.direct_uses:
-        if path not in homes:
+        if path not in homes and (path, line) not in of_methods:
             yield Finding(
                 path,
                 line,
                 CODE,
                 "DDP's replicate is called here, outside of any apply_ddp: not touched",
-                "hazard"
-                if facts.survey.definitions or facts.survey.migrated
-                else "left",
+                status,
                 "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
             )
     if facts.target.function_name != OLD:
@@ -77,6 +91,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 def _unknown_modules(facts: Facts) -> Iterator[Finding]:
     """``module.apply_ddp(...)`` on a module that cannot be told from the text."""
     known = Guards(facts)
+    outside = {(use.path, use.line) for use in facts.survey.outside}
     for file in facts.checkout.mentioning(f".{OLD}("):
         guarded = {g.line: g for g in known.of(file) if g.unknown}
         methods = {
@@ -91,12 +106,18 @@ def _unknown_modules(facts: Facts) -> Iterator[Finding]:
                 not use.spelling.endswith(f".{OLD}")
                 or use.call is None
                 or OLD in methods
+                or (file.path, use.node.lineno) in outside
             ):
                 continue
             if facts.checkout.resolve(file.path, use.scope, use.spelling) is None:
                 fresh = use.spelling.replace(OLD, facts.target.function_name)
                 line = use.node.lineno
                 message = f"it cannot be told what {use.spelling} is: not touched"
+                code = f"{fresh}(...)"
+                method = named(facts, OLD)
+                if method is not None:
+                    message = message.replace(" is:", f" is, perhaps {method}:")
+                    code = ast.unparse(use.call)
                 status: Status = "hazard"
                 if line in guarded:
                     refusal = guarded[line].guard.node.lineno
@@ -105,17 +126,19 @@ def _unknown_modules(facts: Facts) -> Iterator[Finding]:
                         f", nor is the guard against more than one dimension on line {refusal}, "
                         "which would refuse what replicate can do"
                     )
-                yield Finding(file.path, line, CODE, message, status, f"{fresh}(...)")
+                yield Finding(file.path, line, CODE, message, status, code)
 
 
 def _patches(facts: Facts) -> Iterator[Finding]:
     """``module.apply_ddp = ...``: it would set a name that nobody reads any more."""
+    outside = {(use.path, use.line) for use in facts.survey.outside}
     for file in facts.checkout.mentioning(f".{OLD}"):
         for node in ast.walk(file.syntax):
             if (
                 isinstance(node, ast.Attribute)
                 and node.attr == OLD
                 and not isinstance(node.ctx, ast.Load)
+                and (file.path, node.lineno) not in outside
             ):
                 fresh = f"{ast.unparse(node.value)}.{facts.target.function_name} = ..."
                 message = f"{ast.unparse(node)} is set here: nobody reads it any more"

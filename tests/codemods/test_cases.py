@@ -205,7 +205,6 @@ def test_F_template_layers():
 # Guards
 
 
-@OPEN
 def test_V_unresolved_call_behind_removed_guard():
     mine = """\
         from torchtitan.models.llama3.infra.parallelize import apply_ddp
@@ -226,8 +225,14 @@ def test_V_unresolved_call_behind_removed_guard():
         "mine/parallelize.py": mine,
         "torchtitan/models/llama3/parallelize.py": llama3,
     }
-    found = left(files, "mine/parallelize.py", usual=False)
-    assert any(line == 1 and "apply_ddp" in message for line, message, _ in found)
+    first, call = left(files, "mine/parallelize.py", usual=False)
+    assert first[0] == 1
+    assert "imports apply_ddp from torchtitan.models.llama3.infra" in first[1]
+    assert (
+        first[2] == "from torchtitan.models.llama3.parallelize import apply_replicate"
+    )
+    assert call[0] == 7 and call[2].startswith("apply_replicate(model, dp_mesh, ")
+    assert not any(f.code == "TM103" for f in run(files, usual=False).findings)
 
 
 def test_N_guard_without_call():
@@ -257,7 +262,6 @@ def test_N_guard_without_call():
     assert line == 5 and "backend.apply_ddp" in message and "line 3" in message
 
 
-@OPEN
 def test_M_migrated_dependent_dead_guard():
     mine = """\
         from torchtitan.config import TORCH_DTYPE_MAP
@@ -276,6 +280,7 @@ def test_M_migrated_dependent_dead_guard():
                 )
     """
     after = written({PLAN: mine}, usual=False)
+    assert run({PLAN: after}, usual=False).survey.kind == "dependent"
     assert "ndim" not in after and "        apply_replicate(\n" in after
 
 
@@ -351,7 +356,6 @@ def test_J_inline():
     assert CALL in after and "def apply_replicate(" in after
 
 
-@OPEN
 def test_Z_method():
     model = """\
         import torch.nn as nn
@@ -372,6 +376,9 @@ def test_Z_method():
     """
     ((line, message, code),) = left({"pkg/model.py": model}, "pkg/model.py")
     assert line == 15
+    assert (
+        "    for block in self.blocks.values():\n        replicate(block, mesh" in code
+    )
     assert "outside of any apply_ddp" not in message
     assert "method" in message and "Transformer.apply_ddp" in message
 
@@ -490,17 +497,18 @@ def test_AA_empty_branch():
 # torchtitan as a package
 
 
-@OPEN
 def test_A_import():
     changed = plan(
         ("from pkg.config", "from torchtitan.models.llama3.infra.parallelize import apply_ddp\nfrom torchtitan.config"),
         ddp="",
     )  # fmt: skip
-    found = left({PLAN: changed}, usual=False)
-    assert any("torchtitan" in message and "not" in message for _, message, _ in found)
+    first, call = left({PLAN: changed}, usual=False)
+    assert run({PLAN: changed}, usual=False).survey.kind == "dependent"
+    assert "apply_ddp from torchtitan, which this checkout does not hold" in first[1]
+    assert APPLY_FSDP.splitlines()[0].replace("fsdp", "replicate") in first[2]
+    assert text(CALL.rstrip()) == call[2]
 
 
-@OPEN
 def test_B_lazy():
     mine = """\
         def parallelize(model, parallel_dims, job_config):
@@ -509,10 +517,11 @@ def test_B_lazy():
 
                 apply_ddp(model, parallel_dims.world_mesh, enable_compile=False)
     """
-    assert left({"pkg/m.py": mine}, "pkg/m.py", usual=False)
+    first, call = left({"pkg/m.py": mine}, "pkg/m.py", usual=False)
+    assert (first[0], call[0]) == (3, 5)
+    assert 'parallel_dims.world_mesh["dp_replicate"]' in call[2]
 
 
-@OPEN
 def test_T_monkeypatch_dependency():
     patches = """\
         import torchtitan.models.llama3.infra.parallelize as llama3
@@ -526,8 +535,10 @@ def test_T_monkeypatch_dependency():
         "pkg/dims.py": "class ParallelDims:\n    pass\n",
         "pkg/patches.py": patches,
     }
-    found = left(files, "pkg/patches.py", usual=False)
-    assert any(line == 6 for line, _, _ in found)
+    ((line, message, code),) = left(files, "pkg/patches.py", usual=False)
+    assert line == 6 and message.startswith("sets apply_ddp of torchtitan, which")
+    assert "def my_apply_ddp(model, dp_mesh, enable_compile):\n" in code
+    assert code.endswith("llama3.apply_ddp = my_apply_ddp")
 
 
 def test_kinds_are_told_apart():
