@@ -8,13 +8,17 @@ from codemods.plans.arguments import call_problem
 from codemods.plans.decide import decide
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import standalone
+from codemods.plans.strings import Followed, alias, followed
 
 __all__ = [
     "Facts",
+    "Followed",
     "MeshEdit",
     "NewCall",
     "NewFunction",
+    "alias",
     "call_problem",
     "decide",
+    "followed",
     "standalone",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding
-from codemods.plans import Facts
+from codemods.plans import Facts, followed
 from codemods.survey import OLD, exported, function_of
 
 CODE = "TM211"
@@ -115,6 +115,7 @@ def _patches(facts: Facts) -> Iterator[Finding]:
 def _strings(facts: Facts) -> Iterator[Finding]:
     for file in facts.checkout.mentioning(OLD):
         in_all = {line for line, name in exported(file) if name == OLD}
+        moving = {(s.line, s.value) for s in followed(facts, file)}
         documentation = {
             id(node.value)
             for node in ast.walk(file.syntax)
@@ -126,6 +127,7 @@ def _strings(facts: Facts) -> Iterator[Finding]:
                 and isinstance(node.value, str)
                 and id(node) not in documentation
                 and node.lineno not in in_all
+                and (node.lineno, node.value) not in moving
                 and (node.value == OLD or node.value.endswith(f".{OLD}"))
             ):
                 yield Finding(

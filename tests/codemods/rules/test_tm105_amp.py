@@ -600,7 +600,7 @@ def plan_of_ours(**more):
     mine = checkout()[PLAN].text.replace(
         "from torchtitan.tools.logging import", "from mine import"
     )
-    taken = {path: None for path in checkout()}
+    taken = dict.fromkeys(checkout())
     return {
         **taken,
         "mine/plan.py": mine,
