@@ -33,7 +33,7 @@ class Choice:
         scope: qualified name of the function or class around it.
         kind: an ``if``, a conditional expression, ``enabled=`` of autocast, or a call
             of a ``maybe_enable_amp`` that is not in this checkout.
-        code: the whole of it as ``normal`` writes it, by which it is found again.
+        code: the whole of it as ``layout.normal`` writes it, by which it is found again.
         state: ``open``: autocast is on under pure dp_replicate, and ``terms`` switches
             it off. ``done``: it is off there. ``partly``: it is off there if something
             else holds too. ``unclear``: it cannot be told.
@@ -50,19 +50,6 @@ class Choice:
     operator: str = "or"
     terms: tuple[str, ...] = ()
     ours: bool = True
-
-
-def normal(code: str) -> str:
-    """A statement or an expression in one spelling, whatever its layout.
-
-    Args:
-        code: without indentation; an ``elif`` counts as an ``if``.
-    """
-    code = re.sub(r"\A\s*elif\b", "if", code)
-    try:
-        return ast.unparse(ast.parse(code))
-    except SyntaxError:
-        return ast.unparse(ast.parse(f"({code.strip()})", mode="eval"))
 
 
 def is_autocast(node: ast.AST) -> TypeGuard[ast.Call]:

@@ -7,6 +7,7 @@ the shapes are few, and the tests hold them against the real black and usort.
 import ast
 import io
 import re
+import textwrap
 import tokenize
 from collections.abc import Sequence
 
@@ -28,6 +29,22 @@ def flatten(expression: str) -> str:
     except SyntaxError:
         same = False
     return flat if same and "#" not in expression else expression.strip()
+
+
+def normal(code: str) -> str:
+    """A statement or an expression in one spelling, whatever its layout.
+
+    Args:
+        code: with its margin, and the comments above; an ``elif`` counts as an ``if``.
+    """
+    lines = code.split("\n")
+    while lines and (not lines[0].strip() or lines[0].lstrip().startswith("#")):
+        del lines[0]
+    code = re.sub(r"\A\s*elif\b", "if", textwrap.dedent("\n".join(lines)))
+    try:
+        return ast.unparse(ast.parse(code))
+    except SyntaxError:
+        return ast.unparse(ast.parse(f"({code.strip()})", mode="eval"))
 
 
 def bracketed(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import libcst as cst
 
@@ -54,6 +55,8 @@ def derive(tree: cst.Module, apply_fsdp: cst.FunctionDef, wishes: Wishes) -> Pla
         parameters.append(
             Parameter("average_gradients", "average_gradients: bool = False", False)
         )
+    if wishes.without_dtypes:
+        parameters = [_or_none(parameter) for parameter in parameters]
     head = signature(tree, apply_fsdp, wishes.name, parameters)
     docstring = docstring_of(apply_fsdp, {p.name for p in parameters})
     return Plan(
@@ -130,6 +133,12 @@ def _parameters(
         for index, param in enumerate(params)
         if index == 0 or param.name.value == mesh or param.name.value in used
     ]
+
+
+def _or_none(parameter: Parameter) -> Parameter:
+    """A parameter of a dtype for which None may be passed, and its annotation says so."""
+    text = re.sub(r"^(\w+: torch\.dtype)(?= =|$)", r"\1 | None", parameter.text)
+    return replace(parameter, text=text)
 
 
 def _text(tree: cst.Module, param: cst.Param) -> str:

@@ -10,15 +10,19 @@ from codemods.plans.dimension import Spelling
 from codemods.plans.dimension import spelling as mesh_spelling
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import standalone
+from codemods.plans.strings import Followed, alias, followed
 
 __all__ = [
     "Facts",
+    "Followed",
     "MeshEdit",
     "NewCall",
     "NewFunction",
     "Spelling",
+    "alias",
     "call_problem",
     "decide",
+    "followed",
     "mesh_spelling",
     "standalone",
 ]

@@ -7,6 +7,7 @@ from codemods.plans.functions import own_plan
 from codemods.plans.mesh import mesh_edit, mesh_is_right, suggested_mesh
 from codemods.plans.records import Facts, NewCall, NewFunction
 from codemods.plans.sites import standalone
+from codemods.plans.strings import alias
 from codemods.plans.values import arguments
 from codemods.survey import CallSite
 
@@ -44,7 +45,7 @@ def decide_call(facts: Facts, site: CallSite) -> None:
         NewCall(
             site,
             function,
-            _spelling(site, function),
+            _spelling(facts, site, function),
             tuple(passed),
             mesh,
             standalone(site),
@@ -52,7 +53,7 @@ def decide_call(facts: Facts, site: CallSite) -> None:
     )
 
 
-def _spelling(site: CallSite, function: NewFunction) -> str:
+def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
     reference = site.reference
     head, _, last = reference.spelling.rpartition(".")
     same = function.replaces == reference.definition
@@ -60,7 +61,7 @@ def _spelling(site: CallSite, function: NewFunction) -> str:
         return function.definition.name
     if last in ("apply_ddp", reference.definition.name):
         return f"{head}.{function.plan.name}".lstrip(".")
-    return reference.spelling
+    return f"{head}.{alias(facts, last)}".lstrip(".")
 
 
 def _leave(facts: Facts, site: CallSite, function: NewFunction, reason: str) -> None:

@@ -51,7 +51,7 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction:
             "hazard",
         )
     )
-    plan = template(facts, definition)
+    plan = template(facts, definition, sites)
     return NewFunction(Definition(definition.path, name), plan, None, definition)
 
 

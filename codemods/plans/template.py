@@ -1,10 +1,14 @@
 """The fixed function for a checkout that has no ``apply_fsdp`` to derive it from."""
 
+from collections.abc import Sequence
+
 from codemods import layout
 from codemods.mirror import Parameter, Plan
 from codemods.names import Definition
 from codemods.plans.records import Facts
+from codemods.plans.sites import standalone
 from codemods.plans.wishes import log_statement, returns_model
+from codemods.survey import CallSite
 
 _BODY = """\
     mp_policy = MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)
@@ -15,15 +19,24 @@ _BODY = """\
     replicate(model, **replicate_config)"""
 
 
-def template(facts: Facts, definition: Definition) -> Plan:
-    """Blocks, then the root: what takes the place of one ``apply_ddp``."""
+def template(
+    facts: Facts, definition: Definition, sites: Sequence[CallSite] = ()
+) -> Plan:
+    """Blocks, then the root: what takes the place of one ``apply_ddp``.
+
+    Args:
+        facts: about the checkout.
+        definition: of that ``apply_ddp``.
+        sites: the calls that will use the new function.
+    """
+    or_none = " | None" if any(map(standalone, sites)) else ""
     parameters = tuple(
         Parameter(name, f"{name}: {kind}", True)
         for name, kind in (
             ("model", "nn.Module"),
             ("dp_mesh", "DeviceMesh"),
-            ("param_dtype", "torch.dtype"),
-            ("reduce_dtype", "torch.dtype"),
+            ("param_dtype", f"torch.dtype{or_none}"),
+            ("reduce_dtype", f"torch.dtype{or_none}"),
         )
     )
     head = layout.bracketed(

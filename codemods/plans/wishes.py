@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from codemods.mirror import Wishes
 from codemods.names import Definition
 from codemods.plans.records import Facts
-from codemods.plans.sites import folder_of, keeps_averaging
+from codemods.plans.sites import folder_of, keeps_averaging, standalone
 from codemods.shapes import FULLY_SHARD
 from codemods.survey import CallSite, Survey, function_of
 
@@ -39,6 +39,7 @@ def wishes_for(
         sum_gradients=bool(facts.survey.global_tokens),
         division_helper=_division_helper(facts),
         averaging_option=any(keeps_averaging(facts, site) for site in sites),
+        without_dtypes=any(standalone(site) for site in sites),
         ties=_ties(facts.survey, sites),
         log=log_statement(facts, apply_ddp),
         returns_model=returns_model(facts, apply_ddp),

@@ -14,7 +14,6 @@ from codemods.autocast import (
     Kind,
     choices,
     is_autocast,
-    normal,
     of_a_test,
     trained_outside,
 )
@@ -273,7 +272,7 @@ class _Amp(edit.ScopedTransformer):
         """The choice that a node is, if it is one that is wanted."""
         if node is None or (kind, self.scope) not in self.places:
             return None
-        return self.wanted.get((kind, self.scope, normal(_bare(self.code(node)))))
+        return self.wanted.get((kind, self.scope, layout.normal(self.code(node))))
 
     def _inside(self) -> bool:
         return self.scope.rpartition(".")[2] == FUNCTION
@@ -345,7 +344,7 @@ class _Amp(edit.ScopedTransformer):
             choice = self._choice("expression", value)
             if choice is None or not isinstance(value, cst.IfExp):
                 return None
-            null, call = layout.flatten(_bare(self.code(value.body))), value.orelse
+            null, call = layout.flatten(self.code(value.body)), value.orelse
             if choice.operator == "and":
                 return None
         else:
@@ -399,19 +398,7 @@ class _Amp(edit.ScopedTransformer):
                 for arg in updated_node.args
             ]
             return updated_node.with_changes(args=args)
-        return self._exploded(updated_node) if self._rewording else updated_node
-
-    def _exploded(self, call: cst.Call) -> cst.BaseExpression:
-        """A call of one string on a line of its own where it does not fit any more."""
-        text = self.code(call)
-        room = layout.WIDTH - self.depth * len(layout.INDENT)
-        if len(text) <= room or "\n" in text or len(call.args) != 1:
-            return call
-        argument = self.code(call.args[0])
-        head = text[: text.index("(") + 1]
-        return edit.expression(
-            self.tree, layout.bracketed(head, [argument], ")", depth=self.depth)
-        )
+        return self.fitted(updated_node) if self._rewording else updated_node
 
     # Words
 
@@ -449,14 +436,3 @@ def _of_both(words: str) -> str:
         if one in words:
             return words.replace(one, f"{one} or replicate", 1)
     return words
-
-
-def _bare(code: str) -> str:
-    """The code of a node without the lines above it and its margin."""
-    lines = code.split("\n")
-    while lines and (not lines[0].strip() or lines[0].lstrip().startswith("#")):
-        del lines[0]
-    margin = len(lines[0]) - len(lines[0].lstrip())
-    return "\n".join(
-        line[margin:] if not line[:margin].strip() else line for line in lines
-    )

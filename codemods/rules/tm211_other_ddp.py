@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Status
-from codemods.plans import Facts
+from codemods.plans import Facts, followed
 from codemods.plans.guarded import Guards
 from codemods.plans.methods import methods, named, to_write
 from codemods.survey import OLD, exported, function_of
@@ -148,6 +148,7 @@ def _patches(facts: Facts) -> Iterator[Finding]:
 def _strings(facts: Facts) -> Iterator[Finding]:
     for file in facts.checkout.mentioning(OLD):
         in_all = {line for line, name in exported(file) if name == OLD}
+        moving = {(s.line, s.value) for s in followed(facts, file)}
         documentation = {
             id(node.value)
             for node in ast.walk(file.syntax)
@@ -159,6 +160,7 @@ def _strings(facts: Facts) -> Iterator[Finding]:
                 and isinstance(node.value, str)
                 and id(node) not in documentation
                 and node.lineno not in in_all
+                and (node.lineno, node.value) not in moving
                 and (node.value == OLD or node.value.endswith(f".{OLD}"))
             ):
                 yield Finding(

@@ -452,7 +452,6 @@ def test_U_autocast_without_a_condition_stays():
 # What surrounds the call
 
 
-@OPEN
 def test_S_mock_string():
     test = """\
         from unittest.mock import patch
@@ -465,7 +464,6 @@ def test_S_mock_string():
     assert 'patch("pkg.parallelize.apply_replicate")' in after
 
 
-@OPEN
 def test_Y_log_left():
     changed = plan(
         ("import torch\n", "import torch\nimport logging\nlogger = logging.getLogger()\n"),

@@ -8,6 +8,7 @@ from support import (
     HERE,
     IMPORT,
     PLAN,
+    assert_formatted,
     assert_left,
     assert_noop,
     assert_rewrites,
@@ -1098,3 +1099,258 @@ def test_every_reference_is_accounted_for():
     assert (
         "line 6" in [f for f in findings(files, code="TM102") if f.line == 8][0].message
     )
+
+
+# What surrounds the calls
+
+
+AT_THE_CALL = """
+    from torchtitan.models.llama3.parallelize import {name}, apply_fsdp
+    from torchtitan.tools.logging import logger
+
+
+    def parallelize(model, parallel_dims, config):
+        if parallel_dims.fsdp_enabled:
+            # DDP is not used here
+            apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+            logger.info("No DDP")
+        {branch}:
+            {before}
+            {call}
+            {after}
+        logger.info("Not DDP's")
+"""
+NEW_CALL = """apply_replicate(
+                model,
+                parallel_dims.world_mesh["dp_replicate"],
+                param_dtype=config.param,
+                reduce_dtype=config.reduce,
+            )"""
+
+
+def at_the_call(
+    before, after, branch="elif parallel_dims.dp_replicate_enabled", migrated=False
+):
+    call = "apply_ddp(model, parallel_dims.world_mesh, False)"
+    name = "apply_ddp"
+    if migrated:
+        call, name = NEW_CALL, "apply_fsdp, apply_replicate"
+    source = AT_THE_CALL.format(
+        name=name, branch=branch, before=before, call=call, after=after
+    )
+    if migrated:
+        source = source.replace("apply_replicate, apply_fsdp", "apply_replicate")
+    return "\n".join(line for line in source.split("\n") if line.strip(" ") or not line)
+
+
+@pytest.mark.parametrize(
+    ("said", "fresh"),
+    [
+        ('logger.info("Applied DDP to the model")', 'logger.info("Applied replicate to the model")'),
+        ('logger.info(f"Applied DDP on {parallel_dims}")', 'logger.info(f"Applied replicate on {parallel_dims}")'),
+        ('print("Using DDP with", parallel_dims.world_mesh)', 'print("Using replicate with", parallel_dims.world_mesh)'),
+        ("logger.debug('DDP: %d', 1)", "logger.debug('replicate: %d', 1)"),
+        (
+            'logger.info("Applied DDP to the model, over all of the " "replicas, %s", 1)',
+            'logger.info(\n                "Applied replicate to the model, over all of the " "replicas, %s", 1\n            )',
+        ),
+        ("# plain DDP", "# plain replicate"),
+        ("x = 1  # of DDP", "x = 1  # of replicate"),
+        ("parallel_dims.log_ddp()", "parallel_dims.log_ddp()"),
+        ('x = "DDP"', 'x = "DDP"'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("branch", ["elif parallel_dims.dp_replicate_enabled", "else"])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_said_beside_the_call_follows(said, fresh, branch, first):
+    places = (said, "") if first else ("", said)
+    expected = (fresh, "") if first else ("", fresh)
+    result = migrated({HERE: at_the_call(*places, branch=branch)})[HERE]
+    wanted = text(at_the_call(*expected, branch=branch))
+    lines = [
+        line for line in wanted.splitlines() if "DDP" in line or "replicate" in line
+    ]
+    for line in lines[1:] if "apply_ddp" in lines[0] else lines:
+        if "apply_" not in line:
+            assert line in result.splitlines(), result
+    assert "# DDP is not used here" in result and '"No DDP"' in result
+    assert '"Not DDP\'s"' in result
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "# DDP wraps the whole model",
+        "# DDP does not go with TP",
+        'logger.warning("DDP ignores mixed precision")',
+        'logger.info("DDP bucket size: 100")',
+    ],
+)
+def test_what_may_not_be_true_of_replicate_is_not_reworded(said):
+    assert said in migrated({HERE: at_the_call(said, "")})[HERE]
+
+
+def test_what_is_said_beside_the_call_stays_under_the_old_name():
+    said = 'logger.info("Applied DDP to the model")'
+    assert said in migrated({HERE: at_the_call("", said)}, target="2d")[HERE]
+
+
+def test_what_is_said_can_opt_out():
+    said = 'logger.info("DDP")  # titan-migrate: ignore[TM102]'
+    assert said in migrated({HERE: at_the_call("", said)})[HERE]
+
+
+def test_said_around_a_call_outside_of_a_branch():
+    before = """
+        from torchtitan.models.llama3.parallelize import apply_ddp
+
+
+        def wrap(model, parallel_dims, logger):
+            logger.info("Training with DDP tomorrow")
+            model.train()
+            logger.info("Applying DDP")
+            # DDP here
+            apply_ddp(model, parallel_dims.world_mesh, False)
+            logger.info("DDP applied")
+            model.eval()
+            logger.info("DDP or not")
+    """
+    result = migrated({HERE: before})[HERE]
+    assert 'logger.info("Applying replicate")\n    # replicate here\n' in result
+    assert 'logger.info("replicate applied")' in result
+    assert "DDP tomorrow" in result and "DDP or not" in result
+
+
+# Aliases and strings
+
+
+def test_alias_follows_with_its_uses():
+    assert_rewrites(
+        """
+        from torchtitan.models.llama3.parallelize import apply_ddp as _apply_ddp, apply_fsdp
+
+
+        def parallelize(model, parallel_dims, config):
+            if parallel_dims.fsdp_enabled:
+                apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+            else:
+                _apply_ddp(model, parallel_dims.world_mesh, False)
+        """,
+        """
+        from torchtitan.models.llama3.parallelize import (
+            apply_fsdp,
+            apply_replicate as _apply_replicate,
+        )
+
+
+        def parallelize(model, parallel_dims, config):
+            if parallel_dims.fsdp_enabled:
+                apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+            else:
+                _apply_replicate(
+                    model,
+                    parallel_dims.world_mesh["dp_replicate"],
+                    param_dtype=config.param,
+                    reduce_dtype=config.reduce,
+                )
+        """,
+    )
+
+
+ALIASED = {
+    "torchtitan/models/mine/wraps.py": f"{IMPORT} apply_ddp as llama_apply_ddp\n__all__ = ['llama_apply_ddp']\n",
+    HERE: """
+        from torchtitan.models.mine import wraps
+        from torchtitan.models.mine.wraps import llama_apply_ddp
+
+
+        def wrap(model, parallel_dims):
+            wraps.llama_apply_ddp(model, parallel_dims.world_mesh, False)
+            llama_apply_ddp(model, parallel_dims.world_mesh, False)
+    """,
+}
+
+
+def test_alias_follows_through_other_modules():
+    result = migrated(ALIASED)
+    assert "llama_apply_ddp" not in "".join(result.values())
+    assert (
+        "    apply_replicate as llama_apply_replicate,\n)\n__all__ = ['llama_apply_replicate']"
+        in result["torchtitan/models/mine/wraps.py"]
+    )
+    assert "wraps.llama_apply_replicate(" in result[HERE]
+
+
+def test_alias_stays_where_its_new_name_is_taken():
+    taken = text(ALIASED[HERE]) + "\n\ndef llama_apply_replicate():\n    pass\n"
+    result = migrated({**ALIASED, HERE: taken})
+    assert "from torchtitan.models.mine.wraps import llama_apply_ddp\n" in result[HERE]
+
+
+def test_alias_stays_under_the_old_name():
+    assert "llama_apply_ddp(" in migrated(ALIASED, target="2d")[HERE]
+
+
+PATCHES = """
+    import importlib
+    from unittest import mock
+
+    import torchtitan.models.llama3.parallelize as llama3
+    from torchtitan.models.llama3 import parallelize
+    from torchtitan.models.mine import wraps
+
+
+    class TestPlan:
+        @mock.patch("torchtitan.models.llama3.parallelize.apply_ddp")
+        @mock.patch.object(parallelize, "apply_ddp")
+        def test_it(self, fake, monkeypatch):
+            monkeypatch.setattr("torchtitan.models.mine.wraps.apply_ddp", fake)
+            monkeypatch.setattr(llama3, "apply_ddp", fake)
+            with mock.patch.object(wraps, "apply_ddp", autospec=True):
+                assert getattr(llama3, 'apply_ddp') is hasattr(wraps, "apply_ddp")
+"""
+WRAPS = {"torchtitan/models/mine/wraps.py": f"{IMPORT} apply_ddp\n"}
+
+
+def test_strings_that_resolve_follow():
+    result = migrated({"tests/test_plan.py": PATCHES, **WRAPS})
+    fresh = text(PATCHES).replace("apply_ddp", "apply_replicate")
+    assert result["tests/test_plan.py"] == fresh
+    found = findings({"tests/test_plan.py": PATCHES, **WRAPS}, code="TM211")
+    assert found == []
+
+
+def test_strings_stay_under_the_old_name():
+    files = {"tests/test_plan.py": PATCHES, **WRAPS}
+    assert "tests/test_plan.py" not in migrated(files, target="2d")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'mock.patch.object(thing, "apply_ddp")',
+        'mock.patch("elsewhere.parallelize.apply_ddp")',
+        'getattr(load("torchtitan.models.llama3.parallelize"), "apply_ddp")',
+        'NAMES = ["apply_ddp"]',
+    ],
+)
+def test_strings_that_do_not_resolve_are_named(line):
+    (found,) = findings({HERE: f"{line}\n"}, path=HERE)
+    assert (found.code, found.status, found.line) == ("TM211", "hazard", 1)
+
+
+def test_a_call_without_dtypes_fits_the_annotations():
+    source = """
+        from torchtitan.models.llama3.parallelize import apply_ddp
+
+
+        def load(model, parallel_dims):
+            apply_ddp(model, parallel_dims.world_mesh, False)
+    """
+    result = migrated({HERE: source})
+    assert "param_dtype=None, reduce_dtype=None" in " ".join(result[HERE].split())
+    assert (
+        "    param_dtype: torch.dtype | None,\n    reduce_dtype: torch.dtype | None,\n"
+        in result[PLAN]
+    )
+    assert_formatted(PLAN, result[PLAN])
