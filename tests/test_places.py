@@ -24,6 +24,7 @@ WHOLES = (
 """Tests of a whole: a migration, a page in a browser, trainings."""
 
 ELSEWHERE = {
+    "codemods/beside.py": "what TM102 does around a call: rules/test_tm102_call_sites.py",
     "codemods/autocast.py": "what TM105 looks for: rules/test_tm105_amp.py",
     "codemods/names.py": "the names of one file: test_bindings.py, with those of all",
     "migrator/verify/judge/causes.py": "a part of every verdict: test_judges.py",
