@@ -208,6 +208,8 @@ class Guards:
     def _direct(self, file: SourceFile, use: Use) -> Fate | None:
         if id(use.call) in self._rewritten or id(use.call) in self._done:
             return "goes"
+        if use.spelling.startswith("self.") and self._method(file, use):
+            return None
         if use.spelling.rpartition(".")[2] == OLD:
             return "stays"
         origin = self.facts.checkout.external(file.path, use.scope, use.spelling) or ""
@@ -222,9 +224,10 @@ class Guards:
             return None
         found = self.facts.checkout.resolve(file.path, use.scope, use.spelling)
         node = function_of(self.facts.checkout, found) if found else None
-        if found is None or node is None or found in self.helpers:
+        home = self.facts.survey.files[found.path] if found else file
+        node = node or self._method(file, use)
+        if node is None or found in self.helpers:
             return None
-        home = self.facts.survey.files[found.path]
         fates = {fate for fate, _, _ in self._calls(home, node.body, depth - 1)}
         return "stays" if "stays" in fates else "goes" if "goes" in fates else None
 
@@ -245,6 +248,14 @@ class Guards:
             if calls:
                 return all(fate == "goes" for fate, _, _ in calls)
         return False
+
+    def _method(self, file: SourceFile, use: Use) -> ast.FunctionDef | None:
+        """The method of the class around a call ``self.method(...)``."""
+        first, _, name = use.spelling.partition(".")
+        cls = use.scope.rpartition(".")[0]
+        if first != "self" or not cls:
+            return None
+        return dict(_functions(file.syntax)).get(f"{cls}.{name}")
 
     # Helpers
 

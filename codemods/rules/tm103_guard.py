@@ -23,9 +23,10 @@ WHY = """\
 DDP could not be combined with tensor or pipeline parallelism, and three spellings of
 a guard said so: world_mesh.ndim > 1, dp_mesh.ndim > 1 and world_size != mesh.size().
 replicate composes, so the guard goes, with the variables that only it needed, but only
-where the call behind it is replicate's: one whose call stays DDP's stays. A function that
-does nothing but refuse goes with its last call. The dp_mesh.ndim spelling never fires on a one-dimensional mesh: there DDP with tensor
-parallelism has silently trained wrongly.
+where the call behind it is replicate's: where DDP stays, its guard stays. A function
+that does nothing but refuse goes with its last call. The dp_mesh.ndim spelling never
+fires on a one-dimensional mesh: there DDP with tensor parallelism has silently trained
+wrongly.
 """
 UPSTREAM = """\
 The reviewers of PR 1714 asked for it.

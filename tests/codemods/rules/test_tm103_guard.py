@@ -545,3 +545,31 @@ def test_a_guard_that_refuses_more_than_the_mesh_is_left():
     )
     assert not result.changes
     assert any(f.code == "TM103" and f.status == "left" for f in result.findings)
+
+
+METHOD = f"""\
+{IMPORT} apply_ddp
+
+
+class Backend:
+    def apply_ddp(self, model, world_mesh):
+        {CALL}
+
+    def prepare(self, model, other, world_mesh):
+        if world_mesh.ndim > 1:
+            {REFUSAL}
+        WHO.apply_ddp(model, world_mesh)
+"""
+
+
+def test_a_guard_before_a_method_that_calls_it():
+    after = migrated({**FILES, HERE: METHOD.replace("WHO", "self")})[HERE]
+    assert "ndim" not in after and "self.apply_ddp(model, world_mesh)" in after
+
+
+@pytest.mark.parametrize("target", ["1d", "2d"])
+def test_a_guard_before_a_method_of_something(target):
+    result = outcome({**FILES, HERE: METHOD.replace("WHO", "other")}, target)
+    left = [f for f in result.findings if f.status == "left"]
+    assert [(f.line, f.code) for f in left] == [(11, "TM211")]
+    assert "perhaps Backend.apply_ddp" in left[0].message
