@@ -384,6 +384,16 @@ def _only_about_the_mesh(test: ast.expr) -> bool:
     return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", ast.unparse(test)))
 
 
+def other_than_mesh(test: ast.expr) -> ast.expr | None:
+    """What an ``or`` asks besides how many dimensions there are; None if nothing."""
+    if not isinstance(test, ast.BoolOp) or not isinstance(test.op, ast.Or):
+        return None
+    rest = [v for v in test.values if not _strict(list(_leaves(v, {})), negated=True)]
+    if not rest or len(rest) == len(test.values):
+        return None
+    return rest[0] if len(rest) == 1 else ast.BoolOp(ast.Or(), rest)
+
+
 # Guards that somebody has commented out
 
 

@@ -11,7 +11,14 @@ from libcst.metadata import MetadataWrapper, PositionProvider
 
 from codemods.example import Example
 from codemods.findings import Finding, Status
-from codemods.guards import Guard, commented_guards, guards, refuses, statements
+from codemods.guards import (
+    Guard,
+    commented_guards,
+    guards,
+    other_than_mesh,
+    refuses,
+    statements,
+)
 from codemods.plans import Facts
 from codemods.plans.guarded import Guarded, Guards, Helper
 from codemods.source import SourceFile
@@ -87,6 +94,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                     node.lineno,
                     "this refuses more than one dimension in a shape that is not followed; "
                     "replicate composes, so take it out",
+                    _instead(file, node),
                 )
 
 
@@ -112,6 +120,7 @@ def _of_guard(facts: Facts, file: SourceFile, guarded: Guarded) -> Iterator[Find
             line,
             f"`{test}` is refused here for DDP, before no call that is followed; replicate "
             "composes, so take it out if what it guards is replicate's now",
+            _behind(guard),
         )
     elif guarded.fate == "stays":
         yield from _stays(facts, file, guarded)
@@ -160,17 +169,36 @@ def _of_helper(facts: Facts, known: Guards, helper: Helper) -> Iterator[Finding]
             line,
             f"{name} refuses more than one dimension for DDP, and not every call of it is "
             "followed; replicate composes, so take it out with its calls",
+            f"def {helper.node.name}({ast.unparse(helper.node.args)}):\n    pass",
         )
 
 
-def _left(file: SourceFile, line: int, message: str) -> Finding:
+def _behind(guard: Guard) -> str:
+    """What is there without a guard: what it keeps, or the statement behind it."""
+    nodes = [*guard.kept, *(block[0] for block in guard.place.following if block)]
+    return ast.unparse(nodes[0]) if nodes else "pass"
+
+
+def _instead(file: SourceFile, string: ast.Constant) -> str:
+    """The statement that holds a refusal, as far as it refuses anything else."""
+    for node, _ in reversed(list(statements(file.syntax))):
+        last = node.end_lineno or 0
+        if isinstance(node, ast.If) and node.lineno <= string.lineno <= last:
+            rest = other_than_mesh(node.test)
+            if rest is not None:
+                fresh = ast.If(rest, node.body, node.orelse)
+                return ast.unparse(fresh)
+    return "pass"
+
+
+def _left(file: SourceFile, line: int, message: str, code: str) -> Finding:
     return Finding(
         file.path,
         line,
         CODE,
         message,
         "opted-out" if file.opted_out(line, CODE) else "left",
-        "# no guard: replicate goes with other dimensions",
+        code,
     )
 
 

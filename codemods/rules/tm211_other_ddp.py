@@ -11,6 +11,7 @@ from codemods.plans.guarded import Guarded, Guards
 from codemods.plans.methods import methods, named, to_write
 from codemods.source import SourceFile
 from codemods.survey import OLD, exported, function_of
+from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM211"
 TITLE = "DDP in other places"
@@ -56,7 +57,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             CODE,
             "a function called apply_ddp that does not call DDP's replicate: not touched",
             "hazard",
-            "# wrap with torch.distributed._composable.replicate_with_fsdp.replicate",
+            _wrap(facts),
         )
     homes = {d.path for d in facts.survey.definitions}
     status: Status = (
@@ -82,12 +83,23 @@ def find(facts: Facts) -> Iterator[Finding]:
                 CODE,
                 "DDP's replicate is called here, outside of any apply_ddp: not touched",
                 status,
-                "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
+                _wrap(facts),
             )
     if facts.target.function_name != OLD:
         yield from _strings(facts)
         yield from _patches(facts)
     yield from _unknown_modules(facts)
+
+
+def _wrap(facts: Facts) -> str:
+    """A call that wraps with replicate: of a function here that does, or of itself."""
+    for function in facts.functions.values():
+        required = [f"{p.name}=..." for p in function.plan.parameters[2:] if p.required]
+        return f"{function.plan.name}({', '.join(['model', 'dp_mesh', *required])})"
+    return (
+        f"from {REPLICATE_MODULE} import replicate\n\n"
+        f"replicate(model, {facts.target.mesh_keyword}=dp_mesh)"
+    )
 
 
 def _unknown_modules(facts: Facts) -> Iterator[Finding]:

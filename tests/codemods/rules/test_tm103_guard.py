@@ -544,7 +544,11 @@ def test_a_guard_that_refuses_more_than_the_mesh_is_left():
         }
     )
     assert not result.changes
-    assert any(f.code == "TM103" and f.status == "left" for f in result.findings)
+    (left,) = [f for f in result.findings if f.code == "TM103" and f.status == "left"]
+    assert left.suggestion == (
+        "if not model.supports_replicate:\n"
+        "    raise RuntimeError('DDP has not supported > 1D parallelism')"
+    )
 
 
 METHOD = f"""\
