@@ -36,6 +36,7 @@ class Guarded:
         line: of that call.
         helper: the function that is all guard, where the guard is a call of it.
         unknown: it cannot be told what that call is.
+        elsewhere: the dotted name of an apply_ddp of another package, "" where it is none.
     """
 
     guard: Guard
@@ -44,6 +45,7 @@ class Guarded:
     line: int = 0
     helper: Definition | None = None
     unknown: bool = False
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,15 @@ class Guards:
             if use.kind == "call" and use.name != OLD
         }
         self.helpers = {h.definition: h for h in self._find_helpers()}
-        named = {(r.path, r.line) for r in facts.survey.references}
-        named |= {(use.path, use.line) for use in facts.survey.outside}
-        self._unknown = {
-            (file.path, use.node.lineno)
-            for file in facts.checkout.mentioning(f".{OLD}(")
-            for use in file.names.uses
-            if use.spelling.endswith(f".{OLD}")
-        } - named
+        self._elsewhere: dict[tuple[str, int], str] = {}
+        self._unknown: set[tuple[str, int]] = set()
+        for file, use in _unnamed(facts):
+            place = file.path, use.node.lineno
+            origin = facts.checkout.external(file.path, use.scope, use.spelling)
+            if origin is not None:
+                self._elsewhere[place] = origin
+            elif "." in use.spelling:
+                self._unknown.add(place)
         self._of: dict[str, list[Guarded]] = {}
 
     @property
@@ -147,7 +150,10 @@ class Guards:
             elif file.opted_out(guard.node.lineno, "TM103"):
                 fate = "opted-out"
             unknown = fate == "stays" and (file.path, line) in self._unknown
-            yield Guarded(guard, fate, call, line, helper, unknown)
+            elsewhere = self._elsewhere.get((file.path, line), "")
+            if fate != "stays":
+                elsewhere = ""
+            yield Guarded(guard, fate, call, line, helper, unknown, elsewhere)
 
     def _fate(self, file: SourceFile, guard: Guard) -> tuple[Fate, str, int]:
         around = self._definition_around(file, guard.place)
@@ -301,6 +307,20 @@ class Guards:
             for use in file.names.uses:
                 if use.spelling.rpartition(".")[2] == helper.node.name:
                     yield file.path, use.node.lineno
+
+
+def _unnamed(facts: Facts) -> Iterator[tuple[SourceFile, Use]]:
+    """The calls of something called apply_ddp that stands for nothing known here."""
+    named = {(r.path, r.line) for r in facts.survey.references}
+    named |= {(use.path, use.line) for use in facts.survey.outside}
+    for file in facts.checkout.mentioning(OLD):
+        for use in file.names.uses:
+            if use.call is None or use.spelling.rpartition(".")[2] != OLD:
+                continue
+            if (file.path, use.node.lineno) in named:
+                continue
+            if not facts.checkout.resolve(file.path, use.scope, use.spelling):
+                yield file, use
 
 
 def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -22,6 +22,7 @@ from codemods.guards import (
 from codemods.plans import Facts
 from codemods.plans.guarded import Guarded, Guards, Helper
 from codemods.source import SourceFile
+from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM103"
 TITLE = "the guard against more than one dimension"
@@ -85,7 +86,8 @@ def find(facts: Facts) -> Iterator[Finding]:
         for node in ast.walk(file.syntax):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 seen.add(id(node.value))  # a docstring refuses nothing
-        if b"raise" not in file.raw and b"assert" not in file.raw:
+        raises = b"raise" in file.raw or b"assert" in file.raw
+        if not raises and not any(facts.calls_in(file.path)):
             continue
         for node in ast.walk(file.syntax):
             if id(node) not in seen and refuses(node):
@@ -137,6 +139,16 @@ def _stays(facts: Facts, file: SourceFile, guarded: Guarded) -> Iterator[Finding
     if not guarded.call:
         message += "apply_ddp around it does"
         yield Finding(file.path, guarded.guard.node.lineno, CODE, message, "opted-out")
+        return
+    if guarded.elsewhere:
+        yield _left(
+            file,
+            guarded.guard.node.lineno,
+            f"{message}it guards {guarded.call} on line {guarded.line}, which is "
+            f"{guarded.elsewhere}, and this checkout does not hold that",
+            f"from {REPLICATE_MODULE} import replicate\n\n"
+            f"replicate(model, {facts.target.mesh_keyword}=dp_mesh)",
+        )
         return
     message += f"it guards {guarded.call} on line {guarded.line}, which stays DDP's"
     status: Status = "opted-out" if file.opted_out(guarded.line, "TM102") else "hazard"
@@ -227,7 +239,11 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         rest = fates.get(_signature(guard))
         if rest and rest.pop(0):
             going[guard.node.lineno] = guard
-    going.update(_messages(list(going.values())))
+
+    def taken(name: str) -> bool:
+        return any(other.path != path for other in facts.checkout.mentioning(name))
+
+    going.update(_messages(list(going.values()), syntax, taken))
     helpers = {
         helper.definition.name
         for helper in known.helpers.values()
@@ -257,21 +273,40 @@ def _calls(syntax: ast.Module, wanted: Collection[tuple[str, ...]]) -> Iterator[
                 yield guard
 
 
-def _messages(going: Sequence[Guard]) -> Iterator[tuple[int, Guard]]:
-    """What sets a message that only guards that go have read."""
+def _messages(
+    going: Sequence[Guard], syntax: ast.Module, taken: Callable[[str], bool]
+) -> Iterator[tuple[int, Guard]]:
+    """What sets a message that only guards that go have read.
+
+    ``taken``: whether another file may read a name of this module.
+    """
     refusing = {id(n) for g in going for part in g.refusal for n in ast.walk(part)}
     for guard in going:
-        function = guard.place.function
-        inside = list(ast.walk(function)) if function else []
-        names = [n for n in inside if isinstance(n, ast.Name)]
         for name in guard.prepared:
-            reads = [n for n in names if n.id == name and isinstance(n.ctx, ast.Load)]
+            inside: Sequence[ast.AST] = list(ast.walk(guard.place.function or syntax))
+            if name not in {_set_by(node) for node in inside}:
+                inside = list(ast.walk(syntax))
+                if taken(name):
+                    continue
+            reads = [
+                n
+                for n in inside
+                if isinstance(n, ast.Name)
+                and n.id == name
+                and isinstance(n.ctx, ast.Load)
+            ]
             if not all(id(read) in refusing for read in reads):
                 continue
             for node in inside:
-                if isinstance(node, ast.Assign) and id(node) not in refusing:
-                    if ast.unparse(node.targets[0]) == name:
-                        yield node.lineno, replace(guard, node=node)
+                if id(node) not in refusing and _set_by(node) == name:
+                    assert isinstance(node, ast.Assign)
+                    yield node.lineno, replace(guard, node=node)
+
+
+def _set_by(node: ast.AST) -> str | None:
+    """The name that a plain assignment sets."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    return target.id if isinstance(target, ast.Name) else None
 
 
 class _Guards(cst.CSTTransformer):
