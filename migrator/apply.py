@@ -101,7 +101,8 @@ def plan(
     if outcome.survey.kind == "foreign":
         raise TitanMigrateError(
             f"{checkout.root} does not look like a torchtitan checkout: no ParallelDims, "
-            "no JobConfig and no apply_ddp in it. Name the folder that holds torchtitan."
+            "no JobConfig and no apply_ddp of torchtitan's in it. Name the folder that holds "
+            "torchtitan, or uses its apply_ddp."
         )
     return Changeset(checkout, outcome)
 

@@ -138,6 +138,8 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
         else:
             for line in render.text(changeset, verbose=verbosity() > 0):
                 tell(line)
+            for line in render.ways(changeset, str(path)):
+                tell(line)
             if changeset.changes:
                 place = shlex.quote(str(path))
                 tell(

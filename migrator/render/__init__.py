@@ -13,6 +13,7 @@ from migrator.render.text import (
     target_line,
     text,
 )
+from migrator.render.ways import ways
 
 __all__ = [
     "as_github",
@@ -26,4 +27,5 @@ __all__ = [
     "statistics",
     "target_line",
     "text",
+    "ways",
 ]
