@@ -1,10 +1,12 @@
 """Work out a migration of a checkout, and write it."""
 
 import shlex
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from codemods.engine import migrate
+from codemods.autocast import mixed_precision
+from codemods.engine import Outcome, migrate
 from codemods.selection import Selection, SelectionError
 from codemods.source import UnreadableSource
 from codemods.targets import Asked, Target, TargetError, choose_target
@@ -25,6 +27,7 @@ def resolve_target(
     target: Asked = "auto",
     torch_version: str | None = None,
     function_name: str | None = None,
+    keep_precision: bool = False,
 ) -> Target:
     """The target to write for.
 
@@ -33,15 +36,17 @@ def resolve_target(
         torch_version: of the torch that the migrated code will run on; for ``auto``,
             that of this environment where it is None.
         function_name: ``apply_replicate``, ``apply_ddp`` or None.
+        keep_precision: whether calls pass fp32, in which DDP without autocast computed.
 
     Raises:
         TitanMigrateError: no target fits.
     """
     version = torch_version or (installed_torch() if target == "auto" else None)
     try:
-        return choose_target(target, version, function_name)
+        chosen = choose_target(target, version, function_name)
     except TargetError as error:
         raise TitanMigrateError(str(error)) from error
+    return replace(chosen, keep_precision=keep_precision)
 
 
 def plan(
@@ -77,7 +82,25 @@ def plan(
             f"{checkout.root} does not look like a torchtitan checkout: no ParallelDims, "
             "no JobConfig and no apply_ddp in it. Name the folder that holds torchtitan."
         )
+    if target.keep_precision and outcome.to_do:
+        _refuse_keeping(outcome)
     return Changeset(checkout, outcome)
+
+
+def _refuse_keeping(outcome: Outcome) -> None:
+    """Refuse to keep a precision that no policy has.
+
+    Raises:
+        TitanMigrateError: DDP computed under autocast.
+    """
+    who = mixed_precision(outcome.survey.checkout)
+    if who != "none":
+        where = "this checkout" if who == "here" else "the torchtitan that it uses"
+        raise TitanMigrateError(
+            f"--keep-precision is for forks in which DDP computed in fp32, and {where} opens "
+            "autocast, whose arithmetic no policy has: leave it out, and set "
+            'mixed_precision_param = "float32" in a configuration that is to train in fp32.'
+        )
 
 
 def refuse_dirty(
