@@ -9,6 +9,7 @@ from codemods.plans.decide import decide
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import standalone
 from codemods.plans.strings import Followed, alias, followed
+from codemods.plans.ties import before_wrapping
 
 __all__ = [
     "Facts",
@@ -17,6 +18,7 @@ __all__ = [
     "NewCall",
     "NewFunction",
     "alias",
+    "before_wrapping",
     "call_problem",
     "decide",
     "followed",
