@@ -13,12 +13,10 @@ from codemods.targets import choose_target
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
 
-from places import TOP
+from places import ONLY_1D, TOP
 from releases import git
 
 FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())
-# Trees with one data-parallel dimension: there is none to keep at degree 1.
-ONLY_1D = ("legacy_dp", "legacy_mid")
 EXAMPLES = [
     (fixture, target)
     for fixture in FIXTURES

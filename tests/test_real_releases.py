@@ -235,7 +235,8 @@ def test_tied_weights_are_one_group(migrated):
     grouped = (
         "modules = [model.tok_embeddings, *modules]" in (after / LLAMA3).read_text()
     )
-    assert grouped == (version != "0.1.0")
+    # In 0.2.0 qwen3 ties after wrapping only; in 0.2.1 the RL trainer's model ties itself.
+    assert grouped == (version in ("0.2.1", "0.2.2"))
 
 
 def test_hazards_are_explained_with_code(migrated):

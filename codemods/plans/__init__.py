@@ -11,6 +11,7 @@ from codemods.plans.dimension import spelling as mesh_spelling
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import standalone
 from codemods.plans.strings import Followed, alias, followed
+from codemods.plans.ties import before_wrapping
 
 __all__ = [
     "Facts",
@@ -20,6 +21,7 @@ __all__ = [
     "NewFunction",
     "Spelling",
     "alias",
+    "before_wrapping",
     "call_problem",
     "decide",
     "followed",

@@ -31,7 +31,8 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction:
     reason = "this checkout has no apply_fsdp to derive it from"
     for candidate in filter(None, candidates):
         try:
-            plan = _derive(facts, candidate, definition, sites)
+            own = [s for s in sites if not _has_its_own(facts, s, candidate)]
+            plan = _derive(facts, candidate, definition, own)
         except CannotMirror as error:
             reason = (
                 f"{candidate.path} defines an apply_fsdp that is not followed: {error}"
@@ -74,6 +75,17 @@ def _derive(
     wishes = wishes_for(facts, apply_fsdp, apply_ddp, sites)
     plan = facts.derived[key] = mirror.derive(tree, node, wishes)
     return plan
+
+
+def _has_its_own(facts: Facts, site: CallSite, usual: Definition) -> bool:
+    """Whether the apply_fsdp beside a call wraps in other groups, so that it gets its own."""
+    own = site.fsdp_definition
+    if own is None or own == usual:
+        return False
+    try:
+        return not _derive(facts, own).same_wrapping(_derive(facts, usual))
+    except CannotMirror:
+        return False
 
 
 def own_plan(facts: Facts, site: CallSite, function: NewFunction) -> NewFunction:

@@ -220,7 +220,14 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         if place.path != path and place != _kept_place(facts, call):
             module = facts.survey.files[place.path].module
             tree = edit.add_import(tree, module, place.name)
+        if facts.target.keep_precision and "torch" not in _imported_at_top(facts, path):
+            tree = edit.add_import(tree, "torch", None)
     return tree
+
+
+def _imported_at_top(facts: Facts, path: str) -> set[str]:
+    imports = facts.checkout.names(path).top.imports
+    return {local.split(".")[0] for local in imports}
 
 
 def _kept_place(facts: Facts, call: NewCall) -> Definition | None:

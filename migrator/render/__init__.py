@@ -7,6 +7,7 @@ from migrator.render.statistics import statistics
 from migrator.render.text import (
     hazards,
     inert,
+    precision,
     rewritten,
     selection_line,
     sentence,
@@ -21,6 +22,7 @@ __all__ = [
     "as_sarif",
     "hazards",
     "inert",
+    "precision",
     "rewritten",
     "selection_line",
     "sentence",
