@@ -11,19 +11,22 @@ from typing import Literal
 
 from codemods.bindings import Checkout
 from codemods.names import Definition, Use
+from codemods.shapes import (
+    DDP_REPLICATE,
+    is_ddp_by_shape,
+    sharding_in,
+    wraps_with_ddp,
+    wraps_with_replicate,
+)
+from codemods.shapes import function_of as function_of
+from codemods.siblings import Sibling, same_object, sibling_of
 from codemods.source import SourceFile
-from codemods.targets import REPLICATE_MODULE
 
 OLD = "apply_ddp"
 
 Kind = Literal["ddp", "migrated", "past", "foreign"]
 MeshApi = Literal["world_mesh argument", "world_mesh property", "get_mesh"]
 ReferenceKind = Literal["import", "call", "value", "export"]
-
-_DDP_REPLICATE = {
-    "torch.distributed._composable.replicate.replicate",
-    "torch.distributed._composable.replicate",
-}
 
 _GLOBAL_TOKENS = re.compile(r"global\w*tokens|tokens\w*global")
 
@@ -53,21 +56,29 @@ class Reference:
 
 @dataclass(frozen=True)
 class CallSite:
-    """A call of ``apply_ddp`` with what stands around it.
+    """A call of ``apply_ddp``, or of DDP's ``replicate``, with what stands around it.
 
     Args:
         reference: where it is.
         node: the call.
         function: the function it is in, or None at module level.
-        fsdp_call: the call of ``apply_fsdp`` beside it, if any.
-        fsdp_definition: what that call stands for.
+        sibling: what shards beside it.
     """
 
     reference: Reference
     node: ast.Call
     function: ast.FunctionDef | None
-    fsdp_call: ast.Call | None
-    fsdp_definition: Definition | None
+    sibling: Sibling = Sibling()
+
+    @property
+    def fsdp_call(self) -> ast.Call | None:
+        """The call of ``apply_fsdp`` beside it, if any."""
+        return self.sibling.call
+
+    @property
+    def fsdp_definition(self) -> Definition | None:
+        """What that call stands for."""
+        return self.sibling.definition
 
 
 @dataclass(frozen=True)
@@ -91,14 +102,16 @@ class Survey:
         mesh_api: how the device mesh reaches a plan.
         global_tokens: files whose training loop divides the loss by the global
             token count, so that gradients must be summed, not averaged.
-        definitions: every module-level ``apply_ddp`` that wraps with DDP.
+        definitions: every module-level function that wraps its model with DDP, as
+            ``apply_ddp`` does, under whatever name.
         migrated: every module-level function that already wraps with the composable
             replicate and that ``apply_ddp`` could have become.
         other_definitions: functions of that name that do neither.
         references: every place that names one of them.
         call_sites: the calls among these.
         ties: where weights are tied.
-        direct_uses: (path, line) of DDP's replicate outside of ``apply_ddp``.
+        inline: calls of DDP's replicate in a plan, beside a branch that shards.
+        direct_uses: (path, line) of DDP's replicate anywhere else.
     """
 
     checkout: Checkout
@@ -112,6 +125,7 @@ class Survey:
     references: list[Reference] = field(default_factory=list)
     call_sites: list[CallSite] = field(default_factory=list)
     ties: list[Tie] = field(default_factory=list)
+    inline: list[CallSite] = field(default_factory=list)
     direct_uses: list[tuple[str, int]] = field(default_factory=list)
 
     @property
@@ -132,9 +146,10 @@ def survey(
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
     found = Survey(Checkout(files))
-    _find_definitions(found, {OLD, new_name})
+    _find_definitions(found, new_name)
     _find_references(found, new_name)
     _find_call_sites(found)
+    _drop_unlikely(found)
     _find_direct_uses(found)
     found.ties = list(_find_ties(found.checkout))
     found.global_tokens = tuple(
@@ -146,14 +161,6 @@ def survey(
     found.kind = _kind(found)
     found.generation = _generation(found)
     return found
-
-
-def function_of(checkout: Checkout, definition: Definition) -> ast.FunctionDef | None:
-    """The module-level function that a definition is, if it is one."""
-    for node in checkout.files[definition.path].syntax.body:
-        if isinstance(node, ast.FunctionDef) and node.name == definition.name:
-            return node
-    return None
 
 
 def divides_by_global_tokens(file: SourceFile) -> bool:
@@ -206,46 +213,73 @@ def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:
         yield node, ast.unparse(what), ast.unparse(divisor)
 
 
-def _find_definitions(found: Survey, names: set[str]) -> None:
-    for file in found.checkout.mentioning(*names):
+def _find_definitions(found: Survey, new_name: str) -> None:
+    checkout = found.checkout
+    fresh = {OLD, new_name, f"_{new_name}"}
+    for file in checkout.mentioning(OLD, new_name, "_composable"):
         for node in file.syntax.body:
-            if not isinstance(node, ast.FunctionDef) or node.name not in names:
+            if not isinstance(node, ast.FunctionDef):
                 continue
             definition = Definition(file.path, node.name)
-            kind = _wraps_with(found.checkout, file, node)
-            if kind == "replicate":
+            # A target may keep the name; a second function follows its own style.
+            styled = re.search("replicate|ddp", node.name) is not None
+            if (node.name in fresh or styled) and wraps_with_replicate(
+                checkout, file, node
+            ):
                 found.migrated.append(definition)
-            elif kind == "ddp" and node.name == OLD:
+            elif _wraps_as_ddp(checkout, file, node):
                 found.definitions.append(definition)
             elif node.name == OLD:
                 found.other_definitions.append(definition)
 
 
-def _wraps_with(
-    checkout: Checkout, file: SourceFile, function: ast.FunctionDef
-) -> Literal["ddp", "replicate", "other"]:
-    for use in _uses_within(checkout, file, function):
-        origin = checkout.external(file.path, use.scope, use.spelling) or ""
-        if origin.startswith(REPLICATE_MODULE):
-            return "replicate"
-        if origin in _DDP_REPLICATE and use.call is not None:
-            return "ddp"
-    return "other"
+def _drop_unlikely(found: Survey) -> None:
+    """Definitions told by their shape alone that no plan uses are not meant."""
+    beside = {
+        site.reference.definition
+        for site in found.call_sites
+        if site.sibling.steps or site.fsdp_call
+    }
+    unlikely = {
+        definition
+        for definition in found.definitions
+        if definition.name != OLD
+        and definition not in beside
+        and (
+            "ddp" not in definition.name
+            or sharding_in(found.checkout, definition.path) is None
+        )
+    }
+    found.definitions = [d for d in found.definitions if d not in unlikely]
+    found.references = [r for r in found.references if r.definition not in unlikely]
+    found.call_sites = [
+        s for s in found.call_sites if s.reference.definition not in unlikely
+    ]
 
 
-def _uses_within(
-    checkout: Checkout, file: SourceFile, function: ast.FunctionDef
-) -> Iterable[Use]:
-    last = function.end_lineno or function.lineno
-    for use in checkout.names(file.path).uses:
-        if function.lineno <= use.node.lineno <= last:
-            yield use
+def _wraps_as_ddp(checkout: Checkout, file: SourceFile, node: ast.FunctionDef) -> bool:
+    """Whether a function is an ``apply_ddp``: by its name, else by what it does."""
+    if node.name == OLD:
+        return wraps_with_ddp(checkout, file, node)
+    return is_ddp_by_shape(checkout, file, node) and _among_plans(
+        checkout, file, node.name
+    )
+
+
+def _among_plans(checkout: Checkout, file: SourceFile, name: str) -> bool:
+    """Whether a function is defined or named where models are parallelized."""
+    plans = (b"parallel_dims", b"ParallelDims", b"fully_shard")
+    return any(
+        word in other.raw
+        for other in (file, *checkout.mentioning(name))
+        for word in plans
+    )
 
 
 def _find_references(found: Survey, new_name: str) -> None:
     """Follow the name through imports until no new spelling turns up."""
     known = {*found.definitions, *found.migrated}
-    words = {OLD, new_name}
+    words = {OLD, new_name, *(definition.name for definition in known)}
     done: set[str] = set()
     while words - done:
         fresh = words - done
@@ -360,10 +394,8 @@ def _find_call_sites(found: Survey) -> None:
         ][reference.ordinal]
         assert use.call is not None
         function = enclosing(found.files[reference.path].syntax, use.call)
-        beside = _fsdp_call(found.checkout, reference, function)
-        found.call_sites.append(
-            CallSite(reference, use.call, function, *(beside or (None, None)))
-        )
+        beside = sibling_of(found.checkout, reference.path, use.call, function)
+        found.call_sites.append(CallSite(reference, use.call, function, beside))
 
 
 def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
@@ -377,29 +409,6 @@ def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
     return max(holding, key=lambda f: f.lineno, default=None)
 
 
-def _fsdp_call(
-    checkout: Checkout, reference: Reference, function: ast.FunctionDef | None
-) -> tuple[ast.Call, Definition | None] | None:
-    """The call of ``apply_fsdp`` in the same function, else in the same file."""
-    uses = [
-        use
-        for use in checkout.names(reference.path).uses
-        if use.call is not None and "apply_fsdp" in use.spelling
-    ]
-    near = [
-        use
-        for use in uses
-        if function is not None
-        and function.lineno <= use.node.lineno <= (function.end_lineno or 0)
-    ]
-    for use in [*near, *uses]:
-        definition = checkout.resolve(reference.path, use.scope, use.spelling)
-        assert use.call is not None
-        if use in near or definition is not None:
-            return use.call, definition
-    return None
-
-
 def _find_direct_uses(found: Survey) -> None:
     """DDP's replicate called anywhere but in a definition of ``apply_ddp``."""
     for file in found.checkout.mentioning("_composable"):
@@ -410,13 +419,39 @@ def _find_direct_uses(found: Survey) -> None:
             for f in [function_of(found.checkout, d)]
             if f is not None
         ]
+        counts: dict[tuple[str, str], int] = {}
         for use in found.checkout.names(file.path).uses:
-            line = use.node.lineno
+            key, line = (use.scope, use.spelling), use.node.lineno
+            if use.call is not None:
+                counts[key] = counts.get(key, -1) + 1
             if any(first <= line <= last for first, last in inside):
                 continue
             origin = found.checkout.external(file.path, use.scope, use.spelling)
-            if origin in _DDP_REPLICATE:
+            if origin not in DDP_REPLICATE:
+                continue
+            site = _inline(found.checkout, file, use, counts.get(key, 0))
+            if site is not None:
+                found.inline.append(site)
+            else:
                 found.direct_uses.append((file.path, line))
+
+
+def _inline(
+    checkout: Checkout, file: SourceFile, use: Use, ordinal: int
+) -> CallSite | None:
+    """The call of DDP's replicate in a plan whose sibling branch shards the same."""
+    if use.call is None:
+        return None
+    function = enclosing(file.syntax, use.call)
+    beside = sibling_of(checkout, file.path, use.call, function)
+    about = any(same_object(step.call, use.call) for step in beside.steps)
+    if function is None or not about:
+        return None
+    definition = Definition(file.path, use.spelling)
+    reference = Reference(
+        file.path, use.node.lineno, "call", use.scope, use.spelling, definition, ordinal
+    )
+    return CallSite(reference, use.call, function, beside)
 
 
 def _find_ties(checkout: Checkout) -> Iterable[Tie]:
@@ -467,7 +502,9 @@ def _mesh_api(checkout: Checkout) -> MeshApi:
 
 
 def _kind(found: Survey) -> Kind:
-    if found.definitions or found.other_definitions or found.direct_uses:
+    if found.definitions or found.other_definitions:
+        return "ddp"
+    if found.inline or found.direct_uses:
         return "ddp"
     if found.migrated:
         return "migrated"

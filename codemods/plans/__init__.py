@@ -6,8 +6,9 @@ plan of the checkout, and for each call the function, the mesh and the arguments
 
 from codemods.plans.arguments import call_problem
 from codemods.plans.decide import decide
+from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
-from codemods.plans.sites import standalone
+from codemods.plans.sites import is_inline, standalone
 
 __all__ = [
     "Facts",
@@ -16,5 +17,7 @@ __all__ = [
     "NewFunction",
     "call_problem",
     "decide",
+    "is_inline",
+    "replicate_name",
     "standalone",
 ]

@@ -1,39 +1,90 @@
 """The fixed function for a checkout that has no ``apply_fsdp`` to derive it from."""
 
+import ast
+from collections.abc import Sequence
+
 from codemods import layout
 from codemods.mirror import Parameter, Plan
 from codemods.names import Definition
+from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
+from codemods.plans.sites import folder_of
 from codemods.plans.wishes import log_statement, returns_model
+from codemods.source import SourceFile
+from codemods.survey import CallSite
 
 _BODY = """\
     mp_policy = MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)
     replicate_config = {{"{mesh}": dp_mesh, "mp_policy": mp_policy}}
 
     for transformer_block in model.layers.children():
-        replicate(transformer_block, **replicate_config)
-    replicate(model, **replicate_config)"""
+        {replicate}(transformer_block, **replicate_config)
+    {replicate}(model, **replicate_config)"""
 
 
-def template(facts: Facts, definition: Definition) -> Plan:
-    """Blocks, then the root: what takes the place of one ``apply_ddp``."""
-    parameters = tuple(
-        Parameter(name, f"{name}: {kind}", True)
-        for name, kind in (
-            ("model", "nn.Module"),
-            ("dp_mesh", "DeviceMesh"),
-            ("param_dtype", "torch.dtype"),
-            ("reduce_dtype", "torch.dtype"),
-        )
+_PARAMETERS = tuple(
+    Parameter(name, f"{name}: {kind}", True)
+    for name, kind in (
+        ("model", "nn.Module"),
+        ("dp_mesh", "DeviceMesh"),
+        ("param_dtype", "torch.dtype"),
+        ("reduce_dtype", "torch.dtype"),
     )
+)
+
+
+def usual_plan(facts: Facts) -> Plan:
+    """The signature that the new function usually has, for advice."""
+    name = facts.target.function_name
+    return Plan(name, _PARAMETERS, "", False, (), mesh="dp_mesh")
+
+
+def wraps_layers(
+    facts: Facts, definition: Definition, sites: Sequence[CallSite]
+) -> bool:
+    """Whether the models that come to an ``apply_ddp`` are seen to have ``layers``.
+
+    Either a class in the folder of each call sets them, or the plan goes through them
+    elsewhere, for activation checkpointing say.
+    """
+    places = {site.reference.path for site in sites} or {definition.path}
+    for place in places:
+        near = [facts.survey.files[place]]
+        if folder_of(place):
+            near += [
+                file
+                for path, file in facts.survey.files.items()
+                if path.startswith(f"{folder_of(place)}/")
+            ]
+        if not any(_has_layers(file) for file in near):
+            return False
+    return True
+
+
+def _has_layers(file: SourceFile) -> bool:
+    if b".layers" not in file.raw:
+        return False
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr == "layers"
+        and isinstance(node.value, ast.Name)
+        and (node.value.id == "model" or isinstance(node.ctx, ast.Store))
+        for node in ast.walk(file.syntax)
+    )
+
+
+def template(facts: Facts, definition: Definition, name: str) -> Plan:
+    """Blocks, then the root: what takes the place of one ``apply_ddp``."""
     head = layout.bracketed(
-        f"def {facts.target.function_name}(",
-        [p.text for p in parameters],
+        f"def {name}(",
+        [p.text for p in _PARAMETERS],
         "):",
         depth=0,
         exploded=True,
     )
-    text = [head, _BODY.format(mesh=facts.target.mesh_keyword)]
+    called = replicate_name(facts, definition.path)
+    body = _BODY.format(mesh=facts.target.mesh_keyword, replicate=called)
+    text = [head, body]
     sums = bool(facts.survey.global_tokens)
     if sums:
         text.append(
@@ -48,9 +99,10 @@ def template(facts: Facts, definition: Definition) -> Plan:
     if returns_model(facts, definition):
         text.append("    return model")
     return Plan(
-        facts.target.function_name,
-        parameters,
+        name,
+        _PARAMETERS,
         "\n".join(text),
         sums,
         ("transformer_block", "model"),
+        mesh="dp_mesh",
     )

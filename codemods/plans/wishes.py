@@ -4,8 +4,10 @@ import ast
 import re
 from collections.abc import Sequence
 
+from codemods.meshes import replicate_dimension
 from codemods.mirror import Wishes
 from codemods.names import Definition
+from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
 from codemods.plans.sites import folder_of, keeps_averaging
 from codemods.survey import CallSite, Survey, function_of
@@ -17,26 +19,30 @@ _FULLY_SHARD = re.compile(
 
 def wishes_for(
     facts: Facts,
-    apply_fsdp: Definition,
+    source: str,
+    home: Definition,
     apply_ddp: Definition | None,
     sites: Sequence[CallSite],
+    name: str,
 ) -> Wishes:
     """The wishes for the mirror of one ``apply_fsdp``.
 
     Args:
         facts: about the checkout.
-        apply_fsdp: what is mirrored.
+        source: the file of what is mirrored.
+        home: what the new function will stand beside, or in the place of.
         apply_ddp: what the new function takes the place of, or None.
         sites: the calls that will use it.
+        name: of the new function, empty for the usual one.
     """
-    names = facts.checkout.names(apply_fsdp.path)
+    names = facts.checkout.names(source)
     fully_shard = frozenset(
         local
         for local, imported in names.top.imports.items()
         if _FULLY_SHARD.match(f"{imported.module}.{imported.name}")
     )
     return Wishes(
-        name=facts.target.function_name,
+        name=name or facts.target.function_name,
         mesh_keyword=facts.target.mesh_keyword,
         fully_shard=fully_shard,
         sum_gradients=bool(facts.survey.global_tokens),
@@ -45,7 +51,20 @@ def wishes_for(
         ties=_ties(facts.survey, sites),
         log=log_statement(facts, apply_ddp),
         returns_model=returns_model(facts, apply_ddp),
+        dimension=_looked_up(facts),
+        replicate=replicate_name(facts, home.path),
     )
+
+
+def _looked_up(facts: Facts) -> str | None:
+    """The name of the mesh that is right as it is looked up: in 2024 the only one.
+
+    A mesh by a name that is also there under sharding would do, but says what is not.
+    """
+    if facts.target.mesh != "1d":
+        return None
+    name = replicate_dimension(facts.checkout)
+    return name if name == "dp" else None
 
 
 def _ties(survey: Survey, sites: Sequence[CallSite]) -> tuple[tuple[str, str], ...]:

@@ -1,8 +1,9 @@
 """TM102: every import and every call of ``apply_ddp``."""
 
+import ast
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
@@ -10,8 +11,16 @@ from codemods import edit, layout
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.names import Definition
-from codemods.plans import Facts, MeshEdit, NewCall, NewFunction
-from codemods.survey import Reference, function_of
+from codemods.plans import (
+    Facts,
+    MeshEdit,
+    NewCall,
+    NewFunction,
+    is_inline,
+    replicate_name,
+)
+from codemods.survey import OLD, Reference, function_of
+from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM102"
 TITLE = "calls and imports of apply_ddp"
@@ -68,6 +77,7 @@ EXAMPLE = Example(
 
 def find(facts: Facts) -> Iterator[Finding]:
     yield from facts.reported(CODE)
+    yield from _inline(facts)
     calls = {call.site.reference: call for call in facts.calls}
     for reference in facts.survey.references:
         file = facts.survey.files[reference.path]
@@ -119,9 +129,23 @@ def find(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def _inline(facts: Facts) -> Iterator[Finding]:
+    """DDP's replicate, called in a plan."""
+    for call in facts.calls:
+        reference = call.site.reference
+        if is_inline(facts, call):
+            yield Finding(reference.path, reference.line, CODE, _message(call, facts))
+    for site in facts.survey.inline:
+        reference = site.reference
+        if facts.survey.files[reference.path].opted_out(reference.line, CODE):
+            message = f"this call of {reference.spelling} stays as it is"
+            yield Finding(reference.path, reference.line, CODE, message, "opted-out")
+
+
 def _message(call: NewCall, facts: Facts) -> str:
     old = call.site.reference.spelling
-    text = f"{old} becomes {call.spelling}"
+    fresh = [*(spelling for spelling, _ in call.before), call.spelling]
+    text = f"{old} becomes {' and '.join(fresh)}"
     if old == call.spelling:
         text = f"{old} keeps its name and stands for {call.function.definition.name}"
     if call.standalone:
@@ -129,7 +153,8 @@ def _message(call: NewCall, facts: Facts) -> str:
         if call.function.plan.sums_gradients:
             text += "; its loss is a local mean, so gradients stay averaged"
     elif call.site.fsdp_call is not None:
-        text += f" with the dtypes of apply_fsdp on line {call.site.fsdp_call.lineno}"
+        last = ast.unparse(call.site.fsdp_call.func).rpartition(".")[2]
+        text += f" with the dtypes of {last} on line {call.site.fsdp_call.lineno}"
     return text
 
 
@@ -143,6 +168,11 @@ def _kept(facts: Facts, reference: Reference) -> Iterator[Finding]:
     why = "is excluded" if home.excluded else "opted out"
     message = f"{reference.spelling} stays DDP's: its definition, {home.path}:{node.lineno}, {why}"
     yield Finding(reference.path, reference.line, CODE, message, "opted-out")
+
+
+def old_name(function: NewFunction, definition: Definition) -> str:
+    """What a function was called before it was migrated."""
+    return function.replaces.name if function.replaces else definition.name
 
 
 def _old_name(reference: Reference) -> bool:
@@ -159,7 +189,9 @@ def _import_changes(facts: Facts, reference: Reference) -> bool:
     """Whether an import or export reads differently afterwards."""
     function = _replacement(facts, reference.definition)
     assert function is not None
-    if function.definition.name != "apply_ddp":
+    if function.definition.name != old_name(function, reference.definition):
+        return True
+    if reference.spelling == OLD != function.definition.name:
         return True
     return any(
         call.function.definition != function.definition
@@ -171,10 +203,16 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     transformer = _CallSites(tree, path, facts)
     tree = tree.visit(transformer)
     for call in facts.calls_in(path):
-        place = call.function.definition
-        if place.path != path and place != _kept_place(facts, call):
-            module = facts.survey.files[place.path].module
-            tree = edit.add_import(tree, module, place.name)
+        for function in call.also or (call.function,):
+            place = function.definition
+            if place.path != path and place != _kept_place(facts, call):
+                module = facts.survey.files[place.path].module
+                tree = edit.add_import(tree, module, place.name)
+        if call.also and not any(f.definition.path == path for f in facts.written()):
+            called = replicate_name(facts, path)
+            if any(called == name for name, _ in (*call.before, (call.spelling, ()))):
+                alias = called if called != "replicate" else None
+                tree = edit.add_import(tree, REPLICATE_MODULE, "replicate", alias)
     return tree
 
 
@@ -193,7 +231,9 @@ def _comments_in(code: str) -> list[str]:
 
 class _CallSites(edit.ScopedTransformer):
     def __init__(self, tree: cst.Module, path: str, facts: Facts) -> None:
-        scopes = [r.scope for r in facts.survey.references if r.path == path]
+        inline = [site.reference for site in facts.survey.inline]
+        every = (*facts.survey.references, *inline)
+        scopes = [r.scope for r in every if r.path == path]
         super().__init__(tree, scopes)
         self.facts, self.path = facts, path
         self.file = facts.survey.files[path]
@@ -212,6 +252,7 @@ class _CallSites(edit.ScopedTransformer):
         self._assignments: list[MeshEdit] = []
         self._alone = True
         self._comments: list[str] = []
+        self._before: list[cst.BaseStatement] = []
         self._in_all = False
 
     # Calls
@@ -237,14 +278,17 @@ class _CallSites(edit.ScopedTransformer):
         self._comments += _comments_in(self.code(original_node))
         last = original_node.args[-1] if original_node.args else None
         exploded = last is not None and isinstance(last.comma, cst.Comma)
-        text = layout.bracketed(
-            f"{call.spelling}(",
-            call.arguments,
-            ")",
-            depth=self.depth,
-            exploded=exploded,
-        )
+        self._before += [
+            edit.statement(self.tree, self._written(*other, exploded))
+            for other in call.before
+        ]
+        text = self._written(call.spelling, call.arguments, exploded)
         return edit.expression(self.tree, text)
+
+    def _written(self, called: str, passed: Sequence[str], exploded: bool) -> str:
+        return layout.bracketed(
+            f"{called}(", passed, ")", depth=self.depth, exploded=exploded
+        )
 
     def leave_IndentedBlock(
         self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
@@ -302,7 +346,9 @@ class _CallSites(edit.ScopedTransformer):
         self,
         original_node: cst.SimpleStatementLine,
         updated_node: cst.SimpleStatementLine,
-    ) -> cst.BaseStatement | cst.RemovalSentinel:
+    ) -> (
+        cst.BaseStatement | cst.FlattenSentinel[cst.BaseStatement] | cst.RemovalSentinel
+    ):
         node = updated_node.body[0]
         if self._comments:
             # What was said between the arguments goes above the call.
@@ -310,6 +356,13 @@ class _CallSites(edit.ScopedTransformer):
             self._comments = []
             leading = [*updated_node.leading_lines, *kept]
             updated_node = updated_node.with_changes(leading_lines=leading)
+        if self._before:
+            # What stood above the one call stands above the first of them.
+            first, *others = self._before
+            self._before = []
+            first = first.with_changes(leading_lines=updated_node.leading_lines)
+            last = updated_node.with_changes(leading_lines=())
+            return cst.FlattenSentinel([first, *others, last])
         if not isinstance(node, cst.ImportFrom) or len(updated_node.body) > 1:
             return updated_node
         names = edit.import_names(node)
@@ -332,8 +385,9 @@ class _CallSites(edit.ScopedTransformer):
             if function is None:
                 changed.append((name, alias))
             elif self._still_needed(alias or name, function):
-                fresh = name if name != "apply_ddp" else function.definition.name
-                kept_alias = alias if alias not in (fresh, "apply_ddp") else None
+                old = (OLD, function.replaces.name if function.replaces else OLD)
+                fresh = function.definition.name if name in old else name
+                kept_alias = alias if alias not in (fresh, OLD) else None
                 changed.append((fresh, kept_alias))
         return changed
 
@@ -389,10 +443,12 @@ class _CallSites(edit.ScopedTransformer):
         if not self._in_all:
             return updated_node
         for reference in self.references:
-            if reference.kind == "export" and reference.spelling == "apply_ddp":
-                function = _replacement(self.facts, reference.definition)
-                if function is not None:
-                    return edit.quoted(
-                        updated_node, "apply_ddp", function.definition.name
-                    )
+            function = _replacement(self.facts, reference.definition)
+            if reference.kind != "export" or function is None:
+                continue
+            name = reference.spelling
+            if name in (OLD, old_name(function, reference.definition)):
+                fresh = edit.quoted(updated_node, name, function.definition.name)
+                if fresh is not updated_node:
+                    return fresh
         return updated_node

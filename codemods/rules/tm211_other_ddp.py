@@ -54,19 +54,18 @@ def find(facts: Facts) -> Iterator[Finding]:
             "hazard",
             "# wrap with torch.distributed._composable.replicate_with_fsdp.replicate",
         )
-    homes = {d.path for d in facts.survey.definitions}
-    for path, line in facts.survey.direct_uses:
-        if path not in homes:
-            yield Finding(
-                path,
-                line,
-                CODE,
-                "DDP's replicate is called here, outside of any apply_ddp: not touched",
-                "hazard"
-                if facts.survey.definitions or facts.survey.migrated
-                else "left",
-                "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
-            )
+    survey = facts.survey
+    for path, line in survey.direct_uses:
+        yield Finding(
+            path,
+            line,
+            CODE,
+            "DDP's replicate is called here, outside of any apply_ddp: not touched",
+            "hazard"
+            if survey.definitions or survey.migrated or survey.inline
+            else "left",
+            "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
+        )
     if facts.target.function_name != OLD:
         yield from _strings(facts)
         yield from _patches(facts)

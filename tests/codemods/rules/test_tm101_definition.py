@@ -3,6 +3,7 @@
 import pytest
 
 from support import (
+    APPLY_AC,
     APPLY_DDP,
     APPLY_FSDP,
     BASE,
@@ -1136,7 +1137,7 @@ def test_names_that_the_mirrored_module_defines_itself_are_imported():
 
 
 def test_template_where_there_is_no_apply_fsdp():
-    result = migrated({PLAN: plan(apply_fsdp="")})[PLAN]
+    result = migrated({PLAN: plan(apply_fsdp=APPLY_AC)})[PLAN]
     assert function(result, "apply_replicate") == text(
         """
         def apply_replicate(
@@ -1159,10 +1160,36 @@ def test_template_where_there_is_no_apply_fsdp():
 
 
 def test_template_in_two_dimensions_under_a_dividing_loop():
-    result = migrated({PLAN: plan(apply_fsdp=""), **LOOP}, "2d")[PLAN]
+    result = migrated({PLAN: plan(apply_fsdp=APPLY_AC), **LOOP}, "2d")[PLAN]
     assert '{"device_mesh": dp_mesh, "mp_policy": mp_policy}' in result
     assert "            module.set_gradient_divide_factor(1.0)\n" in result
     assert_formatted(PLAN, result)
+
+
+def test_no_template_for_a_model_that_is_not_seen_to_have_layers():
+    result = outcome({PLAN: plan(apply_fsdp="")})
+    assert result.changes == {}
+    (left,) = [f for f in result.findings if f.status == "left"]
+    assert (left.path, left.code) == (PLAN, "TM101")
+    assert "no apply_fsdp" in left.message and "`layers`" in left.message
+    assert left.suggestion.startswith("def apply_replicate(\n")
+
+
+def test_layers_of_the_model_beside_the_plan_count():
+    model = """
+        import torch.nn as nn
+
+
+        class Transformer(nn.Module):
+            def __init__(self, n_layers):
+                super().__init__()
+                self.layers = nn.ModuleList(Block() for _ in range(n_layers))
+    """
+    files = {
+        PLAN: plan(apply_fsdp=""),
+        "torchtitan/models/llama3/model.py": model,
+    }
+    assert "model.layers.children()" in migrated(files)[PLAN]
 
 
 # Not touched
@@ -1280,14 +1307,25 @@ def test_a_method_of_that_name_is_not_touched():
     assert HERE not in migrated({HERE: method})
 
 
-def test_a_direct_call_of_ddp_in_the_same_file_is_left():
-    before = plan() + "\n\ndef elsewhere(model):\n    return replicate(model)\n"
+def test_ddp_that_stays_in_the_same_file_keeps_its_name():
+    """An adapter, a frozen teacher: DDP's replicate goes on beside the new one."""
+    before = plan() + "\n\ndef elsewhere(model):\n    return replicate(model.lora)\n"
     result = outcome({PLAN: before})
-    assert result.changes == {}
-    left = [f for f in result.findings if f.status == "left"]
-    assert [f.code for f in left] == ["TM101"] and "outside of apply_ddp" in left[
-        0
-    ].message
+    assert result.problems == ()
+    after = result.changes[PLAN].decode()
+    assert_formatted(PLAN, after)
+    assert "from torch.distributed._composable.replicate import replicate\n" in after
+    assert (
+        "from torch.distributed._composable.replicate_with_fsdp import (\n"
+        "    replicate as replicate_with_fsdp,\n)\n" in after
+    )
+    assert "        replicate_with_fsdp(block, **replicate_config)\n" in after
+    assert "    return replicate(model.lora)\n" in after
+    (hazard,) = [f for f in result.findings if f.code == "TM211"]
+    assert (
+        hazard.status == "hazard"
+        and "replicate(model.lora)" in (before.splitlines()[hazard.line - 1])
+    )
 
 
 def test_an_already_migrated_checkout_is_done():
@@ -1310,7 +1348,7 @@ def test_apply_fsdp_without_a_mesh_or_wraps_falls_back_to_the_template():
             "none of its parameters",
         ),
     ]:
-        found = findings({PLAN: plan(shape)}, code="TM210")
+        found = findings({PLAN: plan(f"{APPLY_AC}\n\n{shape}")}, code="TM210")
         assert len(found) == 1 and reason in found[0].message
 
 

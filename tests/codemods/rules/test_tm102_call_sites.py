@@ -161,7 +161,7 @@ def test_names_set_before_both_branches_are_used():
     assert "param_dtype=kind, reduce_dtype=kind" in result[HERE]
 
 
-def test_a_loop_variable_of_the_sharding_branch_is_left():
+def test_values_for_another_object_are_never_taken():
     assert_left(
         f"""
         {IMPORT} apply_ddp, apply_fsdp
@@ -174,7 +174,7 @@ def test_a_loop_variable_of_the_sharding_branch_is_left():
             else:
                 apply_ddp(models[0], world_mesh, enable_compile=False)
         """,
-        "needs kind",
+        r"ends with model, on line 7, and DDP wraps models\[0\]",
     )
 
 
