@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Stage:
     by: str
     source: "str | cst.Module"
 
-    @property
+    @cached_property
     def text(self) -> str:
         return self.source if isinstance(self.source, str) else self.source.code
 

@@ -53,6 +53,10 @@ class Checkout:
         full = ".".join(filter(None, (found.module, found.name, rest)))
         return self._absolute(full, set())
 
+    def at(self, full: str) -> Definition | None:
+        """The definition that an absolute dotted name stands for, as ``resolve`` finds it."""
+        return self._absolute(full, set())
+
     def external(self, path: str, scope: str, spelling: str) -> str | None:
         """The dotted name of an imported thing, ``torch.distributed.fsdp.fully_shard``."""
         found = self.names(path).lookup(spelling, scope)

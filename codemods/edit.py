@@ -113,6 +113,21 @@ class ScopedTransformer(cst.CSTTransformer):
         self.depth -= 1
         return updated_node
 
+    def fitted(self, call: cst.Call) -> cst.BaseExpression:
+        """A call whose words have changed, broken where it does not fit its line any more."""
+        text = self.code(call)
+        room = layout.WIDTH - self.depth * len(layout.INDENT)
+        if len(text) <= room or "\n" in text or not call.args:
+            return call
+        bare = [a.with_changes(comma=cst.MaybeSentinel.DEFAULT) for a in call.args]
+        text = layout.bracketed(
+            f"{self.code(call.func)}(",
+            [self.code(argument) for argument in bare],
+            ")",
+            depth=self.depth,
+        )
+        return expression(self.tree, text)
+
 
 # Imports
 

@@ -4,7 +4,7 @@ import ast
 import builtins
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +22,12 @@ from codemods.targets import Target
 
 if TYPE_CHECKING:
     from codemods.plans import Facts
+
+
+_OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
+"""What can be said of a tree that has no plan of its own to migrate."""
+
+_TORCH = {"1d": "torch 2.10 and later", "2d": "torch 2.9"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,12 @@ class Outcome:
         """What still has to change, by the tool or by a person."""
         return tuple(f for f in self.findings if f.status in ("rewrite", "left"))
 
+    @property
+    def for_other_target(self) -> bool:
+        """Whether all is migrated, but written for the other API than the one asked for."""
+        mesh = self.survey.migrated_to
+        return self.survey.kind == "migrated" and mesh not in (None, self.target.mesh)
+
 
 def migrate(
     files: Mapping[str, SourceFile],
@@ -76,16 +88,19 @@ def migrate(
     files = dict(_marked(files, excluded))
     found = survey(files, target.function_name)
     outcome = Outcome(found, target, selection=selection, excluded=excluded)
-    if found.kind in ("past", "foreign"):
+    if found.kind == "foreign" or (found.kind == "past" and not found.unresolved):
         return outcome
+    if outcome.for_other_target:
+        findings = tuple(_written_for_other(outcome))
+        return replace(outcome, findings=findings, problems=_problems(findings))
     from codemods.plans import decide  # needs libcst, whose import takes a while
 
     codes = frozenset(r.CODE for r in all_rules() if selection.takes(r.CODE))
+    if found.kind in ("past", "dependent"):
+        codes &= _OF_CALLS
     facts = decide(found, target)
     findings = _find(facts, codes)
-    problems = tuple(
-        f"{f.path}:{f.line}: {f.message}" for f in findings if f.status == "left"
-    )
+    problems = _problems(findings)
     stages: dict[str, tuple[Stage, ...]] = {}
     changes = {} if problems else _rewrite(facts, findings, stages)
     if changes:
@@ -97,6 +112,32 @@ def migrate(
         problems=problems,
         stages={} if problems else stages,
     )
+
+
+def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(
+        f"{f.path}:{f.line}: {f.message}" for f in findings if f.status == "left"
+    )
+
+
+def _written_for_other(outcome: Outcome) -> Iterator[Finding]:
+    """Every function that is replicate's already, on a mesh that the target does not take."""
+    survey, mesh = outcome.survey, outcome.survey.migrated_to
+    for definition in survey.migrated:
+        node = function_of(survey.checkout, definition)
+        assert node is not None
+        line = node.lineno
+        opted_out = survey.files[definition.path].opted_out(line, "TM101")
+        yield Finding(
+            definition.path,
+            line,
+            "TM101",
+            f"{definition.name} wraps with the replicate of {_TORCH[mesh or '1d']} on a "
+            f"{(mesh or '1d').upper()} mesh; that of {_TORCH[outcome.target.mesh]} takes a "
+            f"{outcome.target.mesh.upper()} one",
+            "opted-out" if opted_out else "left",
+            f"replicate(model, {outcome.target.mesh_keyword}=dp_mesh)",
+        )
 
 
 def _marked(
@@ -228,6 +269,7 @@ def _check(
         yield from _sharding_within(again)
         yield from _old_bindings(again)
         yield from _calls_that_do_not_fit(again)
+        yield from _meshes_that_are_not_built(facts, again)
     rewriting = {rule.CODE for rule in all_rules() if hasattr(rule, "rewrite")}
     for finding in _find(again, rewriting & codes):
         if finding.status in ("rewrite", "left"):
@@ -248,6 +290,32 @@ def _calls_that_do_not_fit(again: "Facts") -> Iterator[str]:
             if problem:
                 place = f"{site.reference.path}:{site.reference.line}"
                 yield f"{place}: the rewritten call does not fit: {problem}"
+
+
+def _meshes_that_are_not_built(facts: "Facts", again: "Facts") -> Iterator[str]:
+    """Files whose calls pass a mesh that the new ParallelDims does not build.
+
+    Said only of one that can be evaluated, and not where it opts out of TM104.
+    """
+    from codemods import meshes
+    from codemods.plans import Spelling, mesh_spelling
+
+    sizes = (3,) if facts.target.mesh == "1d" else (3, 1)
+    for path in sorted({call.site.reference.path for call in facts.calls}):
+        home = meshes.parallel_dims_of(again.checkout, path)
+        wanted = mesh_spelling(facts, path)
+        if home is None or not isinstance(wanted, Spelling):
+            continue
+        if b"ignore[" in again.survey.files[home].raw or not meshes.followed(
+            again.checkout, home
+        ):
+            continue
+        named = (wanted.names, wanted.after_get_mesh)
+        if not any(meshes.gives(again.checkout, path, n, sizes) for n in named):
+            yield (
+                f"{path}: {home} would not build the mesh ({', '.join(wanted.names)}) "
+                "that replicate takes here"
+            )
 
 
 def _sharding_within(again: "Facts") -> Iterator[str]:
@@ -293,7 +361,7 @@ def _old_bindings(again: "Facts") -> Iterator[str]:
         node = function_of(again.checkout, definition)
         assert node is not None
         if not files[definition.path].opted_out(node.lineno, "TM101"):
-            yield f"{definition.path}:{node.lineno}: apply_ddp is still defined"
+            yield f"{definition.path}:{node.lineno}: {definition.name} is still defined"
     for reference in again.survey.references:
         old = reference.spelling.rpartition(".")[2] == "apply_ddp"
         moved = reference.definition in again.survey.migrated

@@ -1,12 +1,87 @@
-"""What a guard against more than one dimension looks like."""
+"""What a guard against more than one dimension looks like, in each of its shapes."""
 
 import ast
 import re
-from typing import TypeGuard
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeGuard
 
 _MESSAGE = re.compile(
     r"(DDP|replicate).*(> ?1-?D|1-?D|> 1 dim|one.dimension)", re.I | re.S
 )
+_DDP = re.compile(r"\bDDP\b|data.?parallel|\breplicat", re.I)
+_MORE = re.compile(
+    r"\d-?D\b|dimension|\bn?dims?\b|\b(TP|PP)\b|tensor|pipeline|model.parallel|mesh|"
+    r"combin|compos|other parallel",
+    re.I,
+)
+_OTHERS = re.compile(r"(?<!\w)(\w*FSDP|HSDP|CP|EP)\b|shard|expert|context", re.I)
+
+_RANK = re.compile(
+    r"\bndim\b|mesh_dim_names|\bworld_size\b|\.size\(|\.shape\b|\blen\(.*mesh"
+)
+_OTHER_DIMENSION = re.compile(
+    r"\b(tp|pp|tensor_parallel|pipeline_parallel)(_enabled|_degree|_size)?\b"
+)
+_LOGS = re.compile(r"(\w*log\w*|warnings)\.\w+|print|warn")
+
+Shape = Literal["statement", "head", "else", "return"]
+"""How a guard is spelled, and so what its going means.
+
+``statement``: it goes as a whole. ``head``: an if that refuses, and its else is what
+happens. ``else``: it is the else that refuses. ``return``: what happens returns, and
+what follows it refuses.
+"""
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a statement is.
+
+    Args:
+        scope: qualified name of the function or class around, "" at module level.
+        function: the innermost function around, None outside of all.
+        chain: (block, index in it) from the function's body inwards to the statement.
+    """
+
+    scope: str
+    function: _Function | None
+    chain: tuple[tuple[Sequence[ast.stmt], int], ...]
+
+    @property
+    def following(self) -> Iterator[Sequence[ast.stmt]]:
+        """What may run after the statement in the same function, from its block outwards."""
+        for block, index in reversed(self.chain):
+            yield block[index + 1 :]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A statement that refuses a mesh of more than one dimension for DDP.
+
+    Args:
+        node: the ``if``, the ``assert``, or the call of a helper that is all guard.
+        place: where it is.
+        shape: how it is spelled.
+        test: the condition, as code.
+        refusal: the statements that refuse.
+        kept: what stays of it, in its place.
+        words: whether it says that it is about DDP; without, only its place tells.
+        strings: nodes of the message, where that is apart from it.
+        prepared: the names that hold that message.
+    """
+
+    node: ast.stmt
+    place: Place
+    shape: Shape
+    test: ast.expr
+    refusal: tuple[ast.stmt, ...]
+    kept: tuple[ast.stmt, ...] = ()
+    words: bool = True
+    strings: tuple[ast.AST, ...] = ()
+    prepared: tuple[str, ...] = ()
 
 
 def refuses(node: ast.AST) -> TypeGuard[ast.Constant]:
@@ -20,14 +95,278 @@ def refuses(node: ast.AST) -> TypeGuard[ast.Constant]:
 
 def is_guard(node: ast.stmt) -> bool:
     """Whether a statement only refuses a mesh of more than one dimension for DDP."""
-    if isinstance(node, ast.If) and not node.orelse and len(node.body) == 1:
-        only = node.body[0]
-        refusal = isinstance(only, ast.Raise) and _MESSAGE.search(ast.unparse(only))
-        return bool(refusal) and _only_about_the_mesh(node.test)
-    if isinstance(node, ast.Assert) and node.msg is not None:
-        refusal = _MESSAGE.search(ast.unparse(node.msg))
-        return bool(refusal) and _only_about_the_mesh(node.test)
-    return False
+    found = guard_at(node, Place("", None, (([node], 0),)), {})
+    return found is not None and found.shape == "statement" and found.words
+
+
+def guards(tree: ast.Module) -> list[Guard]:
+    """Every guard of a file, in its order; those within another are part of it."""
+    found: list[Guard] = []
+    inside: set[int] = set()
+    module = _values(tree.body)
+    local: dict[int, dict[str, ast.expr]] = {}
+    for node, place in statements(tree):
+        if id(node) in inside:
+            continue
+        known = module
+        if place.function is not None:
+            if id(place.function) not in local:
+                own = _values(list(_blocks(place.function)))
+                local[id(place.function)] = {**module, **own}
+            known = local[id(place.function)]
+        guard = guard_at(node, place, known)
+        if guard is not None:
+            found.append(guard)
+            for part in (guard.node, *guard.refusal):
+                if part is guard.node and guard.shape != "statement":
+                    continue
+                inside |= {id(inner) for inner in ast.walk(part)}
+    return found
+
+
+def statements(tree: ast.Module) -> Iterator[tuple[ast.stmt, Place]]:
+    """Every statement that has its line for itself, with its place, in source order."""
+    yield from _statements(tree.body, "", None, ())
+
+
+def _statements(
+    block: Sequence[ast.stmt],
+    scope: str,
+    function: _Function | None,
+    chain: tuple[tuple[Sequence[ast.stmt], int], ...],
+) -> Iterator[tuple[ast.stmt, Place]]:
+    for index, node in enumerate(block):
+        here = (*chain, (block, index))
+        alone = index + 1 == len(block) or block[index + 1].lineno != node.lineno
+        if alone and (index == 0 or (block[index - 1].end_lineno or 0) < node.lineno):
+            yield node, Place(scope, function, here)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            inner = f"{scope}.{node.name}".lstrip(".")
+            new = function if isinstance(node, ast.ClassDef) else node
+            yield from _statements(node.body, inner, new, ())
+            continue
+        for inner_block in _inner_blocks(node):
+            # In `if x: y` the statement y has no line to go with.
+            if inner_block[0].lineno > node.lineno:
+                yield from _statements(inner_block, scope, function, here)
+
+
+def _inner_blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
+    for name in ("body", "orelse", "finalbody"):
+        block = getattr(node, name, None)
+        if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
+            yield block
+    for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+        yield part.body
+
+
+def _blocks(function: ast.AST) -> Iterator[ast.stmt]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.stmt):
+            yield node
+
+
+def _values(block: Sequence[ast.stmt]) -> dict[str, ast.expr]:
+    """What names are set to that are set once, to a message or an exception."""
+    found: dict[str, ast.expr] = {}
+    several: set[str] = set()
+    for node in block:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, value = node.targets[0], node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            target, value = node.target, node.value
+        else:
+            continue
+        if isinstance(target, ast.Name):
+            if target.id in found:
+                several.add(target.id)
+            found[target.id] = value
+    return {name: found[name] for name in found.keys() - several}
+
+
+def guard_at(
+    node: ast.stmt, place: Place, known: Mapping[str, ast.expr]
+) -> Guard | None:
+    """The guard that a statement is or begins.
+
+    Args:
+        node: the statement.
+        place: where it is.
+        known: what names around it stand for, for messages set before.
+    """
+    if isinstance(node, ast.Assert):
+        message = node.msg if node.msg is not None else ast.Constant("")
+        return _judged(
+            node, place, "statement", node.test, (node,), (), [message], known
+        )
+    if not isinstance(node, ast.If):
+        return None
+    body, orelse = node.body, node.orelse
+    if _refuses_only(body):
+        shape: Shape = "head" if orelse else "statement"
+        said = _said(body)
+        return _judged(
+            node, place, shape, node.test, tuple(body), tuple(orelse), said, known
+        )
+    if orelse and _refuses_only(orelse):
+        if _is_elif(place):
+            return None
+        said = _said(orelse)
+        return _judged(
+            node, place, "else", node.test, tuple(orelse), tuple(body), said, known
+        )
+    if not orelse and isinstance(body[-1], ast.Return) and not _is_elif(place):
+        block, index = place.chain[-1]
+        after = block[index + 1 :]
+        if after and _refuses_only(after):
+            said = _said(after)
+            return _judged(
+                node, place, "return", node.test, tuple(after), tuple(body), said, known
+            )
+    return None
+
+
+def _is_elif(place: Place) -> bool:
+    if len(place.chain) < 2:
+        return False
+    (outer, index), (block, _) = place.chain[-2:]
+    parent = outer[index]
+    if not isinstance(parent, ast.If) or block is not parent.orelse:
+        return False
+    return len(block) == 1 and block[0].col_offset == parent.col_offset
+
+
+def _refuses_only(block: Sequence[ast.stmt]) -> bool:
+    """Whether statements do nothing but raise, with what they say about it."""
+    *before, last = block
+    if not isinstance(last, ast.Raise) or last.exc is None:
+        return False
+    return all(_only_says(node) for node in before)
+
+
+def _only_says(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Expr):
+        if isinstance(node.value, ast.Constant):
+            return True
+        called = node.value.func if isinstance(node.value, ast.Call) else None
+        return called is not None and bool(_LOGS.fullmatch(ast.unparse(called)))
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return all(isinstance(target, ast.Name) for target in targets)
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+def _said(block: Sequence[ast.stmt]) -> list[ast.AST]:
+    return list(block)
+
+
+def _judged(
+    node: ast.stmt,
+    place: Place,
+    shape: Shape,
+    test: ast.expr,
+    refusal: tuple[ast.stmt, ...],
+    kept: tuple[ast.stmt, ...],
+    said: Sequence[ast.AST],
+    known: Mapping[str, ast.expr],
+) -> Guard | None:
+    """The guard, if what is said and what is asked are a guard's."""
+    read = {
+        n.id: known[n.id]
+        for part in said
+        for n in ast.walk(part)
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and n.id in known
+    }
+    spoken = " ".join(ast.unparse(part) for part in (*said, *read.values()))
+    negated = shape in ("else", "return")
+    strict = _strict(list(_leaves(test, known)), negated)
+    words = _has_words(
+        spoken, strict, strict if negated else _only_about_the_mesh(test)
+    )
+    if not words:
+        refuses_if = isinstance(node, ast.If) and not negated
+        if not strict or not _wants_one(test, refuses_if):
+            return None
+        if _OTHERS.search(_messages(said)):
+            return None
+    strings = tuple(inner for value in read.values() for inner in ast.walk(value))
+    return Guard(node, place, shape, test, refusal, kept, words, strings, tuple(read))
+
+
+def _has_words(spoken: str, strict: bool, asks: bool) -> bool:
+    """Whether a message says that DDP does not go with other dimensions.
+
+    Args:
+        spoken: all that is said.
+        strict: nothing else is asked than how many dimensions there are.
+        asks: what is asked is about the mesh.
+    """
+    if _MESSAGE.search(spoken) and not _others_only(spoken):
+        return asks
+    about = _DDP.search(spoken) and _MORE.search(spoken) and not _OTHERS.search(spoken)
+    return bool(about) and strict
+
+
+def _messages(said: Sequence[ast.AST]) -> str:
+    return " ".join(
+        n.value
+        for part in said
+        for n in ast.walk(part)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    )
+
+
+def _others_only(spoken: str) -> bool:
+    """Whether a message is about another way of replicating, as SimpleFSDP's."""
+    return bool(re.search(r"\w+FSDP", spoken)) and not re.search(r"\bDDP\b", spoken)
+
+
+def _leaves(test: ast.expr, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]:
+    """What a condition asks, one by one; by a variable, what that was set to."""
+    if isinstance(test, ast.BoolOp):
+        for value in test.values:
+            yield from _leaves(value, known)
+    elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        yield from _leaves(test.operand, known)
+    elif isinstance(test, ast.Name) and test.id in known:
+        yield from _leaves(known[test.id], {})
+    else:
+        yield test
+
+
+def _strict(asked: Sequence[ast.expr], negated: bool) -> bool:
+    """Whether a condition asks only how many dimensions there are.
+
+    With ``negated`` not whether there is replication at all: what refuses in the else
+    refuses that too.
+    """
+    some = False
+    for leaf in asked:
+        text = ast.unparse(leaf)
+        if _RANK.search(text) or _OTHER_DIMENSION.search(text):
+            some = True
+        elif re.fullmatch(r"\w*mesh( is not None)?", text):
+            continue
+        elif negated or not re.search(r"\bdp_replicate(_enabled)?\b|\bddp\b", text):
+            return False
+    return some
+
+
+def _wants_one(test: ast.expr, refuses_if: bool) -> bool:
+    """Whether all that a condition asks is that a mesh has one dimension, no more.
+
+    Args:
+        test: the condition.
+        refuses_if: it is what is refused, and not what is wanted.
+    """
+    while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        test, refuses_if = test.operand, not refuses_if
+    found = re.fullmatch(
+        r"(?:[\w.]*mesh\w*(?:\(\))?\.ndim|len\([\w.]*mesh_dim_names\)) (\S+ \d)",
+        ast.unparse(test),
+    )
+    more = {"> 1", "!= 1", ">= 2"} if refuses_if else {"== 1", "<= 1", "< 2"}
+    return found is not None and found[1] in more
 
 
 def _only_about_the_mesh(test: ast.expr) -> bool:
@@ -43,3 +382,42 @@ def _only_about_the_mesh(test: ast.expr) -> bool:
     if isinstance(test, ast.Name):
         return True
     return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", ast.unparse(test)))
+
+
+# Guards that somebody has commented out
+
+
+def commented_guards(lines: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
+    """(first line from 1, the comments) of each guard that is commented out."""
+    found = []
+    index = 0
+    while index < len(lines):
+        length = _commented(lines, index)
+        if length:
+            texts = tuple(line.strip() for line in lines[index : index + length])
+            found.append((index + 1, texts))
+        index += length or 1
+    return found
+
+
+def _commented(lines: Sequence[str], start: int) -> int:
+    """How many lines from ``start`` are one guard behind comment signs, 0 for none."""
+    if not re.match(r"\s*# ?(if|elif|assert)\b", lines[start]):
+        return 0
+    code: list[str] = []
+    best = 0
+    for line in lines[start : start + 12]:
+        bare = re.match(r"\s*# ?(.*)$", line)
+        if bare is None:
+            break
+        code.append(bare[1])
+        text = re.sub(r"^elif\b", "if", "\n".join(code))
+        try:
+            parsed = ast.parse(text)
+        except SyntaxError:
+            continue
+        if len(parsed.body) == 1 and is_guard(parsed.body[0]):
+            best = len(code)
+        elif len(parsed.body) > 1:
+            break
+    return best

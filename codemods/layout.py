@@ -7,6 +7,7 @@ the shapes are few, and the tests hold them against the real black and usort.
 import ast
 import io
 import re
+import textwrap
 import tokenize
 from collections.abc import Sequence
 
@@ -28,6 +29,22 @@ def flatten(expression: str) -> str:
     except SyntaxError:
         same = False
     return flat if same and "#" not in expression else expression.strip()
+
+
+def normal(code: str) -> str:
+    """A statement or an expression in one spelling, whatever its layout.
+
+    Args:
+        code: with its margin, and the comments above; an ``elif`` counts as an ``if``.
+    """
+    lines = code.split("\n")
+    while lines and (not lines[0].strip() or lines[0].lstrip().startswith("#")):
+        del lines[0]
+    code = re.sub(r"\A\s*elif\b", "if", textwrap.dedent("\n".join(lines)))
+    try:
+        return ast.unparse(ast.parse(code))
+    except SyntaxError:
+        return ast.unparse(ast.parse(f"({code.strip()})", mode="eval"))
 
 
 def bracketed(
@@ -140,16 +157,59 @@ def _tokens(line: str) -> list[tokenize.TokenInfo]:
     return [token for token in found if token.string.strip()]
 
 
-def conjunction(head: str, terms: Sequence[str], tail: str, *, depth: int) -> str:
-    """``head`` + terms joined by ``and`` + ``tail``, in brackets when too long."""
-    one_line = f"{head}{' and '.join(terms)}{tail}"
+def conjunction(
+    head: str, terms: Sequence[str], tail: str, *, depth: int, operator: str = "and"
+) -> str:
+    """``head`` + terms joined by ``and`` or ``or`` + ``tail``, in brackets when too long."""
+    joined = f" {operator} ".join(terms)
+    one_line = f"{head}{joined}{tail}"
     if len(one_line) <= WIDTH - depth * len(INDENT):
         return one_line
-    together = INDENT + " and ".join(terms)
+    together = INDENT + joined
     if len(together) <= WIDTH - depth * len(INDENT):
         return "\n".join([f"{head}(", together, f"){tail}"])
-    inner = [INDENT + terms[0], *(f"{INDENT}and {term}" for term in terms[1:])]
+    inner = [INDENT + terms[0], *(f"{INDENT}{operator} {t}" for t in terms[1:])]
     return "\n".join([f"{head}(", *inner, f"){tail}"])
+
+
+def conditional(
+    head: str,
+    chosen: str,
+    terms: Sequence[str],
+    called: tuple[str, Sequence[str], str],
+    tail: str,
+    *,
+    depth: int,
+    operator: str = "or",
+    exploded: bool = False,
+) -> str:
+    """``head`` + ``chosen if terms else called`` + ``tail`` as black would break it.
+
+    Args:
+        head: what stands before it on its line, ``context = ``.
+        chosen: on one line.
+        terms: of the condition, each on one line.
+        called: what is taken otherwise, as the ``head``, items and ``tail`` of ``bracketed``.
+        tail: what follows, ``:`` of a ``with``.
+        depth: indentation steps of the line that ``head`` starts on.
+        operator: what joins the terms.
+        exploded: the call has a magic trailing comma.
+    """
+    asked = f"if {f' {operator} '.join(terms)}"
+    before, items, after = called
+    whole = f"{chosen} {asked} else {before}{', '.join(items)}{after}"
+    room = WIDTH - depth * len(INDENT)
+    if "\n" not in whole and not exploded:
+        if len(head + whole + tail) <= room:
+            return head + whole + tail
+        if len(INDENT + whole) <= room:
+            return f"{head}(\n{INDENT}{whole}\n){tail}"
+    asking = [asked]
+    if len(INDENT + asked) > room:
+        asking = [f"if {terms[0]}", *(f"{operator} {term}" for term in terms[1:])]
+    last = bracketed(f"else {before}", items, after, depth=depth + 1, exploded=exploded)
+    lines = [chosen, *asking, *last.split("\n")]
+    return "\n".join([f"{head}(", *(INDENT + line for line in lines), f"){tail}"])
 
 
 def indented(text: str, depth: int) -> str:

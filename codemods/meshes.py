@@ -6,7 +6,8 @@ Nothing of it is executed: its code is evaluated by ``codemods.interpret``, with
 
 import ast
 import math
-from collections.abc import Iterator, Mapping
+import os.path
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from codemods.bindings import Checkout
@@ -124,33 +125,59 @@ def _init_device_mesh(
     return UNKNOWN
 
 
-def replicate_dimension(checkout: Checkout) -> str | None:
-    """The name of the mesh dimension over which pure replication goes.
+def replicate_dimension(checkout: Checkout, path: str) -> str | None:
+    """The name of the mesh dimension over which pure replication goes, in one file.
 
     It is the dimension that has dp_replicate's degree in each layout that replicate
     makes possible: alone, with tensor, with pipeline parallelism.
 
+    Args:
+        checkout: the files.
+        path: the plan that asks: it decides which ParallelDims counts.
+
     Returns:
         ``"dp_replicate"`` from December 2024 on, ``"dp"`` in the trees before; None
-        where no ParallelDims can be followed, or two of them, or two layouts, differ.
+        where two layouts differ.
+
+    Raises:
+        CannotFollow: there is no ParallelDims, or its code is not evaluated.
     """
-    found = {
-        name
-        for file, _ in parallel_dims_files(checkout)
-        for name in _dimensions(checkout, file.path)
-    }
+    home = parallel_dims_of(checkout, path)
+    if home is None:
+        raise CannotFollow("there is no ParallelDims in this checkout")
+    found = set(_dimensions(checkout, home))
+    if not found:
+        raise CannotFollow(f"ParallelDims of {home} refuses every layout")
     return found.pop() if len(found) == 1 else None
 
 
-def _dimensions(checkout: Checkout, path: str) -> Iterator[str | None]:
+def followed(checkout: Checkout, home: str) -> bool:
+    """Whether the ParallelDims of a file can be evaluated, and takes some layout."""
+    try:
+        return bool(list(_dimensions(checkout, home)))
+    except CannotFollow:
+        return False
+
+
+def parallel_dims_of(checkout: Checkout, path: str) -> str | None:
+    """The file of the ParallelDims that a file uses: imported there, else the nearest."""
+    homes = [file.path for file, _ in parallel_dims_files(checkout)]
+    imported = checkout.resolve(path, "", "ParallelDims")
+    if imported is not None and imported.path in homes:
+        return imported.path
+
+    def in_common(home: str) -> int:
+        return len(os.path.commonprefix([home.split("/"), path.split("/")]))
+
+    return max(homes, key=in_common, default=None)
+
+
+def _dimensions(checkout: Checkout, home: str) -> Iterator[str | None]:
     for degrees in _LAYOUTS:
         try:
-            meshes = build(checkout, path, degrees)
+            meshes = build(checkout, home, degrees)
         except Raised:
             continue  # this layout is refused before any plan is reached
-        except CannotFollow:
-            yield None
-            return
         if (found := meshes.got("dp_replicate")) and found.sizes == (3,):
             yield "dp_replicate"
             continue
@@ -159,20 +186,52 @@ def _dimensions(checkout: Checkout, path: str) -> Iterator[str | None]:
         yield named[0] if len(named) == 1 else None
 
 
-def keeps_shard_dimension(
-    checkout: Checkout, replicate: str, shard: str
-) -> bool | None:
-    """Whether a 2-D mesh of (dp_replicate, shard of degree 1) can be had as it is.
+def gives(
+    checkout: Checkout, path: str, names: Sequence[str], sizes: Sequence[int]
+) -> bool:
+    """Whether these names are a mesh of these sizes wherever 3 ranks replicate.
 
-    None where no ParallelDims can be followed.
+    Args:
+        checkout: the files.
+        path: the plan that asks.
+        names: as they are given to ``get_mesh``, or in brackets to the world mesh.
+        sizes: in ranks; 3 is that of dp_replicate.
     """
-    verdicts = set()
-    for file, _ in parallel_dims_files(checkout):
-        try:
-            found = build(checkout, file.path, {"dp_replicate": 3}).find(
-                replicate, shard
-            )
-        except (CannotFollow, Raised):
-            return None
-        verdicts.add(found is not None and found.sizes == (3, 1))
-    return None if not verdicts else verdicts == {True}
+    home = parallel_dims_of(checkout, path)
+    if home is None:
+        return False
+    try:
+        layouts = [build(checkout, home, degrees) for degrees in _LAYOUTS]
+    except (CannotFollow, Raised):
+        return False
+    found = [layout.find(*names) for layout in layouts]
+    return all(mesh is not None and mesh.sizes == tuple(sizes) for mesh in found)
+
+
+def keeps_fsdp_dimension(checkout: Checkout) -> bool:
+    """Whether ParallelDims has an fsdp dimension also at degree 1, as after PR 2900.
+
+    There pure replication is fully_shard over (dp_replicate, fsdp). False where no
+    ParallelDims can be followed.
+    """
+    return any(
+        _keeps_fsdp(checkout, file.path) for file, _ in parallel_dims_files(checkout)
+    )
+
+
+def _keeps_fsdp(checkout: Checkout, home: str) -> bool:
+    try:
+        if build(checkout, home, {"dp_replicate": 3}).find("dp_replicate", "fsdp"):
+            return True
+    except (CannotFollow, Raised):
+        pass  # it may still say so where it asks which meshes exist
+    interpreter = Interpreter(checkout, _init_device_mesh)
+    cls = interpreter.named(Definition(home, "ParallelDims"))
+    try:
+        if not isinstance(cls, Class):
+            return False
+        made = interpreter.make(cls, _fields({"dp_replicate": 3}))
+        exists = interpreter.attribute(made, "_mesh_exist", _HERE)
+        return interpreter.apply(exists, ["fsdp", 1], {}) is True
+    except (CannotFollow, Raised):
+        return False

@@ -14,8 +14,11 @@ DDP_REPLICATE = {
     "torch.distributed._composable.replicate.replicate",
     "torch.distributed._composable.replicate",
 }
+"""DDP's composable ``replicate``, as it can be imported."""
 
-_FULLY_SHARD = re.compile(r"^torch\.distributed\b.*\bfully_shard$")
+FULLY_SHARD = re.compile(r"^torch\.distributed\b.*\bfully_shard$")
+"""FSDP2's ``fully_shard``, wherever torch has had it."""
+
 _NAMED_AFTER_DDP = re.compile(r"ddp|replicate|data_parallel", re.IGNORECASE)
 _NAMED_AFTER_FSDP = re.compile(r"^_?(apply|enable|setup|wrap|shard)_\w*fsdp|^_?shard_")
 _DDPS_OWN = re.compile(r"optimize_ddp|\blog\w*\.|\bprint\(")
@@ -49,7 +52,7 @@ def uses_within(checkout: Checkout, path: str, node: ast.stmt) -> Iterator[Use]:
 def is_fully_shard(checkout: Checkout, path: str, use: Use) -> bool:
     """Whether a name is torch's ``fully_shard``, whatever it is called here."""
     origin = checkout.external(path, use.scope, use.spelling) or ""
-    return bool(_FULLY_SHARD.match(origin))
+    return bool(FULLY_SHARD.match(origin))
 
 
 def shards(checkout: Checkout, definition: Definition) -> bool:

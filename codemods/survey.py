@@ -11,6 +11,7 @@ from typing import Literal
 
 from codemods.bindings import Checkout
 from codemods.names import Definition, Use
+from codemods.outside import PACKAGE, Outside, find_outside
 from codemods.shapes import (
     DDP_REPLICATE,
     is_ddp_by_shape,
@@ -21,10 +22,17 @@ from codemods.shapes import (
 from codemods.shapes import function_of as function_of
 from codemods.siblings import Sibling, same_object, sibling_of
 from codemods.source import SourceFile
+from codemods.targets import Mesh
 
 OLD = "apply_ddp"
 
-Kind = Literal["ddp", "migrated", "past", "foreign"]
+COPY = "none: a copy of its DDP path"
+"""The generation where ParallelDims is not part of the checkout."""
+
+REPLICATES = "apply_replicate"
+"""What ``apply_ddp`` is called in torchtitan once it wraps with replicate (PR 2458)."""
+
+Kind = Literal["ddp", "migrated", "dependent", "past", "foreign"]
 MeshApi = Literal["world_mesh argument", "world_mesh property", "get_mesh"]
 ReferenceKind = Literal["import", "call", "value", "export"]
 
@@ -96,8 +104,9 @@ class Survey:
     """What was found out about a checkout.
 
     Args:
-        kind: ``ddp`` (to migrate), ``migrated`` (already done), ``past`` (after
-            torchtitan's PR 2900, nothing to do) or ``foreign`` (no torchtitan).
+        kind: ``ddp`` (to migrate), ``migrated`` (already done), ``dependent`` (it calls
+            what an installed torchtitan defines), ``past`` (a torchtitan without either,
+            as after its PR 2900) or ``foreign`` (no torchtitan).
         generation: the row of torchtitan's history that its code looks like.
         mesh_api: how the device mesh reaches a plan.
         global_tokens: files whose training loop divides the loss by the global
@@ -112,6 +121,7 @@ class Survey:
         ties: where weights are tied.
         inline: calls of DDP's replicate in a plan, beside a branch that shards.
         direct_uses: (path, line) of DDP's replicate anywhere else.
+        outside: every place that names what no file here defines.
     """
 
     checkout: Checkout
@@ -127,6 +137,18 @@ class Survey:
     ties: list[Tie] = field(default_factory=list)
     inline: list[CallSite] = field(default_factory=list)
     direct_uses: list[tuple[str, int]] = field(default_factory=list)
+    outside: list[Outside] = field(default_factory=list)
+
+    @property
+    def migrated_to(self) -> Mesh | None:
+        """The API that all that is migrated is written for, None where that is unclear."""
+        meshes = {mesh_of(self.checkout, definition) for definition in self.migrated}
+        return meshes.pop() if len(meshes) == 1 else None
+
+    @property
+    def unresolved(self) -> list[Outside]:
+        """Those of ``outside`` that stand for DDP."""
+        return [use for use in self.outside if use.name == OLD]
 
     @property
     def files(self) -> Mapping[str, SourceFile]:
@@ -148,6 +170,7 @@ def survey(
     found = Survey(Checkout(files))
     _find_definitions(found, new_name)
     _find_references(found, new_name)
+    _find_outside(found)
     _find_call_sites(found)
     _drop_unlikely(found)
     _find_direct_uses(found)
@@ -161,6 +184,23 @@ def survey(
     found.kind = _kind(found)
     found.generation = _generation(found)
     return found
+
+
+def mesh_of(checkout: Checkout, definition: Definition) -> Mesh | None:
+    """For which of the two APIs a function that wraps with replicate is written.
+
+    ``device_mesh`` is the keyword of torch 2.9, and ``mesh`` that of torch 2.10 on. None
+    where it says neither, or both.
+    """
+    node = function_of(checkout, definition)
+    said: set[Mesh] = set()
+    for inner in ast.walk(node) if node else ():
+        words = [k.arg for k in getattr(inner, "keywords", ())]
+        if isinstance(inner, ast.Dict):
+            words += [k.value for k in inner.keys if isinstance(k, ast.Constant)]
+        said |= {"2d" for word in words if word == "device_mesh"}
+        said |= {"1d" for word in words if word == "mesh"}
+    return said.pop() if len(said) == 1 else None
 
 
 def divides_by_global_tokens(file: SourceFile) -> bool:
@@ -215,8 +255,8 @@ def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:
 
 def _find_definitions(found: Survey, new_name: str) -> None:
     checkout = found.checkout
-    fresh = {OLD, new_name, f"_{new_name}"}
-    for file in checkout.mentioning(OLD, new_name, "_composable"):
+    fresh = {OLD, REPLICATES, new_name, f"_{new_name}"}
+    for file in checkout.mentioning(*fresh, "_composable"):
         for node in file.syntax.body:
             if not isinstance(node, ast.FunctionDef):
                 continue
@@ -279,7 +319,7 @@ def _among_plans(checkout: Checkout, file: SourceFile, name: str) -> bool:
 def _find_references(found: Survey, new_name: str) -> None:
     """Follow the name through imports until no new spelling turns up."""
     known = {*found.definitions, *found.migrated}
-    words = {OLD, new_name, *(definition.name for definition in known)}
+    words = {OLD, REPLICATES, new_name, *(definition.name for definition in known)}
     done: set[str] = set()
     while words - done:
         fresh = words - done
@@ -361,6 +401,17 @@ def _references_in(
             definition = target("", name)
             if definition is not None:
                 yield Reference(file.path, line, "export", "", name, definition)
+
+
+def _find_outside(found: Survey) -> None:
+    referred = {(r.path, r.line, r.spelling) for r in found.references}
+    found.outside = [
+        use
+        for use in find_outside(found.checkout, {OLD, REPLICATES})
+        if (use.path, use.line, use.spelling) not in referred
+        # A name that is out of date is DDP's, or somebody else's affair.
+        and (use.name == OLD or not use.held)
+    ]
 
 
 def exported(file: SourceFile) -> list[tuple[int, str]]:
@@ -502,21 +553,32 @@ def _mesh_api(checkout: Checkout) -> MeshApi:
 
 
 def _kind(found: Survey) -> Kind:
-    if found.definitions or found.other_definitions:
+    if found.definitions or found.inline or found.direct_uses:
         return "ddp"
-    if found.inline or found.direct_uses:
-        return "ddp"
-    if found.migrated:
-        return "migrated"
     looks_like = parallel_dims_files(found.checkout) or any(
         True for _ in found.checkout.mentioning("class JobConfig", "parallelize_llama")
     )
+    imports = (f"from {PACKAGE}", f"import {PACKAGE}")
+    if found.other_definitions and (
+        looks_like or any(True for _ in found.checkout.mentioning(*imports))
+    ):
+        return "ddp"
+    if found.migrated:
+        return "migrated"
+    if any(not use.held for use in found.outside):
+        return "dependent"
     return "past" if looks_like else "foreign"
 
 
 def _generation(found: Survey) -> str:
-    if found.kind in ("past", "foreign"):
-        return {"past": "after PR 2900 (0.3.0)", "foreign": "no torchtitan"}[found.kind]
+    if found.kind in ("past", "foreign", "dependent"):
+        return {
+            "past": "after PR 2900 (0.3.0)",
+            "foreign": "no torchtitan",
+            "dependent": "a dependency",
+        }[found.kind]
+    if not parallel_dims_files(found.checkout):
+        return COPY
     paths = found.files
     if any("parallelisms/" in path for path in paths):
         return "2024"

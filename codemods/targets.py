@@ -47,6 +47,7 @@ def choose_target(
     mesh: Asked,
     torch_version: str | None,
     function_name: str | None = None,
+    source: str | None = None,
 ) -> Target:
     """Pick the target.
 
@@ -55,14 +56,16 @@ def choose_target(
         torch_version: of the torch that the migrated code will run on, or None.
         function_name: ``apply_replicate``, ``apply_ddp``, or None for the default
             of the target.
+        source: where the version was read, ``requirements.txt:3``, if it was.
 
     Raises:
         TargetError: the torch is too old, or does not go with the mesh asked for.
     """
     release = _release(torch_version) if torch_version else None
+    pinned = f", which {source} pins," if source else ""
     if release and release < FIRST_TORCH:
         raise TargetError(
-            f"torch {torch_version} has no composable replicate: it came with torch 2.9. "
+            f"torch {torch_version}{pinned} has no composable replicate: it came with torch 2.9. "
             "Move the environment to torch 2.9 or later, or name the version that the "
             "migrated code will run on with --torch."
         )
@@ -73,6 +76,8 @@ def choose_target(
             mesh, reason = "1d", "no torch in this environment, so the current API"
         else:
             mesh, reason = fitting, f"torch {torch_version}"
+            if source:
+                reason += f", pinned in {source}"
     else:
         reason = "asked for"
         if fitting and fitting != mesh:

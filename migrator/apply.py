@@ -11,6 +11,7 @@ from codemods.targets import Asked, Target, TargetError, choose_target
 from migrator.changeset import Changeset
 from migrator.checkout import Checkout, open_checkout
 from migrator.errors import FileProblem, LeftToDo, TitanMigrateError
+from migrator.pins import Pin, torch_pins
 
 
 def installed_torch() -> str | None:
@@ -25,23 +26,48 @@ def resolve_target(
     target: Asked = "auto",
     torch_version: str | None = None,
     function_name: str | None = None,
+    root: Path | None = None,
 ) -> Target:
     """The target to write for.
 
     Args:
         target: ``auto``, ``1d`` or ``2d``.
-        torch_version: of the torch that the migrated code will run on; for ``auto``,
-            that of this environment where it is None.
+        torch_version: of the torch that the migrated code will run on; where it is None,
+            ``auto`` takes the one that the checkout pins, or that of this environment.
         function_name: ``apply_replicate``, ``apply_ddp`` or None.
+        root: of the checkout whose pins count.
 
     Raises:
-        TitanMigrateError: no target fits.
+        TitanMigrateError: no target fits, or two pins ask for different ones.
     """
-    version = torch_version or (installed_torch() if target == "auto" else None)
+    version, source = torch_version, None
+    if version is None and target == "auto":
+        pin = _decisive_pin(root) if root else None
+        version = pin.newest if pin else installed_torch()
+        source = pin.place if pin else None
     try:
-        return choose_target(target, version, function_name)
+        return choose_target(target, version, function_name, source)
     except TargetError as error:
         raise TitanMigrateError(str(error)) from error
+
+
+def _decisive_pin(root: Path) -> Pin | None:
+    """The pin that says which torch a checkout runs on; one version before a range."""
+    pins = [pin for pin in torch_pins(root) if pin.newest is not None]
+    pins = [pin for pin in pins if pin.exact] or pins
+    meshes: dict[str, Pin] = {}
+    for pin in pins:
+        try:
+            meshes.setdefault(choose_target("auto", pin.newest).mesh, pin)
+        except TargetError:
+            meshes.setdefault("none", pin)
+    if len(meshes) > 1:
+        named = " and ".join(f"{pin.text} ({pin.place})" for pin in meshes.values())
+        raise TitanMigrateError(
+            f"this checkout pins {named}, whose replicate differs. Say which one the "
+            "migrated code will run on, with --torch."
+        )
+    return pins[0] if pins else None
 
 
 def plan(
@@ -177,7 +203,8 @@ def apply_checkout(
             in every case nothing was written.
     """
     checkout = open_checkout(path, require_git=require_git)
-    changeset = plan(checkout, resolve_target(target, torch_version, function_name))
+    wanted = resolve_target(target, torch_version, function_name, checkout.root)
+    changeset = plan(checkout, wanted)
     refuse_incomplete(changeset)
     if not allow_dirty:
         refuse_dirty(changeset)

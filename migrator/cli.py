@@ -71,7 +71,7 @@ def _planned(
     with working("Reading the checkout", quiet=verbosity() < 0):
         return apply.plan(
             found,
-            apply.resolve_target(target, torch_version, function_name),
+            apply.resolve_target(target, torch_version, function_name, found.root),
             _selection(found.root, select, ignore, exclude),
         )
 

@@ -75,3 +75,16 @@ def test_files_that_are_named_are_there(page):
     )
     assert named
     assert [name for name in named if not Path(TOP, name).exists()] == []
+
+
+def test_every_package_goes_into_the_wheel():
+    listed = re.search(
+        r"packages = \[(.*?)\]", (TOP / "pyproject.toml").read_text(), re.S
+    )
+    packages = {
+        ".".join(path.parent.relative_to(TOP).parts)
+        for root in ("codemods", "migrator")
+        for path in (TOP / root).rglob("__init__.py")
+    }
+    assert listed is not None
+    assert set(re.findall(r'"([\w.]+)"', listed[1])) == packages | {"migrator.fixture"}

@@ -1,6 +1,8 @@
 """From ``apply_fsdp`` to ``apply_replicate``: read, change, write."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import libcst as cst
 
@@ -61,6 +63,8 @@ def derive(tree: cst.Module, apply_fsdp: cst.FunctionDef, wishes: Wishes) -> Pla
         parameters.append(
             Parameter("average_gradients", "average_gradients: bool = False", False)
         )
+    if wishes.without_dtypes:
+        parameters = [_or_none(parameter) for parameter in parameters]
     head = signature(tree, apply_fsdp, wishes.name, parameters)
     docstring = docstring_of(apply_fsdp, {p.name for p in parameters})
     return Plan(
@@ -149,6 +153,12 @@ def _parameters(
         place = sum(parameter.name in before for parameter in kept)
         kept.insert(place, Parameter(mesh.name, text, True))
     return kept
+
+
+def _or_none(parameter: Parameter) -> Parameter:
+    """A parameter of a dtype for which None may be passed, and its annotation says so."""
+    text = re.sub(r"^(\w+: torch\.dtype)(?= =|$)", r"\1 | None", parameter.text)
+    return replace(parameter, text=text)
 
 
 def _text(tree: cst.Module, param: cst.Param) -> str:

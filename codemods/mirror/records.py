@@ -78,6 +78,7 @@ class Wishes:
         averaging_option: one call site is outside that loop and must keep averaging.
         ties: pairs of module attributes that share their weight in some model.
         log: the statement that logs success, or None.
+        without_dtypes: one call site passes None for the dtypes.
         returns_model: ``apply_ddp`` returned its model, so callers may rely on it.
         dimension: the mesh dimension of pure replication, where a mesh by this name is
             the one to replicate over as ``apply_fsdp`` looks it up.
@@ -91,6 +92,7 @@ class Wishes:
     sum_gradients: bool
     division_helper: str | None = None
     averaging_option: bool = False
+    without_dtypes: bool = False
     ties: tuple[tuple[str, str], ...] = ()
     log: str | None = None
     returns_model: bool = False

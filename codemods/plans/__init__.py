@@ -6,18 +6,26 @@ plan of the checkout, and for each call the function, the mesh and the arguments
 
 from codemods.plans.arguments import call_problem
 from codemods.plans.decide import decide
+from codemods.plans.dimension import Spelling
+from codemods.plans.dimension import spelling as mesh_spelling
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import is_inline, standalone
+from codemods.plans.strings import Followed, alias, followed
 
 __all__ = [
     "Facts",
+    "Followed",
     "MeshEdit",
     "NewCall",
     "NewFunction",
+    "Spelling",
+    "alias",
     "call_problem",
     "decide",
+    "followed",
     "is_inline",
+    "mesh_spelling",
     "replicate_name",
     "standalone",
 ]

@@ -5,10 +5,11 @@ from codemods.findings import Finding
 from codemods.mirror import Plan
 from codemods.plans.arguments import call_problem
 from codemods.plans.functions import beside, own_plan
-from codemods.plans.mesh import mesh_edit, mesh_expression, mesh_is_right
+from codemods.plans.mesh import mesh_edit, mesh_is_right, suggested_mesh
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sequence import in_sequence
 from codemods.plans.sites import standalone
+from codemods.plans.strings import alias
 from codemods.plans.template import usual_plan
 from codemods.plans.values import arguments
 from codemods.survey import CallSite
@@ -42,7 +43,7 @@ def decide_call(facts: Facts, site: CallSite) -> None:
             return
         if function.definition.name == "apply_ddp":
             return
-    _add(facts, site, function, _spelling(site, function))
+    _add(facts, site, function, _spelling(facts, site, function))
 
 
 def decide_inline(facts: Facts, site: CallSite) -> None:
@@ -86,7 +87,7 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     )
 
 
-def _spelling(site: CallSite, function: NewFunction) -> str:
+def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
     reference = site.reference
     head, _, last = reference.spelling.rpartition(".")
     same = function.replaces == reference.definition
@@ -94,12 +95,11 @@ def _spelling(site: CallSite, function: NewFunction) -> str:
         return function.definition.name
     if last in ("apply_ddp", reference.definition.name):
         return f"{head}.{function.plan.name}".lstrip(".")
-    return reference.spelling
+    return f"{head}.{alias(facts, last)}".lstrip(".")
 
 
 def _leave(facts: Facts, site: CallSite, plan: Plan, reason: str) -> None:
-    dims = "parallel_dims.get_mesh" if facts.survey.mesh_api == "get_mesh" else ""
-    wanted = mesh_expression(facts.target, dims, "world_mesh")
+    wanted = suggested_mesh(facts, site.reference.path)
     suggestion = layout.bracketed(
         f"{plan.name}(",
         ["model", wanted, *(f"{p.name}=..." for p in plan.others if p.required)],

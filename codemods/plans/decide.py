@@ -1,6 +1,7 @@
 """All decisions for a checkout: its definitions first, then every call."""
 
 from codemods.names import Definition
+from codemods.plans import outside
 from codemods.plans.calls import decide_call, decide_inline
 from codemods.plans.functions import existing, function_for
 from codemods.plans.records import Facts
@@ -23,6 +24,7 @@ def decide(survey: Survey, target: Target) -> Facts:
         decide_call(facts, site)
     for site in survey.inline:
         decide_inline(facts, site)
+    outside.report(facts)
     return facts
 
 

@@ -9,7 +9,7 @@ def last_assignment(site: CallSite, name: str) -> tuple[ast.expr, bool] | None:
     """What a local variable was last set to before the call, and if in its block."""
     if site.function is None:
         return None
-    block = _block_of(site.function, site.node)
+    block = block_of(site.function, site.node)
     found: tuple[ast.expr, bool] | None = None
     for node in ast.walk(site.function):
         if isinstance(node, ast.Assign):
@@ -28,13 +28,15 @@ def last_assignment(site: CallSite, name: str) -> tuple[ast.expr, bool] | None:
     return found
 
 
-def reaches(function: ast.FunctionDef, statement: ast.stmt, call: ast.Call) -> bool:
+def reaches(
+    function: ast.FunctionDef, statement: ast.stmt | ast.expr, call: ast.Call
+) -> bool:
     """Whether a statement runs before the call whenever the call runs."""
-    holder = _block_of(function, statement)
+    holder = block_of(function, statement)
     return any(node.lineno <= call.lineno <= (node.end_lineno or 0) for node in holder)
 
 
-def _block_of(function: ast.AST, inner: ast.expr | ast.stmt) -> list[ast.stmt]:
+def block_of(function: ast.AST, inner: ast.expr | ast.stmt) -> list[ast.stmt]:
     """The innermost list of statements that holds ``inner``."""
     best: list[ast.stmt] = []
     for node in ast.walk(function):

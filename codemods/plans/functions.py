@@ -48,7 +48,7 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction | None:
             return NewFunction(place, plan, shared, definition)
     node = function_of(facts.checkout, definition)
     assert node is not None
-    plan = template(facts, definition, name)
+    plan = template(facts, definition, name, sites)
     if not wraps_layers(facts, definition, sites):
         facts.findings.append(
             Finding(

@@ -2,42 +2,32 @@
 
 import ast
 import re
+from collections.abc import Iterator
 
+from codemods import meshes
 from codemods.guards import is_guard
 from codemods.plans.arguments import argument, written
-from codemods.plans.flow import last_assignment
+from codemods.plans.dimension import Spelling, spelling
+from codemods.plans.flow import block_of, last_assignment, reaches
 from codemods.plans.records import Facts, MeshEdit
 from codemods.source import SourceFile
 from codemods.survey import CallSite, function_of
-from codemods.targets import Target
 
+_OF_ONE_DIMENSION = {"get_group", "get_local_rank", "get_rank"}
+"""Methods that raise, or mean something else, on a mesh of several dimensions."""
 
-def mesh_expression(target: Target, get_mesh: str, world_mesh: str) -> str:
-    """The mesh that replicate takes, by ``get_mesh`` or from the world mesh."""
-    if get_mesh:
-        if target.mesh == "1d":
-            return f'{get_mesh}("dp_replicate")'
-        return f'{get_mesh}(["dp_replicate", "fsdp"])'
-    if target.mesh == "1d":
-        return f'{world_mesh}["dp_replicate"]'
-    return f'{world_mesh}["dp_replicate", "dp_shard"]'
+_FOR_DATA = re.compile(r"(^|_)d?dp(_|$)|ddp|replica|data_parallel")
 
 
 def mesh_edit(facts: Facts, site: CallSite, file: SourceFile) -> MeshEdit | str:
     """The change to the mesh argument; a sentence where it cannot be followed."""
+    wanted = spelling(facts, file.path)
+    if isinstance(wanted, str):
+        return wanted
     node = _mesh_argument(facts, site)
     if node is None:
         return "it passes no mesh"
-    text = written(file, node)
-    changed = _replicate_mesh(facts.target, node, text)
-    if changed is not None:
-        return MeshEdit(changed)
-    if not isinstance(node, ast.Name):
-        return f"it is not clear which mesh {text} is"
-    assignment = last_assignment(site, node.id)
-    if assignment is None:
-        return _from_outside(facts.target, site, node.id)
-    return _of_variable(facts.target, site, file, node.id, *assignment)
+    return _Meshes(facts, site, file, wanted).edit(node)
 
 
 def mesh_is_right(facts: Facts, site: CallSite, file: SourceFile) -> bool:
@@ -48,6 +38,16 @@ def mesh_is_right(facts: Facts, site: CallSite, file: SourceFile) -> bool:
     passed = (*site.node.args, *(keyword.value for keyword in site.node.keywords))
     given = [written(file, node) for node in passed]
     return mesh.variable is None and mesh.argument in given
+
+
+def suggested_mesh(facts: Facts, path: str) -> str:
+    """The mesh as a person would write it in a plan of this checkout."""
+    wanted = spelling(facts, path)
+    if isinstance(wanted, str):
+        return "dp_mesh"
+    if facts.survey.mesh_api == "get_mesh":
+        return wanted.got("parallel_dims.get_mesh")
+    return wanted.sliced("world_mesh")
 
 
 def _mesh_argument(facts: Facts, site: CallSite) -> ast.expr | None:
@@ -62,104 +62,250 @@ def _mesh_argument(facts: Facts, site: CallSite) -> ast.expr | None:
     return next(named, None)
 
 
-def _from_outside(target: Target, site: CallSite, name: str) -> MeshEdit | str:
-    """The change to a mesh that the function around the call does not set itself."""
-    if _is_world_mesh(name):
-        return MeshEdit(mesh_expression(target, "", name))
-    if site.function and name in {a.arg for a in site.function.args.args}:
-        if target.mesh == "1d" and re.search(r"replicate|ddp", name):
+class _Meshes:
+    """What the meshes in reach of one call are, and how they are written afterwards."""
+
+    def __init__(
+        self, facts: Facts, site: CallSite, file: SourceFile, wanted: Spelling
+    ) -> None:
+        self.facts, self.site, self.file, self.wanted = facts, site, file, wanted
+
+    def edit(self, node: ast.expr) -> MeshEdit | str:
+        """The change to a mesh that the call passes."""
+        text = written(self.file, node)
+        changed = self._as_replicate_mesh(node)
+        if changed is not None:
+            return self._unless_used_as_one(node, changed)
+        if not isinstance(node, ast.Name):
+            return f"it is not clear which mesh {text} is"
+        assignment = last_assignment(self.site, node.id)
+        if assignment is None:
+            return self._from_outside(node.id)
+        return self._of_variable(node.id, *assignment)
+
+    def _from_outside(self, name: str) -> MeshEdit | str:
+        """The change to a mesh that the function around the call does not set itself."""
+        function = self.site.function
+        if function and name in {a.arg for a in function.args.args}:
+            if self.facts.target.mesh == "1d" and re.search(r"replicate|ddp", name):
+                return MeshEdit(name)
+            return f"its mesh, `{name}`, comes in as a parameter, of a shape not known here"
+        return f"it is not clear which mesh {name} is"
+
+    def _of_variable(
+        self, name: str, value: ast.expr, in_block: bool
+    ) -> MeshEdit | str:
+        """The change to a mesh in a local variable, last set to ``value``."""
+        source = written(self.file, value)
+        changed = self._as_replicate_mesh(value)
+        if changed is None and isinstance(value, ast.Name):
+            changed = self._of_other_variable(value)
+        if changed is None:
+            return f"it is not clear which mesh {name} = {source} is"
+        if changed == source:
             return MeshEdit(name)
-        return f"its mesh, `{name}`, comes in as a parameter, of a shape not known here"
-    return f"it is not clear which mesh {name} is"
+        others = list(self._other_uses(name, value))
+        if in_block and all(map(_wants_one_dimension, others)):
+            if not others or _FOR_DATA.search(name):
+                return MeshEdit(name, name, changed, source)
+        if any(_breaks_on_several(u) and self._runs_with_the_call(u) for u in others):
+            return (
+                f"`{name}` is used for several meshes once more dimensions are allowed: "
+                f"give the call and what follows it {changed}"
+            )
+        if source.rpartition(".")[2] == "world_mesh":
+            return MeshEdit(self.wanted.sliced(name))
+        return MeshEdit(changed)
 
+    def _of_other_variable(self, variable: ast.Name) -> str | None:
+        """What a mesh becomes that was taken from another variable; None if not known."""
+        assignment = last_assignment(self.site, variable.id)
+        if assignment is None:
+            return None
+        changed = self._as_replicate_mesh(assignment[0])
+        if changed is None:
+            return None
+        if changed == written(self.file, assignment[0]):
+            return variable.id
+        return self.wanted.sliced(variable.id)
 
-def _of_variable(
-    target: Target,
-    site: CallSite,
-    file: SourceFile,
-    name: str,
-    value: ast.expr,
-    in_block: bool,
-) -> MeshEdit | str:
-    """The change to a mesh in a local variable, last set to ``value``."""
-    source = written(file, value)
-    changed = _replicate_mesh(target, value, source)
-    if changed is None and isinstance(value, ast.Name):
-        changed = _of_other_variable(target, site, file, value)
-    if changed is None:
-        return f"it is not clear which mesh {name} = {source} is"
-    if changed == source:
-        return MeshEdit(name)
-    if in_block and not _is_world_mesh(name) and _only_for_the_call(site, name, value):
-        return MeshEdit(name, name, changed, source)
-    if source.rpartition(".")[2] == "world_mesh":
-        return MeshEdit(mesh_expression(target, "", name))
-    return MeshEdit(changed)
+    def _unless_used_as_one(self, node: ast.expr, changed: str) -> MeshEdit | str:
+        """The change, unless the mesh is used beside the call as if it had one dimension."""
+        text = written(self.file, node)
+        if changed == text or self.site.function is None:
+            return MeshEdit(changed)
+        for use in _chains(self.site.function):
+            if not _breaks_on_several(use) or not self._beside_the_call(use):
+                continue
+            assert isinstance(use, ast.Attribute)
+            if ast.unparse(use.value) == ast.unparse(node):
+                return (
+                    f"{text}.{use.attr}() beside it breaks once {text} has more "
+                    f"dimensions: write {changed}.{use.attr}()"
+                )
+        return MeshEdit(changed)
 
+    def _beside_the_call(self, node: ast.expr) -> bool:
+        """Whether code runs only where the call does: in the same branch, after it."""
+        assert self.site.function is not None
+        last = block_of(self.site.function, self.site.node)[-1]
+        return self.site.node.lineno < node.lineno <= (last.end_lineno or 0)
 
-def _of_other_variable(
-    target: Target, site: CallSite, file: SourceFile, variable: ast.Name
-) -> str | None:
-    """What a mesh becomes that was taken from another variable; None if not known."""
-    assignment = last_assignment(site, variable.id)
-    if assignment is None:
+    def _runs_with_the_call(self, node: ast.expr) -> bool:
+        """Whether code can run in one go with the call: not in a sibling branch."""
+        assert self.site.function is not None
+        return self._beside_the_call(node) or reaches(
+            self.site.function, node, self.site.node
+        )
+
+    def _other_uses(self, name: str, value: ast.expr) -> Iterator[ast.expr]:
+        """What reads a variable once it is set, besides the call and guards.
+
+        Each with what is asked of it: ``x.size()`` is one use, ``x["tp"]`` another.
+        """
+        assert self.site.function is not None
+        first, last = self.site.node.lineno, self.site.node.end_lineno or 0
+        passed_over = [
+            (node.lineno, node.end_lineno or 0)
+            for node in ast.walk(self.site.function)
+            if isinstance(node, (ast.If, ast.Assert)) and is_guard(node)
+        ]
+        for node in _chains(self.site.function):
+            owner = (
+                node.value if isinstance(node, (ast.Attribute, ast.Subscript)) else node
+            )
+            if not isinstance(owner, ast.Name) or owner.id != name:
+                continue
+            if owner.lineno <= value.lineno or not isinstance(owner.ctx, ast.Load):
+                continue
+            spans = [(first, last), *passed_over]
+            if not any(start <= node.lineno <= end for start, end in spans):
+                yield node
+
+    # What a mesh is
+
+    def _as_replicate_mesh(self, node: ast.expr) -> str | None:
+        """``node`` as the mesh that replicate takes; None if it is no known mesh."""
+        text = written(self.file, node)
+        if _is_world_mesh(node):
+            return self.wanted.sliced(text)
+        if isinstance(node, ast.IfExp):
+            return self._of_conditional(node)
+        names = _names_in(node)
+        if names is not None:
+            return self._of_names(node, names)
+        if isinstance(node, ast.Call):
+            return self._of_helper(node)
         return None
-    value, _ = assignment
-    source = written(file, value)
-    if _replicate_mesh(target, value, source) == source:
-        return written(file, variable)
-    if _is_world_mesh(source.rpartition(".")[2]):
-        return mesh_expression(target, "", written(file, variable))
-    return None
 
+    def _of_conditional(self, node: ast.IfExp) -> str | None:
+        """Followed where both branches are: one mesh where they come out the same."""
+        body, orelse = (
+            self._as_replicate_mesh(node.body),
+            self._as_replicate_mesh(node.orelse),
+        )
+        if body is None or orelse is None:
+            return None
+        if body == orelse:
+            return body
+        return f"{body} if {written(self.file, node.test)} else {orelse}"
 
-def _only_for_the_call(site: CallSite, name: str, value: ast.expr) -> bool:
-    """Whether only the call, and guards, read a variable once it is set to ``value``."""
-    assert site.function is not None
-    first, last = site.node.lineno, site.node.end_lineno or 0
-    guards = [
-        (node.lineno, node.end_lineno or 0)
-        for node in ast.walk(site.function)
-        if isinstance(node, (ast.If, ast.Assert)) and is_guard(node)
-    ]
-    return all(
-        any(start <= node.lineno <= end for start, end in [(first, last), *guards])
-        for node in ast.walk(site.function)
-        if isinstance(node, ast.Name)
-        and node.id == name
-        and isinstance(node.ctx, ast.Load)
-        and node.lineno > value.lineno
-    )
-
-
-def _is_world_mesh(name: str) -> bool:
-    return name in ("world_mesh", "_world_mesh")
-
-
-def _replicate_mesh(target: Target, node: ast.expr, text: str) -> str | None:
-    """``node`` as the mesh that replicate takes; None if it is no known mesh."""
-    if isinstance(node, ast.Attribute) and _is_world_mesh(node.attr):
-        return mesh_expression(target, "", text)
-    if isinstance(node, ast.Name) and _is_world_mesh(node.id):
-        return mesh_expression(target, "", text)
-    names = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
-    if "dp_replicate" not in names or names - {"dp_replicate", "fsdp", "dp_shard"}:
+    def _of_names(self, node: ast.expr, names: list[str]) -> str | None:
+        """A mesh taken by names from the world mesh, or from ``get_mesh``."""
+        text = written(self.file, node)
+        if isinstance(node, ast.Subscript):
+            fresh = self.wanted.sliced(written(self.file, node.value))
+        else:
+            assert isinstance(node, ast.Call)
+            fresh = self.wanted.got(written(self.file, node.func))
+        if ast.dump(ast.parse(fresh)) == ast.dump(ast.parse(text)):
+            return text
+        if self.wanted.names[0] in names:
+            known = {*self.wanted.names, "fsdp", "dp_shard"}
+            return fresh if set(names) <= known else None
+        sizes = (3,) if self.facts.target.mesh == "1d" else (3, 1)
+        if meshes.gives(self.facts.checkout, self.file.path, names, sizes):
+            return text
         return None
+
+    def _of_helper(self, node: ast.Call) -> str | None:
+        """The mesh that a function of the checkout returns, for each of its returns."""
+        found = self._called(node)
+        if found is None:
+            return None
+        path, function = found
+        inner = _Meshes(
+            self.facts,
+            CallSite(self.site.reference, node, function),
+            self.facts.survey.files[path],
+            self.wanted,
+        )
+        returned = [
+            n.value
+            for n in ast.walk(function)
+            if isinstance(n, ast.Return) and n.value is not None
+        ]
+        changed = [inner._as_replicate_mesh(value) for value in returned]
+        if returned and changed == [written(inner.file, value) for value in returned]:
+            return written(self.file, node)
+        if returned and all(map(_is_world_mesh, returned)):
+            return self.wanted.sliced(written(self.file, node))
+        return None
+
+    def _called(self, node: ast.Call) -> tuple[str, ast.FunctionDef] | None:
+        checkout = self.facts.checkout
+        for use in checkout.names(self.file.path).uses:
+            if use.call is node:
+                found = checkout.resolve(self.file.path, use.scope, use.spelling)
+                function = function_of(checkout, found) if found else None
+                if found and function:
+                    return found.path, function
+        return None
+
+
+def _chains(function: ast.FunctionDef) -> Iterator[ast.expr]:
+    """Every name of a function with the attribute or key that is asked of it, if any."""
+    owned = set()
+    for node in ast.walk(function):
+        if isinstance(node, (ast.Attribute, ast.Subscript)):
+            owned.add(id(node.value))
+            yield node
+        elif isinstance(node, ast.Name) and id(node) not in owned:
+            yield node
+
+
+def _wants_one_dimension(use: ast.expr) -> bool:
+    """Whether a use is content with the mesh of data parallelism alone."""
+    if isinstance(use, ast.Attribute):
+        return use.attr in {*_OF_ONE_DIMENSION, "size"}
+    return isinstance(use, ast.Name)  # handed on under a name that says what it is
+
+
+def _breaks_on_several(use: ast.expr) -> bool:
+    return isinstance(use, ast.Attribute) and use.attr in _OF_ONE_DIMENSION
+
+
+def _is_world_mesh(node: ast.expr | None) -> bool:
+    """Whether an expression is the mesh of all ranks, by the name torchtitan gives it."""
+    names = ("world_mesh", "_world_mesh")
+    if isinstance(node, ast.Attribute):
+        return node.attr in names
+    return isinstance(node, ast.Name) and node.id in names
+
+
+def _names_in(node: ast.expr) -> list[str] | None:
+    """The names of dimensions by which a mesh is taken, None if it is not so taken."""
     if isinstance(node, ast.Subscript):
-        fresh = mesh_expression(target, "", ast.unparse(node.value))
-    elif isinstance(node, ast.Call) and _gets_mesh(node.func):
-        fresh = mesh_expression(target, ast.unparse(node.func), "")
+        key: ast.expr | None = node.slice
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        gets = node.func.attr in ("get_mesh", "get_optional_mesh")
+        key = node.args[0] if gets and len(node.args) == 1 else None
     else:
-        return None
-    return text if _same(fresh, text) else fresh
-
-
-def _gets_mesh(function: ast.expr) -> bool:
-    return isinstance(function, ast.Attribute) and function.attr in (
-        "get_mesh",
-        "get_optional_mesh",
-    )
-
-
-def _same(left: str, right: str) -> bool:
-    return ast.dump(ast.parse(left)) == ast.dump(ast.parse(right))
+        key = None
+    elements = key.elts if isinstance(key, (ast.Tuple, ast.List)) else [key]
+    names = [
+        element.value
+        for element in elements
+        if isinstance(element, ast.Constant) and isinstance(element.value, str)
+    ]
+    return names if names and len(names) == len(elements) else None

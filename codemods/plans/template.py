@@ -8,7 +8,7 @@ from codemods.mirror import Parameter, Plan
 from codemods.names import Definition
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
-from codemods.plans.sites import folder_of
+from codemods.plans.sites import folder_of, standalone
 from codemods.plans.wishes import log_statement, returns_model
 from codemods.source import SourceFile
 from codemods.survey import CallSite
@@ -22,21 +22,22 @@ _BODY = """\
     {replicate}(model, **replicate_config)"""
 
 
-_PARAMETERS = tuple(
-    Parameter(name, f"{name}: {kind}", True)
-    for name, kind in (
-        ("model", "nn.Module"),
-        ("dp_mesh", "DeviceMesh"),
-        ("param_dtype", "torch.dtype"),
-        ("reduce_dtype", "torch.dtype"),
+def _parameters(or_none: str = "") -> tuple[Parameter, ...]:
+    return tuple(
+        Parameter(name, f"{name}: {kind}", True)
+        for name, kind in (
+            ("model", "nn.Module"),
+            ("dp_mesh", "DeviceMesh"),
+            ("param_dtype", f"torch.dtype{or_none}"),
+            ("reduce_dtype", f"torch.dtype{or_none}"),
+        )
     )
-)
 
 
 def usual_plan(facts: Facts) -> Plan:
     """The signature that the new function usually has, for advice."""
     name = facts.target.function_name
-    return Plan(name, _PARAMETERS, "", False, (), mesh="dp_mesh")
+    return Plan(name, _parameters(), "", False, (), mesh="dp_mesh")
 
 
 def wraps_layers(
@@ -73,11 +74,21 @@ def _has_layers(file: SourceFile) -> bool:
     )
 
 
-def template(facts: Facts, definition: Definition, name: str) -> Plan:
-    """Blocks, then the root: what takes the place of one ``apply_ddp``."""
+def template(
+    facts: Facts, definition: Definition, name: str, sites: Sequence[CallSite] = ()
+) -> Plan:
+    """Blocks, then the root: what takes the place of one ``apply_ddp``.
+
+    Args:
+        facts: about the checkout.
+        definition: of that ``apply_ddp``.
+        name: of the new function.
+        sites: the calls that will use it.
+    """
+    parameters = _parameters(" | None" if any(map(standalone, sites)) else "")
     head = layout.bracketed(
         f"def {name}(",
-        [p.text for p in _PARAMETERS],
+        [p.text for p in parameters],
         "):",
         depth=0,
         exploded=True,
@@ -100,7 +111,7 @@ def template(facts: Facts, definition: Definition, name: str) -> Plan:
         text.append("    return model")
     return Plan(
         name,
-        _PARAMETERS,
+        parameters,
         "\n".join(text),
         sums,
         ("transformer_block", "model"),

@@ -4,17 +4,14 @@ import ast
 import re
 from collections.abc import Sequence
 
-from codemods.meshes import replicate_dimension
 from codemods.mirror import Wishes
 from codemods.names import Definition
+from codemods.plans.dimension import spelling
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
-from codemods.plans.sites import folder_of, keeps_averaging
+from codemods.plans.sites import folder_of, keeps_averaging, standalone
+from codemods.shapes import FULLY_SHARD
 from codemods.survey import CallSite, Survey, function_of
-
-_FULLY_SHARD = re.compile(
-    r"^torch\.distributed\.(_composable\.)?fsdp\b.*\bfully_shard$"
-)
 
 
 def wishes_for(
@@ -39,7 +36,7 @@ def wishes_for(
     fully_shard = frozenset(
         local
         for local, imported in names.top.imports.items()
-        if _FULLY_SHARD.match(f"{imported.module}.{imported.name}")
+        if FULLY_SHARD.match(f"{imported.module}.{imported.name}")
     )
     return Wishes(
         name=name or facts.target.function_name,
@@ -48,23 +45,24 @@ def wishes_for(
         sum_gradients=bool(facts.survey.global_tokens),
         division_helper=_division_helper(facts),
         averaging_option=any(keeps_averaging(facts, site) for site in sites),
+        without_dtypes=any(standalone(site) for site in sites),
         ties=_ties(facts.survey, sites),
         log=log_statement(facts, apply_ddp),
         returns_model=returns_model(facts, apply_ddp),
-        dimension=_looked_up(facts),
+        dimension=_looked_up(facts, source),
         replicate=replicate_name(facts, home.path),
     )
 
 
-def _looked_up(facts: Facts) -> str | None:
-    """The name of the mesh that is right as it is looked up: in 2024 the only one.
+def _looked_up(facts: Facts, path: str) -> str | None:
+    """The name of the mesh that is right as it is looked up: in mid 2024 the only one.
 
     A mesh by a name that is also there under sharding would do, but says what is not.
     """
-    if facts.target.mesh != "1d":
+    wanted = spelling(facts, path)
+    if isinstance(wanted, str) or wanted.names != ("dp",):
         return None
-    name = replicate_dimension(facts.checkout)
-    return name if name == "dp" else None
+    return "dp"
 
 
 def _ties(survey: Survey, sites: Sequence[CallSite]) -> tuple[tuple[str, str], ...]:

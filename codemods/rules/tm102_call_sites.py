@@ -8,17 +8,22 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 
 from codemods import edit, layout
+from codemods.beside import Said, of_replicate, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.names import Definition
 from codemods.plans import (
     Facts,
+    Followed,
     MeshEdit,
     NewCall,
     NewFunction,
+    followed,
     is_inline,
     replicate_name,
 )
+from codemods.plans import alias as renamed
+from codemods.source import SourceFile
 from codemods.survey import OLD, Reference, function_of
 from codemods.targets import REPLICATE_MODULE
 
@@ -127,6 +132,41 @@ def find(facts: Facts) -> Iterator[Finding]:
                 CODE,
                 f"{reference.kind} of {reference.definition.name}",
             )
+    yield from _words(facts)
+
+
+def _words(facts: Facts) -> Iterator[Finding]:
+    """The strings that name what moves, and what is said beside the calls."""
+    for file in facts.checkout.mentioning(OLD):
+        for string in followed(facts, file):
+            message = f"the string {string.value!r} names what moves, and follows"
+            opted_out = file.opted_out(string.line, CODE)
+            status: Status = "opted-out" if opted_out else "rewrite"
+            yield Finding(file.path, string.line, CODE, message, status)
+    for path in sorted({call.site.reference.path for call in facts.calls}):
+        for _, said in _said(facts, path):
+            if said.certain:
+                what = "comment" if said.is_comment else "log line"
+                message = f"the {what} beside the call says replicate for DDP"
+                opted_out = facts.survey.files[path].opted_out(said.line, CODE)
+                status = "opted-out" if opted_out else "rewrite"
+                yield Finding(path, said.line, CODE, message, status)
+
+
+def _strings(facts: Facts, file: SourceFile) -> Iterator[Followed]:
+    for string in followed(facts, file):
+        if not file.opted_out(string.line, CODE):
+            yield string
+
+
+def _said(facts: Facts, path: str) -> Iterator[tuple[NewCall, Said]]:
+    """What is said beside the calls of a file that stop being DDP's."""
+    if facts.target.function_name == OLD:
+        return
+    file = facts.survey.files[path]
+    for call in facts.calls_in(path):
+        for said in said_beside(file, call.site.node):
+            yield call, said
 
 
 def _inline(facts: Facts) -> Iterator[Finding]:
@@ -153,8 +193,8 @@ def _message(call: NewCall, facts: Facts) -> str:
         if call.function.plan.sums_gradients:
             text += "; its loss is a local mean, so gradients stay averaged"
     elif call.site.fsdp_call is not None:
-        last = ast.unparse(call.site.fsdp_call.func).rpartition(".")[2]
-        text += f" with the dtypes of {last} on line {call.site.fsdp_call.lineno}"
+        fsdp = ast.unparse(call.site.fsdp_call.func).rpartition(".")[2]
+        text += f" with the dtypes of {fsdp} on line {call.site.fsdp_call.lineno}"
     return text
 
 
@@ -170,11 +210,6 @@ def _kept(facts: Facts, reference: Reference) -> Iterator[Finding]:
     yield Finding(reference.path, reference.line, CODE, message, "opted-out")
 
 
-def old_name(function: NewFunction, definition: Definition) -> str:
-    """What a function was called before it was migrated."""
-    return function.replaces.name if function.replaces else definition.name
-
-
 def _old_name(reference: Reference) -> bool:
     return reference.spelling.rpartition(".")[2] == "apply_ddp" and (
         reference.definition.name != "apply_ddp"
@@ -185,13 +220,16 @@ def _replacement(facts: Facts, definition: Definition) -> NewFunction | None:
     return facts.becomes(definition) or facts.functions.get(definition)
 
 
+def _former_name(function: NewFunction) -> str:
+    """What a function was called while it wrapped with DDP."""
+    return function.replaces.name if function.replaces else "apply_ddp"
+
+
 def _import_changes(facts: Facts, reference: Reference) -> bool:
     """Whether an import or export reads differently afterwards."""
     function = _replacement(facts, reference.definition)
     assert function is not None
-    if function.definition.name != old_name(function, reference.definition):
-        return True
-    if reference.spelling == OLD != function.definition.name:
+    if function.definition.name != _former_name(function):
         return True
     return any(
         call.function.definition != function.definition
@@ -231,12 +269,21 @@ def _comments_in(code: str) -> list[str]:
 
 class _CallSites(edit.ScopedTransformer):
     def __init__(self, tree: cst.Module, path: str, facts: Facts) -> None:
+        self.file = facts.survey.files[path]
         inline = [site.reference for site in facts.survey.inline]
         every = (*facts.survey.references, *inline)
         scopes = [r.scope for r in every if r.path == path]
+        self.strings = list(_strings(facts, self.file))
+        if self.strings:
+            scopes = list(self.file.names.scopes)
         super().__init__(tree, scopes)
         self.facts, self.path = facts, path
-        self.file = facts.survey.files[path]
+        self.said = {
+            (call.site.reference.scope, said.text)
+            for call, said in _said(facts, path)
+            if said.certain and not self.file.opted_out(said.line, CODE)
+        }
+        self._saying = False
         self.calls = {
             (r.scope, r.spelling, r.ordinal): call
             for call in facts.calls_in(path)
@@ -272,10 +319,13 @@ class _CallSites(edit.ScopedTransformer):
     ) -> cst.BaseExpression:
         call = self._marked.get(original_node)
         if call is None:
-            return updated_node
+            return self._renamed(original_node, updated_node)
         if call.mesh.variable and call.mesh.assigned:
             self._assignments.append(call.mesh)
-        self._comments += _comments_in(self.code(original_node))
+        self._comments += [
+            of_replicate(comment) if (self.scope, comment) in self.said else comment
+            for comment in _comments_in(self.code(original_node))
+        ]
         last = original_node.args[-1] if original_node.args else None
         exploded = last is not None and isinstance(last.comma, cst.Comma)
         self._before += [
@@ -289,6 +339,22 @@ class _CallSites(edit.ScopedTransformer):
         return layout.bracketed(
             f"{called}(", passed, ")", depth=self.depth, exploded=exploded
         )
+
+    def _renamed(
+        self, original_node: cst.Call, updated_node: cst.Call
+    ) -> cst.BaseExpression:
+        """A log line that says replicate, or a call that takes the name in a string."""
+        if self._saying:
+            return self.fitted(updated_node)
+        takers = {string.call for string in self.strings} - {None}
+        if not takers or len(updated_node.args) < 2:
+            return updated_node
+        code, second = layout.normal(self.code(original_node)), updated_node.args[1]
+        if code not in takers or not isinstance(second.value, cst.SimpleString):
+            return updated_node
+        fresh = second.with_changes(value=self._followed(second.value, code))
+        args = [updated_node.args[0], fresh, *updated_node.args[2:]]
+        return updated_node.with_changes(args=args)
 
     def leave_IndentedBlock(
         self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
@@ -316,9 +382,6 @@ class _CallSites(edit.ScopedTransformer):
         return line
 
     # Imports and exports
-
-    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
-        self._alone = len(node.body) == 1
 
     def visit_SimpleStatementSuite(self, node: cst.SimpleStatementSuite) -> None:
         self._alone = False
@@ -350,6 +413,7 @@ class _CallSites(edit.ScopedTransformer):
         cst.BaseStatement | cst.FlattenSentinel[cst.BaseStatement] | cst.RemovalSentinel
     ):
         node = updated_node.body[0]
+        self._saying = False
         if self._comments:
             # What was said between the arguments goes above the call.
             kept = [cst.EmptyLine(comment=cst.Comment(text)) for text in self._comments]
@@ -385,9 +449,13 @@ class _CallSites(edit.ScopedTransformer):
             if function is None:
                 changed.append((name, alias))
             elif self._still_needed(alias or name, function):
-                old = (OLD, function.replaces.name if function.replaces else OLD)
-                fresh = function.definition.name if name in old else name
-                kept_alias = alias if alias not in (fresh, OLD) else None
+                old = _former_name(function)
+                fresh = function.definition.name
+                if name != old:
+                    fresh = renamed(self.facts, name)
+                kept_alias = renamed(self.facts, alias) if alias else None
+                if kept_alias in (fresh, old):
+                    kept_alias = None
                 changed.append((fresh, kept_alias))
         return changed
 
@@ -440,15 +508,46 @@ class _CallSites(edit.ScopedTransformer):
     def leave_SimpleString(
         self, original_node: cst.SimpleString, updated_node: cst.SimpleString
     ) -> cst.BaseExpression:
+        if self._saying:
+            return updated_node.with_changes(value=of_replicate(updated_node.value))
         if not self._in_all:
-            return updated_node
+            return self._followed(updated_node, None)
         for reference in self.references:
             function = _replacement(self.facts, reference.definition)
             if reference.kind != "export" or function is None:
                 continue
-            name = reference.spelling
-            if name in (OLD, old_name(function, reference.definition)):
-                fresh = edit.quoted(updated_node, name, function.definition.name)
-                if fresh is not updated_node:
-                    return fresh
+            fresh = function.definition.name
+            if reference.spelling != _former_name(function):
+                fresh = renamed(self.facts, reference.spelling)
+            updated_node = edit.quoted(updated_node, reference.spelling, fresh)
         return updated_node
+
+    def _followed(self, node: cst.SimpleString, call: str | None) -> cst.SimpleString:
+        """A string that names a function that moves, alone or to the call that takes it."""
+        for string in self.strings:
+            if string.call == call:
+                node = edit.quoted(node, string.value, string.fresh)
+        return node
+
+    # What is said beside the calls
+
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
+        self._alone = len(node.body) == 1
+        if any(self.scope == scope for scope, _ in self.said):
+            self._saying = (self.scope, layout.normal(self.code(node))) in self.said
+
+    def leave_FormattedStringText(
+        self,
+        original_node: cst.FormattedStringText,
+        updated_node: cst.FormattedStringText,
+    ) -> cst.FormattedStringText:
+        if not self._saying:
+            return updated_node
+        return updated_node.with_changes(value=of_replicate(updated_node.value))
+
+    def leave_Comment(
+        self, original_node: cst.Comment, updated_node: cst.Comment
+    ) -> cst.Comment:
+        if (self.scope, updated_node.value) not in self.said:
+            return updated_node
+        return updated_node.with_changes(value=of_replicate(updated_node.value))

@@ -60,7 +60,10 @@ _KEEP = '{name} == "dp_shard" and {me}.dp_replicate > 1'
 def find(facts: Facts) -> Iterator[Finding]:
     if facts.target.mesh != "2d" or not facts.functions:
         return
-    for file, node in parallel_dims_files(facts.checkout):
+    homes = parallel_dims_files(facts.checkout)
+    if not homes:
+        yield from _out_of_reach(facts)
+    for file, node in homes:
         found = list(_find_in(file, node))
         if not found:
             yield Finding(
@@ -84,6 +87,21 @@ def find(facts: Facts) -> Iterator[Finding]:
                 "mesh that replicate takes in torch 2.9",
                 status,
             )
+
+
+def _out_of_reach(facts: Facts) -> Iterator[Finding]:
+    """The first call in each file, where no ParallelDims is here to keep the dimension."""
+    for path in sorted({call.site.reference.path for call in facts.calls}):
+        call = next(facts.calls_in(path))
+        yield Finding(
+            path,
+            call.site.reference.line,
+            CODE,
+            "the 2-D mesh needs dp_shard at degree 1, and ParallelDims, which would keep "
+            "it, is not in this checkout: take --target 1d",
+            "left",
+            f"{call.spelling}({', '.join(call.arguments)})",
+        )
 
 
 def _find_in(file: SourceFile, cls: ast.ClassDef) -> Iterator[tuple[int, bool]]:

@@ -1,4 +1,4 @@
-"""TM105: ``maybe_enable_amp`` leaves mixed precision to replicate."""
+"""TM105: autocast leaves mixed precision to replicate."""
 
 import ast
 from collections.abc import Iterator
@@ -6,7 +6,17 @@ from typing import cast
 
 import libcst as cst
 
-from codemods import edit
+from codemods import edit, layout
+from codemods.autocast import (
+    FUNCTION,
+    REPLICATED,
+    Choice,
+    Kind,
+    choices,
+    is_autocast,
+    of_a_test,
+    trained_outside,
+)
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.plans import Facts
@@ -14,17 +24,21 @@ from codemods.source import SourceFile
 
 CODE = "TM105"
 TITLE = "maybe_enable_amp leaves mixed precision to replicate"
-WHAT = "maybe_enable_amp returns a null context where replicate casts by its policy."
+WHAT = "maybe_enable_amp, or the tree's own choice of autocast, is off where replicate casts by its policy."
 WHY = """\
 Under DDP mixed precision was autocast. replicate casts by a MixedPrecisionPolicy, so
 autocast on top of it would cast twice, and the branch that switches mixed precision
 off under tensor or pipeline parallelism would say something untrue. With replicate
 norms, softmax and the loss run in param_dtype, as they do under FSDP; compare bf16
-runs with FSDP of the same version, and fp32 runs with DDP.
+runs with FSDP of the same version, and fp32 runs with DDP. A condition that leaves
+autocast out for FSDP, in maybe_enable_amp or anywhere else, leaves it out for pure
+dp_replicate too; where maybe_enable_amp comes from a torchtitan outside of the
+checkout, the call is not made there. Autocast without such a condition stays: FSDP
+has it as well.
 """
 UPSTREAM = """\
 The reviewers of PR 1714 asked for mixed precision by the policy, and so for this
-change.
+change; PR 2458 made it.
 """
 RISK = """\
 With autocast left on, a bf16 run computes like neither FSDP nor DDP. A model whose plan
@@ -48,52 +62,110 @@ def maybe_enable_amp(
         return contextlib.nullcontext()
 ''',
     after="""\
-    if parallel_dims.fsdp_enabled:
-        # the mixed-precision policy of fully_shard does the casts
-        logger.info("Mixed precision training is handled by fully_shard")
-        return contextlib.nullcontext()
-    elif parallel_dims.dp_replicate_enabled:
-        # the mixed-precision policy of replicate does the casts
-        logger.info("Mixed precision training is handled by replicate")
+    if parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled:
+        # the mixed-precision policy of fully_shard or replicate does the casts
+        logger.info("Mixed precision training is handled by fully_shard or replicate")
         return contextlib.nullcontext()
 """,
 )
 
-_FUNCTION = "maybe_enable_amp"
-_SHARDED = "fsdp_enabled"
-_REPLICATED = "dp_replicate_enabled"
+_LINES = f"if parallel_dims.{REPLICATED}:\n    return contextlib.nullcontext()"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
     if not facts.functions:
         return
     yield from _bound_otherwise(facts)
-    for file in facts.checkout.mentioning(f"def {_FUNCTION}"):
-        for node in ast.walk(file.syntax):
-            if not isinstance(node, ast.FunctionDef) or node.name != _FUNCTION:
-                continue
-            branch = _sharded_branch(node)
-            status: Status
-            if any(_leaves_it(n) for n in ast.walk(node) if isinstance(n, ast.If)):
-                status = "done"
-            elif file.opted_out(node.lineno, CODE):
-                status = "opted-out"
-            elif (
-                branch is None
-                or _REPLICATED in ast.unparse(branch)
-                or not facts_have_property(facts)
-            ):
-                yield _left(file, node)
-                continue
+    for file in _files(facts):
+        found = list(choices(facts.checkout, file))
+        for node, scope in _functions(file):
+            inside = [c for c in found if _within(c.scope, scope)]
+            yield _of_function(facts, file, node, inside)
+        for choice in found:
+            if FUNCTION not in choice.scope.split("."):
+                yield _of_choice(file, choice)
+    yield from _left_to_a_trainer_outside(facts)
+
+
+def _files(facts: Facts) -> Iterator[SourceFile]:
+    for file in facts.checkout.mentioning("autocast", FUNCTION):
+        if not of_a_test(file.path):
+            yield file
+
+
+def _functions(file: SourceFile) -> Iterator[tuple[ast.FunctionDef, str]]:
+    """Every definition of maybe_enable_amp with its qualified name."""
+
+    def within(node: ast.AST, scope: str) -> Iterator[tuple[ast.FunctionDef, str]]:
+        for child in ast.iter_child_nodes(node):
+            name = getattr(child, "name", None)
+            here = scope
+            if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+                here = f"{scope}.{name}".lstrip(".")
+            if isinstance(child, ast.FunctionDef) and name == FUNCTION:
+                yield child, here
             else:
-                status = "rewrite"
-            yield Finding(
-                file.path,
-                node.lineno,
-                CODE,
-                "replicate does mixed precision by its policy, so no autocast on top",
-                status,
-            )
+                yield from within(child, here)
+
+    yield from within(file.syntax, "")
+
+
+def _within(scope: str, outer: str) -> bool:
+    return f"{scope}.".startswith(f"{outer}.")
+
+
+def _of_function(
+    facts: Facts, file: SourceFile, node: ast.FunctionDef, inside: list[Choice]
+) -> Finding:
+    states = {choice.state for choice in inside}
+    status: Status
+    if states == {"done"} or not (states or any(map(is_autocast, ast.walk(node)))):
+        status = "done"
+    elif file.opted_out(node.lineno, CODE):
+        status = "opted-out"
+    elif "open" not in states or "unclear" in states or not _have_property(facts):
+        return _left(file, node)
+    else:
+        status = "rewrite"
+    message = "replicate does mixed precision by its policy, so no autocast on top"
+    return Finding(file.path, node.lineno, CODE, message, status)
+
+
+def _of_choice(file: SourceFile, choice: Choice) -> Finding:
+    if choice.state in ("partly", "unclear"):
+        return _unclear(file, choice)
+    message = (
+        f"{FUNCTION} of a torchtitan outside of this checkout opens autocast under pure "
+        "dp_replicate; replicate does mixed precision by its policy, so it is not asked there"
+        if choice.kind == "call"
+        else "autocast is left out where FSDP casts by its policy, and so it is for replicate"
+    )
+    status: Status = "done" if choice.state == "done" else "rewrite"
+    if status == "rewrite" and file.opted_out(choice.line, CODE):
+        status = "opted-out"
+    return Finding(file.path, choice.line, CODE, message, status)
+
+
+def _unclear(file: SourceFile, choice: Choice) -> Finding:
+    suggestion = f"# no autocast where replicate casts\n{_LINES}"
+    if choice.kind == "call":
+        message = (
+            f"this call of {FUNCTION}, which a torchtitan outside of this checkout defines, "
+            "has a shape that is not followed: do not make it under pure dp_replicate, where "
+            "replicate does mixed precision"
+        )
+        suggestion = (
+            f"contextlib.nullcontext() if parallel_dims.{REPLICATED} else {choice.code}"
+        )
+    else:
+        message = (
+            "whether autocast is opened here goes by the kind of data parallelism, in a shape "
+            "that is not followed: leave it out where replicate does mixed precision"
+        )
+    status: Status = "left" if choice.ours else "hazard"
+    if file.opted_out(choice.line, CODE):
+        status = "opted-out"
+    return Finding(file.path, choice.line, CODE, message, status, suggestion)
 
 
 def _left(file: SourceFile, node: ast.stmt) -> Finding:
@@ -101,135 +173,266 @@ def _left(file: SourceFile, node: ast.stmt) -> Finding:
         file.path,
         node.lineno,
         CODE,
-        f"this {_FUNCTION} has a shape that is not followed: return a null context "
+        f"this {FUNCTION} has a shape that is not followed: return a null context "
         "where replicate does mixed precision",
         "left",
-        f"if parallel_dims.{_REPLICATED}:\n    return contextlib.nullcontext()",
+        _LINES,
     )
 
 
 def _bound_otherwise(facts: Facts) -> Iterator[Finding]:
-    """Modules that make the name stand for something else than a function of that name."""
-    for file in facts.checkout.mentioning(_FUNCTION):
+    """Modules that make the name stand for something that cannot be looked into."""
+    for file in facts.checkout.mentioning(FUNCTION):
         for node in file.syntax.body:
-            if isinstance(node, ast.Assign):
+            if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call):
                 bound = {ast.unparse(target) for target in node.targets}
+                meant = [ast.unparse(node.value)]
             elif isinstance(node, ast.ImportFrom):
-                others = (n.asname for n in node.names if n.name != _FUNCTION)
-                bound = set(filter(None, others))
+                bound = {n.asname or "" for n in node.names if n.name != FUNCTION}
+                meant = [n.asname for n in node.names if n.asname == FUNCTION]
             else:
                 continue
-            if _FUNCTION in bound and not file.opted_out(node.lineno, CODE):
+            if FUNCTION not in bound or file.opted_out(node.lineno, CODE):
+                continue
+            found = facts.checkout.resolve(file.path, "", meant[0])
+            if found is None or not facts.checkout.defines(found):
                 yield _left(file, node)
 
 
-def _leaves_it(node: ast.If) -> bool:
-    """Whether a branch is taken whenever replicate is on, and returns a null context."""
-    test = node.test
-    asked = [test]
-    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or):
-        asked = test.values
-    last = node.body[-1]
-    return (
-        any(isinstance(one, ast.Attribute) and one.attr == _REPLICATED for one in asked)
-        and isinstance(last, ast.Return)
-        and last.value is not None
-        and "nullcontext" in ast.unparse(last.value)
+def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
+    """The trainer of a torchtitan outside opens autocast, and nothing here asks it to."""
+    if not facts.survey.definitions or any(_files(facts)):
+        return
+    found = trained_outside(facts.checkout)
+    if found is None:
+        return
+    file, derived = found
+    line = derived.lineno if derived is not None else _first_use(file)
+    name = derived.name if derived is not None else "MyTrainer"
+    yield Finding(
+        file.path,
+        line,
+        CODE,
+        "the trainer is that of a torchtitan outside of this checkout, and it opens autocast "
+        "under pure dp_replicate on top of replicate's mixed-precision policy: switch it off "
+        "in a trainer derived from it",
+        "hazard",
+        f"class {name}(Trainer):\n"
+        "    def __init__(self, job_config):\n"
+        "        super().__init__(job_config)\n"
+        f"        if self.parallel_dims.{REPLICATED}:\n"
+        "            self.maybe_enable_amp = contextlib.nullcontext()",
     )
 
 
-def facts_have_property(facts: Facts) -> bool:
-    """Whether ParallelDims says if dp_replicate is on, as every release does."""
-    return any(True for _ in facts.checkout.mentioning(f"def {_REPLICATED}"))
+def _first_use(file: SourceFile) -> int:
+    return min(
+        i.line
+        for i in file.names.top.imports.values()
+        if i.module.startswith("torchtitan")
+    )
 
 
-def _sharded_branch(node: ast.FunctionDef) -> ast.If | None:
-    for inner in node.body:
-        if isinstance(inner, ast.If) and _is_sharded(ast.unparse(inner.test)):
-            return inner
-    return None
-
-
-def _is_sharded(test: str) -> bool:
-    return test.endswith(f".{_SHARDED}") and " " not in test
+def _have_property(facts: Facts) -> bool:
+    """Whether ParallelDims can be asked if dp_replicate is on, as in every release."""
+    return any(True for _ in facts.checkout.mentioning(REPLICATED))
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
-    return tree.visit(_Amp(tree, _holders(facts.survey.files[path])))
-
-
-def _holders(file: SourceFile) -> list[str]:
-    """The functions and classes of a module that hold the function."""
-    return [
-        outer.name
-        for outer in file.syntax.body
-        if isinstance(outer, (ast.FunctionDef, ast.ClassDef))
-        and any(getattr(node, "name", None) == _FUNCTION for node in ast.walk(outer))
+    file = facts.survey.files[path]
+    wanted = [
+        choice
+        for choice in choices(facts.checkout, file)
+        if choice.state == "open" and not file.opted_out(choice.line, CODE)
     ]
+    scopes = {choice.scope for choice in wanted} | {s for _, s in _functions(file)}
+    null = "contextlib.nullcontext()"
+    if "nullcontext" in file.names.top.imports:
+        null = "nullcontext()"
+    tree = tree.visit(_Amp(tree, scopes, wanted, null))
+    if any(choice.kind == "call" for choice in wanted) and "." in null:
+        if "contextlib" not in file.names.top.imports:
+            tree = edit.add_import(tree, "contextlib", None)
+    return tree
 
 
 class _Amp(edit.ScopedTransformer):
-    """Adds a branch like the one for FSDP, in the words of that one."""
+    """Extends conditions to replicate, and the words in the branch with them."""
+
+    def __init__(
+        self, tree: cst.Module, scopes: set[str], wanted: list[Choice], null: str
+    ) -> None:
+        super().__init__(tree, scopes)
+        self.null = null
+        self.wanted = {(c.kind, c.scope, c.code): c for c in wanted}
+        self.places = {key[:2] for key in self.wanted}
+        self._rewording = 0
+
+    def _choice(self, kind: Kind, node: cst.CSTNode | None) -> Choice | None:
+        """The choice that a node is, if it is one that is wanted."""
+        if node is None or (kind, self.scope) not in self.places:
+            return None
+        return self.wanted.get((kind, self.scope, layout.normal(self.code(node))))
 
     def _inside(self) -> bool:
-        return self.scope.rpartition(".")[2] == _FUNCTION
+        return self.scope.rpartition(".")[2] == FUNCTION
+
+    # Statements
+
+    def visit_If_body(self, node: cst.If) -> None:
+        choice = self._choice("if", node)
+        self._rewording += choice is not None and choice.operator == "or"
+
+    def leave_If_body(self, node: cst.If) -> None:
+        choice = self._choice("if", node)
+        self._rewording -= choice is not None and choice.operator == "or"
 
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> cst.If:
-        if not self._inside() or not _is_sharded(self.code(original_node.test)):
+        choice = self._choice("if", original_node)
+        if choice is None:
             return updated_node
-        code = self.code(original_node)
-        if _REPLICATED in code:
-            return updated_node
-        test = self.code(original_node.test).replace(_SHARDED, _REPLICATED)
-        branch = cast(
-            cst.If,
-            edit.statement(self.tree, f"if {test}:\n    pass"),
+        code = self.code(original_node).lstrip()
+        head = "elif " if code.startswith("elif") else "if "
+        text = layout.conjunction(
+            head, choice.terms, ":", depth=self.depth, operator=choice.operator
         )
-        body = cast(cst.IndentedBlock, updated_node.body)
-        fresh = branch.with_changes(
-            leading_lines=[],
-            body=body.with_changes(body=[self._reworded(s) for s in body.body]),
-            orelse=updated_node.orelse,
-        )
-        if updated_node.orelse is None and not _always_leaves(original_node):
-            return updated_node
-        return updated_node.with_changes(orelse=fresh)
+        test = edit.expression(self.tree, text.removeprefix(head).removesuffix(":"))
+        return updated_node.with_changes(test=test)
 
-    def _reworded(self, line: cst.BaseStatement) -> cst.BaseStatement:
-        text = self.code(line)
-        return edit.statement(
-            self.tree,
-            text.rstrip()
-            .replace("fully_shard", "replicate")
-            .replace("FSDP", "replicate"),
+    def leave_SimpleStatementLine(
+        self,
+        original_node: cst.SimpleStatementLine,
+        updated_node: cst.SimpleStatementLine,
+    ) -> cst.BaseStatement:
+        node = original_node.body[0]
+        value = getattr(node, "value", None)
+        if len(original_node.body) != 1 or not isinstance(
+            node, (cst.Assign, cst.AnnAssign, cst.Return)
+        ):
+            return updated_node
+        text = self._chosen(value, self.code(node), "")
+        if text is None:
+            return updated_node
+        fresh = cast(cst.SimpleStatementLine, edit.statement(self.tree, text))
+        return updated_node.with_changes(body=fresh.body)
+
+    def leave_With(self, original_node: cst.With, updated_node: cst.With) -> cst.With:
+        items = original_node.items
+        if len(items) != 1 or items[0].asname is not None:
+            return updated_node
+        text = self._chosen(items[0].item, f"with {self.code(items[0].item)}", ":")
+        if text is None:
+            return updated_node
+        fresh = cast(cst.With, edit.statement(self.tree, f"{text}\n    pass"))
+        return updated_node.with_changes(
+            items=fresh.items, lpar=fresh.lpar, rpar=fresh.rpar
         )
+
+    def _chosen(
+        self, value: cst.BaseExpression | None, code: str, tail: str
+    ) -> str | None:
+        """A statement with the conditional expression that it has to have, if any.
+
+        Args:
+            value: the expression that it holds at its end.
+            code: the statement up to and with that.
+            tail: what follows.
+        """
+        choice = self._choice("call", value)
+        null: str = self.null
+        if choice is None:
+            choice = self._choice("expression", value)
+            if choice is None or not isinstance(value, cst.IfExp):
+                return None
+            null, call = layout.flatten(self.code(value.body)), value.orelse
+            if choice.operator == "and":
+                return None
+        else:
+            call = cast(cst.BaseExpression, value)
+        assert value is not None
+        if "#" in code or not isinstance(call, cst.Call):
+            return None
+        last = call.args[-1] if call.args else None
+        return layout.conditional(
+            code.removesuffix(self.code(value)),
+            null,
+            choice.terms,
+            (
+                f"{self.code(call.func)}(",
+                [
+                    layout.flatten(
+                        self.code(arg.with_changes(comma=cst.MaybeSentinel.DEFAULT))
+                    )
+                    for arg in call.args
+                ],
+                ")",
+            ),
+            tail,
+            depth=self.depth,
+            operator=choice.operator,
+            exploded=last is not None and isinstance(last.comma, cst.Comma),
+        )
+
+    # Expressions that no statement above took as a whole
+
+    def leave_IfExp(
+        self, original_node: cst.IfExp, updated_node: cst.IfExp
+    ) -> cst.BaseExpression:
+        choice = self._choice("expression", original_node)
+        if choice is None:
+            return updated_node
+        text = f" {choice.operator} ".join(choice.terms)
+        return updated_node.with_changes(test=edit.expression(self.tree, text))
+
+    def leave_Call(
+        self, original_node: cst.Call, updated_node: cst.Call
+    ) -> cst.BaseExpression:
+        choice = self._choice("enabled", original_node)
+        if choice is not None:
+            text = f" {choice.operator} ".join(choice.terms)
+            value = edit.expression(self.tree, text)
+            args = [
+                arg.with_changes(value=value)
+                if arg.keyword is not None and arg.keyword.value == "enabled"
+                else arg
+                for arg in updated_node.args
+            ]
+            return updated_node.with_changes(args=args)
+        return self.fitted(updated_node) if self._rewording else updated_node
+
+    # Words
 
     def leave_SimpleString(
         self, original_node: cst.SimpleString, updated_node: cst.SimpleString
     ) -> cst.SimpleString:
-        if not self._inside():
-            return updated_node
-        value = updated_node.value.replace(
-            "FSDP/HSDP/CP is enabled", "FSDP/HSDP/CP or replicate is enabled"
-        )
+        value = updated_node.value
+        if self._rewording:
+            value = _of_both(value)
+        elif self._inside():
+            value = value.replace(
+                "FSDP/HSDP/CP is enabled", "FSDP/HSDP/CP or replicate is enabled"
+            )
         return updated_node.with_changes(value=value)
 
     def leave_EmptyLine(
         self, original_node: cst.EmptyLine, updated_node: cst.EmptyLine
     ) -> cst.EmptyLine:
         comment = updated_node.comment
-        if (
-            not self._inside()
-            or comment is None
-            or "DDP or single" not in comment.value
-        ):
+        if comment is None:
             return updated_node
-        value = comment.value.replace("DDP or single", "single")
+        value = comment.value
+        if self._rewording:
+            value = _of_both(value)
+        elif self._inside():
+            value = value.replace("DDP or single", "single")
         return updated_node.with_changes(comment=comment.with_changes(value=value))
 
 
-def _always_leaves(node: cst.If) -> bool:
-    last = cast(cst.IndentedBlock, node.body).body[-1]
-    return isinstance(last, cst.SimpleStatementLine) and isinstance(
-        last.body[-1], (cst.Return, cst.Raise)
-    )
+def _of_both(words: str) -> str:
+    """What is said of FSDP, said of replicate too."""
+    if "replicate" in words:
+        return words
+    for one in ("fully_shard", "FSDP2", "FSDP"):
+        if one in words:
+            return words.replace(one, f"{one} or replicate", 1)
+    return words

@@ -4,8 +4,10 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
-from codemods.plans import Facts
+from codemods.findings import Finding, Status
+from codemods.plans import Facts, followed
+from codemods.plans.guarded import Guards
+from codemods.plans.methods import methods, named, to_write
 from codemods.survey import OLD, exported, function_of
 
 CODE = "TM211"
@@ -55,17 +57,31 @@ def find(facts: Facts) -> Iterator[Finding]:
             "# wrap with torch.distributed._composable.replicate_with_fsdp.replicate",
         )
     survey = facts.survey
-    for path, line in survey.direct_uses:
+    status: Status = (
+        "hazard" if survey.definitions or survey.migrated or survey.inline else "left"
+    )
+    of_methods: set[tuple[str, int]] = set()
+    for method in methods(facts):
+        of_methods.add((method.path, method.line))
         yield Finding(
-            path,
-            line,
+            method.path,
+            method.line,
             CODE,
-            "DDP's replicate is called here, outside of any apply_ddp: not touched",
-            "hazard"
-            if survey.definitions or survey.migrated or survey.inline
-            else "left",
-            "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
+            f"{method.name} is a method: it wraps with {method.what}, and what it is called "
+            "on cannot be followed",
+            status,
+            to_write(facts, method),
         )
+    for path, line in survey.direct_uses:
+        if (path, line) not in of_methods:
+            yield Finding(
+                path,
+                line,
+                CODE,
+                "DDP's replicate is called here, outside of any apply_ddp: not touched",
+                status,
+                "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
+            )
     if facts.target.function_name != OLD:
         yield from _strings(facts)
         yield from _patches(facts)
@@ -74,7 +90,10 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _unknown_modules(facts: Facts) -> Iterator[Finding]:
     """``module.apply_ddp(...)`` on a module that cannot be told from the text."""
+    known = Guards(facts)
+    outside = {(use.path, use.line) for use in facts.survey.outside}
     for file in facts.checkout.mentioning(f".{OLD}("):
+        guarded = {g.line: g for g in known.of(file) if g.unknown}
         methods = {
             node.name
             for outer in ast.walk(file.syntax)
@@ -87,24 +106,39 @@ def _unknown_modules(facts: Facts) -> Iterator[Finding]:
                 not use.spelling.endswith(f".{OLD}")
                 or use.call is None
                 or OLD in methods
+                or (file.path, use.node.lineno) in outside
             ):
                 continue
             if facts.checkout.resolve(file.path, use.scope, use.spelling) is None:
                 fresh = use.spelling.replace(OLD, facts.target.function_name)
+                line = use.node.lineno
                 message = f"it cannot be told what {use.spelling} is: not touched"
-                yield Finding(
-                    file.path, use.node.lineno, CODE, message, "hazard", f"{fresh}(...)"
-                )
+                code = f"{fresh}(...)"
+                method = named(facts, OLD)
+                if method is not None:
+                    message = message.replace(" is:", f" is, perhaps {method}:")
+                    code = ast.unparse(use.call)
+                status: Status = "hazard"
+                if line in guarded:
+                    refusal = guarded[line].guard.node.lineno
+                    status = "opted-out" if file.opted_out(line, CODE) else "left"
+                    message += (
+                        f", nor is the guard against more than one dimension on line {refusal}, "
+                        "which would refuse what replicate can do"
+                    )
+                yield Finding(file.path, line, CODE, message, status, code)
 
 
 def _patches(facts: Facts) -> Iterator[Finding]:
     """``module.apply_ddp = ...``: it would set a name that nobody reads any more."""
+    outside = {(use.path, use.line) for use in facts.survey.outside}
     for file in facts.checkout.mentioning(f".{OLD}"):
         for node in ast.walk(file.syntax):
             if (
                 isinstance(node, ast.Attribute)
                 and node.attr == OLD
                 and not isinstance(node.ctx, ast.Load)
+                and (file.path, node.lineno) not in outside
             ):
                 fresh = f"{ast.unparse(node.value)}.{facts.target.function_name} = ..."
                 message = f"{ast.unparse(node)} is set here: nobody reads it any more"
@@ -114,6 +148,7 @@ def _patches(facts: Facts) -> Iterator[Finding]:
 def _strings(facts: Facts) -> Iterator[Finding]:
     for file in facts.checkout.mentioning(OLD):
         in_all = {line for line, name in exported(file) if name == OLD}
+        moving = {(s.line, s.value) for s in followed(facts, file)}
         documentation = {
             id(node.value)
             for node in ast.walk(file.syntax)
@@ -125,6 +160,7 @@ def _strings(facts: Facts) -> Iterator[Finding]:
                 and isinstance(node.value, str)
                 and id(node) not in documentation
                 and node.lineno not in in_all
+                and (node.lineno, node.value) not in moving
                 and (node.value == OLD or node.value.endswith(f".{OLD}"))
             ):
                 yield Finding(

@@ -5,8 +5,10 @@ from collections.abc import Collection, Iterator
 from itertools import groupby
 
 from codemods.findings import Finding
+from codemods.meshes import keeps_fsdp_dimension
 from codemods.rules import all_rules
 from codemods.steps import SHARED, step_of
+from codemods.survey import COPY
 from migrator.changeset import Changeset
 
 _WORDS = {
@@ -22,10 +24,17 @@ _STATUS = {**_WORDS, "hazard": "hazard"}
 def sentence(changeset: Changeset) -> str:
     """What this checkout is and what there is to do, in one sentence."""
     survey, outcome = changeset.outcome.survey, changeset.outcome
+    to_do = _places(outcome.to_do)
     if survey.kind == "past":
+        return _without_ddp(changeset)
+    if survey.kind == "dependent":
+        return _dependent(changeset)
+    mesh = f" ({survey.migrated_to})" if survey.migrated_to else ""
+    if outcome.for_other_target:
         return (
-            "Nothing to do: there is no apply_ddp here. This torchtitan wraps everything "
-            "with fully_shard (PR 2900, release 0.3.0) or has no data-parallel path."
+            f"This checkout already uses the composable replicate{mesh}, written for the other "
+            f"target: {outcome.target.mesh} is asked for, and nothing is rewritten from one to "
+            "the other."
         )
     if not outcome.to_do and not survey.migrated:
         kept = [f for f in outcome.findings if f.status == "opted-out"]
@@ -35,11 +44,50 @@ def sentence(changeset: Changeset) -> str:
             else "what is left of it is not selected, or a hazard."
         )
     if not outcome.to_do:
-        return "Nothing to do: this checkout already uses the composable replicate."
+        return (
+            f"Nothing to do: this checkout already uses the composable replicate{mesh}."
+        )
+    if not survey.definitions and survey.migrated:
+        return f"This checkout already uses the composable replicate{mesh}, but for {to_do}."
+    if not survey.definitions:
+        return f"DDP is here, but in no apply_ddp of torchtitan's: {to_do} to see to."
+    if survey.generation == COPY:
+        return f"A copy of torchtitan's DDP path: {to_do} to migrate."
     return (
-        f"A torchtitan of generation {survey.generation}, with DDP: "
-        f"{_places(outcome.to_do)} to migrate."
+        f"A torchtitan of generation {survey.generation}, with DDP: {to_do} to migrate."
     )
+
+
+def _without_ddp(changeset: Changeset) -> str:
+    """Of a torchtitan that defines neither."""
+    outcome = changeset.outcome
+    what = "nor any other data-parallel path of torchtitan's"
+    if keeps_fsdp_dimension(outcome.survey.checkout):
+        what = (
+            "and pure replication is fully_shard over a mesh whose fsdp dimension has degree "
+            "1, as from PR 2900 on (release 0.3.0)"
+        )
+    if outcome.to_do:
+        return (
+            f"There is no apply_ddp here, {what}, but for {_places(outcome.to_do)} that still "
+            "name it."
+        )
+    return f"Nothing to do: there is no apply_ddp here, {what}."
+
+
+def _dependent(changeset: Changeset) -> str:
+    """Of a checkout that calls what an installed torchtitan defines."""
+    outcome = changeset.outcome
+    head = "torchtitan is a dependency here, and not part of this checkout"
+    if not outcome.to_do:
+        kept = [f for f in outcome.findings if f.status == "opted-out"]
+        if kept:
+            return f"Nothing to rewrite: {head}; {_places(kept)} opted out."
+        return f"Nothing to do: {head}; what is called of it is replicate's already."
+    places = _places(outcome.to_do)
+    if outcome.survey.unresolved:
+        return f"{head}, and its apply_ddp is used: {places} to see to."
+    return f"{head}; what is called of it is replicate's already, but for {places}."
 
 
 def _places(findings: Collection[Finding]) -> str:

@@ -86,7 +86,7 @@ def compare(
         TitanMigrateError: as ``apply.plan``, or ``base`` is no revision here.
     """
     checkout = open_checkout(path, require_git=require_git)
-    wanted = apply.resolve_target(target, torch_version, function_name)
+    wanted = apply.resolve_target(target, torch_version, function_name, checkout.root)
     now = apply.plan(checkout, wanted, selection).outcome
     unmigrated = bool(now.to_do) and not now.survey.migrated
     revision = None if unmigrated and base is None else _base(checkout, base)

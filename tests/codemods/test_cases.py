@@ -136,7 +136,6 @@ def test_the_usual_plan():
 # Meshes
 
 
-@OPEN
 def test_D_mesh_named_dp():
     dims = DIMS.replace(
         "                names.append(name)\n",
@@ -204,7 +203,6 @@ def test_F_template_layers():
 # Guards
 
 
-@OPEN
 def test_V_unresolved_call_behind_removed_guard():
     mine = """\
         from torchtitan.models.llama3.infra.parallelize import apply_ddp
@@ -225,8 +223,14 @@ def test_V_unresolved_call_behind_removed_guard():
         "mine/parallelize.py": mine,
         "torchtitan/models/llama3/parallelize.py": llama3,
     }
-    found = left(files, "mine/parallelize.py", usual=False)
-    assert any(line == 1 and "apply_ddp" in message for line, message, _ in found)
+    first, call = left(files, "mine/parallelize.py", usual=False)
+    assert first[0] == 1
+    assert "imports apply_ddp from torchtitan.models.llama3.infra" in first[1]
+    assert (
+        first[2] == "from torchtitan.models.llama3.parallelize import apply_replicate"
+    )
+    assert call[0] == 7 and call[2].startswith("apply_replicate(model, dp_mesh, ")
+    assert not any(f.code == "TM103" for f in run(files, usual=False).findings)
 
 
 def test_N_guard_without_call():
@@ -252,9 +256,10 @@ def test_N_guard_without_call():
     result = run(files, usual=False)
     assert "pkg/trainer.py" not in result.changes
     assert not any(f.code == "TM103" and f.status == "rewrite" for f in result.findings)
+    ((line, message, code),) = left(files, "pkg/trainer.py", usual=False)
+    assert line == 5 and "backend.apply_ddp" in message and "line 3" in message
 
 
-@OPEN
 def test_M_migrated_dependent_dead_guard():
     mine = """\
         from torchtitan.config import TORCH_DTYPE_MAP
@@ -273,6 +278,7 @@ def test_M_migrated_dependent_dead_guard():
                 )
     """
     after = written({PLAN: mine}, usual=False)
+    assert run({PLAN: after}, usual=False).survey.kind == "dependent"
     assert "ndim" not in after and "        apply_replicate(\n" in after
 
 
@@ -296,7 +302,6 @@ GUARD = """\
             raise RuntimeError(msg)
 """,
             id="K4_msg_guard",
-            marks=OPEN,
         ),
     ],
 )
@@ -348,7 +353,6 @@ def test_J_inline():
     assert CALL in after and "def apply_replicate(" in after
 
 
-@OPEN
 def test_Z_method():
     model = """\
         import torch.nn as nn
@@ -369,6 +373,9 @@ def test_Z_method():
     """
     ((line, message, code),) = left({"pkg/model.py": model}, "pkg/model.py")
     assert line == 15
+    assert (
+        "    for block in self.blocks.values():\n        replicate(block, mesh" in code
+    )
     assert "outside of any apply_ddp" not in message
     assert "method" in message and "Transformer.apply_ddp" in message
 
@@ -376,34 +383,39 @@ def test_Z_method():
 # Mixed precision
 
 
-@OPEN
-def test_C_amp_in_dependency():
-    train = """\
-        from torchtitan.distributed import ParallelDims, utils as dist_utils
+TRAIN = """\
+from torchtitan.distributed import ParallelDims, utils as dist_utils
 
-        def main(model, parallel_dims, job_config, batch, device_type):
-            maybe_enable_amp = dist_utils.maybe_enable_amp(
-                parallel_dims, job_config.training.mixed_precision_param, device_type
-            )
-            with maybe_enable_amp:
-                loss = model(batch)
-            loss.backward()
-    """
+def main(model, parallel_dims, job_config, batch, device_type):
+    maybe_enable_amp = dist_utils.maybe_enable_amp(
+        parallel_dims, job_config.training.mixed_precision_param, device_type
+    )
+    with maybe_enable_amp:
+        loss = model(batch)
+    loss.backward()
+"""
+
+
+def test_C_amp_in_dependency():
     changed = plan(
         ("from pkg.config", "from torchtitan.distributed import ParallelDims\nfrom torchtitan.config_manager")
     )  # fmt: skip
-    files = {PLAN: changed, "pkg/train.py": train}
-    result = run(files, usual=False)
-    if result.changes:
-        after = result.changes["pkg/train.py"].decode()
-        assert "nullcontext() if parallel_dims.dp_replicate_enabled" in " ".join(
-            after.split()
+    files = {PLAN: changed, "pkg/train.py": TRAIN}
+    after = written(files, "pkg/train.py", usual=False)
+    assert after.startswith("import contextlib\n")
+    assert (
+        """\
+    maybe_enable_amp = (
+        contextlib.nullcontext()
+        if parallel_dims.dp_replicate_enabled
+        else dist_utils.maybe_enable_amp(
+            parallel_dims, job_config.training.mixed_precision_param, device_type
         )
-    else:
-        assert any(
-            f.code == "TM105" and f.status == "left" and f.path == "pkg/train.py"
-            for f in result.findings
-        )
+    )
+    with maybe_enable_amp:
+"""
+        in after
+    )
 
 
 OWN_AUTOCAST = """\
@@ -422,17 +434,11 @@ def step(model, parallel_dims, batch, dtype):
 """
 
 
-@OPEN
 def test_U_autocast_own():
     files = {PLAN: plan(), "pkg/train.py": OWN_AUTOCAST}
-    result = run(files)
-    if result.changes:
-        assert "dp_replicate_enabled" in result.changes["pkg/train.py"].decode()
-    else:
-        assert any(
-            f.code == "TM105" and f.status == "left" and f.path == "pkg/train.py"
-            for f in result.findings
-        )
+    either = "dp_shard_enabled or parallel_dims.dp_replicate_enabled\n"
+    after = written(files, "pkg/train.py")
+    assert after == OWN_AUTOCAST.replace("dp_shard_enabled\n", either)
 
 
 def test_U_autocast_without_a_condition_stays():
@@ -443,7 +449,6 @@ def test_U_autocast_without_a_condition_stays():
 # What surrounds the call
 
 
-@OPEN
 def test_S_mock_string():
     test = """\
         from unittest.mock import patch
@@ -456,7 +461,6 @@ def test_S_mock_string():
     assert 'patch("pkg.parallelize.apply_replicate")' in after
 
 
-@OPEN
 def test_Y_log_left():
     changed = plan(
         ("import torch\n", "import torch\nimport logging\nlogger = logging.getLogger()\n"),
@@ -488,17 +492,18 @@ def test_AA_empty_branch():
 # torchtitan as a package
 
 
-@OPEN
 def test_A_import():
     changed = plan(
         ("from pkg.config", "from torchtitan.models.llama3.infra.parallelize import apply_ddp\nfrom torchtitan.config"),
         ddp="",
     )  # fmt: skip
-    found = left({PLAN: changed}, usual=False)
-    assert any("torchtitan" in message and "not" in message for _, message, _ in found)
+    first, call = left({PLAN: changed}, usual=False)
+    assert run({PLAN: changed}, usual=False).survey.kind == "dependent"
+    assert "apply_ddp from torchtitan, which this checkout does not hold" in first[1]
+    assert APPLY_FSDP.splitlines()[0].replace("fsdp", "replicate") in first[2]
+    assert text(CALL.rstrip()) == call[2]
 
 
-@OPEN
 def test_B_lazy():
     mine = """\
         def parallelize(model, parallel_dims, job_config):
@@ -507,10 +512,11 @@ def test_B_lazy():
 
                 apply_ddp(model, parallel_dims.world_mesh, enable_compile=False)
     """
-    assert left({"pkg/m.py": mine}, "pkg/m.py", usual=False)
+    first, call = left({"pkg/m.py": mine}, "pkg/m.py", usual=False)
+    assert (first[0], call[0]) == (3, 5)
+    assert 'parallel_dims.world_mesh["dp_replicate"]' in call[2]
 
 
-@OPEN
 def test_T_monkeypatch_dependency():
     patches = """\
         import torchtitan.models.llama3.infra.parallelize as llama3
@@ -524,8 +530,10 @@ def test_T_monkeypatch_dependency():
         "pkg/dims.py": "class ParallelDims:\n    pass\n",
         "pkg/patches.py": patches,
     }
-    found = left(files, "pkg/patches.py", usual=False)
-    assert any(line == 6 for line, _, _ in found)
+    ((line, message, code),) = left(files, "pkg/patches.py", usual=False)
+    assert line == 6 and message.startswith("sets apply_ddp of torchtitan, which")
+    assert "def my_apply_ddp(model, dp_mesh, enable_compile):\n" in code
+    assert code.endswith("llama3.apply_ddp = my_apply_ddp")
 
 
 def test_kinds_are_told_apart():

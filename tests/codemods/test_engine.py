@@ -5,14 +5,20 @@ from types import ModuleType
 import libcst as cst
 import pytest
 
-from codemods.rules import all_rules, tm102_call_sites, tm106_moe_adapter
+from codemods.rules import (
+    all_rules,
+    tm102_call_sites,
+    tm104_parallel_dims,
+    tm106_moe_adapter,
+)
 from codemods.source import UnreadableSource
 
+from rewriting import CALLER, UNCLEAR
 from support import (
     APPLY_DDP,
     BASE,
     HERE,
-    IMPORT,
+    LOOP_MESHES,
     PLAN,
     checkout,
     findings,
@@ -20,17 +26,6 @@ from support import (
     outcome,
 )
 
-CALLER = f"""
-    {IMPORT} apply_ddp, apply_fsdp
-
-
-    def parallelize(model, world_mesh, job_config):
-        if job_config.shard:
-            apply_fsdp(model, world_mesh["dp_shard"], job_config.a, job_config.b)
-        else:
-            apply_ddp(model, world_mesh, enable_compile=job_config.compile)
-"""
-UNCLEAR = CALLER.replace("apply_ddp(model, world_mesh,", "apply_ddp(model, self.mesh,")
 OTHER = "torchtitan/models/other/parallelize.py"
 
 
@@ -62,35 +57,6 @@ def test_to_do_is_what_is_rewritten_or_left():
 
 
 # Files that cannot be read
-
-
-@pytest.mark.parametrize(
-    "content, line, reason",
-    [
-        (b"def apply_ddp(:\n    pass\n", 1, "does not parse"),
-        (b"x = 1\nif apply_ddp\n", 2, "does not parse"),
-        (b"apply_ddp = '\xff'\n", 1, "encoding"),
-        (b"# coding: nonsense\napply_ddp\n", 1, "unknown encoding"),
-        (b"apply_ddp = 1\n\x00\n", None, "null|does not parse"),
-        (b"from x import apply_ddp\nprint 'two'\n", 2, "does not parse"),
-        (b"def f():\n\tapply_ddp\n        x\n", 3, "does not parse"),
-    ],
-    ids=[
-        "syntax",
-        "later line",
-        "bytes",
-        "coding",
-        "null",
-        "python 2",
-        "tabs and spaces",
-    ],
-)
-def test_a_file_that_matters_and_cannot_be_read_is_named(content, line, reason):
-    with pytest.raises(UnreadableSource, match=reason) as raised:
-        outcome({HERE: content})
-    assert raised.value.path == HERE
-    assert str(raised.value).startswith(f"{HERE}:{line}: " if line else f"{HERE}")
-    assert line is None or raised.value.line == line
 
 
 def test_a_file_that_does_not_matter_may_be_broken():
@@ -175,6 +141,26 @@ def test_the_wrong_mesh(monkeypatch):
     assert broken(monkeypatch, replacing('world_mesh["dp_replicate"]', "world_mesh"))
 
 
+def test_a_mesh_that_parallel_dims_does_not_build(monkeypatch):
+    """Only evaluating ParallelDims sees it: the rule is made to find nothing."""
+    dims = LOOP_MESHES.replace(
+        "class ParallelDims:\n",
+        """\
+class ParallelDims:
+    def __init__(self, pp, dp_replicate, dp_shard, cp, tp):
+        self.pp, self.cp, self.tp = pp, cp, tp
+        self.dp_replicate, self.dp_shard = dp_replicate, dp_shard
+
+""",
+    )
+    files = {"torchtitan/distributed/parallel_dims.py": dims, HERE: CALLER}
+    assert outcome(files, "2d").problems == ()
+    monkeypatch.setattr(tm104_parallel_dims, "find", lambda facts: iter(()))
+    result = outcome(files, "2d")
+    assert result.changes == {}
+    assert any("would not build the mesh" in problem for problem in result.problems)
+
+
 def test_a_text_that_does_not_parse(monkeypatch):
     class Tree:
         code = "def (\n"
@@ -217,11 +203,3 @@ def test_input_is_not_changed():
     before = {path: file.raw for path, file in files.items()}
     migrated({HERE: CALLER})
     assert {path: file.raw for path, file in files.items()} == before
-
-
-def test_every_code_is_of_a_rule():
-    codes = [rule.CODE for rule in all_rules()]
-    assert codes == sorted(set(codes))
-    assert {f.code for f in findings({HERE: UNCLEAR})} <= set(codes)
-    for rule in all_rules():
-        assert hasattr(rule, "rewrite") == rule.CODE.startswith("TM1")

@@ -4,7 +4,7 @@ import pytest
 
 from codemods.bindings import Checkout
 from codemods.interpret import CannotFollow, Raised
-from codemods.meshes import build, keeps_shard_dimension, replicate_dimension
+from codemods.meshes import build, gives, replicate_dimension
 from codemods.source import SourceFile
 from migrator.checkout import Checkout as OnDisk
 
@@ -69,31 +69,44 @@ def one(text: str) -> Checkout:
         # The name depends on whether tensor parallelism is on: there is no one name.
         (ONE_NAME.replace("NAME", "name if self.tp == 1 else 'x_' + name"), None),
         (ONE_NAME.replace("NAME", "unknown(name)"), None),
-        ("class ParallelDims:\n    pass\n", None),
     ],
 )
 def test_the_dimension_is_the_one_that_is_built(text, name):
-    assert replicate_dimension(one(text)) == name
+    assert replicate_dimension(one(text), "dims.py") == name
 
 
-@pytest.mark.parametrize(
-    "folder", sorted(p.name for p in FIXTURES.iterdir() if p.is_dir())
-)
-def test_every_fixture_is_followed(folder):
-    checkout = Checkout(OnDisk(FIXTURES / folder, is_git=False).files)
-    assert replicate_dimension(checkout) == "dp_replicate"
-    assert keeps_shard_dimension(checkout, "dp_replicate", "dp_shard") is False
+PLANS = [
+    pytest.param(FIXTURES / folder.name, id=folder.name)
+    for folder in sorted(FIXTURES.iterdir())
+    if folder.is_dir()
+]
+
+
+def on_disk(root) -> Checkout:
+    return Checkout(OnDisk(root, is_git=False).files)
+
+
+@pytest.mark.parametrize("root", PLANS)
+def test_every_fixture_is_followed(root):
+    name = "dp" if root.name in ("legacy_dp", "legacy_mid") else "dp_replicate"
+    checkout = on_disk(root)
+    plan = next(iter(checkout.files))
+    assert replicate_dimension(checkout, plan) == name
+    assert gives(checkout, plan, [name], [3])
+    # which is why the 2-D target changes ParallelDims
+    for shard in ("dp_shard", "fsdp"):
+        assert not gives(checkout, plan, [name, shard], [3, 1])
 
 
 @pytest.mark.release
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_release_is_followed(version):
-    checkout = Checkout(OnDisk(release(version), is_git=False).files)
-    assert replicate_dimension(checkout) == "dp_replicate"
+    checkout = on_disk(release(version))
+    assert replicate_dimension(checkout, next(iter(checkout.files))) == "dp_replicate"
 
 
 def test_meshes_have_the_sizes_of_their_degrees():
-    checkout = Checkout(OnDisk(FIXTURES / "v0_2_1", is_git=False).files)
+    checkout = on_disk(FIXTURES / "v0_2_1")
     path = "torchtitan/distributed/parallel_dims.py"
     meshes = build(checkout, path, {"dp_replicate": 3, "dp_shard": 5, "tp": 2})
     assert meshes.find("dp_replicate").sizes == (3,)
@@ -112,12 +125,21 @@ def test_what_is_refused_is_told_apart_from_what_is_not_followed():
         build(one("ParallelDims = object"), "dims.py", {"dp_replicate": 2})
 
 
-def test_two_of_them_that_differ_give_no_name():
-    files = {
-        name: SourceFile(name, text.encode())
-        for name, text in {
-            "a.py": MID_2024,
-            "b.py": ONE_NAME.replace("NAME", "name"),
-        }.items()
+def test_of_two_the_one_counts_that_is_imported_and_else_the_nearest():
+    named = ONE_NAME.replace("NAME", "name")
+    texts = {
+        "new/dims.py": named,
+        "old/dims.py": MID_2024,
+        "old/plan.py": "",
+        "old/other.py": "from new.dims import ParallelDims\n",
     }
-    assert replicate_dimension(Checkout(files)) is None
+    checkout = Checkout({p: SourceFile(p, t.encode()) for p, t in texts.items()})
+    assert replicate_dimension(checkout, "old/plan.py") == "dp"
+    assert replicate_dimension(checkout, "old/other.py") == "dp_replicate"
+
+
+@pytest.mark.parametrize("text", ["", "class ParallelDims:\n    pass\n"])
+def test_without_one_that_can_be_followed_nothing_is_claimed(text):
+    with pytest.raises(CannotFollow):
+        replicate_dimension(one(text), "dims.py")
+    assert not gives(one(text), "dims.py", ["dp_replicate"], [3])

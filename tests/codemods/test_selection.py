@@ -1,21 +1,18 @@
-"""Which rules run and on which files: by option, by pyproject.toml, by comment."""
+"""Which rules run and on which files: by option and by comment."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from codemods.engine import migrate
 from codemods.selection import Selection, SelectionError
-from migrator.cli import main
 
+from commands import run
 from places import FIXTURES
 from support import HERE, IMPORT, PLAN, aim, checkout
 
 UTILS = "torchtitan/distributed/utils.py"
-
 AMP = """
     import contextlib
 
@@ -252,98 +249,7 @@ def test_what_goes_with_a_definition_that_opted_out_is_counted(tree):
     assert "[opted out] apply_ddp stays DDP's: its definition" in said
 
 
-# pyproject.toml
-
-
-def run(*arguments: object):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 @pytest.fixture
 def tree(tmp_path):
     shutil.copytree(FIXTURES / "v0_2_1", tmp_path / "fork")
     return tmp_path / "fork"
-
-
-def found(tree, *options):
-    done = run("check", "--no-git", tree, "--torch", "2.10", "--format=json", *options)
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout)
-
-
-def configure(tree, text):
-    (tree / "pyproject.toml").write_text(f"[tool.titan-migrate]\n{text}\n")
-
-
-def test_the_checkout_says_what_is_left_out_and_the_command_line_beats_it(tree):
-    assert "TM106" in {f["code"] for f in found(tree)["findings"]}
-    configure(tree, 'ignore = ["TM106"]\nexclude = ["torchtitan/tools"]')
-    data = found(tree)
-    assert "TM106" not in {f["code"] for f in data["findings"]}
-    assert data["left_out"]["rules"] == ["TM106"] and data["left_out"]["files"]
-    data = found(tree, "--ignore", "TM201")
-    assert "TM106" in {f["code"] for f in data["findings"]}
-    assert data["left_out"]["rules"] == ["TM201"] and data["left_out"]["files"]
-
-
-def test_what_the_command_line_selects_the_file_cannot_ignore(tree):
-    configure(tree, 'ignore = ["TM106"]')
-    assert {f["code"] for f in found(tree, "--select=TM106")["findings"]} == {"TM106"}
-
-
-def test_a_family_may_be_written_as_people_name_it(tree):
-    data = found(tree, "--ignore", "TM2xx")
-    assert data["findings"] and not any(
-        f["code"].startswith("TM2") for f in data["findings"]
-    )
-
-
-def test_options_take_lists_and_may_be_repeated(tree):
-    data = found(tree, "--ignore", "TM106,TM201", "--ignore=TM207")
-    assert data["left_out"]["rules"] == ["TM106", "TM201", "TM207"]
-
-
-def test_what_is_left_out_is_said_in_every_command(tree):
-    options = ("--no-git", tree, "--ignore", "TM106,TM2", "--exclude", "nowhere")
-    for command in ("check", "diff", "apply"):
-        said = run(command, *options).stderr
-        assert "Left out: rules TM106, TM2xx; 0 Python files by exclude (" in said
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ('ignroe = ["TM106"]', "no key 'ignroe'; did you mean ignore?"),
-        ('colour = "red"', "no key 'colour'. Its keys are select, ignore, exclude."),
-        ('ignore = "TM106"', 'has to be a list of strings, as ignore = ["TM106"]'),
-        ("exclude = [1]", "has to be a list of strings"),
-        ('ignore = ["TM1O6"]', "Did you mean TM106?"),
-        ("ignore = [", "is not TOML"),
-        ("ignore = " + "[" * 3000 + "]" * 3000, "is not TOML"),
-        ("ignore = " + "1" * 5000, "is not TOML"),
-    ],
-)
-def test_a_wrong_table_is_one_sentence_and_exit_2(tree, text, sentence):
-    configure(tree, text)
-    done = run("check", "--no-git", tree)
-    assert done.exit_code == 2 and sentence in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
-
-
-def test_a_pyproject_that_is_no_text_or_no_file(tree):
-    (tree / "pyproject.toml").write_bytes(b"\xff\xfe")
-    done = run("check", "--no-git", tree)
-    assert done.exit_code == 2 and "not UTF-8" in done.stderr
-    (tree / "pyproject.toml").unlink()
-    (tree / "pyproject.toml").mkdir()
-    assert run("check", "--no-git", tree).exit_code == 1
-
-
-def test_a_table_of_somebody_else_is_nobodys_business(tree):
-    (tree / "pyproject.toml").write_text('[tool.ruff]\nselect = ["E"]\ntool = 1\n')
-    assert run("check", "--no-git", tree).exit_code == 1
-
-
-def test_an_empty_list_is_an_error(tree):
-    done = run("check", "--no-git", tree, "--select", ",")
-    assert done.exit_code == 2 and "--select names nothing" in done.stderr

@@ -1,26 +1,22 @@
-"""``diff``: a patch for git, colours, a diffstat and a pager for people."""
+"""``diff`` for people: colours, a diffstat and a pager."""
 
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from migrator.changeset import file_diff
-from migrator.cli import main
 from migrator.patch import coloured, count, diffstat
 
+from commands import PLAN, diff, git_apply
 from places import FIXTURES
 from releases import VERSIONS, as_checkout, git, release
 
 NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
-PLAN = "torchtitan/models/llama3/infra/parallelize.py"
-AUTOCAST = "torchtitan/distributed/utils.py"
 ESCAPE = re.compile(rb"\x1b\[[0-9;]*m")
 
 
@@ -48,24 +44,6 @@ def tree(request, tmp_path_factory):
     return as_checkout(source, tmp_path_factory.mktemp(name) / "tree")
 
 
-@pytest.fixture
-def fork(tmp_path):
-    return as_checkout(FIXTURES / "v0_2_1", tmp_path / "fork")
-
-
-def diff(tree: Path, *options: str) -> bytes:
-    result = CliRunner().invoke(main, ["diff", str(tree), *options])
-    assert result.exit_code == 0, result.output
-    return result.stdout_bytes
-
-
-def git_apply(tree: Path, patch: bytes, *options: str) -> str:
-    command = ["git", "apply", *options, "-"]
-    done = subprocess.run(command, cwd=tree, input=patch, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
-
-
 # a patch for git
 
 
@@ -77,76 +55,6 @@ def test_git_takes_the_patch_with_any_context(tree, target):
         git_apply(tree, patch, "--check", *["--unidiff-zero"][lines:])
         sizes.append(len(patch))
     assert sizes == sorted(set(sizes))
-
-
-def test_three_lines_are_the_default(fork):
-    assert diff(fork) == diff(fork, "--unified", "3") == diff(fork, "-U3")
-
-
-def test_context_is_not_negative(fork):
-    result = CliRunner().invoke(main, ["diff", str(fork), "--unified", "-1"])
-    assert result.exit_code == 2 and not result.stdout
-
-
-@pytest.mark.parametrize("lines", [0, 1, 3])
-@pytest.mark.parametrize(
-    "encode",
-    [
-        lambda raw: raw.replace(b"\n", b"\r\n"),
-        lambda raw: b"\xef\xbb\xbf" + raw,
-        lambda raw: b"# -*- coding: latin-1 -*-\n# caf\xe9\n" + raw,
-        lambda raw: raw.rstrip(b"\n"),
-    ],
-    ids=["CRLF", "BOM", "latin-1", "no line end at the end"],
-)
-def test_the_patch_is_exact_to_the_byte(fork, encode, lines, tmp_path):
-    place = fork / AUTOCAST
-    place.write_bytes(encode(place.read_bytes()))
-    place.chmod(0o755)
-    git(fork, "commit", "-q", "-a", "-m", "as somebody has it")
-    applied = shutil.copytree(fork, tmp_path / "applied")
-    assert CliRunner().invoke(main, ["apply", str(applied)]).exit_code == 0
-    patch = diff(fork, "--unified", str(lines))
-    git_apply(fork, patch, *["--unidiff-zero"][lines:])
-    assert place.read_bytes() == (applied / AUTOCAST).read_bytes()
-    assert place.stat().st_mode == (applied / AUTOCAST).stat().st_mode
-    assert git(fork, "diff") == git(applied, "diff")
-
-
-def test_a_file_name_that_is_no_utf_8_is_in_the_patch(fork, tmp_path):
-    plain = fork / AUTOCAST
-    odd = plain.with_name(os.fsdecode(b"caf\xe9.py"))
-    odd.write_bytes(plain.read_bytes())
-    command = [sys.executable, "-m", "migrator.cli"]
-    patch = subprocess.run(
-        [*command, "diff", str(fork)],
-        cwd=FIXTURES.parent,
-        stdout=subprocess.PIPE,
-        check=True,
-    ).stdout
-    for words in (["diff", "--stat"], ["check"], ["check", "--format", "json"]):
-        done = subprocess.run(
-            [*command, *words, str(fork)],
-            cwd=FIXTURES.parent,
-            capture_output=True,
-        )
-        assert b"Traceback" not in done.stderr
-    assert rb"b/torchtitan/distributed/caf\351.py" in patch
-    git_apply(fork, patch)
-    assert odd.read_bytes() == plain.read_bytes()
-
-
-def test_the_patch_is_of_the_file_that_a_symlink_leads_to(fork):
-    plan = fork / PLAN
-    plan.rename(plan.with_name("real_plan.py"))
-    plan.symlink_to("real_plan.py")
-    git(fork, "add", "-A")
-    git(fork, "commit", "-q", "-m", "a symlink")
-    patch = diff(fork)
-    assert patch.count(b"real_plan.py b/") == 1
-    git_apply(fork, patch)
-    assert plan.is_symlink() and "apply_ddp" not in plan.read_text()
-    assert "real_plan.py" in git(fork, "diff", "--name-only")
 
 
 # colour

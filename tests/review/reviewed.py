@@ -1,13 +1,23 @@
 """Checkouts, migrated and edited, and reports of verify, for the tests of `report`."""
 
 import shutil
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
+from click.testing import CliRunner
+
+from migrator import review
 from migrator.apply import apply_checkout
+from migrator.cli import main
 from migrator.verify.judge.judges import judge_combination, judge_parity
 from migrator.verify.judge.verdict import Verdict, Verification
-from migrator.verify.show import files
+from migrator.verify.show import files, plots
+from migrator.verify.show.plots import draw_all
 from migrator.verify.train import nodes
 
 from hostile import committed
@@ -17,8 +27,8 @@ from planted import run as trained
 from releases import git
 
 PLAN = "torchtitan/models/llama3/infra/parallelize.py"
+UTILS = "torchtitan/distributed/utils.py"
 BASE = "a" * 40
-
 EVIL = (
     '<img src=x onerror="window.pwned=1"> </td></style></script><script>window.pwned=2</script>'
     " ]]> --> ``` ~~~ | a | b <details open> @octocat #12 [x](javascript:pwned) &lt; {{ 7*7 }} {% x %}"
@@ -84,10 +94,48 @@ def verify_report(folder: Path, tree: Path, base: str | None = None, **cells) ->
         "total_seconds": 4.0,
     }
     models = {"llama3": cells or {"dp": PASSED}}
-    files.write(Verification(models, environment), folder)
+    with patch.object(plots, "draw_all", draw_all if cells else _curves):
+        files.write(Verification(models, environment), folder)
     return folder
+
+
+def _curves(verification: Verification, folder: Path) -> dict:
+    """Those of `dp` passed, drawn once: it takes longer than all else of a report."""
+    figures, files = _drawn()
+    (folder / "plots").mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return figures
+
+
+@cache
+def _drawn() -> tuple[dict, dict[str, bytes]]:
+    verification = Verification({"llama3": {"dp": PASSED}}, {})
+    with tempfile.TemporaryDirectory() as folder:
+        figures = draw_all(verification, Path(folder))
+        names = [name for plot in figures.values() for name in (plot.png, plot.svg)]
+        return figures, {name: Path(folder, name).read_bytes() for name in names}
 
 
 def evil(verdict: Verdict) -> Verdict:
     """A verdict whose every sentence is hostile."""
     return replace(verdict, notes=(EVIL,), failures=(EVIL,), details=f"{EVIL}\n{EVIL}")
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, ["report", *map(str, arguments)])
+
+
+def reviewed(tree: Path, **options):
+    return review.review(tree, **{"target": "1d", **options})
+
+
+def file_of(found, path: str):
+    (file,) = (file for file in found.files if file.path == path)
+    return file
+
+
+def alone(*arguments: object):
+    """`report` in a process of its own, for what would hang this one."""
+    command = [sys.executable, "-m", "migrator.cli", "report", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

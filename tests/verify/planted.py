@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
+from rich.console import Console
+
+from migrator.verify.choose.scenarios import CELLS
 from migrator.verify.judge.compare import Tolerance
 from migrator.verify.judge.judges import (
     judge_combination,
     judge_parity,
+    judge_resumed,
     judge_unchanged,
 )
 from migrator.verify.judge.trace import RankTrace, Step, Trace
-from migrator.verify.judge.verdict import Terms, Verdict
+from migrator.verify.judge.verdict import Terms, Verdict, Verification
+from migrator.verify.show import terminal
 
 STEPS = 4
 KINDS = {
@@ -81,7 +87,6 @@ BASELINE = run("baseline", "ddp")
 MIGRATED = run("migrated", "replicate")
 REFERENCE = run("reference", "fsdp")
 CONTROL = run("control", "fsdp")
-
 PASSED = judged(judge_parity, BASELINE, MIGRATED, REFERENCE, CONTROL)
 NEAR = judged(
     judge_parity,
@@ -102,3 +107,31 @@ REFUSED = judged(
 CRASHED = judged(judge_combination, BASELINE, failing("migrated", HOSTILE), REFERENCE)
 UNCHANGED = judged(judge_unchanged, CONTROL, REFERENCE)
 NOT_RUN = Verdict(not_run="this torchtitan has no setting a|b")
+
+
+def resumed() -> Verdict:
+    """A cell whose pairs are not all compared in all quantities: DDP trains otherwise."""
+    value = {"layers.0.w": {"norm": 3.0, "sum": 1.0, "digest": "half"}}
+
+    def rest(party, kind, **changes):
+        whole = run(party, kind, initial=value, **changes)
+        ranks = (replace(rank, steps=rank.steps[2:]) for rank in whole.ranks)
+        return Trace(party, tuple(ranks))
+
+    return judged(
+        judge_resumed,
+        run("baseline", "ddp", scale=0.5, halfway=value),
+        run("migrated", "replicate", halfway=value),
+        rest("resumed", "replicate"),
+        rest("resumed-reference", "fsdp"),
+        rest("returned", "ddp", scale=0.5),
+    )
+
+
+def printed(*shown, width: int = 80, **environment) -> str:
+    """What is printed of (cell, verdict) pairs and their summary, not on a terminal."""
+    console = Console(record=True, width=width, file=io.StringIO())
+    for name, verdict in shown:
+        terminal.show_cell("llama3", CELLS[name], verdict, console)
+    terminal.show_summary(Verification({"llama3": dict(shown)}, environment), console)
+    return console.export_text()

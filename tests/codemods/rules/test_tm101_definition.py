@@ -2,12 +2,11 @@
 
 import pytest
 
+from rewriting import LOOP, plan
 from support import (
-    APPLY_AC,
     APPLY_DDP,
     APPLY_FSDP,
     BASE,
-    GLOBAL_TOKENS,
     HERE,
     IMPORT,
     NAMED_MESHES,
@@ -25,22 +24,11 @@ from support import (
     text,
 )
 
-LOOP = {"torchtitan/train.py": GLOBAL_TOKENS}
-
-
-def plan(apply_fsdp=APPLY_FSDP, apply_ddp=APPLY_DDP, imports=PLAN_IMPORTS):
-    return (
-        "\n\n\n".join(
-            text(part).rstrip("\n") for part in (imports, apply_fsdp, apply_ddp) if part
-        )
-        + "\n"
-    )
-
-
 NO_DTYPES = """
     def apply_fsdp(model: nn.Module, dp_mesh: DeviceMesh):
         fully_shard(model, mesh=dp_mesh)
 """
+
 
 # What the new function is derived from
 
@@ -144,7 +132,6 @@ FIRST_GENERATION = '''
             fully_shard(transformer_block, **fsdp_config, reshard_after_forward=reshard)
         fully_shard(model, **fsdp_config, reshard_after_forward=not pp_enabled)
 '''
-
 OFFLOAD_IMPORTS = PLAN_IMPORTS.replace(
     "import fully_shard,", "import CPUOffloadPolicy, fully_shard,"
 )
@@ -580,6 +567,7 @@ def test_fully_shard_through_its_module():
 
 # Gradient division
 
+
 DIVISION_OFF = (
     APPLY_FSDP
     + """
@@ -702,6 +690,7 @@ def test_a_local_mean_loss_needs_no_option():
 
 
 # Tied weights
+
 
 TIED = {
     "torchtitan/models/llama3/model.py": """
@@ -984,214 +973,6 @@ def test_replicate_through_its_module(target):
     assert_nothing_unused(before, result)
 
 
-# Several definitions
-
-
-def test_a_copied_apply_ddp_becomes_the_mirror_of_its_neighbour():
-    copied = plan().replace("model.layers.values()", "model.blocks")
-    result = migrated({HERE: copied})
-    assert "for block in model.layers.values():\n        replicate" in result[PLAN]
-    assert "for block in model.blocks:\n        replicate" in result[HERE]
-    assert_formatted(HERE, result[HERE])
-
-
-OWN_PLAN = f"""
-    import torch
-    import torch.nn as nn
-    from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.fsdp import fully_shard, MixedPrecisionPolicy
-
-    {IMPORT} apply_ddp
-
-
-    def parallelize(model, world_mesh, job_config):
-        if job_config.shard:
-            apply_fsdp(
-                model,
-                world_mesh["dp_shard"],
-                param_dtype=job_config.param,
-                reduce_dtype=job_config.reduce,
-            )
-        else:
-            apply_ddp(model, world_mesh, enable_compile=False)
-
-
-    def apply_fsdp(
-        model: nn.Module,
-        dp_mesh: DeviceMesh,
-        param_dtype: torch.dtype,
-        reduce_dtype: torch.dtype,
-    ):
-        config = {{"mesh": dp_mesh, "mp_policy": MixedPrecisionPolicy(param_dtype)}}
-        fully_shard(model.vision, **config)
-        fully_shard(model, **config)
-
-
-    LAST = True
-"""
-
-
-def test_a_folder_with_other_groups_gets_a_function_of_its_own():
-    before = text(OWN_PLAN)
-    result = migrated({HERE: before})
-    after = result[HERE]
-    assert "apply_ddp" not in after and IMPORT not in after
-    assert function(after, "apply_replicate") == text(
-        """
-        def apply_replicate(model: nn.Module, dp_mesh: DeviceMesh, param_dtype: torch.dtype):
-            config = {"mesh": dp_mesh, "mp_policy": MixedPrecisionPolicy(param_dtype)}
-            replicate(model.vision, **config)
-            replicate(model, **config)
-
-            logger.info("Applied replicate to the model")
-        """
-    ) or "    param_dtype: torch.dtype,\n" in function(after, "apply_replicate")
-    assert after.index("def apply_fsdp") < after.index("def apply_replicate")
-    assert after.index("def apply_replicate") < after.index("LAST = True")
-    assert_formatted(HERE, before)
-    assert_formatted(HERE, after)
-    assert_nothing_unused(before, after)
-    assert (
-        "gets its own" in findings({HERE: before}, code="TM101", path=HERE)[0].message
-    )
-
-
-def test_a_folder_with_the_same_groups_uses_the_shared_function():
-    same = text(OWN_PLAN).split("def apply_fsdp")[0] + APPLY_FSDP
-    result = migrated({HERE: same})[HERE]
-    assert f"{IMPORT} apply_replicate\n" in result
-    assert "def apply_replicate" not in result
-
-
-def test_apply_ddp_in_a_file_without_apply_fsdp_mirrors_the_one_imported():
-    here = f"""
-        import torch
-        import torch.nn as nn
-        from torch.distributed._composable.replicate import replicate
-
-        {IMPORT} apply_fsdp
-
-
-        def apply_ddp(model: nn.Module, dp_mesh, enable_compile: bool):
-            replicate(model, device_mesh=dp_mesh)
-
-
-        def parallelize(model, world_mesh, job_config):
-            if job_config.shard:
-                apply_fsdp(model, world_mesh["dp_shard"], torch.bfloat16, torch.float32)
-            else:
-                apply_ddp(model, world_mesh, False)
-    """
-    result = migrated({HERE: here})[HERE]
-    assert (
-        text(
-            f"""
-        import torch
-        import torch.nn as nn
-        from torch.distributed._composable.replicate_with_fsdp import replicate
-        from torch.distributed.device_mesh import DeviceMesh
-        from torch.distributed.fsdp import MixedPrecisionPolicy
-
-        {IMPORT} apply_fsdp
-
-
-        def apply_replicate(
-        """
-        )
-        in result
-    )
-    assert_formatted(HERE, text(here))
-    assert_formatted(HERE, result)
-    assert_nothing_unused(text(here), result)
-
-
-def test_names_that_the_mirrored_module_defines_itself_are_imported():
-    helper = (
-        APPLY_FSDP.replace("**fsdp_config)\n", "**fsdp_config)\n    freeze(model)\n", 1)
-        + "\n\ndef freeze(model):\n    pass\n"
-    )
-    here = f"""
-        import torch.nn as nn
-        from torch.distributed._composable.replicate import replicate
-
-        {IMPORT} apply_fsdp
-
-
-        def apply_ddp(model: nn.Module, dp_mesh, enable_compile: bool):
-            replicate(model, device_mesh=dp_mesh)
-
-
-        def parallelize(model, world_mesh, job_config):
-            if job_config.shard:
-                apply_fsdp(model, world_mesh["dp_shard"], job_config.a, job_config.b)
-            else:
-                apply_ddp(model, world_mesh, False)
-    """
-    result = migrated({HERE: here, PLAN: plan(helper)})[HERE]
-    assert "import apply_fsdp, freeze\n" in result
-    assert_formatted(HERE, result)
-    assert_nothing_unused(text(here), result)
-
-
-# The template
-
-
-def test_template_where_there_is_no_apply_fsdp():
-    result = migrated({PLAN: plan(apply_fsdp=APPLY_AC)})[PLAN]
-    assert function(result, "apply_replicate") == text(
-        """
-        def apply_replicate(
-            model: nn.Module,
-            dp_mesh: DeviceMesh,
-            param_dtype: torch.dtype,
-            reduce_dtype: torch.dtype,
-        ):
-            mp_policy = MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)
-            replicate_config = {"mesh": dp_mesh, "mp_policy": mp_policy}
-
-            for transformer_block in model.layers.children():
-                replicate(transformer_block, **replicate_config)
-            replicate(model, **replicate_config)
-
-            logger.info("Applied replicate to the model")
-        """
-    )
-    assert_formatted(PLAN, result)
-
-
-def test_template_in_two_dimensions_under_a_dividing_loop():
-    result = migrated({PLAN: plan(apply_fsdp=APPLY_AC), **LOOP}, "2d")[PLAN]
-    assert '{"device_mesh": dp_mesh, "mp_policy": mp_policy}' in result
-    assert "            module.set_gradient_divide_factor(1.0)\n" in result
-    assert_formatted(PLAN, result)
-
-
-def test_no_template_for_a_model_that_is_not_seen_to_have_layers():
-    result = outcome({PLAN: plan(apply_fsdp="")})
-    assert result.changes == {}
-    (left,) = [f for f in result.findings if f.status == "left"]
-    assert (left.path, left.code) == (PLAN, "TM101")
-    assert "no apply_fsdp" in left.message and "`layers`" in left.message
-    assert left.suggestion.startswith("def apply_replicate(\n")
-
-
-def test_layers_of_the_model_beside_the_plan_count():
-    model = """
-        import torch.nn as nn
-
-
-        class Transformer(nn.Module):
-            def __init__(self, n_layers):
-                super().__init__()
-                self.layers = nn.ModuleList(Block() for _ in range(n_layers))
-    """
-    files = {
-        PLAN: plan(apply_fsdp=""),
-        "torchtitan/models/llama3/model.py": model,
-    }
-    assert "model.layers.children()" in migrated(files)[PLAN]
-
-
 # Not touched
 
 
@@ -1333,23 +1114,6 @@ def test_an_already_migrated_checkout_is_done():
     result = outcome({**after})
     assert result.survey.kind == "migrated" and result.changes == {}
     assert [f.status for f in result.findings if f.code == "TM101"] == ["done"]
-
-
-def test_apply_fsdp_without_a_mesh_or_wraps_falls_back_to_the_template():
-    for shape, reason in [
-        ("def apply_fsdp(model):\n    fully_shard(model)\n", "takes no mesh"),
-        ("def apply_fsdp(model, mesh):\n    wrap(model, mesh)\n", "never calls"),
-        (
-            "def apply_fsdp(model, mesh):\n    while True:\n        fully_shard(model)\n",
-            "inside a While",
-        ),
-        (
-            "def apply_fsdp(model, x):\n    fully_shard(model)\n",
-            "none of its parameters",
-        ),
-    ]:
-        found = findings({PLAN: plan(f"{APPLY_AC}\n\n{shape}")}, code="TM210")
-        assert len(found) == 1 and reason in found[0].message
 
 
 def test_a_mesh_helper_file_of_named_meshes_does_not_matter():

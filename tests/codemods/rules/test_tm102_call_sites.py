@@ -2,15 +2,13 @@
 
 import pytest
 
+from rewriting import PLAIN, wrapped
 from support import (
-    APPLY_DDP,
-    APPLY_FSDP,
     GLOBAL_TOKENS,
     HERE,
     IMPORT,
-    NAMED_MESHES,
     PLAN,
-    PLAN_IMPORTS,
+    assert_formatted,
     assert_left,
     assert_noop,
     assert_rewrites,
@@ -20,61 +18,7 @@ from support import (
     text,
 )
 
-DIMS = "torchtitan/distributed/parallel_dims.py"
-
-# In BASE apply_fsdp wants dtypes. Where these are beside the point, a test takes this.
-PLAIN = {
-    PLAN: f"""{PLAN_IMPORTS}
-
-def apply_fsdp(model: nn.Module, dp_mesh: DeviceMesh):
-    fully_shard(model, mesh=dp_mesh)
-
-
-{APPLY_DDP}"""
-}
-
-
 # What a call becomes
-
-
-def test_dtypes_come_from_the_call_of_apply_fsdp_beside_it():
-    assert_rewrites(
-        f"""
-        {IMPORT} apply_ddp, apply_fsdp
-
-
-        def parallelize(model, world_mesh, job_config):
-            if job_config.shard:
-                apply_fsdp(
-                    model,
-                    world_mesh["dp_shard"],
-                    param_dtype=DTYPES[job_config.training.mixed_precision_param],
-                    reduce_dtype=DTYPES[job_config.training.mixed_precision_reduce],
-                )
-            else:
-                apply_ddp(model, world_mesh, enable_compile=job_config.compile)
-        """,
-        f"""
-        {IMPORT} apply_fsdp, apply_replicate
-
-
-        def parallelize(model, world_mesh, job_config):
-            if job_config.shard:
-                apply_fsdp(
-                    model,
-                    world_mesh["dp_shard"],
-                    param_dtype=DTYPES[job_config.training.mixed_precision_param],
-                    reduce_dtype=DTYPES[job_config.training.mixed_precision_reduce],
-                )
-            else:
-                apply_replicate(
-                    model,
-                    world_mesh["dp_replicate"],
-                    param_dtype=DTYPES[job_config.training.mixed_precision_param],
-                    reduce_dtype=DTYPES[job_config.training.mixed_precision_reduce],
-                )
-        """,
-    )
 
 
 def test_two_dimensional_target():
@@ -106,164 +50,6 @@ def test_two_dimensional_target():
         """,
         target="2d",
     )
-
-
-def test_dtypes_in_a_dictionary_are_left():
-    assert_left(
-        f"""
-        {IMPORT} apply_ddp, apply_fsdp
-
-
-        def parallelize(model, world_mesh, job_config):
-            kinds = dict(param_dtype=job_config.a, reduce_dtype=job_config.b)
-            if job_config.shard:
-                apply_fsdp(model, world_mesh["dp_shard"], **kinds)
-            else:
-                apply_ddp(model, world_mesh, enable_compile=False)
-        """,
-        "no value in reach for param_dtype",
-    )
-
-
-def test_names_set_on_the_way_to_apply_fsdp_are_left():
-    assert_left(
-        f"""
-        {IMPORT} apply_ddp, apply_fsdp
-
-
-        def parallelize(model, world_mesh, job_config):
-            if job_config.shard:
-                kind = job_config.dtype
-                apply_fsdp(model, world_mesh["dp_shard"], kind, kind)
-            else:
-                apply_ddp(model, world_mesh, enable_compile=False)
-        """,
-        "needs kind, which is only set on the way to apply_fsdp",
-    )
-
-
-def test_names_set_before_both_branches_are_used():
-    result = migrated(
-        {
-            HERE: f"""
-            {IMPORT} apply_ddp, apply_fsdp
-
-
-            def parallelize(model, world_mesh, job_config):
-                kind = job_config.dtype
-                if job_config.shard:
-                    apply_fsdp(model, world_mesh["dp_shard"], kind, kind)
-                else:
-                    apply_ddp(model, world_mesh, enable_compile=False)
-            """
-        }
-    )
-    assert "param_dtype=kind, reduce_dtype=kind" in result[HERE]
-
-
-def test_values_for_another_object_are_never_taken():
-    assert_left(
-        f"""
-        {IMPORT} apply_ddp, apply_fsdp
-
-
-        def parallelize(models, world_mesh, job_config):
-            if job_config.shard:
-                for model, kind in models:
-                    apply_fsdp(model, world_mesh["dp_shard"], kind, kind)
-            else:
-                apply_ddp(models[0], world_mesh, enable_compile=False)
-        """,
-        r"ends with model, on line 7, and DDP wraps models\[0\]",
-    )
-
-
-def test_apply_fsdp_in_another_function_of_the_file():
-    result = migrated(
-        {
-            HERE: f"""
-            {IMPORT} apply_ddp, apply_fsdp
-
-
-            def shard(model, world_mesh, job_config):
-                apply_fsdp(
-                    model,
-                    world_mesh["dp_shard"],
-                    param_dtype=job_config.a,
-                    reduce_dtype=job_config.b,
-                )
-
-
-            def replicate(model, world_mesh, job_config):
-                apply_ddp(model, world_mesh, enable_compile=job_config.compile)
-            """
-        }
-    )[HERE]
-    assert (
-        "        param_dtype=job_config.a,\n        reduce_dtype=job_config.b,\n"
-        in result
-    )
-
-
-def test_values_of_another_function_that_are_not_in_reach_here():
-    """`config` is a parameter of the one function only."""
-    result = outcome(
-        {
-            HERE: f"""
-            {IMPORT} apply_ddp, apply_fsdp
-
-
-            def shard(model, world_mesh, config):
-                apply_fsdp(model, world_mesh["dp_shard"], config.a, config.b)
-
-
-            def replicate(model, world_mesh, training):
-                apply_ddp(model, world_mesh, enable_compile=training.compile)
-            """
-        }
-    )
-    assert result.changes == {} and result.problems
-
-
-def test_values_of_another_function_whose_names_mean_something_else_here():
-    result = outcome(
-        {
-            HERE: f"""
-            {IMPORT} apply_ddp, apply_fsdp
-
-
-            def shard(model, world_mesh, job_config):
-                kind = job_config.dtype
-                apply_fsdp(model, world_mesh["dp_shard"], kind, kind)
-
-
-            def replicate(model, world_mesh, kind):
-                apply_ddp(model, world_mesh, enable_compile=kind == "compiled")
-            """
-        }
-    )
-    assert b"param_dtype=kind" not in result.changes.get(HERE, b"")
-
-
-def test_a_call_in_a_nested_function_gets_its_names_from_outside():
-    result = migrated(
-        {
-            HERE: f"""
-            {IMPORT} apply_ddp, apply_fsdp
-
-
-            def parallelize(model, world_mesh, job_config):
-                def shard():
-                    apply_fsdp(model, world_mesh["dp_shard"], job_config.a, job_config.b)
-
-                def replicate():
-                    apply_ddp(model, world_mesh, enable_compile=False)
-
-                shard() if job_config.shard else replicate()
-            """
-        }
-    )[HERE]
-    assert "            param_dtype=job_config.a,\n" in result
 
 
 def test_keyword_arguments():
@@ -302,21 +88,6 @@ def test_positional_arguments_only():
         def parallelize(model, world_mesh, config):
             apply_replicate(model, world_mesh["dp_replicate"])
         """,
-        files=PLAIN,
-    )
-
-
-@pytest.mark.parametrize("call", ["apply_ddp(*arguments)", "apply_ddp(**arguments)"])
-def test_unpacked_arguments_are_left(call):
-    assert_left(
-        f"""
-        {IMPORT} apply_ddp
-
-
-        def parallelize(arguments):
-            {call}
-        """,
-        "passes no",
         files=PLAIN,
     )
 
@@ -461,225 +232,6 @@ def test_deep_calls_are_laid_out_for_their_depth():
 
 
 # The mesh
-
-
-def wrapped(lines, files=(), target="1d"):
-    """A function with these lines, before (and hopefully after)."""
-    before = f"{IMPORT} apply_ddp\n\n\ndef parallelize(model, world_mesh, parallel_dims, config):\n"
-    before += "".join(f"    {line}\n" for line in text(lines).splitlines())
-    return before, {**PLAIN, **dict(files)}, target
-
-
-def assert_mesh(lines, expected, target="1d", files=()):
-    before, files, target = wrapped(lines, files, target)
-    name = "apply_replicate" if target == "1d" else "apply_ddp"
-    after = f"{IMPORT} {name}\n" + before.split("\n", 1)[1].split("    ", 1)[0]
-    after += "".join(f"    {line}\n" for line in text(expected).splitlines())
-    assert_rewrites(before, after, files=files, target=target)
-
-
-NAMED = {DIMS: NAMED_MESHES}
-
-
-@pytest.mark.parametrize(
-    "mesh, one, two",
-    [
-        (
-            "world_mesh",
-            'world_mesh["dp_replicate"]',
-            'world_mesh["dp_replicate", "dp_shard"]',
-        ),
-        (
-            "parallel_dims.world_mesh",
-            'parallel_dims.world_mesh["dp_replicate"]',
-            'parallel_dims.world_mesh["dp_replicate", "dp_shard"]',
-        ),
-        (
-            'world_mesh["dp_replicate"]',
-            'world_mesh["dp_replicate"]',
-            'world_mesh["dp_replicate", "dp_shard"]',
-        ),
-        (
-            'world_mesh[("dp_replicate",)]',
-            'world_mesh["dp_replicate"]',
-            'world_mesh["dp_replicate", "dp_shard"]',
-        ),
-    ],
-)
-def test_world_mesh(mesh, one, two):
-    assert_mesh(f"apply_ddp(model, {mesh}, False)", f"apply_replicate(model, {one})")
-    assert_mesh(f"apply_ddp(model, {mesh}, False)", f"apply_ddp(model, {two})", "2d")
-
-
-@pytest.mark.parametrize("getter", ["get_mesh", "get_optional_mesh"])
-def test_named_mesh(getter):
-    call = f"apply_ddp(model, parallel_dims.{getter}('dp_replicate'), 0)".replace(
-        "'", '"'
-    )
-    assert_mesh(
-        call,
-        f'apply_replicate(model, parallel_dims.{getter}("dp_replicate"))',
-        files=NAMED,
-    )
-    assert_mesh(
-        call,
-        f'apply_ddp(model, parallel_dims.{getter}(["dp_replicate", "fsdp"]))',
-        "2d",
-        files=NAMED,
-    )
-
-
-def test_variable_in_the_same_block():
-    assert_mesh(
-        """
-        if parallel_dims.dp_replicate_enabled:
-            dp_mesh = parallel_dims.get_mesh("dp_replicate")
-            apply_ddp(model, dp_mesh, False)
-        """,
-        """
-        if parallel_dims.dp_replicate_enabled:
-            dp_mesh = parallel_dims.get_mesh("dp_replicate")
-            apply_replicate(model, dp_mesh)
-        """,
-        files=NAMED,
-    )
-
-
-def test_variable_in_the_same_block_in_two_dimensions():
-    assert_mesh(
-        """
-        if parallel_dims.dp_replicate_enabled:
-            dp_mesh = parallel_dims.get_mesh("dp_replicate")
-            apply_ddp(model, dp_mesh, False)
-        """,
-        """
-        if parallel_dims.dp_replicate_enabled:
-            dp_mesh = parallel_dims.get_mesh(["dp_replicate", "fsdp"])
-            apply_ddp(model, dp_mesh)
-        """,
-        "2d",
-        files=NAMED,
-    )
-
-
-def test_variable_of_the_world_mesh_in_the_same_block():
-    assert_mesh(
-        """
-        dp_mesh = world_mesh
-        apply_ddp(model, dp_mesh, False)
-        """,
-        """
-        dp_mesh = world_mesh["dp_replicate"]
-        apply_replicate(model, dp_mesh)
-        """,
-    )
-
-
-def test_variable_that_something_else_reads_keeps_its_value():
-    before, files, _ = wrapped(
-        """
-        mesh = world_mesh
-        apply_ddp(model, mesh, False)
-        apply_tp(model, mesh["tp"])
-        """
-    )
-    result = outcome({**files, HERE: before})
-    if result.changes:
-        assert b"    mesh = world_mesh\n" in result.changes[HERE]
-
-
-def test_variable_set_again_after_the_call_keeps_that():
-    before, files, _ = wrapped(
-        """
-        mesh = world_mesh
-        apply_ddp(model, mesh, False)
-        mesh = world_mesh["tp"]
-        apply_tp(model, mesh)
-        """
-    )
-    result = outcome({**files, HERE: before})
-    if result.changes:
-        assert b'    mesh = world_mesh["tp"]\n' in result.changes[HERE]
-
-
-def test_world_mesh_set_at_the_top():
-    assert_mesh(
-        """
-        world_mesh = parallel_dims.world_mesh
-        if parallel_dims.dp_replicate_enabled:
-            apply_ddp(model, world_mesh, False)
-        """,
-        """
-        world_mesh = parallel_dims.world_mesh
-        if parallel_dims.dp_replicate_enabled:
-            apply_replicate(model, world_mesh["dp_replicate"])
-        """,
-    )
-
-
-def test_variable_at_the_top_that_only_the_call_read_goes():
-    assert_mesh(
-        """
-        mesh = parallel_dims.world_mesh
-        if parallel_dims.dp_replicate_enabled:
-            apply_ddp(model, mesh, False)
-        """,
-        """
-        mesh = parallel_dims.world_mesh
-        if parallel_dims.dp_replicate_enabled:
-            apply_replicate(model, mesh["dp_replicate"])
-        """,
-    )
-
-
-def test_variable_set_in_both_branches_is_left_or_right():
-    before, files, _ = wrapped(
-        """
-        if parallel_dims.cp:
-            mesh = world_mesh["dp_replicate"]
-        else:
-            mesh = world_mesh["dp_replicate"]
-        apply_ddp(model, mesh, False)
-        """
-    )
-    result = outcome({**files, HERE: before})
-    assert result.problems or b"apply_replicate(model, mesh)" in result.changes[HERE]
-
-
-@pytest.mark.parametrize(
-    "mesh", ["self.mesh", 'world_mesh["dp"]', "build_mesh()", "meshes[0]", "dp_mesh"]
-)
-def test_an_unknown_mesh_is_left(mesh):
-    before, files, _ = wrapped(f"apply_ddp(model, {mesh}, False)")
-    assert_left(before, "it is not clear which mesh", files=files)
-
-
-def test_a_mesh_parameter_of_unknown_shape_is_left():
-    assert_left(
-        f"""
-        {IMPORT} apply_ddp
-
-
-        def helper(model, mesh):
-            apply_ddp(model, mesh, False)
-        """,
-        "comes in as a parameter",
-        files=PLAIN,
-    )
-
-
-def test_a_keyword_only_mesh_parameter_is_left():
-    assert_left(
-        f"""
-        {IMPORT} apply_ddp
-
-
-        def helper(model, *, mesh):
-            apply_ddp(model, mesh, False)
-        """,
-        "which mesh mesh is|comes in as a parameter",
-        files=PLAIN,
-    )
 
 
 def test_left_calls_suggest_what_to_write():
@@ -1450,6 +1002,7 @@ def test_a_kept_definition_keeps_its_callers_without_being_told_so():
 
 # A trainer of its own
 
+
 ACTOR = f"""
     import torch
 
@@ -1548,73 +1101,256 @@ def test_every_reference_is_accounted_for():
     )
 
 
-def test_base_needs_no_dtypes_for_a_call_from_the_definition_on():
-    assert "apply_fsdp" in APPLY_FSDP
+# What surrounds the calls
+
+
+AT_THE_CALL = """
+    from torchtitan.models.llama3.parallelize import {name}, apply_fsdp
+    from torchtitan.tools.logging import logger
+
+
+    def parallelize(model, parallel_dims, config):
+        if parallel_dims.fsdp_enabled:
+            # DDP is not used here
+            apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+            logger.info("No DDP")
+        {branch}:
+            {before}
+            {call}
+            {after}
+        logger.info("Not DDP's")
+"""
+NEW_CALL = """apply_replicate(
+                model,
+                parallel_dims.world_mesh["dp_replicate"],
+                param_dtype=config.param,
+                reduce_dtype=config.reduce,
+            )"""
+
+
+def at_the_call(
+    before, after, branch="elif parallel_dims.dp_replicate_enabled", migrated=False
+):
+    call = "apply_ddp(model, parallel_dims.world_mesh, False)"
+    name = "apply_ddp"
+    if migrated:
+        call, name = NEW_CALL, "apply_fsdp, apply_replicate"
+    source = AT_THE_CALL.format(
+        name=name, branch=branch, before=before, call=call, after=after
+    )
+    if migrated:
+        source = source.replace("apply_replicate, apply_fsdp", "apply_replicate")
+    return "\n".join(line for line in source.split("\n") if line.strip(" ") or not line)
 
 
 @pytest.mark.parametrize(
-    "calls",
+    ("said", "fresh"),
     [
-        "apply_fsdp(model, world_mesh, **dtypes)",
-        "apply_fsdp(model, world_mesh, *dtypes)",
-        "apply_fsdp(model, world_mesh, a, b) if offload else "
-        "apply_fsdp(model, world_mesh, c, d)",
+        ('logger.info("Applied DDP to the model")', 'logger.info("Applied replicate to the model")'),
+        ('logger.info(f"Applied DDP on {parallel_dims}")', 'logger.info(f"Applied replicate on {parallel_dims}")'),
+        ('print("Using DDP with", parallel_dims.world_mesh)', 'print("Using replicate with", parallel_dims.world_mesh)'),
+        ("logger.debug('DDP: %d', 1)", "logger.debug('replicate: %d', 1)"),
+        (
+            'logger.info("Applied DDP to the model, over all of the " "replicas, %s", 1)',
+            'logger.info(\n                "Applied replicate to the model, over all of the " "replicas, %s", 1\n            )',
+        ),
+        ("# plain DDP", "# plain replicate"),
+        ("x = 1  # of DDP", "x = 1  # of replicate"),
+        ("parallel_dims.log_ddp()", "parallel_dims.log_ddp()"),
+        ('x = "DDP"', 'x = "DDP"'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("branch", ["elif parallel_dims.dp_replicate_enabled", "else"])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_said_beside_the_call_follows(said, fresh, branch, first):
+    places = (said, "") if first else ("", said)
+    expected = (fresh, "") if first else ("", fresh)
+    result = migrated({HERE: at_the_call(*places, branch=branch)})[HERE]
+    wanted = text(at_the_call(*expected, branch=branch))
+    lines = [
+        line for line in wanted.splitlines() if "DDP" in line or "replicate" in line
+    ]
+    for line in lines[1:] if "apply_ddp" in lines[0] else lines:
+        if "apply_" not in line:
+            assert line in result.splitlines(), result
+    assert "# DDP is not used here" in result and '"No DDP"' in result
+    assert '"Not DDP\'s"' in result
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "# DDP wraps the whole model",
+        "# DDP does not go with TP",
+        'logger.warning("DDP ignores mixed precision")',
+        'logger.info("DDP bucket size: 100")',
     ],
 )
-def test_dtypes_that_cannot_be_told_are_left(calls):
-    result = outcome(
-        {
-            HERE: f"""
-            {IMPORT} apply_ddp, apply_fsdp
+def test_what_may_not_be_true_of_replicate_is_not_reworded(said):
+    assert said in migrated({HERE: at_the_call(said, "")})[HERE]
 
 
-            def parallelize(model, world_mesh, dtypes, offload, a, b, c, d):
-                if offload:
-                    {calls}
-                else:
-                    apply_ddp(model, world_mesh, False)
-            """
-        }
+def test_what_is_said_beside_the_call_stays_under_the_old_name():
+    said = 'logger.info("Applied DDP to the model")'
+    assert said in migrated({HERE: at_the_call("", said)}, target="2d")[HERE]
+
+
+def test_what_is_said_can_opt_out():
+    said = 'logger.info("DDP")  # titan-migrate: ignore[TM102]'
+    assert said in migrated({HERE: at_the_call("", said)})[HERE]
+
+
+def test_said_around_a_call_outside_of_a_branch():
+    before = """
+        from torchtitan.models.llama3.parallelize import apply_ddp
+
+
+        def wrap(model, parallel_dims, logger):
+            logger.info("Training with DDP tomorrow")
+            model.train()
+            logger.info("Applying DDP")
+            # DDP here
+            apply_ddp(model, parallel_dims.world_mesh, False)
+            logger.info("DDP applied")
+            model.eval()
+            logger.info("DDP or not")
+    """
+    result = migrated({HERE: before})[HERE]
+    assert 'logger.info("Applying replicate")\n    # replicate here\n' in result
+    assert 'logger.info("replicate applied")' in result
+    assert "DDP tomorrow" in result and "DDP or not" in result
+
+
+# Aliases and strings
+
+
+def test_alias_follows_with_its_uses():
+    assert_rewrites(
+        """
+        from torchtitan.models.llama3.parallelize import apply_ddp as _apply_ddp, apply_fsdp
+
+
+        def parallelize(model, parallel_dims, config):
+            if parallel_dims.fsdp_enabled:
+                apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+            else:
+                _apply_ddp(model, parallel_dims.world_mesh, False)
+        """,
+        """
+        from torchtitan.models.llama3.parallelize import (
+            apply_fsdp,
+            apply_replicate as _apply_replicate,
+        )
+
+
+        def parallelize(model, parallel_dims, config):
+            if parallel_dims.fsdp_enabled:
+                apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+            else:
+                _apply_replicate(
+                    model,
+                    parallel_dims.world_mesh["dp_replicate"],
+                    param_dtype=config.param,
+                    reduce_dtype=config.reduce,
+                )
+        """,
     )
-    assert not result.changes
-    assert any(f.code == "TM102" and f.status == "left" for f in result.findings)
 
 
-def test_a_dtype_set_again_on_the_way_to_apply_fsdp_is_left():
-    result = outcome(
-        {
-            HERE: f"""
-            {IMPORT} apply_ddp, apply_fsdp
+ALIASED = {
+    "torchtitan/models/mine/wraps.py": f"{IMPORT} apply_ddp as llama_apply_ddp\n__all__ = ['llama_apply_ddp']\n",
+    HERE: """
+        from torchtitan.models.mine import wraps
+        from torchtitan.models.mine.wraps import llama_apply_ddp
 
 
-            def parallelize(model, world_mesh, job_config):
-                kind = job_config.a
-                if job_config.shard:
-                    kind = job_config.b
-                    apply_fsdp(model, world_mesh, kind, kind)
-                else:
-                    apply_ddp(model, world_mesh, False)
-            """
-        }
+        def wrap(model, parallel_dims):
+            wraps.llama_apply_ddp(model, parallel_dims.world_mesh, False)
+            llama_apply_ddp(model, parallel_dims.world_mesh, False)
+    """,
+}
+
+
+def test_alias_follows_through_other_modules():
+    result = migrated(ALIASED)
+    assert "llama_apply_ddp" not in "".join(result.values())
+    assert (
+        "    apply_replicate as llama_apply_replicate,\n)\n__all__ = ['llama_apply_replicate']"
+        in result["torchtitan/models/mine/wraps.py"]
     )
-    assert not result.changes
+    assert "wraps.llama_apply_replicate(" in result[HERE]
 
 
-def test_several_calls_are_told_apart_by_line():
-    """Two calls in one function, one in a lambda whose parameter hides the name."""
-    result = outcome(
-        {
-            **PLAIN,
-            HERE: f"""
-            {IMPORT} apply_ddp
+def test_alias_stays_where_its_new_name_is_taken():
+    taken = text(ALIASED[HERE]) + "\n\ndef llama_apply_replicate():\n    pass\n"
+    result = migrated({**ALIASED, HERE: taken})
+    assert "from torchtitan.models.mine.wraps import llama_apply_ddp\n" in result[HERE]
 
 
-            def parallelize(model, world_mesh):
-                run = lambda apply_ddp: apply_ddp(model, world_mesh, 1)
-                apply_ddp(model, world_mesh, 2)
-                return run
-            """,
-        }
+def test_alias_stays_under_the_old_name():
+    assert "llama_apply_ddp(" in migrated(ALIASED, target="2d")[HERE]
+
+
+PATCHES = """
+    import importlib
+    from unittest import mock
+
+    import torchtitan.models.llama3.parallelize as llama3
+    from torchtitan.models.llama3 import parallelize
+    from torchtitan.models.mine import wraps
+
+
+    class TestPlan:
+        @mock.patch("torchtitan.models.llama3.parallelize.apply_ddp")
+        @mock.patch.object(parallelize, "apply_ddp")
+        def test_it(self, fake, monkeypatch):
+            monkeypatch.setattr("torchtitan.models.mine.wraps.apply_ddp", fake)
+            monkeypatch.setattr(llama3, "apply_ddp", fake)
+            with mock.patch.object(wraps, "apply_ddp", autospec=True):
+                assert getattr(llama3, 'apply_ddp') is hasattr(wraps, "apply_ddp")
+"""
+WRAPS = {"torchtitan/models/mine/wraps.py": f"{IMPORT} apply_ddp\n"}
+
+
+def test_strings_that_resolve_follow():
+    result = migrated({"tests/test_plan.py": PATCHES, **WRAPS})
+    fresh = text(PATCHES).replace("apply_ddp", "apply_replicate")
+    assert result["tests/test_plan.py"] == fresh
+    found = findings({"tests/test_plan.py": PATCHES, **WRAPS}, code="TM211")
+    assert found == []
+
+
+def test_strings_stay_under_the_old_name():
+    files = {"tests/test_plan.py": PATCHES, **WRAPS}
+    assert "tests/test_plan.py" not in migrated(files, target="2d")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'mock.patch.object(thing, "apply_ddp")',
+        'mock.patch("elsewhere.parallelize.apply_ddp")',
+        'getattr(load("torchtitan.models.llama3.parallelize"), "apply_ddp")',
+        'NAMES = ["apply_ddp"]',
+    ],
+)
+def test_strings_that_do_not_resolve_are_named(line):
+    (found,) = findings({HERE: f"{line}\n"}, path=HERE)
+    assert (found.code, found.status, found.line) == ("TM211", "hazard", 1)
+
+
+def test_a_call_without_dtypes_fits_the_annotations():
+    source = """
+        from torchtitan.models.llama3.parallelize import apply_ddp
+
+
+        def load(model, parallel_dims):
+            apply_ddp(model, parallel_dims.world_mesh, False)
+    """
+    result = migrated({HERE: source})
+    assert "param_dtype=None, reduce_dtype=None" in " ".join(result[HERE].split())
+    assert (
+        "    param_dtype: torch.dtype | None,\n    reduce_dtype: torch.dtype | None,\n"
+        in result[PLAN]
     )
-    assert b"lambda apply_ddp: apply_ddp(model, world_mesh, 1)" in result.changes[HERE]
-    assert b"    apply_replicate(model, world_mesh[" in result.changes[HERE]
+    assert_formatted(PLAN, result[PLAN])

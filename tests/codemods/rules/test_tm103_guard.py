@@ -9,8 +9,10 @@ from support import (
     PLAN,
     PLAN_IMPORTS,
     assert_noop,
+    assert_nothing_unused,
     assert_rewrites,
     findings,
+    migrated,
     outcome,
 )
 
@@ -145,7 +147,7 @@ def test_the_only_statement_of_a_block():
             f"        {REFUSAL}",
             CALL,
         ],
-        ["if job_config.strict:", "    pass", FRESH],
+        [FRESH],
     )
 
 
@@ -244,13 +246,289 @@ def test_nothing_goes_where_the_definition_stays():
     assert outcome({PLAN: kept, HERE: guard}).changes == {}
 
 
-def test_a_decorated_function_and_a_method():
-    body = "        if world_mesh.ndim > 1:\n            " + REFUSAL + "\n"
-    assert_rewrites(
-        f"class Plan:\n    def check(self, world_mesh):\n{body}        return True\n",
-        "class Plan:\n    def check(self, world_mesh):\n        return True\n",
-        files=FILES,
+# Every shape
+
+
+REFUSES = [
+    ['if world_mesh.ndim > 1:', '    msg = "DDP has not supported > 1D parallelism"', '    raise RuntimeError(msg)'],
+    ['if world_mesh.ndim > 1:', '    msg = f"DDP has not supported > 1D parallelism: {world_mesh}"', '    raise NotImplementedError(msg)'],
+    ['if world_mesh.ndim > 1:', '    error = ValueError("DDP does not support > 1D parallelism")', '    raise error'],
+    ['message = "DDP has not supported > 1D parallelism"', 'if world_mesh.ndim > 1:', '    raise RuntimeError(message)'],
+    ['error = RuntimeError("DDP has not supported > 1D parallelism")', 'if world_mesh.ndim > 1:', '    raise error'],
+    ['if not (world_mesh.ndim == 1):', f'    {REFUSAL}'],
+    ['if not world_mesh.ndim == 1:', '    raise AssertionError("DDP has not supported > 1D parallelism")'],
+    ['if world_mesh.ndim > 1:', '    logger.error("DDP has not supported > 1D parallelism")', '    raise RuntimeError("see the log")'],
+    ['if parallel_dims.tp_enabled or parallel_dims.pp_enabled:', '    raise RuntimeError("DDP does not go with TP or PP")'],
+    ['if parallel_dims.tp > 1 or parallel_dims.pp > 1:', '    raise ValueError("DDP cannot be combined with tensor or pipeline parallelism")'],
+    ['assert not parallel_dims.tp_enabled, "data parallel replication needs a 1-D mesh"'],
+    ['assert world_mesh.ndim == 1'],
+    ['assert len(world_mesh.mesh_dim_names) == 1, "one dimension only"'],
+    ['if parallel_dims.dp_replicate_enabled and world_mesh.ndim > 1:', f'    {REFUSAL}'],
+    ['# if world_mesh.ndim > 1:', '#     raise RuntimeError("DDP has not supported > 1D parallelism")'],
+    ['# DDP takes a mesh of one dimension', 'if world_mesh.ndim > 1:', f'    {REFUSAL}'],
+    ['if world_mesh.ndim > 1:', f'    {REFUSAL}', 'if parallel_dims.tp_enabled:', '    raise RuntimeError("DDP has not supported > 1D parallelism, TP")'],
+]  # fmt: skip
+
+
+def raw(before):
+    """The file as it comes out, without a word about how it is formatted."""
+    files = {**FILES, HERE: f"{IMPORT} apply_ddp\n\n\n{plan(*before)}"}
+    after = migrated(files)[HERE]
+    assert not any(line != line.rstrip() for line in after.split("\n"))
+    assert_nothing_unused(files[HERE], after)
+    return after
+
+
+@pytest.mark.parametrize("lines", REFUSES, ids=[" ".join(x)[:60] for x in REFUSES])
+def test_each_spelling(lines):
+    assert raw([*lines, CALL]).endswith(plan(FRESH))
+
+
+@pytest.mark.parametrize("lines", REFUSES, ids=[" ".join(x)[:60] for x in REFUSES])
+def test_each_spelling_between_others(lines):
+    block = ["    " + line for line in lines]
+    before = ["if parallel_dims.dp_replicate_enabled:", "    model.train()", "", *block]
+    after = ["if parallel_dims.dp_replicate_enabled:", "    model.train()", ""]
+    assert raw([*before, f"    {CALL}", "return model"]).endswith(
+        plan(*after, f"    {FRESH}", "return model")
     )
+
+
+def test_what_is_said_of_something_else_above_a_guard_stays():
+    assert_goes(
+        ["# Whole replicas", "if world_mesh.ndim > 1:", f"    {REFUSAL}", CALL],
+        ["# Whole replicas", FRESH],
+    )
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        pytest.param(
+            ["if world_mesh.ndim > 1:", f"    {REFUSAL}", "else:", f"    {CALL}"],
+            [FRESH],
+            id="the call in the else",
+        ),
+        pytest.param(
+            ["if world_mesh.ndim > 1:", f"    {REFUSAL}", "elif job_config.ddp:", f"    {CALL}", "else:", "    return None"],
+            ["if job_config.ddp:", f"    {FRESH}", "else:", "    return None"],
+            id="the call in an elif",
+        ),
+        pytest.param(
+            ["if world_mesh.ndim == 1:", f"    {CALL}", "else:", f"    {REFUSAL}"],
+            [FRESH],
+            id="the refusal in the else",
+        ),
+        pytest.param(
+            ["one = world_mesh.ndim == 1", "if one:", f"    {CALL}", "    model.train()", "else:", f"    {REFUSAL}"],
+            [FRESH, "model.train()"],
+            id="the refusal in the else of a variable",
+        ),
+        pytest.param(
+            ["if job_config.shard:", "    return model", "elif world_mesh.ndim > 1:", f"    {REFUSAL}", "else:", f"    {CALL}"],
+            ["if job_config.shard:", "    return model", "else:", f"    {FRESH}"],
+            id="an elif before the else",
+        ),
+        pytest.param(
+            ["if job_config.shard:", "    return model", "else:", "    if world_mesh.ndim > 1:", f"        {REFUSAL}", CALL],
+            ["if job_config.shard:", "    return model", FRESH],
+            id="an else that is all guard",
+        ),
+        pytest.param(
+            ["if not job_config.shard:", "    if world_mesh.ndim > 1:", f"        {REFUSAL}", "else:", "    return model", CALL],
+            ["if job_config.shard:", "    return model", FRESH],
+            id="an if that is all guard, with an else",
+        ),
+        pytest.param(
+            ["if world_mesh.ndim == 1:", f"    {CALL}", "    return model", REFUSAL],
+            [FRESH, "return model"],
+            id="an early return",
+        ),
+        pytest.param(
+            ["if job_config.ddp:", "    if world_mesh.ndim > 1:", f"        {REFUSAL}", "if job_config.ddp:", f"    {CALL}"],
+            ["if job_config.ddp:", f"    {FRESH}"],
+            id="in a block before",
+        ),
+    ],
+)  # fmt: skip
+def test_each_shape(before, after):
+    assert raw(before).endswith(plan(*after))
+
+
+# Helpers that only refuse
+
+
+CHECK = """\
+def _check_1d(mesh):
+    if mesh.ndim > 1:
+        raise RuntimeError("DDP has not supported > 1D parallelism")
+"""
+RETURNS = """\
+def _check_1d(mesh):
+    \"\"\"DDP goes with nothing.\"\"\"
+    ndim = mesh.ndim
+    if ndim == 1:
+        return
+    msg = "DDP has not supported > 1D parallelism"
+    raise RuntimeError(msg)
+"""
+
+
+def helped(helper, *lines, name="_check_1d", more=""):
+    helper = helper.replace("_check_1d", name)
+    return f"{IMPORT} apply_ddp\n\n\n{helper}\n\n{plan(*lines)}{more}"
+
+
+@pytest.mark.parametrize("helper", [CHECK, RETURNS])
+@pytest.mark.parametrize("name", ["_check_1d", "ensure_ddp_supported"])
+def test_a_helper_goes_with_its_calls(helper, name):
+    before = helped(helper, f"{name}(world_mesh)", CALL, name=name)
+    after = migrated({**FILES, HERE: before})[HERE]
+    assert after == f"{IMPORT} apply_replicate\n\n\n{plan(FRESH)}"
+
+
+def test_a_helper_of_another_module():
+    """Its calls go; it stays where others may have it, and is named."""
+    utils = "torchtitan/distributed/utils.py"
+    helper = CHECK.replace("_check_1d", "ensure_ddp_supported")
+    before = (
+        f"from torchtitan.distributed.utils import ensure_ddp_supported\n{IMPORT} apply_ddp"
+        f"\n\n\n{plan('ensure_ddp_supported(world_mesh)', CALL)}"
+    )
+    files = {**FILES, utils: helper, HERE: before}
+    after = migrated(files)
+    assert after[HERE] == f"{IMPORT} apply_replicate\n\n\n{plan(FRESH)}"
+    assert utils not in after
+    assert [(f.line, f.status) for f in findings(files, code="TM103", path=utils)] == [
+        (1, "hazard")
+    ]
+    private = {
+        **files,
+        utils: CHECK + "\n\nLEVELS = 2\n",
+        HERE: before.replace("ensure_ddp_supported", "_check_1d"),
+    }
+    assert migrated(private)[utils] == "LEVELS = 2\n"
+
+
+def test_a_method_that_only_refuses():
+    body = "        if mesh.ndim > 1:\n            " + REFUSAL
+    before = f"""\
+{IMPORT} apply_ddp
+
+
+class Plan:
+    def check(self, mesh):
+{body}
+
+    def parallelize(self, model, world_mesh):
+        self.check(world_mesh)
+        {CALL}
+"""
+    after = migrated({**FILES, HERE: before})[HERE]
+    assert (
+        after
+        == f"""\
+{IMPORT} apply_replicate
+
+
+class Plan:
+    def parallelize(self, model, world_mesh):
+        {FRESH}
+"""
+    )
+
+
+def test_a_helper_that_something_else_needs_stays():
+    more = "\n\ndef other(mesh, backend):\n    _check_1d(mesh)\n    backend.run(mesh)\n"
+    before = helped(CHECK, "_check_1d(world_mesh)", CALL, more=more)
+    result = outcome({**FILES, HERE: before})
+    assert not result.changes
+    assert {f.line for f in result.findings if f.status == "left"} == {4, 15}
+
+
+def test_a_helper_that_nobody_calls_is_named():
+    before = "class Plan:\n    def check(self, world_mesh):\n        if world_mesh.ndim > 1:\n            " + REFUSAL + "\n        return True\n"  # fmt: skip
+    assert_noop(before, files=FILES)
+    found = findings({**FILES, HERE: before}, code="TM103")
+    assert [(f.path, f.line, f.status) for f in found] == [(HERE, 2, "hazard")]
+
+
+# Only with its call
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "backend.apply_ddp(model, world_mesh)",
+        "apply_ddp(*everything)",
+        "apply_ddp(model, world_mesh, False)  # titan-migrate: ignore[TM102]",
+    ],
+)
+def test_a_guard_stays_with_its_call(call):
+    before = f"{IMPORT} apply_ddp\n\n\n" + plan(
+        "if world_mesh.ndim > 1:", f"    {REFUSAL}", call
+    )
+    result = outcome({**FILES, HERE: before})
+    assert HERE not in result.changes
+    found = [f for f in result.findings if f.path == HERE]
+    assert not any(f.code == "TM103" and f.status == "rewrite" for f in found)
+    assert any(f.line == 7 for f in found), found
+
+
+@pytest.mark.parametrize(
+    "call, imports",
+    [
+        ("replicate(model, device_mesh=world_mesh)", "from torch.distributed._composable.replicate import replicate"),
+        ("DDP(model)", "from torch.nn.parallel import DistributedDataParallel as DDP"),
+    ],
+)  # fmt: skip
+def test_a_guard_of_other_ddp_stays(call, imports):
+    before = f"{imports}\n\n\n" + plan(
+        "if world_mesh.ndim > 1:", f"    {REFUSAL}", call
+    )
+    assert_noop(before, files=FILES)
+    found = findings({**FILES, HERE: before}, code="TM103")
+    assert [(f.line, f.status) for f in found] == [(5, "hazard")]
+    assert "line 7, which stays DDP's" in found[0].message
+
+
+def test_a_guard_before_no_call_is_left():
+    before = plan("if world_mesh.ndim > 1:", f"    {REFUSAL}", "return spec.run(model)")
+    result = outcome({**FILES, HERE: before})
+    assert not result.changes
+    assert [(f.line, f.code) for f in result.findings if f.status == "left"] == [
+        (2, "TM103")
+    ]
+
+
+def test_a_guard_before_a_function_that_calls_it():
+    before = f"{IMPORT} apply_ddp\n\n\n" + plan(
+        "if world_mesh.ndim > 1:", f"    {REFUSAL}", "wrap(model, world_mesh)"
+    )
+    before += f"\n\ndef wrap(model, world_mesh):\n    {CALL}\n"
+    after = migrated({**FILES, HERE: before})[HERE]
+    assert plan("wrap(model, world_mesh)") in after and "ndim" not in after
+
+
+def test_the_mesh_that_replicate_takes_may_be_asserted():
+    lines = ['dp_mesh = parallel_dims.get_mesh("dp_replicate")', "assert dp_mesh.ndim == 1"]  # fmt: skip
+    assert raw([*lines, "apply_ddp(model, dp_mesh, False)"]).endswith(
+        plan(*lines, "apply_replicate(model, dp_mesh)")
+    )
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        ["if parallel_dims.dp_shard_enabled and world_mesh.ndim > 1:", '    raise RuntimeError("FSDP and DDP do not go together")'],
+        ["if parallel_dims.cp_enabled:", '    raise RuntimeError("context parallel needs sharding, not data parallel")'],
+        ["if parallel_dims.tp_enabled:", '    raise NotImplementedError("this model has no TP plan")'],
+        ["assert world_mesh.ndim > 0"],
+        ["if world_mesh.ndim == 3:", '    raise RuntimeError("no 3-D meshes with EP")'],
+    ],
+)  # fmt: skip
+def test_another_refusal_before_the_call_stays(guard):
+    assert "".join(f"    {line}\n" for line in guard) in raw([*guard, CALL])
 
 
 def test_a_guard_that_refuses_more_than_the_mesh_is_left():

@@ -1,8 +1,13 @@
 """TM104: ParallelDims keeps a shard dimension of degree 1 (2-D target only)."""
 
 from support import (
+    APPLY_DDP,
+    HERE,
+    IMPORT,
     LOOP_MESHES,
     NAMED_MESHES,
+    PLAN,
+    PLAN_IMPORTS,
     assert_left,
     assert_rewrites,
     findings,
@@ -160,3 +165,21 @@ def test_opting_out_of_named_meshes():
     )
     result = outcome({DIMS: kept}, "2d")
     assert result.problems == () and DIMS not in result.changes
+
+
+def test_without_a_parallel_dims_in_reach_the_2d_target_is_refused():
+    plan = f"""
+        {IMPORT} apply_ddp
+
+        def parallelize(model, world_mesh):
+            apply_ddp(model, world_mesh, enable_compile=False)
+    """
+    fsdp = "def apply_fsdp(model, dp_mesh):\n    fully_shard(model, mesh=dp_mesh)\n"
+    shared = f"{PLAN_IMPORTS}\n\n{fsdp}\n\n{APPLY_DDP}"
+    files = {DIMS: None, PLAN: shared, HERE: plan}
+    found = [
+        f for f in outcome(files, "2d").findings if f.code == "TM104" and f.path == HERE
+    ]
+    assert [f.status for f in found] == ["left"] and outcome(files, "2d").changes == {}
+    assert "take --target 1d" in found[0].message
+    assert "TM104" not in {f.code for f in outcome(files, "1d").findings}

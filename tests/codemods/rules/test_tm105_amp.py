@@ -2,7 +2,18 @@
 
 import pytest
 
-from support import assert_left, assert_noop, assert_rewrites, findings, outcome
+from support import (
+    PLAN,
+    assert_formatted,
+    assert_left,
+    assert_noop,
+    assert_rewrites,
+    checkout,
+    findings,
+    migrated,
+    outcome,
+    text,
+)
 
 UTILS = "torchtitan/distributed/utils.py"
 
@@ -23,30 +34,24 @@ SIGNATURES = {
 }
 
 
-def amp(signature, first, comment):
+def amp(signature, condition="parallel_dims.fsdp_enabled", to="", ddp="DDP or "):
     return f"""{HEAD}def maybe_enable_amp({signature}):
-    if parallel_dims.fsdp_enabled:
-        # FSDP handles mixed precision internally
-        logger.info("Mixed precision training is handled by fully_shard")
+    if {condition}:
+        # FSDP{to} handles mixed precision internally
+        logger.info("Mixed precision training is handled by fully_shard{to}")
         return contextlib.nullcontext()
-{first}    else:
+    else:
         if parallel_dims.tp_enabled or parallel_dims.pp_enabled:
             logger.warning("Mixed precision is only supported with FSDP.")
             return contextlib.nullcontext()
         else:
-            # {comment}
+            # the following code will only be executed for {ddp}single-device training
             logger.info("Mixed precision training is handled by AMP")
             return torch.autocast(device_type)
 """
 
 
-BRANCH = """\
-    elif parallel_dims.dp_replicate_enabled:
-        # replicate handles mixed precision internally
-        logger.info("Mixed precision training is handled by replicate")
-        return contextlib.nullcontext()
-"""
-OLD = "the following code will only be executed for DDP or single-device training"
+BOTH = "parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled"
 
 
 @pytest.mark.parametrize("version", SIGNATURES)
@@ -55,8 +60,8 @@ def test_release(version, target):
     signature = SIGNATURES[version].replace(": ParallelDims", "")
     head = "from torchtitan.config import TORCH_DTYPE_MAP\n"
     assert_rewrites(
-        amp(signature, "", OLD).replace(head, ""),
-        amp(signature, BRANCH, OLD.replace("DDP or ", "")).replace(head, ""),
+        amp(signature).replace(head, ""),
+        amp(signature, BOTH, " or replicate", "").replace(head, ""),
         path=UTILS,
         target=target,
     )
@@ -77,9 +82,7 @@ def test_method():
         class Trainer:
             @contextmanager
             def maybe_enable_amp(self):
-                if self.parallel_dims.fsdp_enabled:
-                    return nullcontext()
-                elif self.parallel_dims.dp_replicate_enabled:
+                if self.parallel_dims.fsdp_enabled or self.parallel_dims.dp_replicate_enabled:
                     return nullcontext()
                 else:
                     return autocast()
@@ -98,9 +101,7 @@ def test_without_an_else():
         """,
         """
         def maybe_enable_amp(parallel_dims):
-            if parallel_dims.fsdp_enabled:
-                return nullcontext()
-            elif parallel_dims.dp_replicate_enabled:
+            if parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled:
                 return nullcontext()
             return autocast()
         """,
@@ -125,18 +126,9 @@ def test_branch_over_several_lines_keeps_its_layout():
         """,
         """
         def maybe_enable_amp(parallel_dims):
-            if parallel_dims.fsdp_enabled:
+            if parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled:
                 logger.info(
-                    "Mixed precision training is handled by fully_shard, which casts "
-                    "parameters and gradients"
-                )
-
-                if parallel_dims.verbose:
-                    logger.info("verbose")
-                return nullcontext()
-            elif parallel_dims.dp_replicate_enabled:
-                logger.info(
-                    "Mixed precision training is handled by replicate, which casts "
+                    "Mixed precision training is handled by fully_shard or replicate, which casts "
                     "parameters and gradients"
                 )
 
@@ -167,9 +159,9 @@ def test_already_done():
         "if parallel_dims.dp_shard > 1: return nullcontext()\n    return autocast()",
         "if parallel_dims.fsdp_enabled and flag:\n        return nullcontext()\n"
         "    return autocast()",
-        "return nullcontext() if parallel_dims.fsdp_enabled else autocast()",
-        "if not parallel_dims.fsdp_enabled:\n        return autocast()\n"
-        "    return nullcontext()",
+        "if backend == Backend.FSDP:\n        return nullcontext()\n    return autocast()",
+        "if flag.fsdp_enabled:\n        return nullcontext()\n    return autocast()",
+        "if flag.fsdp_enabled:\n        print(1)\n    return autocast()",
     ],
 )
 def test_other_shapes_are_left(body):
@@ -181,19 +173,82 @@ def test_other_shapes_are_left(body):
     assert "dp_replicate_enabled" in left.suggestion
 
 
-def test_a_branch_that_falls_through_is_accounted_for():
-    result = outcome(
-        {
-            UTILS: """
-            def maybe_enable_amp(parallel_dims):
-                context = autocast()
-                if parallel_dims.fsdp_enabled:
-                    context = nullcontext()
-                return context
-            """
-        }
+def test_a_branch_that_falls_through():
+    assert_rewrites(
+        """
+        def maybe_enable_amp(parallel_dims):
+            context = autocast()
+            if parallel_dims.fsdp_enabled:
+                context = nullcontext()
+            return context
+        """,
+        """
+        def maybe_enable_amp(parallel_dims):
+            context = autocast()
+            if parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled:
+                context = nullcontext()
+            return context
+        """,
+        path=UTILS,
     )
-    assert result.problems or b"dp_replicate_enabled" in result.changes[UTILS]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "return nullcontext() if parallel_dims.fsdp_enabled else autocast()",
+            """return (
+        nullcontext()
+        if parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled
+        else autocast()
+    )""",
+        ),
+        (
+            """if not parallel_dims.fsdp_enabled:
+        return autocast()
+    return nullcontext()""",
+            """if not parallel_dims.fsdp_enabled and not parallel_dims.dp_replicate_enabled:
+        return autocast()
+    return nullcontext()""",
+        ),
+        (
+            """fsdp_enabled = parallel_dims.dp_shard_enabled or parallel_dims.cp_enabled
+    if fsdp_enabled:
+        return nullcontext()
+    return autocast()""",
+            """fsdp_enabled = parallel_dims.dp_shard_enabled or parallel_dims.cp_enabled
+    if fsdp_enabled or parallel_dims.dp_replicate_enabled:
+        return nullcontext()
+    return autocast()""",
+        ),
+    ],
+)
+def test_other_spellings(before, after):
+    head = "def maybe_enable_amp(parallel_dims):\n    "
+    assert_rewrites(f"{head}{before}\n", f"{head}{after}\n", path=UTILS)
+
+
+def test_a_branch_of_its_own_is_done():
+    for line in (
+        "return contextlib.nullcontext()",
+        "pass\n        return nullcontext()",
+    ):
+        more = (
+            f"    elif parallel_dims.dp_replicate_enabled:\n        {line}\n    else:\n"
+        )
+        done = amp("parallel_dims").replace("    else:\n", more, 1)
+        assert [f.status for f in findings({UTILS: done}, code="TM105")] == ["done"]
+
+
+def test_one_without_autocast_needs_nothing():
+    empty = """
+        def maybe_enable_amp(parallel_dims):
+            if parallel_dims.fsdp_enabled:
+                logger.info("Mixed precision training is handled by fully_shard")
+            return contextlib.nullcontext()
+    """
+    assert_noop(empty, path=UTILS)
 
 
 def test_parallel_dims_without_the_property_is_left():
@@ -201,7 +256,7 @@ def test_parallel_dims_without_the_property_is_left():
     result = outcome(
         {
             dims: "class ParallelDims:\n    fsdp_enabled = True\n",
-            UTILS: amp("parallel_dims", "", OLD),
+            UTILS: amp("parallel_dims"),
         }
     )
     assert result.changes == {} and len(result.problems) == 1
@@ -213,7 +268,7 @@ def test_no_such_function():
 
 
 def test_opting_out():
-    kept = amp("parallel_dims", "", OLD).replace(
+    kept = amp("parallel_dims").replace(
         "(parallel_dims):", "(parallel_dims):  # titan-migrate: ignore[TM105]"
     )
     assert_noop(kept, path=UTILS)
@@ -228,14 +283,14 @@ def test_a_branch_that_only_mentions_replicate_is_not_done():
         "        return contextlib.nullcontext()\n",
         "    if parallel_dims.dp_replicate_enabled:\n        print('replicate')\n",
     ):
-        head, _, body = amp("parallel_dims", "", OLD).partition("(parallel_dims):\n")
+        head, _, body = amp("parallel_dims").partition("(parallel_dims):\n")
         assert body
         found = findings({UTILS: f"{head}(parallel_dims):\n{more}{body}"}, code="TM105")
         assert [f.status for f in found] == ["rewrite"], more
 
 
 def test_one_that_leaves_autocast_to_both_is_done():
-    both = amp("parallel_dims", "", OLD).replace(
+    both = amp("parallel_dims").replace(
         "parallel_dims.fsdp_enabled:",
         "parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled:",
     )
@@ -249,3 +304,325 @@ def test_one_that_goes_by_another_name_is_left():
     ):
         found = findings({UTILS: f"{line}\n"}, code="TM105")
         assert [f.status for f in found] == ["left"], line
+
+
+# Autocast elsewhere in the checkout
+
+
+LOOP = "torchtitan/loop.py"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(
+            """
+            def step(model, parallel_dims, batch):
+                context = (
+                    contextlib.nullcontext()
+                    if parallel_dims.dp_shard_enabled
+                    else torch.autocast("cuda", dtype=torch.bfloat16)
+                )
+                with context:
+                    return model(batch)
+            """,
+            """
+            def step(model, parallel_dims, batch):
+                context = (
+                    contextlib.nullcontext()
+                    if parallel_dims.dp_shard_enabled or parallel_dims.dp_replicate_enabled
+                    else torch.autocast("cuda", dtype=torch.bfloat16)
+                )
+                with context:
+                    return model(batch)
+            """,
+            id="expression",
+        ),
+        pytest.param(
+            """
+            def step(model, dims, batch):
+                amp = autocast("cuda") if not dims.fsdp_enabled else nullcontext()
+                with amp:
+                    return model(batch), dims.dp_replicate_enabled
+            """,
+            """
+            def step(model, dims, batch):
+                amp = autocast("cuda") if not dims.fsdp_enabled and not dims.dp_replicate_enabled else nullcontext()
+                with amp:
+                    return model(batch), dims.dp_replicate_enabled
+            """,
+            id="the other way round",
+        ),
+        pytest.param(
+            """
+            class Trainer:
+                def context(self):
+                    if self.parallel_dims.dp_shard_enabled:
+                        ctx = contextlib.nullcontext()
+                    else:
+                        ctx = torch.autocast("cuda")
+                    return ctx
+            """,
+            """
+            class Trainer:
+                def context(self):
+                    if (
+                        self.parallel_dims.dp_shard_enabled
+                        or self.parallel_dims.dp_replicate_enabled
+                    ):
+                        ctx = contextlib.nullcontext()
+                    else:
+                        ctx = torch.autocast("cuda")
+                    return ctx
+            """,
+            id="statements",
+        ),
+        pytest.param(
+            """
+            def step(model, parallel_dims, batch):
+                with contextlib.ExitStack() as stack:
+                    if not parallel_dims.fsdp_enabled:
+                        stack.enter_context(torch.autocast("cuda"))
+                    return model(batch)
+            """,
+            """
+            def step(model, parallel_dims, batch):
+                with contextlib.ExitStack() as stack:
+                    if not parallel_dims.fsdp_enabled and not parallel_dims.dp_replicate_enabled:
+                        stack.enter_context(torch.autocast("cuda"))
+                    return model(batch)
+            """,
+            id="stack",
+        ),
+        pytest.param(
+            """
+            def step(model, parallel_dims, batch):
+                use_amp = not parallel_dims.fsdp_enabled
+                with torch.autocast("cuda", enabled=use_amp):
+                    return model(batch)
+            """,
+            """
+            def step(model, parallel_dims, batch):
+                use_amp = not parallel_dims.fsdp_enabled
+                with torch.autocast("cuda", enabled=use_amp and not parallel_dims.dp_replicate_enabled):
+                    return model(batch)
+            """,
+            id="enabled",
+        ),
+        pytest.param(
+            """
+            def step(model, parallel_dims, batch):
+                with contextlib.nullcontext() if parallel_dims.fsdp_enabled else autocast():
+                    return model(batch)
+            """,
+            """
+            def step(model, parallel_dims, batch):
+                with (
+                    contextlib.nullcontext()
+                    if parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled
+                    else autocast()
+                ):
+                    return model(batch)
+            """,
+            id="with",
+        ),
+    ],
+)
+def test_own_autocast(before, after):
+    result = migrated({LOOP: before})
+    assert result[LOOP] == text(after)
+    if max(map(len, result[LOOP].splitlines())) <= 88:
+        assert_formatted(LOOP, result[LOOP])
+
+
+@pytest.mark.parametrize(
+    "condition", ["backend == 'fsdp'", "config.use_ddp", "dims.world > 1 and fsdp"]
+)
+def test_own_autocast_by_something_else_is_named(condition):
+    source = f"def step(model, dims):\n    with nullcontext() if {condition} else autocast():\n        model()\n"
+    (found,) = findings({LOOP: source}, code="TM105")
+    assert (found.line, found.status) == (2, "hazard")
+
+
+def test_own_autocast_by_another_question_to_parallel_dims_is_left():
+    assert_left(
+        """
+        def step(model, parallel_dims):
+            with nullcontext() if parallel_dims.dp_shard > 1 else autocast():
+                model()
+        """,
+        "goes by the kind of data parallelism",
+        path=LOOP,
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'def step(model):\n    with torch.autocast("cuda"):\n        model()\n',
+        "def step(model, flag):\n    with autocast() if flag else nullcontext():\n        model()\n",
+        "def rope(x):\n    with autocast(enabled=False):\n        return x.cos()\n",
+        "def step(parallel_dims):\n    if parallel_dims.fsdp_enabled:\n        shard()\n    with autocast():\n        pass\n",
+    ],
+)
+def test_autocast_for_fsdp_as_well_stays(source):
+    assert_noop(source, path=LOOP)
+    assert findings({LOOP: source}, code="TM105") == []
+
+
+# maybe_enable_amp of a torchtitan outside of the checkout
+
+
+OUTSIDE = """
+    import torch
+    from elsewhere.distributed import utils as dist_utils
+
+
+    def main(model, parallel_dims, job_config, batch, device_type):
+        maybe_enable_amp = {}
+        with maybe_enable_amp:
+            model(batch)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            """dist_utils.maybe_enable_amp(
+            parallel_dims, job_config.training.mixed_precision_param, device_type
+        )""",
+            """(
+            contextlib.nullcontext()
+            if parallel_dims.dp_replicate_enabled
+            else dist_utils.maybe_enable_amp(
+                parallel_dims, job_config.training.mixed_precision_param, device_type
+            )
+        )""",
+        ),
+        (
+            """dist_utils.maybe_enable_amp(
+            parallel_dims,
+            job_config.training.mixed_precision_param,
+            device_type,
+        )""",
+            """(
+            contextlib.nullcontext()
+            if parallel_dims.dp_replicate_enabled
+            else dist_utils.maybe_enable_amp(
+                parallel_dims,
+                job_config.training.mixed_precision_param,
+                device_type,
+            )
+        )""",
+        ),
+        (
+            "dist_utils.maybe_enable_amp(parallel_dims, 1, device_type)",
+            """(
+            contextlib.nullcontext()
+            if parallel_dims.dp_replicate_enabled
+            else dist_utils.maybe_enable_amp(parallel_dims, 1, device_type)
+        )""",
+        ),
+    ],
+)
+def test_call_of_one_outside(before, after):
+    fresh = OUTSIDE.replace(
+        "    import torch\n", "    import contextlib\n\n    import torch\n"
+    )
+    assert_rewrites(OUTSIDE.format(before), fresh.format(after), path=LOOP)
+
+
+def test_call_of_one_outside_in_a_with_and_by_name():
+    assert_rewrites(
+        """
+        from contextlib import nullcontext
+
+        from elsewhere.utils import maybe_enable_amp as amp
+
+
+        class Trainer:
+            def step(self, batch):
+                with amp(self.parallel_dims, self.job_config.training.dtype, "cuda"):
+                    return self.model(batch), nullcontext()
+        """,
+        """
+        from contextlib import nullcontext
+
+        from elsewhere.utils import maybe_enable_amp as amp
+
+
+        class Trainer:
+            def step(self, batch):
+                with (
+                    nullcontext()
+                    if self.parallel_dims.dp_replicate_enabled
+                    else amp(self.parallel_dims, self.job_config.training.dtype, "cuda")
+                ):
+                    return self.model(batch), nullcontext()
+        """,
+        path=LOOP,
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "dict(amp=dist_utils.maybe_enable_amp(parallel_dims, 1, device_type))",
+        "dist_utils.maybe_enable_amp(*job_config)",
+        "dist_utils.maybe_enable_amp(make(), 1, 2)",
+    ],
+)
+def test_call_of_one_outside_that_is_left(call):
+    left = assert_left(OUTSIDE.format(call), "outside of this checkout", path=LOOP)
+    assert left.suggestion.startswith(
+        "contextlib.nullcontext() if parallel_dims.dp_replicate_enabled else dist_utils."
+    )
+
+
+@pytest.mark.parametrize(
+    "guarded",
+    [
+        "if parallel_dims.dp_replicate_enabled:\n    a = nullcontext()\nelse:\n    a = {}",
+        "if not parallel_dims.dp_replicate_enabled:\n    a = {}",
+        "a = nullcontext() if parallel_dims.dp_replicate_enabled else {}",
+    ],
+)
+def test_call_of_one_outside_that_is_not_made_under_replicate(guarded):
+    call = "maybe_enable_amp(parallel_dims, 1, 2)"
+    source = f"from elsewhere.utils import maybe_enable_amp\n{guarded.format(call)}\n"
+    found = findings({LOOP: source}, code="TM105")
+    assert [f.status for f in found] == ["done"]
+
+
+def plan_of_ours(**more):
+    """A checkout that is no torchtitan: its own plan beside a torchtitan from elsewhere."""
+    mine = checkout()[PLAN].text.replace(
+        "from torchtitan.tools.logging import", "from mine import"
+    )
+    taken = dict.fromkeys(checkout())
+    return {
+        **taken,
+        "mine/plan.py": mine,
+        "mine/__init__.py": "logger = None\n",
+        **more,
+    }
+
+
+def test_a_trainer_outside_opens_it():
+    trainer = "import torch\nfrom torchtitan.train import Trainer\n\n\nclass Mine(Trainer):\n    pass\n"
+    (found,) = findings(plan_of_ours(**{"mine/train.py": trainer}), code="TM105")
+    assert (found.path, found.line, found.status) == ("mine/train.py", 5, "hazard")
+    assert found.suggestion.startswith("class Mine(Trainer):")
+    assert "self.maybe_enable_amp = contextlib.nullcontext()" in found.suggestion
+
+
+def test_a_trainer_outside_that_is_only_used():
+    spec = "import torch\nfrom torchtitan.protocols.train_spec import TrainSpec\n"
+    (found,) = findings(plan_of_ours(**{"mine/spec.py": spec}), code="TM105")
+    assert (found.path, found.line) == ("mine/spec.py", 2)
+    own_loop = {"mine/loop.py": "def step(loss):\n    loss.backward()\n"}
+    assert not findings(
+        plan_of_ours(**{"mine/spec.py": spec, **own_loop}), code="TM105"
+    )
+    assert not findings(plan_of_ours(), code="TM105")

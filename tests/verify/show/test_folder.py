@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import errno
-import json
-import math
 import os
 import pathlib
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from migrator.verify import VerifyError, run, run_verify
-from migrator.verify.choose.models import Model
-from migrator.verify.show import terminal
+from migrator.verify import VerifyError
 from migrator.verify.show.folder import MARKER, clear, report_folder, written_alone
-from migrator.verify.train.nodes import Nodes
 
-from releases import git
-
-EARLIER = json.dumps({"models": {"llama3": {}, "..": {}}})
-
-
-def fill(place: Path, *names: str, text: str = EARLIER) -> list[str]:
-    for name in names:
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text(text)
-    return listed(place)
-
-
-def listed(place: Path) -> list[str]:
-    return sorted(str(path.relative_to(place)) for path in place.rglob("*"))
-
-
-@pytest.fixture
-def ours(tmp_path):
-    """A folder that verify has written into."""
-    place = tmp_path / "report"
-    place.mkdir()
-    with written_alone(place):
-        pass
-    return place
-
+from verifiable import fill, listed
 
 # --- whose it is ---
 
@@ -184,103 +154,6 @@ def test_a_full_disk_is_left_to_who_explains_it(tmp_path, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "write_text", write)
     with pytest.raises(OSError, match="No space"):
         _write(tmp_path)
-
-
-# --- in a verify ---
-
-
-@pytest.fixture
-def fork(tmp_path, monkeypatch):
-    """A migrated checkout, in an environment that could train."""
-    monkeypatch.setattr(run, "_check_environment", lambda: None)
-    tree = tmp_path / "fork"
-    fill(tree, "torchtitan/train.py", text="")
-    git(tree, "init", "-q")
-    git(tree, "add", "-A")
-    git(tree, "commit", "-q", "-m", "base")
-    fill(tree, "torchtitan/train.py", text="x = 1\n")
-    return tree
-
-
-class Trained:
-    """Stands in for Job: every cell is over at once."""
-
-    def __init__(self, trees, model, plan, *, scratch, **_):
-        self.model, self.folder, self.seconds = model, scratch / "job", {}
-
-    def verdicts(self, chosen, broken, show):
-        return {}
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    monkeypatch.setattr(run.models, "choose", lambda tree, wanted: [Model("llama3")])
-    monkeypatch.setattr(run.metadata, "version", lambda name: "1.0")
-    monkeypatch.setattr(run, "Job", Trained)
-
-
-def test_an_earlier_report_stays_until_there_is_something_to_train(fork, ours):
-    before = fill(ours, "report.json", "report.md", "llama3/dp/rank0.jsonl")
-    with pytest.raises(VerifyError, match="There is no model lama3"):
-        run_verify(fork, model=("lama3",), report_dir=ours)
-    git(fork, "checkout", "-q", ".")
-    with pytest.raises(VerifyError, match="does not differ"):
-        run_verify(fork, base="HEAD", report_dir=ours)
-    assert listed(ours) == before
-
-
-def test_an_earlier_report_makes_way_for_the_next(fork, ours, trained):
-    fill(ours, "notes.txt", "report.json", "report.md", "llama3/dp/rank0.jsonl")
-    run_verify(fork, report_dir=ours)
-    assert "rank0.jsonl" not in " ".join(listed(ours)) and "notes.txt" in listed(ours)
-    assert json.loads((ours / "report.json").read_text())["models"] == {"llama3": {}}
-
-
-def test_the_report_is_written_before_anything_is_shown(
-    fork, tmp_path, trained, monkeypatch
-):
-    def show(*_):
-        raise UnicodeEncodeError("ascii", "…", 0, 1, "ordinal not in range")
-
-    monkeypatch.setattr(terminal, "show_summary", show)
-    with pytest.raises(UnicodeEncodeError):
-        run_verify(fork, report_dir=tmp_path / "report")
-    assert {"report.json", "report.md"} <= set(listed(tmp_path / "report"))
-
-
-def test_the_last_lines_name_the_report_however_its_path_looks(fork, tmp_path, trained):
-    place = tmp_path / "a [b]" / "[/x]"
-    console = Console(record=True, file=open(os.devnull, "w"), width=40)
-    run_verify(fork, report_dir=place, console=console)
-    last = console.export_text().splitlines()[-2:]
-    assert last[0].endswith(str(place / "report.md"))
-    assert last[1].endswith(str(place))
-
-
-@pytest.mark.parametrize("timeout", [math.nan, math.inf, -math.inf])
-def test_a_time_limit_that_is_no_number_is_refused(fork, timeout):
-    with pytest.raises(VerifyError, match="--timeout (nan|-?inf) .*seconds"):
-        run_verify(fork, timeout=timeout)
-
-
-def test_no_cells_are_no_question(fork):
-    with pytest.raises(VerifyError, match="No cell is named"):
-        run_verify(fork, cells=())
-
-
-@pytest.mark.parametrize("name", ["a[1]", "a*", "b?", "]", "a::b"])
-def test_paths_that_training_data_are_not_found_below_are_refused(
-    fork, tmp_path, monkeypatch, name
-):
-    odd = tmp_path / name
-    odd.mkdir()
-    two = Nodes(2, 0, "127.0.0.1:1")
-    with pytest.raises(VerifyError, match="name another folder with --report"):
-        run_verify(fork, report_dir=odd, among=two)
-    assert listed(odd) == []
-    monkeypatch.setattr(run.tempfile, "gettempdir", lambda: str(odd))
-    with pytest.raises(VerifyError, match="set TMPDIR to another folder"):
-        run_verify(fork, report_dir=tmp_path / "report")
 
 
 def test_traces_of_a_verify_that_was_broken_off_go(tmp_path):

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from migrator.verify import VerifyError, run
-from migrator.verify.judge.verdict import Verification
-from migrator.verify.show import files
+from migrator.verify import VerifyError
 from migrator.verify.train import disk
 
 from places import TOP
 from releases import git
-
-FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+from verifiable import FULL
 
 
 def sentence(error: OSError, report: Path, temporary: Path) -> str:
@@ -67,27 +64,6 @@ def test_other_errors_go_through(tmp_path):
     with pytest.raises(PermissionError):
         with disk.full_disk_explained(tmp_path, tmp_path):
             raise PermissionError(errno.EACCES, "no")
-
-
-def test_half_a_report_is_not_left(tmp_path, monkeypatch):
-    def write(path, text, **_):
-        with open(path, "w") as file:
-            file.write(text[:10])
-        raise FULL
-
-    monkeypatch.setattr(Path, "write_text", write)
-    with pytest.raises(OSError):
-        files.write(Verification({}), tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_no_folder_for_temporary_files_is_said(monkeypatch):
-    def none():
-        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
-
-    monkeypatch.setattr(run.tempfile, "gettempdir", none)
-    with pytest.raises(VerifyError, match="No usable temporary .*TMPDIR"):
-        run._temporary()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Finding the base revision, copying trees, reading settings and traces: the parts of `verify` that need no training."""
+"""Finding the base revision, and the trees that are trained."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 
 from migrator.verify import VerifyError, run_verify
-from migrator.verify.judge.trace import read_trace
-from migrator.verify.train import corpus, worktrees
+from migrator.verify.train import worktrees
 
 from places import TOP
+from verifiable import NEW, OLD, write
 
 PLAN = "torchtitan/plan.py"
-OLD = "from torch.distributed._composable.replicate import replicate\n\n\ndef apply_ddp(model, mesh, enable_compile):\n    replicate(model)\n"
-NEW = "from torch.distributed._composable.replicate_with_fsdp import replicate\n\n\ndef apply_replicate(model, mesh, param_dtype):\n    replicate(model)\n"
 
 
 def git(tree: Path, *arguments: str) -> str:
@@ -42,13 +40,6 @@ def commit(tree: Path, message: str) -> str:
     git(tree, "add", "--all")
     git(tree, "commit", "--quiet", "--message", message)
     return git(tree, "rev-parse", "HEAD")
-
-
-def write(tree: Path, **files: str) -> None:
-    for name, text in files.items():
-        path = tree / "torchtitan" / f"{name}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
 
 
 @pytest.fixture
@@ -476,57 +467,7 @@ def test_what_is_no_checkout_is_said(tmp_path):
         run_verify(tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"nproc": 1}, {"timeout": 0}])
-def test_arguments_that_compare_nothing_are_refused(fork, wrong):
-    with pytest.raises(VerifyError):
-        run_verify(fork, **wrong)
-
-
-def test_report_inside_the_checkout_is_refused(fork):
-    pytest.importorskip("torchdata")
-    write(fork, plan=NEW)
-    with pytest.raises(VerifyError, match="inside the checkout"):
-        run_verify(fork, report_dir=fork / "report")
-
-
 def test_tree_that_is_its_own_base_is_no_question(fork, tmp_path):
     pytest.importorskip("torchdata")
     with pytest.raises(VerifyError, match="does not differ"):
         run_verify(fork, base="HEAD", report_dir=tmp_path / "report")
-
-
-def test_a_wrong_cell_is_named_with_the_nearest(fork):
-    with pytest.raises(VerifyError, match=r"no cell dp\+pt: did you mean dp\+tp"):
-        run_verify(fork, cells=("dp+pt",))
-
-
-def test_verify_imports_no_torch():
-    code = "import migrator.verify, migrator.demo, sys; raise SystemExit('torch' in sys.modules)"
-    root = TOP
-    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
-
-
-# --- corpus, traces ---
-
-
-def test_corpus_is_the_same_everywhere():
-    import hashlib
-
-    text = "\n".join(corpus.documents())
-    assert hashlib.sha256(text.encode()).hexdigest().startswith(CORPUS_DIGEST)
-    assert 200_000 < len(text) < 400_000
-
-
-CORPUS_DIGEST = "ed760837cba86614"
-
-
-def test_trace_of_a_killed_rank_is_read_up_to_its_last_whole_line(tmp_path):
-    (tmp_path / "rank1.jsonl").write_text(
-        '{"event": "start", "time": 1.0, "rank": 1, "pid": 1, "python": "3", "torch": "2.13.0"}\n'
-        '{"event": "step", "time": 2.0, "step": 1, "loss": 0.1, "grad_norm": 0.2, "gradients": 0.2, "tokens": 3, "seconds": 1.0}\n'
-        '{"event": "step", "time": 3.0, "st'
-    )
-    (tmp_path / "rank0.jsonl").write_text("")
-    trace = read_trace("migrated", tmp_path)
-    assert [rank.rank for rank in trace.ranks] == [0, 1]
-    assert trace.ranks[1].steps[0].loss == 0.1 and not trace.ranks[1].ended

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from migrator.demo import run_demo
 
-pytestmark = pytest.mark.torchrun
+pytestmark = [pytest.mark.torchrun, pytest.mark.usefixtures("warm_ranks")]
 
 
 def test_demo_without_a_registry(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from forks import git, verified
 
-pytestmark = pytest.mark.torchrun
+pytestmark = [pytest.mark.torchrun, pytest.mark.usefixtures("warm_base")]
 
 LLAMA = Path("torchtitan/models/llama3/infra/parallelize.py")
 PLANTED = """

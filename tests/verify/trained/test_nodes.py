@@ -21,7 +21,7 @@ from places import TOP
 pytestmark = pytest.mark.torchrun
 
 # The default is for the network file systems of clusters.
-START = "from migrator.verify import nodes; nodes.SILENCE = 5; from migrator.cli import main; main()"
+START = "from migrator.verify.train import nodes; nodes.SILENCE = 5; from migrator.cli import main; main()"
 
 
 @pytest.fixture

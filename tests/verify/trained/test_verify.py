@@ -46,6 +46,7 @@ def test_0_2_1_equals_ddp(migrated):
     )
 
 
+@pytest.mark.usefixtures("warm_ranks")
 def test_0_2_2_says_that_ddp_divided_twice(migrated):
     verdict, printed = verify(migrated("0.2.2"))
     assert verdict.passed, printed
@@ -55,6 +56,7 @@ def test_0_2_2_says_that_ddp_divided_twice(migrated):
     assert norms["migrated"] == pytest.approx(norms["reference"], rel=1e-3)
 
 
+@pytest.mark.usefixtures("warm_ranks")
 def test_dropped_gradient_scaling_fails(migrated):
     """0.2.2 without disable_fsdp_gradient_division does just what DDP did, and that was wrong."""
     tree = migrated("0.2.2")
@@ -75,6 +77,7 @@ def test_dropped_gradient_scaling_fails(migrated):
     ), printed
 
 
+@pytest.mark.usefixtures("warm_ranks")
 def test_undone_call_site_of_the_trained_model_fails(migrated):
     tree = migrated("0.2.1")
     source = (tree / LLAMA).read_text()
@@ -88,6 +91,7 @@ def test_undone_call_site_of_the_trained_model_fails(migrated):
     assert "Traceback" in verdict.details
 
 
+@pytest.mark.usefixtures("warm_ranks")
 def test_base_that_does_not_train_is_no_verdict(migrated):
     tree = migrated("0.2.0")
     git(tree, "stash")

@@ -1,0 +1,437 @@
+"""Where a checkout chooses between autocast and none, and what it goes by."""
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeGuard
+
+from codemods import layout
+from codemods.bindings import Checkout
+from codemods.names import dotted
+from codemods.source import SourceFile
+
+FUNCTION = "maybe_enable_amp"
+SHARDED = ("fsdp_enabled", "dp_shard_enabled")
+REPLICATED = "dp_replicate_enabled"
+
+Kind = Literal["if", "expression", "enabled", "call"]
+State = Literal["open", "done", "partly", "unclear"]
+
+_ABOUT_DATA_PARALLELISM = re.compile(r"fsdp|dp_shard|dp_replicate|\bddp|ddp\b", re.I)
+_OF_PARALLEL_DIMS = re.compile(r"parallel_?dims|dp_shard|dp_replicate|_enabled\b")
+_CHOOSING = {"nullcontext", "autocast", "enter_context", "get", "print", "warn"}
+_SAYING = {"debug", "info", "warning"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A condition by which autocast is opened or not.
+
+    Args:
+        line: of the statement, from 1.
+        scope: qualified name of the function or class around it.
+        kind: an ``if``, a conditional expression, ``enabled=`` of autocast, or a call
+            of a ``maybe_enable_amp`` that is not in this checkout.
+        code: the whole of it as ``layout.normal`` writes it, by which it is found again.
+        state: ``open``: autocast is on under pure dp_replicate, and ``terms`` switches
+            it off. ``done``: it is off there. ``partly``: it is off there if something
+            else holds too. ``unclear``: it cannot be told.
+        operator: what joins the terms, ``or`` or ``and``.
+        terms: the condition as it has to be.
+        ours: an unclear one asks ParallelDims, or is in maybe_enable_amp.
+    """
+
+    line: int
+    scope: str
+    kind: Kind
+    code: str
+    state: State
+    operator: str = "or"
+    terms: tuple[str, ...] = ()
+    ours: bool = True
+
+
+def is_autocast(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether a node is a call of autocast, by any of its names, that may switch it on."""
+    return (
+        isinstance(node, ast.Call)
+        and _last(node.func) == "autocast"
+        and not any(
+            given.arg == "enabled"
+            and isinstance(given.value, ast.Constant)
+            and given.value.value is False
+            for given in node.keywords
+        )
+    )
+
+
+def mixed_precision(checkout: Checkout) -> Literal["here", "outside", "none"]:
+    """Who opens autocast under DDP: this checkout, a torchtitan that it uses, or nobody.
+
+    Args:
+        checkout: unit tests in it do not count.
+    """
+    files = [f for f in checkout.mentioning("autocast") if not of_a_test(f.path)]
+    if any(is_autocast(node) for file in files for node in ast.walk(file.syntax)):
+        return "here"
+    if any(
+        choice.kind == "call"
+        for file in checkout.mentioning(FUNCTION)
+        for choice in choices(checkout, file)
+    ):
+        return "outside"
+    return "outside" if trained_outside(checkout) else "none"
+
+
+def trained_outside(
+    checkout: Checkout,
+) -> tuple[SourceFile, ast.ClassDef | None] | None:
+    """Where the trainer of a torchtitan outside of this checkout comes in, if it does.
+
+    Returns:
+        The file that names it and the class derived from it, or the file that uses that
+        torchtitan where nothing here trains; None where the checkout has its own loop.
+    """
+    using, trains = None, False
+    for file in checkout.mentioning("torchtitan", ".backward("):
+        if of_a_test(file.path):
+            continue
+        trains = trains or b".backward(" in file.raw
+        for imported in file.names.top.imports.values():
+            if not imported.module.startswith("torchtitan"):
+                continue
+            if checkout.path_of(imported.module) is not None:
+                return None
+            using = using or file
+        for node in file.syntax.body:
+            if isinstance(node, ast.ClassDef) and any(
+                _last(base) == "Trainer"
+                and (
+                    checkout.external(file.path, "", dotted(base) or "") or ""
+                ).startswith("torchtitan.")
+                for base in node.bases
+            ):
+                return file, node
+    return (using, None) if using and not trains else None
+
+
+def of_a_test(path: str) -> bool:
+    """Whether a file is a test, or helps tests."""
+    *folders, name = path.split("/")
+    return name.startswith("test_") or bool({"test", "tests"} & set(folders))
+
+
+def choices(checkout: Checkout, file: SourceFile) -> Iterator[Choice]:
+    """Every condition of a file by which autocast is opened or not.
+
+    Conditions that have nothing to do with data parallelism are none: they choose for
+    FSDP and replicate alike.
+    """
+    finder = _Finder(checkout, file)
+    finder.visit(file.syntax)
+    yield from finder.found
+
+
+def bases(checkout: Checkout) -> set[str]:
+    """The names of what the checkout asks for ``dp_replicate_enabled``, ``parallel_dims`` first."""
+    found = {"parallel_dims"}
+    for file in checkout.mentioning(f".{REPLICATED}"):
+        found |= set(re.findall(rf"(\w+)\.{REPLICATED}\b", file.text)) - {"self"}
+    return found
+
+
+class _Finder(ast.NodeVisitor):
+    def __init__(self, checkout: Checkout, file: SourceFile) -> None:
+        self.checkout, self.file = checkout, file
+        self.bases = bases(checkout)
+        self.found: list[Choice] = []
+        self._path: list[str] = []
+        self._around: list[ast.Module | ast.FunctionDef] = [file.syntax]
+        self._statement: ast.stmt = ast.Pass(lineno=1)
+        self._off: set[int] = set()
+
+    def visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.stmt):
+            self._statement = node
+        super().visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._path.append(node.name)
+        self._around.append(node)
+        self.generic_visit(node)
+        self._around.pop()
+        self._path.pop()
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._path.append(node.name)
+        self.generic_visit(node)
+        self._path.pop()
+
+    def visit_If(self, node: ast.If) -> None:
+        self._switched_off(node.test, node.body, node.orelse)
+        if _holds(node.body, "autocast"):
+            self._negative(node, "if", node.test, _only_chooses(node.body))
+        elif _holds(node.body, "nullcontext") and _holds(
+            self._around[-1].body, "autocast"
+        ):
+            fits = _only_chooses(node.body) and (
+                isinstance(node.body[-1], ast.Return) or _only_chooses(node.orelse)
+            )
+            self._positive(node, "if", node.test, fits)
+        elif _holds(node.orelse, "autocast") and not _holds(node.body, "autocast"):
+            self._positive(node, "if", node.test, False)
+        self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self._switched_off(node.test, [node.body], [node.orelse])
+        if _holds([node.body], "autocast"):
+            fits = not _holds([node.orelse], "autocast")
+            self._negative(node, "expression", node.test, fits)
+        elif _holds([node.orelse], "autocast"):
+            fits = _holds([node.body], "nullcontext")
+            self._positive(node, "expression", node.test, fits)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        for given in node.keywords if is_autocast(node) else ():
+            if given.arg == "enabled":
+                self._negative(node, "enabled", given.value, True)
+        if self._is_outside(node):
+            self._outside(node)
+        self.generic_visit(node)
+
+    def _is_outside(self, node: ast.Call) -> bool:
+        """Whether a call is of a maybe_enable_amp that this checkout imports from elsewhere."""
+        spelling, scope = dotted(node.func), ".".join(self._path)
+        if spelling is None or scope not in self.file.names.scopes:
+            return False
+        found = self.checkout.external(self.file.path, scope, spelling) or ""
+        module, _, name = found.rpartition(".")
+        return name == FUNCTION and self.checkout.path_of(module) is None
+
+    def _outside(self, node: ast.Call) -> None:
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        first = node.args[0] if node.args else given.get("parallel_dims")
+        base = dotted(first) if first is not None else None
+        held = self._statement
+        alone = (
+            isinstance(held, (ast.Assign, ast.AnnAssign, ast.Return))
+            and held.value is node
+        ) or (
+            isinstance(held, ast.With)
+            and [item.context_expr for item in held.items] == [node]
+            and held.items[0].optional_vars is None
+        )
+        if id(node) in self._off or self._left_out(None):
+            self._add(node, "call", "done")
+        elif base and alone and "#" not in self.file.segment(node):
+            self._add(node, "call", "open", base=base)
+        else:
+            self._add(node, "call", "unclear")
+
+    def _switched_off(
+        self, test: ast.expr, body: Sequence[ast.AST], orelse: Sequence[ast.AST]
+    ) -> None:
+        """Note what is not run under replicate."""
+        if any(_asks(term, (REPLICATED,)) for term in self._alternatives(test)):
+            self._off |= {id(inner) for node in orelse for inner in ast.walk(node)}
+        if any(_asks(term, (REPLICATED,)) for term in self._excluded(test)):
+            self._off |= {id(inner) for node in body for inner in ast.walk(node)}
+
+    def _positive(
+        self, node: ast.If | ast.IfExp, kind: Kind, test: ast.expr, fits: bool
+    ) -> None:
+        """A condition under which autocast stays off."""
+        terms = self._alternatives(test)
+        asked = any(_asks(term, (REPLICATED,)) for term in terms)
+        if asked or (self._is_about(test) and self._left_out(node)):
+            self._add(node, kind, "done")
+            return
+        base = self._base(terms)
+        if base is not None and fits and self._has_no_comment(test):
+            self._add(node, kind, "open", "or", _operands(test, ast.Or), base)
+        elif self._is_about(test):
+            parts = _operands(test, ast.And)
+            partly = any(_asks(part, (REPLICATED,)) for part in parts)
+            self._add(node, kind, "partly" if partly else "unclear", test=test)
+
+    def _negative(
+        self,
+        node: ast.If | ast.IfExp | ast.Call,
+        kind: Kind,
+        test: ast.expr,
+        fits: bool,
+    ) -> None:
+        """A condition under which autocast is on."""
+        excluded = self._excluded(test)
+        asked = any(_asks(term, (REPLICATED,)) for term in excluded)
+        if asked or (self._is_about(test) and self._left_out(node)):
+            self._add(node, kind, "done")
+            return
+        base = self._base(excluded)
+        if base is not None and fits and self._has_no_comment(test):
+            self._add(node, kind, "open", "and", _operands(test, ast.And), base)
+        elif self._is_about(test):
+            self._add(node, kind, "unclear", test=test)
+
+    def _add(
+        self,
+        node: ast.If | ast.IfExp | ast.Call,
+        kind: Kind,
+        state: State,
+        operator: str = "or",
+        terms: Sequence[ast.expr] = (),
+        base: str = "",
+        test: ast.expr | None = None,
+    ) -> None:
+        written = [self._written(term, operator) for term in terms]
+        more = f"{base}.{REPLICATED}"
+        fresh = (*written, more if operator == "or" else f"not {more}")
+        asked = REPLICATED if test is None else ast.unparse(self._meant(test))
+        self.found.append(
+            Choice(
+                node.lineno if isinstance(node, ast.If) else self._statement.lineno,
+                ".".join(self._path),
+                kind,
+                ast.unparse(node),
+                state,
+                operator,
+                fresh if base else (),
+                bool(_OF_PARALLEL_DIMS.search(asked)) or FUNCTION in self._path,
+            )
+        )
+
+    def _written(self, term: ast.expr, operator: str) -> str:
+        text = layout.flatten(self.file.segment(term))
+        weaker = isinstance(term, (ast.IfExp, ast.Lambda)) or (
+            operator == "and"
+            and isinstance(term, ast.BoolOp)
+            and isinstance(term.op, ast.Or)
+        )
+        return f"({text})" if weaker else text
+
+    def _has_no_comment(self, test: ast.expr) -> bool:
+        return "#" not in self.file.segment(test)
+
+    def _excluded(self, test: ast.expr) -> list[ast.expr]:
+        """The terms none of which is true when a condition is, variables followed."""
+        return [
+            term
+            for part in _operands(self._meant(test), ast.And)
+            for meant in [self._meant(part)]
+            if isinstance(meant, ast.UnaryOp) and isinstance(meant.op, ast.Not)
+            for term in self._alternatives(meant.operand)
+        ]
+
+    def _alternatives(self, test: ast.expr) -> list[ast.expr]:
+        """The terms any of which makes a condition true, variables followed."""
+        found = []
+        for term in _operands(test, ast.Or):
+            meant = self._meant(term)
+            found += [term] if meant is term else self._alternatives(meant)
+        return found
+
+    def _meant(self, node: ast.expr) -> ast.expr:
+        """What a variable that is set once stands for; anything else is itself."""
+        seen: set[str] = set()
+        while isinstance(node, ast.Name) and node.id not in seen:
+            seen.add(node.id)
+            values = _assigned(self._around[-1], node.id)
+            if len(values) != 1 or values[0] is None:
+                return node
+            node = values[0]
+        return node
+
+    def _base(self, terms: Sequence[ast.expr]) -> str | None:
+        """The object that can be asked for dp_replicate_enabled as well."""
+        for term in terms:
+            if _asks(term, SHARDED) and isinstance(term, ast.Attribute):
+                base = dotted(term.value)
+                if base and base.rpartition(".")[2] in self.bases:
+                    return base
+        return None
+
+    def _is_about(self, test: ast.expr) -> bool:
+        return bool(_ABOUT_DATA_PARALLELISM.search(ast.unparse(self._meant(test))))
+
+    def _left_out(self, node: ast.AST | None) -> bool:
+        """Whether another branch, or one further down, leaves autocast out for replicate."""
+        if any(
+            leaves_it(other)
+            for other in ast.walk(self._around[-1])
+            if isinstance(other, ast.If) and other is not node
+        ):
+            return True
+        while isinstance(node, ast.If) and len(node.orelse) == 1:
+            node = node.orelse[0]
+            if isinstance(node, ast.If) and _asks_for_replicate(node.test):
+                return not _holds(node.body, "autocast")
+        return False
+
+
+def leaves_it(node: ast.If) -> bool:
+    """Whether a branch is taken whenever replicate is on, and returns a null context."""
+    last = node.body[-1]
+    return (
+        _asks_for_replicate(node.test)
+        and isinstance(last, ast.Return)
+        and last.value is not None
+        and "nullcontext" in ast.unparse(last.value)
+    )
+
+
+def _asks_for_replicate(test: ast.expr) -> bool:
+    return any(_asks(term, (REPLICATED,)) for term in _operands(test, ast.Or))
+
+
+def _asks(node: ast.expr, names: Sequence[str]) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in names
+
+
+def _operands(node: ast.expr, operator: type[ast.boolop]) -> list[ast.expr]:
+    """What ``and`` or ``or`` joins; the expression alone where it does not."""
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, operator):
+        return node.values
+    return [node]
+
+
+def _assigned(scope: ast.Module | ast.FunctionDef, name: str) -> list[ast.expr | None]:
+    """What a name is set to, once for each time; None where that cannot be told."""
+    plain = {
+        id(node.targets[0]): node.value
+        for node in ast.walk(scope)
+        if isinstance(node, ast.Assign) and len(node.targets) == 1
+    }
+    return [
+        plain.get(id(node))
+        for node in ast.walk(scope)
+        if isinstance(node, ast.Name)
+        and node.id == name
+        and not isinstance(node.ctx, ast.Load)
+    ]
+
+
+def _holds(nodes: Sequence[ast.AST], called: str) -> bool:
+    """Whether a function of that name is called anywhere in the nodes."""
+    return any(
+        isinstance(inner, ast.Call)
+        and _last(inner.func) == called
+        and (called != "autocast" or is_autocast(inner))
+        for node in nodes
+        for inner in ast.walk(node)
+    )
+
+
+def _last(node: ast.expr) -> str:
+    return (dotted(node) or "").rpartition(".")[2]
+
+
+def _only_chooses(body: Sequence[ast.stmt]) -> bool:
+    """Whether statements choose a context and say so, and do nothing else."""
+    return all(
+        _last(node.func) in _CHOOSING | _SAYING
+        for statement in body
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call)
+    )

@@ -1,0 +1,184 @@
+"""What is said beside a call: log lines in its branch, comments above and in it."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from codemods.guards import is_guard
+from codemods.source import SourceFile
+
+_DDP = re.compile(r"\bDDP\b|\bDistributedDataParallel\b")
+_SAYS = re.compile(r"(\w*log\w*\.)?(debug|info|warning|warn|print|log|info_once)$")
+# Words with which a sentence says more than which kind of data parallelism is used.
+_SAYS_MORE = re.compile(
+    r"FSDP|HSDP|\bnot\b|n't|\bonly\b|support|\bwhole\b|entire|bucket|requir|must|because|"
+    r"1-?D\b|\b1 dim|reduce|gradient|hook|sync|wraps?\b|unused|autocast|\bAMP\b|precision",
+    re.IGNORECASE,
+)
+_HOLDERS = (ast.If, ast.Try, ast.With, ast.For)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A log line or a comment that speaks of DDP.
+
+    Args:
+        line: from 1.
+        text: the statement as ``ast.unparse`` has it, or the comment.
+        fresh: what it says of replicate, for a comment or the words of a log line.
+        certain: whether that is true for sure.
+        is_comment: whether it is a comment.
+    """
+
+    line: int
+    text: str
+    fresh: str
+    certain: bool
+    is_comment: bool
+
+
+def of_replicate(words: str) -> str:
+    """A sentence on DDP, said of replicate."""
+    return _DDP.sub("replicate", words)
+
+
+def said_beside(file: SourceFile, call: ast.Call) -> Iterator[Said]:
+    """Every log line and comment beside a call that speaks of DDP.
+
+    Those of the branch that the call is in, above that branch, and at the call itself;
+    where the call is in no branch, those right beside it.
+
+    Args:
+        file: that the call is in.
+        call: of what was DDP.
+    """
+    path = _way_to(file.syntax, call)
+    block, statement = path[-1]
+    branch = len(path) > 1 and isinstance(path[-2][1], _HOLDERS)
+    for node in block if branch else _talking(block, block.index(statement)):
+        text = ast.unparse(node)
+        if _is_said(node) and _DDP.search(text):
+            yield Said(node.lineno, text, of_replicate(text), _certain(text), False)
+    comments = _comments(file)
+    lines = _lines_of(statement, comments)
+    if branch:
+        lines = _lines_of_branch(path[-2][1], block, comments)
+    for guard in filter(is_guard, block):
+        lines -= _lines_of(guard, comments)
+    for number in sorted(lines):
+        text = comments[number].text
+        if _DDP.search(text):
+            yield Said(number, text, of_replicate(text), _certain(text), True)
+
+
+def _lines_of(node: ast.stmt, comments: "dict[int, _Comment]") -> set[int]:
+    """The lines of comment in a statement and right above it."""
+    within = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    return {n for n in comments if n in within} | _right_above(comments, node.lineno)
+
+
+def _lines_of_branch(
+    holder: ast.stmt, block: Sequence[ast.stmt], comments: "dict[int, _Comment]"
+) -> set[int]:
+    """The lines of comment in a block, below it at its depth, and above what holds it."""
+    last = max(node.end_lineno or node.lineno for node in block)
+    while comments.get(last + 1, _NO_COMMENT).column >= block[0].col_offset:
+        last += 1
+    within = range(_begins(holder, block), last + 1)
+    return {n for n in comments if n in within} | _right_above(comments, holder.lineno)
+
+
+def _certain(text: str) -> bool:
+    return not _SAYS_MORE.search(text)
+
+
+def _way_to(tree: ast.Module, call: ast.Call) -> list[tuple[list[ast.stmt], ast.stmt]]:
+    """The blocks around a call, from outside in, with the statement of each that holds it."""
+    found: list[tuple[list[ast.stmt], ast.stmt]] = []
+    node: ast.AST = tree
+    while True:
+        inner = next(
+            (
+                (block, statement)
+                for block in _blocks(node)
+                for statement in block
+                if any(child is call for child in ast.walk(statement))
+            ),
+            None,
+        )
+        if inner is None:
+            return found
+        found.append(inner)
+        node = inner[1]
+
+
+def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
+    for name in ("body", "orelse", "finalbody"):
+        block = getattr(node, name, None)
+        if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
+            yield block
+    for handler in getattr(node, "handlers", ()):
+        yield handler.body
+
+
+def _begins(holder: ast.stmt, block: Sequence[ast.stmt]) -> int:
+    """The first line that belongs to a block, below the head of its statement."""
+    body = getattr(holder, "body", [])
+    if block is body:
+        head = getattr(holder, "test", None)
+        return (getattr(head, "end_lineno", None) or holder.lineno) + 1
+    return (body[-1].end_lineno or 0) + 1
+
+
+def _talking(block: Sequence[ast.stmt], at: int) -> list[ast.stmt]:
+    """The log lines right before and right after a statement of a block."""
+    start, end = at, at + 1
+    while start > 0 and _is_said(block[start - 1]):
+        start -= 1
+    while end < len(block) and _is_said(block[end]):
+        end += 1
+    return list(block[start:end])
+
+
+def _is_said(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and bool(_SAYS.match(ast.unparse(node.value.func)))
+    )
+
+
+@dataclass(frozen=True)
+class _Comment:
+    """A comment, and the column it stands at where it is alone on its line, else -1."""
+
+    text: str
+    column: int
+
+
+_NO_COMMENT = _Comment("", -1)
+
+
+def _comments(file: SourceFile) -> dict[int, _Comment]:
+    """Line -> its comment."""
+    lines = io.StringIO(file.text.replace("\r\n", "\n")).readline
+    return {
+        token.start[0]: _Comment(
+            token.string,
+            -1 if token.line[: token.start[1]].strip() else token.start[1],
+        )
+        for token in tokenize.generate_tokens(lines)
+        if token.type == tokenize.COMMENT
+    }
+
+
+def _right_above(comments: dict[int, _Comment], line: int) -> set[int]:
+    """The lines of comment without a gap above a line."""
+    found = set()
+    while comments.get(line - 1, _NO_COMMENT).column >= 0:
+        line -= 1
+        found.add(line)
+    return found

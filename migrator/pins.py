@@ -1,0 +1,168 @@
+"""The torch that a checkout is pinned to: read from its own files, line by line.
+
+Lock files, requirements, pyproject, conda environments and Dockerfiles all name a
+version in the same few forms, so that one pattern serves; a lock file is read as TOML.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_PLACES = (
+    "uv.lock",
+    "poetry.lock",
+    "requirements*.txt",
+    "requirements/*.txt",
+    "pyproject.toml",
+    "setup.cfg",
+    "setup.py",
+    "environment*.y*ml",
+    "conda*.y*ml",
+    "pixi.toml",
+    "Dockerfile*",
+    "*.Dockerfile",
+    "docker/*",
+    ".ci/docker/*",
+)
+"""Where a torch is pinned, by patterns from the root."""
+
+_LONGEST = 4_000_000
+_VERSION = r"\d+(?:\.\w+)*(?:\.\*)?(?:[-+!][\w.]+)?"
+_CLAUSE = rf"(?:===|==|~=|>=|<=|!=|<|>)\s*{_VERSION}"
+_REQUIREMENT = re.compile(
+    rf"(?<![\w./-])torch(?:\[[\w,\s-]*\])?\s*\(?(?P<spec>{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)"
+)
+_POETRY = re.compile(
+    rf"""^\s*torch\s*=\s*(?:\{{.*?\bversion\s*=\s*)?["'](?P<sign>\^|~|)(?P<version>{_VERSION})["']"""
+)
+_POETRY_RANGE = re.compile(
+    rf"""^\s*torch\s*=\s*(?:\{{.*?\bversion\s*=\s*)?["'](?P<spec>{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)["']"""
+)
+_CONDA = re.compile(
+    rf"^\s*-\s*[\"']?(?:\S+::)?(?:py)?torch\s*=\s*(?P<version>{_VERSION})"
+)
+
+_RELEASES = [Version(f"2.{minor}.{patch}") for minor in range(60) for patch in range(4)]
+"""Versions to try a range with; torch 2 has had up to four of each."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A line that says which torch the code runs on.
+
+    Args:
+        path: of the file, from the checkout's root.
+        line: from 1.
+        text: the requirement, ``torch==2.9.1``.
+        newest: the newest torch that it allows: the one that is named where one is, else
+            the newest of its minor release, None where it sets no upper end.
+        exact: it allows one version alone.
+    """
+
+    path: str
+    line: int
+    text: str
+    newest: str | None
+    exact: bool
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+def torch_pins(root: Path) -> list[Pin]:
+    """Every line below the root that pins torch, lock files first.
+
+    Args:
+        root: of the checkout.
+    """
+    found = []
+    seen = set()
+    for pattern in _PLACES:
+        for path in sorted(root.glob(pattern)):
+            if path in seen or not path.is_file() or path.stat().st_size > _LONGEST:
+                continue
+            seen.add(path)
+            text = path.read_bytes().decode("utf-8", "replace")
+            name = path.relative_to(root).as_posix()
+            reads = _locked if path.suffix == ".lock" else _named
+            found += list(reads(name, text))
+    return found
+
+
+def _locked(path: str, text: str) -> Iterator[Pin]:
+    try:
+        packages = tomllib.loads(text).get("package", [])
+    except tomllib.TOMLDecodeError:
+        return
+    line = next(
+        (
+            n
+            for n, at in enumerate(text.split("\n"), 1)
+            if at.strip() == 'name = "torch"'
+        ),
+        1,
+    )
+    versions = {
+        str(package["version"])
+        for package in packages
+        if isinstance(package, dict)
+        and package.get("name") == "torch"
+        and "version" in package
+    }
+    for version in sorted(versions):
+        pin = _pin(path, line, f"=={version}")
+        if pin is not None:
+            yield pin
+
+
+def _named(path: str, text: str) -> Iterator[Pin]:
+    for number, line in enumerate(text.split("\n"), 1):
+        code = line.split("#")[0]
+        spec = None
+        if found := _REQUIREMENT.search(code) or _POETRY_RANGE.search(code):
+            spec = found["spec"]
+        elif found := _POETRY.search(code):
+            spec = _of_poetry(found["sign"], found["version"])
+        elif path.endswith(("yml", "yaml")) and (found := _CONDA.search(code)):
+            version = found["version"]
+            spec = f"=={version}" if version.count(".") > 1 else f"=={version}.*"
+        pin = _pin(path, number, spec) if spec else None
+        if pin is not None:
+            yield pin
+
+
+def _of_poetry(sign: str, version: str) -> str:
+    """A specifier for poetry's own signs."""
+    major, minor = (re.findall(r"\d+", version) + ["0"])[:2]
+    if sign == "^":
+        return f">={version},<{int(major) + 1}"
+    if sign == "~":
+        return f">={version},=={major}.{minor}.*"
+    return f"=={version}"
+
+
+def _pin(path: str, line: int, spec: str) -> Pin | None:
+    try:
+        allowed = SpecifierSet(spec, prereleases=True)
+    except InvalidSpecifier:
+        return None
+    text = "torch" + re.sub(r"\s+", "", spec)
+    for one in allowed:
+        if one.operator in ("==", "===") and not one.version.endswith(".*"):
+            return Pin(path, line, text, one.version, exact=True)
+    fitting = [version for version in _RELEASES if version in allowed]
+    newest = str(fitting[-1]) if fitting and fitting[-1] != _RELEASES[-1] else None
+    if not fitting:
+        return None
+    return Pin(path, line, text, newest, exact=False)

@@ -1,0 +1,157 @@
+"""What is refused before anything is written, and the way back."""
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from commands import PLAN, run, snapshot
+from releases import git
+
+
+def test_apply_refuses_uncommitted_changes_and_says_how_to_go_on(fork):
+    with (fork / PLAN).open("a") as file:
+        file.write("# mine\n")
+    before = snapshot(fork)
+    result = run("apply", fork)
+    assert result.exit_code == 2
+    assert PLAN in result.stderr and "--allow-dirty" in result.stderr
+    assert snapshot(fork) == before
+    assert run("apply", fork, "--allow-dirty").exit_code == 0
+    assert (fork / PLAN).read_text().endswith("# mine\n")
+
+
+def test_apply_refuses_an_untracked_file_it_would_write(fork):
+    copy = fork / "torchtitan/models/own/infra/parallelize.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((fork / PLAN).read_bytes())
+    result = run("apply", fork)
+    assert result.exit_code == 2
+    assert "torchtitan/models/own" in result.stderr
+
+
+def test_apply_lets_other_uncommitted_changes_be(fork):
+    (fork / "notes.txt").write_text("mine")
+    assert run("apply", fork).exit_code == 0
+
+
+def test_an_unparsable_file_is_named_with_its_line(fork):
+    with (fork / PLAN).open("a") as file:
+        file.write("def broken(:\n")
+    line = (fork / PLAN).read_text().count("\n")
+    before = snapshot(fork)
+    for command in ("check", "diff", "apply"):
+        result = run(command, fork)
+        assert result.exit_code == 3
+        assert f"{PLAN}:{line}" in result.stderr
+    assert snapshot(fork) == before
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "apply_ddp = " + "-" * 100000 + "1",
+        "apply_ddp = " + "(" * 3000 + ")" * 3000,
+        "apply_ddp" + ".b" * 3000,
+        "apply_ddp = 1" + "+1" * 3000,
+        "# coding: rot13\napply_ddp = 1",
+        "# coding: undefined\napply_ddp = 1",
+    ],
+    ids=["minus", "brackets", "attributes", "sum", "rot13", "undefined"],
+)
+def test_code_that_nobody_wrote_by_hand_is_named_and_no_traceback(fork, source):
+    (fork / "torchtitan/odd.py").write_text(source + "\n")
+    result = run("check", fork)
+    assert result.exit_code in (1, 3) and not isinstance(
+        result.exception, (RecursionError, MemoryError, LookupError, UnicodeError)
+    )
+    if result.exit_code == 3:
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_place_left_for_a_person_writes_nothing(fork):
+    extra = fork / "torchtitan/table.py"
+    extra.write_text(
+        "from torchtitan.models.llama3.infra.parallelize import apply_ddp\n\n"
+        'WRAP = {"ddp": apply_ddp}\n'
+    )
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "table")
+    before = snapshot(fork)
+    result = run("apply", fork)
+    assert result.exit_code == 1
+    assert "torchtitan/table.py:3" in result.stderr
+    assert snapshot(fork) == before
+
+
+def test_a_folder_that_is_no_torchtitan(tmp_path):
+    (tmp_path / "a.py").write_text("print(1)\n")
+    result = run("check", tmp_path, "--no-git")
+    assert result.exit_code == 2
+    assert "does not look like a torchtitan checkout" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--torch", "2.8"], "no composable replicate"),
+        (["--torch", "latest"], "not a version"),
+        (["--target", "2d", "--torch", "2.13"], "does not go with"),
+    ],
+)
+def test_a_target_that_cannot_be(fork, arguments, said):
+    result = run("check", fork, *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_symlink_to_a_file_with_uncommitted_changes_is_refused(fork):
+    plan = fork / PLAN
+    real = plan.with_name("plan.src")
+    plan.rename(real)
+    plan.symlink_to("plan.src")
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "link")
+    with real.open("a") as file:
+        file.write("# mine\n")
+    result = run("apply", fork)
+    assert result.exit_code == 2 and "plan.src" in result.stderr
+
+
+def test_a_symlink_into_git_is_refused(fork):
+    plan = fork / PLAN
+    inside = fork / ".git" / "plan.py"
+    plan.rename(inside)
+    plan.symlink_to(inside)
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "link")
+    before = inside.read_bytes()
+    assert run("apply", fork).exit_code == 2
+    assert inside.read_bytes() == before
+
+
+def undone(said: str, tree: Path) -> None:
+    command = said.rpartition("undo it with `")[2].partition("`")[0]
+    subprocess.run(shlex.split(command), cwd=tree.parent, check=True)
+
+
+def test_the_way_back_leads_back_and_keeps_what_is_yours(repo):
+    mine = repo / "torchtitan/train.py"
+    undone(run("apply", repo).stderr, repo)
+    assert git(repo, "status", "--porcelain") == ""
+    mine.write_text(mine.read_text() + "# mine\n")
+    undone(run("apply", repo).stderr, repo)
+    assert git(repo, "status", "--porcelain").split() == ["M", "torchtitan/train.py"]
+
+
+def test_no_way_back_is_shown_where_there_is_none(repo):
+    plan = repo / "torchtitan/distributed/utils.py"
+    plan.write_text("# mine\n" + plan.read_text())
+    said = run("apply", "--allow-dirty", repo).stderr
+    assert "git cannot undo it in torchtitan/distributed/utils.py" in said
+    shutil.rmtree(repo / ".git")
+    plan.write_text(plan.read_text().replace("dp_replicate_enabled", "fsdp_enabled"))
+    said = run("apply", "--no-git", repo).stderr
+    assert "Rewritten: 1 place" in said and "undo it with `" not in said

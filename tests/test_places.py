@@ -1,0 +1,92 @@
+"""Every source module has its test file where its path says, and every test file its source module."""
+
+import ast
+from pathlib import Path
+
+from places import TOP
+
+ROOTS = {
+    "migrator/review": "tests/review",
+    "migrator/verify": "tests/verify",
+    "migrator": "tests/migrator",
+    "codemods": "tests/codemods",
+}
+"""Source folder -> where the tests of what is in it lie; the first that fits."""
+
+TOGETHER = ("codemods/interpret", "codemods/mirror", "codemods/plans")
+"""Packages that one file tests as a whole; a module of theirs may have one besides."""
+
+WHOLES = (
+    "tests/codemods/test_cases.py",
+    "tests/review/browser",
+    "tests/verify/trained",
+)
+"""Tests of a whole: a migration, a page in a browser, trainings."""
+
+ELSEWHERE = {
+    "codemods/beside.py": "what TM102 does around a call: rules/test_tm102_call_sites.py",
+    "codemods/autocast.py": "what TM105 looks for: rules/test_tm105_amp.py",
+    "codemods/names.py": "the names of one file: test_bindings.py, with those of all",
+    "migrator/verify/judge/causes.py": "a part of every verdict: test_judges.py",
+    "migrator/verify/judge/early.py": "a part of every verdict: test_judges.py",
+    "migrator/verify/judge/verdict.py": "what the judges return: test_judges.py",
+    "migrator/verify/judge/names.py": "what leftover looks up: test_leftover.py",
+    "migrator/verify/judge/signatures.py": "what leftover compares: test_leftover.py",
+    "migrator/verify/job.py": "runs torchrun: trainings of tests/verify/trained",
+    "migrator/verify/train/in_rank/cpu.py": "runs in the ranks of those trainings",
+    "migrator/verify/train/in_rank/host.py": "runs in the ranks of those trainings",
+    "migrator/verify/train/in_rank/measure.py": "runs in the ranks of those trainings",
+    "migrator/verify/train/in_rank/probe.py": "runs in the ranks of those trainings",
+}
+"""Modules that are tested through others, and how."""
+
+
+def below(*folders: str) -> list[Path]:
+    """The Python files in these folders, from the top of the project."""
+    found = (path for folder in folders for path in (TOP / folder).rglob("*.py"))
+    return sorted(path.relative_to(TOP) for path in found)
+
+
+def place_of(module: Path, together: bool = True) -> Path:
+    """Where the test file of a module lies, or of a package, whose own module is its ``__init__``."""
+    whole = module.parent if module.name == "__init__.py" else module
+    if together:
+        whole = next((Path(p) for p in TOGETHER if module.is_relative_to(p)), whole)
+    root = next(root for root in ROOTS if module.is_relative_to(root))
+    folder = ROOTS[root] / whole.parent.relative_to(root) if str(whole) != root else ""
+    return Path(folder, f"test_{whole.stem}.py")
+
+
+def has_logic(module: Path) -> bool:
+    """Whether a function is defined in it; in records, errors and what is handed on none is."""
+    tree = ast.parse((TOP / module).read_bytes())
+    return any(isinstance(node, ast.FunctionDef) for node in ast.walk(tree))
+
+
+MODULES = below("codemods", "migrator")
+
+
+def test_every_module_has_its_test_file():
+    lacking = [
+        f"{module}: there is no {place_of(module)}"
+        for module in MODULES
+        if has_logic(module) and module.as_posix() not in ELSEWHERE
+        if not (TOP / place_of(module)).is_file()
+    ]
+    assert not lacking, "\n".join(lacking)
+
+
+def test_every_test_file_has_its_module():
+    places = {place_of(module, whole) for module in MODULES for whole in (True, False)}
+    files = {
+        path
+        for path in below(*ROOTS.values())
+        if path.name.startswith("test_")
+        if not any(path.is_relative_to(whole) for whole in WHOLES)
+    }
+    assert files and files <= places, sorted(map(str, files - places))
+
+
+def test_what_is_tested_through_others_is_there_and_has_no_file_of_its_own():
+    for module in map(Path, ELSEWHERE):
+        assert has_logic(module) and not (TOP / place_of(module)).exists(), module

@@ -1,0 +1,52 @@
+"""What is read back of a run, of killed ranks and of several stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from migrator.verify.judge.trace import RankTrace, Trace, read_trace
+
+from parties import trace, verdict
+
+
+def test_crash_shows_the_first_rank_that_failed():
+    late = {
+        "time": 2.0,
+        "type": "RuntimeError",
+        "message": "Connection closed by peer",
+        "traceback": "late",
+    }
+    early = {
+        "time": 1.0,
+        "type": "NameError",
+        "message": "name 'apply_ddp' is not defined",
+        "traceback": "early",
+    }
+    bare = Trace("migrated", (RankTrace(0, error=late), RankTrace(1, error=early)))
+    found = verdict(migrated=bare)
+    assert not found.passed and found.details == "early"
+    assert "rank 1 failed with NameError" in found.failures[0]
+
+
+def test_pipeline_stages_are_put_together():
+    first, last = trace("migrated", "replicate").ranks
+    moved = replace(
+        last, parameters={"layers.5.weight": last.parameters["layers.0.weight"]}
+    )
+    whole = Trace("migrated", (first, moved))
+    assert set(whole.parameters) == {"layers.0.weight", "layers.5.weight"}
+    assert whole.steps[0].gradients == pytest.approx(2**0.5 * first.steps[0].gradients)
+
+
+def test_trace_of_a_killed_rank_is_read_up_to_its_last_whole_line(tmp_path):
+    (tmp_path / "rank1.jsonl").write_text(
+        '{"event": "start", "time": 1.0, "rank": 1, "pid": 1, "python": "3", "torch": "2.13.0"}\n'
+        '{"event": "step", "time": 2.0, "step": 1, "loss": 0.1, "grad_norm": 0.2, "gradients": 0.2, "tokens": 3, "seconds": 1.0}\n'
+        '{"event": "step", "time": 3.0, "st'
+    )
+    (tmp_path / "rank0.jsonl").write_text("")
+    trace = read_trace("migrated", tmp_path)
+    assert [rank.rank for rank in trace.ranks] == [0, 1]
+    assert trace.ranks[1].steps[0].loss == 0.1 and not trace.ranks[1].ended

@@ -1,0 +1,149 @@
+"""One verification from beginning to end, without training: what it refuses, and what becomes of the report."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from migrator.verify import VerifyError, run, run_verify
+from migrator.verify.choose.models import Model
+from migrator.verify.show import terminal
+from migrator.verify.train.launch import Nodes
+
+from places import TOP
+from releases import git
+from verifiable import NEW, fill, listed, write
+
+
+@pytest.fixture
+def fork(tmp_path, monkeypatch):
+    """A migrated checkout, in an environment that could train."""
+    monkeypatch.setattr(run, "_check_environment", lambda: None)
+    tree = tmp_path / "fork"
+    fill(tree, "torchtitan/train.py", text="")
+    git(tree, "init", "-q")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "base")
+    fill(tree, "torchtitan/train.py", text="x = 1\n")
+    return tree
+
+
+class Trained:
+    """Stands in for Job: every cell is over at once."""
+
+    def __init__(self, trees, model, plan, *, scratch, **_):
+        self.model, self.folder, self.seconds = model, scratch / "job", {}
+
+    def verdicts(self, chosen, broken, show):
+        return {}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    monkeypatch.setattr(run.models, "choose", lambda tree, wanted: [Model("llama3")])
+    monkeypatch.setattr(run.metadata, "version", lambda name: "1.0")
+    monkeypatch.setattr(run, "Job", Trained)
+
+
+def test_an_earlier_report_stays_until_there_is_something_to_train(fork, ours):
+    before = fill(ours, "report.json", "report.md", "llama3/dp/rank0.jsonl")
+    with pytest.raises(VerifyError, match="There is no model lama3"):
+        run_verify(fork, model=("lama3",), report_dir=ours)
+    git(fork, "checkout", "-q", ".")
+    with pytest.raises(VerifyError, match="does not differ"):
+        run_verify(fork, base="HEAD", report_dir=ours)
+    assert listed(ours) == before
+
+
+def test_an_earlier_report_makes_way_for_the_next(fork, ours, trained):
+    fill(ours, "notes.txt", "report.json", "report.md", "llama3/dp/rank0.jsonl")
+    run_verify(fork, report_dir=ours)
+    assert "rank0.jsonl" not in " ".join(listed(ours)) and "notes.txt" in listed(ours)
+    assert json.loads((ours / "report.json").read_text())["models"] == {"llama3": {}}
+
+
+def test_the_report_is_written_before_anything_is_shown(
+    fork, tmp_path, trained, monkeypatch
+):
+    def show(*_):
+        raise UnicodeEncodeError("ascii", "…", 0, 1, "ordinal not in range")
+
+    monkeypatch.setattr(terminal, "show_summary", show)
+    with pytest.raises(UnicodeEncodeError):
+        run_verify(fork, report_dir=tmp_path / "report")
+    assert {"report.json", "report.md"} <= set(listed(tmp_path / "report"))
+
+
+def test_the_last_lines_name_the_report_however_its_path_looks(fork, tmp_path, trained):
+    place = tmp_path / "a [b]" / "[/x]"
+    console = Console(record=True, file=open(os.devnull, "w"), width=40)
+    run_verify(fork, report_dir=place, console=console)
+    last = console.export_text().splitlines()[-2:]
+    assert last[0].endswith(str(place / "report.md"))
+    assert last[1].endswith(str(place))
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, -math.inf])
+def test_a_time_limit_that_is_no_number_is_refused(fork, timeout):
+    with pytest.raises(VerifyError, match="--timeout (nan|-?inf) .*seconds"):
+        run_verify(fork, timeout=timeout)
+
+
+def test_no_cells_are_no_question(fork):
+    with pytest.raises(VerifyError, match="No cell is named"):
+        run_verify(fork, cells=())
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "b?", "]", "a::b"])
+def test_paths_that_training_data_are_not_found_below_are_refused(
+    fork, tmp_path, monkeypatch, name
+):
+    odd = tmp_path / name
+    odd.mkdir()
+    two = Nodes(2, 0, "127.0.0.1:1")
+    with pytest.raises(VerifyError, match="name another folder with --report"):
+        run_verify(fork, report_dir=odd, among=two)
+    assert listed(odd) == []
+    monkeypatch.setattr(run.tempfile, "gettempdir", lambda: str(odd))
+    with pytest.raises(VerifyError, match="set TMPDIR to another folder"):
+        run_verify(fork, report_dir=tmp_path / "report")
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"nproc": 1}, {"timeout": 0}])
+def test_arguments_that_compare_nothing_are_refused(fork, wrong):
+    with pytest.raises(VerifyError):
+        run_verify(fork, **wrong)
+
+
+def test_report_inside_the_checkout_is_refused(fork):
+    pytest.importorskip("torchdata")
+    write(fork, plan=NEW)
+    with pytest.raises(VerifyError, match="inside the checkout"):
+        run_verify(fork, report_dir=fork / "report")
+
+
+def test_a_wrong_cell_is_named_with_the_nearest(fork):
+    with pytest.raises(VerifyError, match=r"no cell dp\+pt: did you mean dp\+tp"):
+        run_verify(fork, cells=("dp+pt",))
+
+
+def test_verify_imports_no_torch():
+    code = "import migrator.verify, migrator.demo, sys; raise SystemExit('torch' in sys.modules)"
+    root = TOP
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_no_folder_for_temporary_files_is_said(monkeypatch):
+    def none():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(run.tempfile, "gettempdir", none)
+    with pytest.raises(VerifyError, match="No usable temporary .*TMPDIR"):
+        run._temporary()

@@ -1,0 +1,186 @@
+"""A Python that has imported torch once, and forks for each program that is to run with it.
+
+Each rank of a training and each import of a torchtitan costs some five seconds of a core, in
+which torch, its compiler and pandas are imported anew. Here the programs find them imported;
+torchtitan itself is not, so each has its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+# Not `datasets` and `huggingface_hub`, which read their environment when they are imported.
+IMPORTED = """
+    torch torch.distributed.tensor torch.distributed.fsdp torch.distributed.checkpoint
+    torch.distributed.tensor.parallel torch.distributed.pipelining torch._inductor.compile_fx
+    torch.nn.attention.flex_attention pandas pyarrow.dataset
+""".split()
+
+
+class Server:
+    """The process that forks."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", __file__],
+            # As the ranks that `verify` starts have it.
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": "0",
+                "OMP_NUM_THREADS": "1",
+                # pyarrow would start a thread.
+                "JE_ARROW_MALLOC_CONF": "background_thread:false",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(
+        self,
+        argv: list[str],
+        *,
+        cwd: Path,
+        log: Path,
+        environments: list[dict[str, str]],
+        timeout: float = 300,
+        watch: Callable[[], bool | None] = lambda: None,
+    ) -> int | None:
+        """Runs a program in one process for each environment; when one fails, the others are ended.
+
+        Returns the status of the first that failed, or 0; None where the time was up or
+        `watch` returned True.
+        """
+        asked = {"argv": argv, "cwd": str(cwd), "log": str(log), "env": environments}
+        deadline = time.monotonic() + timeout
+        try:
+            print(json.dumps(asked), file=self.process.stdin, flush=True)
+            while not select.select([self.process.stdout], [], [], 0.1)[0]:
+                if watch() or time.monotonic() > deadline:
+                    self.end()
+                    return None
+            return json.loads(self.process.stdout.readline())
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Ends it and all that it runs."""
+        server.cache_clear()
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@cache
+def server() -> Server:
+    """The one of this process, which ends with it."""
+    return Server()
+
+
+def run_job(
+    tree: Path,
+    *,
+    config: Path,
+    folder: Path,
+    traces: Path,
+    nproc: int,
+    options: dict[str, object],
+    timeout: float,
+    watch: Callable[[], bool | None] = lambda: None,
+):
+    """`launch.run_job` of one node, with ranks that are forked here in place of torchrun's."""
+    from migrator.verify.train import launch
+
+    began = time.monotonic()
+    environment = launch._environment(folder, on_cpu=True, nodes=launch.Nodes())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(nproc),
+        "LOCAL_WORLD_SIZE": str(nproc),
+    }
+    status = server().run(
+        [str(launch.HOST), str(tree), str(traces), json.dumps(options)]
+        + ["--", f"--job.config_file={config}"],
+        cwd=folder,
+        log=traces / "torchrun.log",
+        environments=[
+            {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            for rank in range(nproc)
+        ],
+        timeout=timeout,
+        watch=watch,
+    )
+    seconds = time.monotonic() - began
+    return launch.Outcome(-1 if status is None else status, seconds, status is None)
+
+
+# In the server
+
+
+def serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    for name in IMPORTED:
+        importlib.import_module(name)
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose the threads"
+    for line in sys.stdin:
+        asked = json.loads(line)
+        running = [fork(asked, environment) for environment in asked["env"]]
+        failed = 0
+        while running:
+            pid, status = os.wait()
+            running.remove(pid)
+            if status and not failed:
+                failed = os.waitstatus_to_exitcode(status)
+                for other in running:
+                    os.kill(other, signal.SIGTERM)
+        print(json.dumps(failed), file=answers, flush=True)
+
+
+def fork(asked: dict, environment: dict[str, str]) -> int:
+    """Starts the program as `python -u PROGRAM ...` would; returns its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(asked["cwd"])
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = asked["argv"]
+        sys.path[0] = str(Path(sys.argv[0]).parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    serve()
