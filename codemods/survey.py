@@ -10,16 +10,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from codemods.bindings import Checkout
-from codemods.names import Definition
+from codemods.names import Definition, Use
 from codemods.outside import PACKAGE, Outside, find_outside
 from codemods.shapes import (
     DDP_REPLICATE,
-    replicates_its_model,
-    shards_its_model,
-    uses_within,
+    is_ddp_by_shape,
+    sharding_in,
+    wraps_with_ddp,
+    wraps_with_replicate,
 )
+from codemods.shapes import function_of as function_of
+from codemods.siblings import Sibling, same_object, sibling_of
 from codemods.source import SourceFile
-from codemods.targets import REPLICATE_MODULE, Mesh
+from codemods.targets import Mesh
 
 OLD = "apply_ddp"
 
@@ -32,7 +35,6 @@ REPLICATES = "apply_replicate"
 Kind = Literal["ddp", "migrated", "dependent", "past", "foreign"]
 MeshApi = Literal["world_mesh argument", "world_mesh property", "get_mesh"]
 ReferenceKind = Literal["import", "call", "value", "export"]
-
 
 _GLOBAL_TOKENS = re.compile(r"global\w*tokens|tokens\w*global")
 
@@ -62,21 +64,29 @@ class Reference:
 
 @dataclass(frozen=True)
 class CallSite:
-    """A call of ``apply_ddp`` with what stands around it.
+    """A call of ``apply_ddp``, or of DDP's ``replicate``, with what stands around it.
 
     Args:
         reference: where it is.
         node: the call.
         function: the function it is in, or None at module level.
-        fsdp_call: the call of ``apply_fsdp`` beside it, if any.
-        fsdp_definition: what that call stands for.
+        sibling: what shards beside it.
     """
 
     reference: Reference
     node: ast.Call
     function: ast.FunctionDef | None
-    fsdp_call: ast.Call | None
-    fsdp_definition: Definition | None
+    sibling: Sibling = Sibling()
+
+    @property
+    def fsdp_call(self) -> ast.Call | None:
+        """The call of ``apply_fsdp`` beside it, if any."""
+        return self.sibling.call
+
+    @property
+    def fsdp_definition(self) -> Definition | None:
+        """What that call stands for."""
+        return self.sibling.definition
 
 
 @dataclass(frozen=True)
@@ -105,14 +115,16 @@ class Survey:
         mesh_api: how the device mesh reaches a plan.
         global_tokens: files whose training loop divides the loss by the global
             token count, so that gradients must be summed, not averaged.
-        definitions: every module-level ``apply_ddp`` that wraps with DDP.
+        definitions: every module-level function that wraps its model with DDP, as
+            ``apply_ddp`` does, under whatever name.
         migrated: every module-level function that already wraps with the composable
             replicate and that ``apply_ddp`` could have become.
         other_definitions: functions of that name that do neither.
         references: every place that names one of them.
         call_sites: the calls among these.
         ties: where weights are tied.
-        direct_uses: (path, line) of DDP's replicate outside of ``apply_ddp``.
+        inline: calls of DDP's replicate in a plan, beside a branch that shards.
+        direct_uses: (path, line) of DDP's replicate anywhere else.
         outside: every place that names what no file here defines.
     """
 
@@ -127,6 +139,7 @@ class Survey:
     references: list[Reference] = field(default_factory=list)
     call_sites: list[CallSite] = field(default_factory=list)
     ties: list[Tie] = field(default_factory=list)
+    inline: list[CallSite] = field(default_factory=list)
     direct_uses: list[tuple[str, int]] = field(default_factory=list)
     outside: list[Outside] = field(default_factory=list)
 
@@ -159,11 +172,11 @@ def survey(
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
     found = Survey(Checkout(files))
-    _find_definitions(found, {OLD, REPLICATES, new_name})
+    _find_definitions(found, new_name)
     _find_references(found, new_name)
     _find_outside(found)
     _find_call_sites(found)
-    _drop_plans(found, {OLD, REPLICATES, new_name})
+    _drop_unlikely(found)
     _find_direct_uses(found)
     found.ties = list(_find_ties(found.checkout))
     found.global_tokens = tuple(
@@ -175,14 +188,6 @@ def survey(
     found.kind = _kind(found)
     found.generation = _generation(found)
     return found
-
-
-def function_of(checkout: Checkout, definition: Definition) -> ast.FunctionDef | None:
-    """The module-level function that a definition is, if it is one."""
-    for node in checkout.files[definition.path].syntax.body:
-        if isinstance(node, ast.FunctionDef) and node.name == definition.name:
-            return node
-    return None
 
 
 def mesh_of(checkout: Checkout, definition: Definition) -> Mesh | None:
@@ -252,39 +257,67 @@ def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:
         yield node, ast.unparse(what), ast.unparse(divisor)
 
 
-def _find_definitions(found: Survey, names: set[str]) -> None:
+def _find_definitions(found: Survey, new_name: str) -> None:
     checkout = found.checkout
-    like_torchtitan = any(
-        True for _ in checkout.mentioning("fully_shard", "class ParallelDims")
-    )
-    for file in checkout.mentioning(*names, "_composable"):
+    fresh = {OLD, REPLICATES, new_name, f"_{new_name}"}
+    for file in checkout.mentioning(*fresh, "_composable"):
         for node in file.syntax.body:
             if not isinstance(node, ast.FunctionDef):
                 continue
             definition = Definition(file.path, node.name)
-            if node.name not in names:
-                if like_torchtitan and replicates_its_model(checkout, file.path, node):
-                    found.definitions.append(definition)
-                continue
-            kind = _wraps_with(checkout, file, node)
-            if kind == "replicate":
+            # A target may keep the name; a second function follows its own style.
+            styled = re.search("replicate|ddp", node.name) is not None
+            if (node.name in fresh or styled) and wraps_with_replicate(
+                checkout, file, node
+            ):
                 found.migrated.append(definition)
-            elif kind == "ddp" and node.name == OLD:
+            elif _wraps_as_ddp(checkout, file, node):
                 found.definitions.append(definition)
             elif node.name == OLD:
                 found.other_definitions.append(definition)
 
 
-def _wraps_with(
-    checkout: Checkout, file: SourceFile, function: ast.FunctionDef
-) -> Literal["ddp", "replicate", "other"]:
-    for use in uses_within(checkout, file.path, function):
-        origin = checkout.external(file.path, use.scope, use.spelling) or ""
-        if origin.startswith(REPLICATE_MODULE):
-            return "replicate"
-        if origin in DDP_REPLICATE and use.call is not None:
-            return "ddp"
-    return "other"
+def _drop_unlikely(found: Survey) -> None:
+    """Definitions told by their shape alone that no plan uses are not meant."""
+    beside = {
+        site.reference.definition
+        for site in found.call_sites
+        if site.sibling.steps or site.fsdp_call
+    }
+    unlikely = {
+        definition
+        for definition in found.definitions
+        if definition.name != OLD
+        and definition not in beside
+        and (
+            "ddp" not in definition.name
+            or sharding_in(found.checkout, definition.path) is None
+        )
+    }
+    found.definitions = [d for d in found.definitions if d not in unlikely]
+    found.references = [r for r in found.references if r.definition not in unlikely]
+    found.call_sites = [
+        s for s in found.call_sites if s.reference.definition not in unlikely
+    ]
+
+
+def _wraps_as_ddp(checkout: Checkout, file: SourceFile, node: ast.FunctionDef) -> bool:
+    """Whether a function is an ``apply_ddp``: by its name, else by what it does."""
+    if node.name == OLD:
+        return wraps_with_ddp(checkout, file, node)
+    return is_ddp_by_shape(checkout, file, node) and _among_plans(
+        checkout, file, node.name
+    )
+
+
+def _among_plans(checkout: Checkout, file: SourceFile, name: str) -> bool:
+    """Whether a function is defined or named where models are parallelized."""
+    plans = (b"parallel_dims", b"ParallelDims", b"fully_shard")
+    return any(
+        word in other.raw
+        for other in (file, *checkout.mentioning(name))
+        for word in plans
+    )
 
 
 def _find_references(found: Survey, new_name: str) -> None:
@@ -416,24 +449,8 @@ def _find_call_sites(found: Survey) -> None:
         ][reference.ordinal]
         assert use.call is not None
         function = enclosing(found.files[reference.path].syntax, use.call)
-        beside = fsdp_call(found.checkout, reference, function)
-        found.call_sites.append(
-            CallSite(reference, use.call, function, *(beside or (None, None)))
-        )
-
-
-def _drop_plans(found: Survey, names: set[str]) -> None:
-    """Definitions by their shape alone count where a plan calls them beside apply_fsdp.
-
-    Else they may be a plan themselves, which nobody wants to see under another name.
-    """
-    called = {s.reference.definition for s in found.call_sites if s.fsdp_call}
-    dropped = {d for d in found.definitions if d.name not in names} - called
-    found.definitions = [d for d in found.definitions if d not in dropped]
-    found.references = [r for r in found.references if r.definition not in dropped]
-    found.call_sites = [
-        s for s in found.call_sites if s.reference.definition not in dropped
-    ]
+        beside = sibling_of(found.checkout, reference.path, use.call, function)
+        found.call_sites.append(CallSite(reference, use.call, function, beside))
 
 
 def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
@@ -451,39 +468,6 @@ def enclosing_line(tree: ast.Module, line: int) -> ast.FunctionDef | None:
     return max(holding, key=lambda f: f.lineno, default=None)
 
 
-def fsdp_call(
-    checkout: Checkout, reference: Reference, function: ast.FunctionDef | None
-) -> tuple[ast.Call, Definition | None] | None:
-    """The call of ``apply_fsdp`` in the same function, else in the same file.
-
-    One that is called otherwise counts in the same function, by what it does.
-    """
-    uses = [use for use in checkout.names(reference.path).uses if use.call is not None]
-    near = [
-        use
-        for use in uses
-        if function is not None
-        and function.lineno <= use.node.lineno <= (function.end_lineno or 0)
-    ]
-    named_near = [use for use in near if "apply_fsdp" in use.spelling]
-    for use in [*named_near, *near, *uses]:
-        definition = checkout.resolve(reference.path, use.scope, use.spelling)
-        if "apply_fsdp" in use.spelling:
-            fits = use in near or definition is not None
-        else:
-            node = function_of(checkout, definition) if definition else None
-            fits = (
-                definition is not None
-                and node is not None
-                and use in near
-                and shards_its_model(checkout, definition.path, node)
-            )
-        if fits:
-            assert use.call is not None
-            return use.call, definition
-    return None
-
-
 def _find_direct_uses(found: Survey) -> None:
     """DDP's replicate called anywhere but in a definition of ``apply_ddp``."""
     for file in found.checkout.mentioning("_composable"):
@@ -494,13 +478,39 @@ def _find_direct_uses(found: Survey) -> None:
             for f in [function_of(found.checkout, d)]
             if f is not None
         ]
+        counts: dict[tuple[str, str], int] = {}
         for use in found.checkout.names(file.path).uses:
-            line = use.node.lineno
+            key, line = (use.scope, use.spelling), use.node.lineno
+            if use.call is not None:
+                counts[key] = counts.get(key, -1) + 1
             if any(first <= line <= last for first, last in inside):
                 continue
             origin = found.checkout.external(file.path, use.scope, use.spelling)
-            if origin in DDP_REPLICATE:
+            if origin not in DDP_REPLICATE:
+                continue
+            site = _inline(found.checkout, file, use, counts.get(key, 0))
+            if site is not None:
+                found.inline.append(site)
+            else:
                 found.direct_uses.append((file.path, line))
+
+
+def _inline(
+    checkout: Checkout, file: SourceFile, use: Use, ordinal: int
+) -> CallSite | None:
+    """The call of DDP's replicate in a plan whose sibling branch shards the same."""
+    if use.call is None:
+        return None
+    function = enclosing(file.syntax, use.call)
+    beside = sibling_of(checkout, file.path, use.call, function)
+    about = any(same_object(step.call, use.call) for step in beside.steps)
+    if function is None or not about:
+        return None
+    definition = Definition(file.path, use.spelling)
+    reference = Reference(
+        file.path, use.node.lineno, "call", use.scope, use.spelling, definition, ordinal
+    )
+    return CallSite(reference, use.call, function, beside)
 
 
 def _find_ties(checkout: Checkout) -> Iterable[Tie]:
@@ -553,7 +563,7 @@ def _mesh_api(checkout: Checkout) -> MeshApi:
 
 
 def _kind(found: Survey) -> Kind:
-    if found.definitions or found.direct_uses:
+    if found.definitions or found.inline or found.direct_uses:
         return "ddp"
     looks_like = parallel_dims_files(found.checkout) or any(
         True for _ in found.checkout.mentioning("class JobConfig", "parallelize_llama")

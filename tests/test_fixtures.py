@@ -8,6 +8,7 @@ import pytest
 from places import FIXTURES
 
 FOLDERS = [
+    "legacy_mid",
     "legacy_dp",
     "legacy",
     "v0_1",
@@ -52,6 +53,7 @@ def test_every_file_compiles(folder):
 @pytest.mark.parametrize(
     "folder, definitions",
     [
+        ("legacy_mid", {"parallelisms/parallelize_llama.py"}),
         ("legacy_dp", {"parallelisms/parallelize_llama.py"}),
         ("legacy", {"parallelisms/parallelize_llama.py"}),
         ("v0_1", {"models/llama3/infra/parallelize.py"}),

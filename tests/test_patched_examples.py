@@ -40,7 +40,7 @@ def test_example_is_what_diff_prints(fixture, target):
     )
 
 
-@pytest.mark.parametrize("fixture", set(ONLY_1D) & set(FIXTURES))
+@pytest.mark.parametrize("fixture", sorted(set(ONLY_1D) & set(FIXTURES)))
 def test_the_other_target_is_refused_with_the_reason(fixture):
     checkout = Checkout(TOP / "fixtures" / fixture, is_git=False)
     outcome = plan(checkout, resolve_target("2d")).outcome

@@ -1,7 +1,7 @@
 """From ``apply_fsdp`` to ``apply_replicate``: read, change, write."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import libcst as cst
@@ -11,8 +11,9 @@ from codemods.mirror.arguments import SHARDING_KEYWORDS
 from codemods.mirror.division import move_division_to_the_end
 from codemods.mirror.docstring import docstring_of
 from codemods.mirror.live import live
+from codemods.mirror.mesh import OneMesh, one_mesh, refuse_other_uses
 from codemods.mirror.names import names_in
-from codemods.mirror.nodes import AnyNode, Dict, Plain, Wrap, all_wraps, walk
+from codemods.mirror.nodes import AnyNode, Plain, all_wraps, walk
 from codemods.mirror.read import read
 from codemods.mirror.records import CannotMirror, Parameter, Plan, Wishes
 from codemods.mirror.renames import renamed, renames_of
@@ -43,13 +44,20 @@ def derive(tree: cst.Module, apply_fsdp: cst.FunctionDef, wishes: Wishes) -> Pla
     wraps = list(all_wraps(nodes))
     if not wraps:
         raise CannotMirror("it never calls fully_shard")
-    mesh = _mesh_parameter(nodes, params, wishes.mesh_keyword)
+    names = {param.name.value for param in params}
+    optional = {param.name.value for param in params if _is_none(param.default)}
+    nodes, mesh = one_mesh(
+        nodes, model, names, wishes.mesh_keyword, wishes.is_replicate_mesh, optional
+    )
     sums = wishes.sum_gradients or divides_off
     nodes = live(nodes)
+    refuse_other_uses(nodes, mesh)
+    if wishes.only_wraps:
+        _refuse_effects(nodes)
     for left, right in wishes.ties:
         nodes = in_one_group(nodes, (f"{model}.{left}", f"{model}.{right}"))
     move_division_to_the_end(nodes, model, wishes, sums)
-    lines = _lines(_ended(nodes, model, wishes))
+    lines = _lines(_ended(nodes, model, wishes), wishes)
     parameters = _parameters(tree, params, mesh, lines)
     if sums and wishes.averaging_option:
         parameters.append(
@@ -66,32 +74,23 @@ def derive(tree: cst.Module, apply_fsdp: cst.FunctionDef, wishes: Wishes) -> Pla
         sums_gradients=sums,
         as_apply_fsdp=sums == divides_off,
         wraps=tuple(module for wrap in wraps for module in wrap.modules),
+        mesh=mesh.name,
     )
 
 
-def _mesh_parameter(
-    nodes: Sequence[AnyNode], params: Iterable[cst.Param], keyword: str
-) -> str:
-    """The parameter that ``fully_shard`` gets as its mesh."""
-    names = {param.name.value for param in params}
+def _refuse_effects(nodes: Sequence[AnyNode]) -> None:
+    """Raise where a branch of a plan does something besides wrapping."""
     for node in walk(nodes):
-        for passed in _passed_as(keyword, node):
-            if passed in names:
-                return passed
-    raise CannotMirror("the mesh it wraps on is none of its parameters")
+        if isinstance(node, Plain) and node.effect:
+            head = node.text.splitlines()[0]
+            if "gradient_divi" not in head and not head.startswith(
+                ("print(", "raise ")
+            ):
+                raise CannotMirror(f"it also does `{head}`")
 
 
-def _passed_as(keyword: str, node: AnyNode) -> Iterator[str]:
-    """The variables that a node passes by a keyword, or puts into a dict for it."""
-    if isinstance(node, (Dict, Wrap)):
-        for item in node.items if isinstance(node, Dict) else node.arguments:
-            found = re.fullmatch(rf'"?{keyword}"?\s*[:=]\s*(\w+)', item)
-            if found:
-                yield found[1]
-    if isinstance(node, Plain):
-        found = re.search(rf'\["{keyword}"\] = (\w+)$', node.text)
-        if found:
-            yield found[1]
+def _is_none(default: cst.BaseExpression | None) -> bool:
+    return isinstance(default, cst.Name) and default.value == "None"
 
 
 def _ended(nodes: list[AnyNode], model: str, wishes: Wishes) -> list[AnyNode]:
@@ -107,11 +106,11 @@ def _ended(nodes: list[AnyNode], model: str, wishes: Wishes) -> list[AnyNode]:
     return nodes + returned
 
 
-def _lines(nodes: list[AnyNode]) -> list[str]:
+def _lines(nodes: list[AnyNode], wishes: Wishes) -> list[str]:
     """The body of the new function."""
     if nodes:
         nodes[0].blank = False
-    renames = renames_of(nodes)
+    renames = renames_of(nodes, wishes.replicate)
     lines = "\n".join(emit(nodes, 1)).split("\n")
     for keyword in SHARDING_KEYWORDS:
         if any(keyword in line for line in lines):
@@ -120,19 +119,40 @@ def _lines(nodes: list[AnyNode]) -> list[str]:
 
 
 def _parameters(
-    tree: cst.Module, params: Sequence[cst.Param], mesh: str, lines: Sequence[str]
+    tree: cst.Module, params: Sequence[cst.Param], mesh: OneMesh, lines: Sequence[str]
 ) -> list[Parameter]:
-    """The parameters that stay: the model, the mesh, and what the body reads."""
+    """The parameters that stay: the model, the mesh, and what the body reads.
+
+    A mesh that was looked up stands where the parameter stood that it came from, if
+    nothing else reads that. A function that looks it up itself keeps its signature.
+    """
     used = names_in("\n".join(layout.indented(line, 0) for line in ["if 1:", *lines]))
-    return [
+    kept = [
         Parameter(
             name=param.name.value,
             text=_text(tree, param),
             required=param.default is None,
         )
         for index, param in enumerate(params)
-        if index == 0 or param.name.value == mesh or param.name.value in used
+        if index == 0
+        or param.name.value in used | {mesh.name}
+        or (mesh.name is None and param.default is None)
     ]
+    if mesh.name is not None and not mesh.given:
+        annotated = params[0].annotation is not None
+        text = f"{mesh.name}: DeviceMesh" if annotated else mesh.name
+        at = next(
+            (
+                index
+                for index, param in enumerate(params)
+                if index and param.name.value in mesh.sources - used
+            ),
+            1,
+        )
+        before = [p.name.value for p in params[:at]]
+        place = sum(parameter.name in before for parameter in kept)
+        kept.insert(place, Parameter(mesh.name, text, True))
+    return kept
 
 
 def _or_none(parameter: Parameter) -> Parameter:

@@ -1,5 +1,6 @@
 """What a derivation is asked for, and what comes out of it."""
 
+import ast
 from dataclasses import dataclass
 
 from codemods.mirror.alike import bare
@@ -24,10 +25,11 @@ class Plan:
 
     Args:
         name: of the function.
-        parameters: in order; the first is the model, the second the mesh.
+        parameters: in order; the first is the model.
         text: the whole function, at module level, without a final newline.
         sums_gradients: it switches off replicate's division of gradients.
         as_apply_fsdp: the ``apply_fsdp`` it mirrors does the same.
+        mesh: the parameter that is its mesh, None where it looks its mesh up itself.
         wraps: the module expressions it wraps, in order.
     """
 
@@ -37,6 +39,23 @@ class Plan:
     sums_gradients: bool
     wraps: tuple[str, ...]
     as_apply_fsdp: bool = True
+    mesh: str | None = None
+
+    @property
+    def others(self) -> tuple[Parameter, ...]:
+        """The parameters besides the model and the mesh."""
+        return tuple(p for p in self.parameters[1:] if p.name != self.mesh)
+
+    def mirrored_alike(self, other: "Plan") -> bool:
+        """Whether both take and do the same, whatever they are called."""
+        names = [parameter.name for parameter in self.parameters]
+        same_names = names == [parameter.name for parameter in other.parameters]
+        return (
+            bool(self.wraps)
+            and same_names
+            and bare(self.text)
+            == bare(other.text.replace(f"def {other.name}(", f"def {self.name}(", 1))
+        )
 
     def same_wrapping(self, other: "Plan") -> bool:
         """Whether both do the same, whatever their comments and annotations say."""
@@ -61,6 +80,10 @@ class Wishes:
         log: the statement that logs success, or None.
         without_dtypes: one call site passes None for the dtypes.
         returns_model: ``apply_ddp`` returned its model, so callers may rely on it.
+        dimension: the mesh dimension of pure replication, where a mesh by this name is
+            the one to replicate over as ``apply_fsdp`` looks it up.
+        replicate: what the composable replicate is called in the module.
+        only_wraps: refuse whatever has an effect besides wrapping.
     """
 
     name: str
@@ -73,3 +96,15 @@ class Wishes:
     ties: tuple[tuple[str, str], ...] = ()
     log: str | None = None
     returns_model: bool = False
+    dimension: str | None = None
+    replicate: str = "replicate"
+    only_wraps: bool = False
+
+    def is_replicate_mesh(self, expression: str) -> bool:
+        """Whether an expression that looks a mesh up gives the one to replicate over."""
+        names = {
+            node.value
+            for node in ast.walk(ast.parse(f"({expression})"))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        return self.dimension is not None and names == {self.dimension}

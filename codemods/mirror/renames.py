@@ -9,8 +9,13 @@ CALL = "__the_new_replicate"
 """Stands for the new function until local variables of its name are renamed."""
 
 
-def renames_of(nodes: list[AnyNode]) -> dict[str, str]:
-    """Local variables named after FSDP -> the same named after replicate."""
+def renames_of(nodes: list[AnyNode], called: str) -> dict[str, str]:
+    """Local variables named after FSDP -> the same named after replicate.
+
+    Args:
+        nodes: of the whole function.
+        called: what replicate is called there.
+    """
     locals_ = {
         node.target
         for node in walk(nodes)
@@ -19,16 +24,15 @@ def renames_of(nodes: list[AnyNode]) -> dict[str, str]:
     renames: dict[str, str] = {}
     for name in sorted(locals_):
         fresh = re.sub("fsdp", "replicate", name)
-        while fresh in locals_ - {name} or fresh == "replicate":
+        while fresh in locals_ - {name} or fresh == called:
             fresh += "_"
         if fresh != name:
             renames[name] = fresh
-    return renames
+    return {**renames, CALL: called}
 
 
 def renamed(lines: list[str], renames: dict[str, str]) -> list[str]:
     """The lines with local variables renamed: names alone, no strings, no keywords."""
-    renames = {**renames, CALL: "replicate"}
     tree = ast.parse("\n".join(["if 1:", *lines]))
     places = [
         (node.lineno - 2, node.col_offset, node.id)

@@ -8,8 +8,9 @@ from codemods.plans.arguments import call_problem
 from codemods.plans.decide import decide
 from codemods.plans.dimension import Spelling
 from codemods.plans.dimension import spelling as mesh_spelling
+from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
-from codemods.plans.sites import standalone
+from codemods.plans.sites import is_inline, standalone
 from codemods.plans.strings import Followed, alias, followed
 from codemods.plans.ties import before_wrapping
 
@@ -25,6 +26,8 @@ __all__ = [
     "call_problem",
     "decide",
     "followed",
+    "is_inline",
     "mesh_spelling",
+    "replicate_name",
     "standalone",
 ]

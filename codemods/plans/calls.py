@@ -2,12 +2,15 @@
 
 from codemods import layout
 from codemods.findings import Finding
+from codemods.mirror import Plan
 from codemods.plans.arguments import call_problem
-from codemods.plans.functions import own_plan
+from codemods.plans.functions import beside, own_plan
 from codemods.plans.mesh import mesh_edit, mesh_is_right, suggested_mesh
-from codemods.plans.records import Facts, NewCall, NewFunction
+from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
+from codemods.plans.sequence import in_sequence
 from codemods.plans.sites import standalone
 from codemods.plans.strings import alias
+from codemods.plans.template import usual_plan
 from codemods.plans.values import arguments
 from codemods.survey import CallSite
 
@@ -23,33 +26,64 @@ def decide_call(facts: Facts, site: CallSite) -> None:
     )
     if function is None:
         return
-    function = own_plan(facts, site, function)
+    if site.sibling.several and function.replaces is not None:
+        _add_sequence(facts, site, function.plan)
+        return
+    own = own_plan(facts, site, function)
+    if isinstance(own, str):
+        _leave(facts, site, function.plan, own)
+        return
+    function = own
     if (
         call_problem(site.node, function.plan.parameters) is None
         and function.replaces is None
-        and mesh_is_right(facts, site, file)
+        and (function.plan.mesh is None or mesh_is_right(facts, site, file))
     ):
         if reference.spelling.rpartition(".")[2] != "apply_ddp":
             return
         if function.definition.name == "apply_ddp":
             return
-    mesh = mesh_edit(facts, site, file)
+    _add(facts, site, function, _spelling(facts, site, function))
+
+
+def decide_inline(facts: Facts, site: CallSite) -> None:
+    """The same for a call of DDP's ``replicate`` in a plan."""
+    file = facts.survey.files[site.reference.path]
+    if file.opted_out(site.reference.line, "TM102"):
+        return
+    if site.sibling.several:
+        _add_sequence(facts, site, usual_plan(facts))
+        return
+    function = beside(facts, site)
+    if isinstance(function, str):
+        _leave(facts, site, usual_plan(facts), function)
+    else:
+        _add(facts, site, function, function.definition.name)
+
+
+def _add_sequence(facts: Facts, site: CallSite, plan: Plan) -> None:
+    """Add the calls for a branch of several steps, or report why the call is left."""
+    mesh = mesh_edit(facts, site, facts.survey.files[site.reference.path])
+    call = mesh if isinstance(mesh, str) else in_sequence(facts, site, mesh)
+    if isinstance(call, str):
+        _leave(facts, site, plan, call)
+    else:
+        facts.calls.append(call)
+
+
+def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> None:
+    """Add the new call, or report why it is left."""
+    file = facts.survey.files[site.reference.path]
+    mesh = MeshEdit("") if function.plan.mesh is None else mesh_edit(facts, site, file)
     if isinstance(mesh, str):
-        _leave(facts, site, function, mesh)
+        _leave(facts, site, function.plan, mesh)
         return
     passed = arguments(facts, site, function, mesh)
     if isinstance(passed, str):
-        _leave(facts, site, function, passed)
+        _leave(facts, site, function.plan, passed)
         return
     facts.calls.append(
-        NewCall(
-            site,
-            function,
-            _spelling(facts, site, function),
-            tuple(passed),
-            mesh,
-            standalone(site),
-        )
+        NewCall(site, function, spelling, tuple(passed), mesh, standalone(site))
     )
 
 
@@ -64,15 +98,11 @@ def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
     return f"{head}.{alias(facts, last)}".lstrip(".")
 
 
-def _leave(facts: Facts, site: CallSite, function: NewFunction, reason: str) -> None:
+def _leave(facts: Facts, site: CallSite, plan: Plan, reason: str) -> None:
     wanted = suggested_mesh(facts, site.reference.path)
     suggestion = layout.bracketed(
-        f"{function.plan.name}(",
-        [
-            "model",
-            wanted,
-            *(f"{p.name}=..." for p in function.plan.parameters[2:] if p.required),
-        ],
+        f"{plan.name}(",
+        ["model", wanted, *(f"{p.name}=..." for p in plan.others if p.required)],
         ")",
         depth=0,
     )

@@ -1,6 +1,8 @@
 """What each definition of ``apply_ddp`` becomes."""
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import libcst as cst
 
@@ -8,40 +10,60 @@ from codemods import mirror
 from codemods.findings import Finding
 from codemods.mirror import CannotMirror, Parameter, Plan
 from codemods.names import Definition
+from codemods.plans.branch import branch_function
+from codemods.plans.naming import name_beside, new_name
 from codemods.plans.records import Facts, NewFunction
-from codemods.plans.template import template
+from codemods.plans.template import template, wraps_layers
 from codemods.plans.wishes import wishes_for
+from codemods.shapes import sharding_in, shards
 from codemods.survey import CallSite, function_of
 
 
-def function_for(facts: Facts, definition: Definition) -> NewFunction:
-    """What a definition of ``apply_ddp`` becomes: the mirror of its ``apply_fsdp``."""
+def function_for(facts: Facts, definition: Definition) -> NewFunction | None:
+    """What a definition of ``apply_ddp`` becomes: the mirror of its ``apply_fsdp``.
+
+    None where neither a mirror nor the template can be shown to be right: reported.
+    """
     sites = [
         site
         for site in facts.survey.call_sites
         if site.reference.definition == definition
     ]
-    local = Definition(definition.path, "apply_fsdp")
-    candidates = [
-        *([local] if function_of(facts.checkout, local) else []),
-        *(s.fsdp_definition for s in sites if s.reference.path == definition.path),
-        *(s.fsdp_definition for s in sites),
-    ]
-    name = facts.target.function_name
+    name = new_name(facts, definition)
+    if name is None:
+        _leave_name(facts, definition)
+        return None
+    place = Definition(definition.path, name)
     reason = "this checkout has no apply_fsdp to derive it from"
-    for candidate in filter(None, candidates):
+    for source in _sources(facts, definition, sites):
+        shared = source if isinstance(source, Definition) else None
         try:
-            own = [s for s in sites if not _has_its_own(facts, s, candidate)]
-            plan = _derive(facts, candidate, definition, own)
+            if isinstance(source, Definition):
+                own = [s for s in sites if not _has_its_own(facts, s, source)]
+                plan = _derive(facts, source, definition, own, name)
+            else:
+                plan = _derive_branch(facts, source, definition, sites, name)
         except CannotMirror as error:
-            reason = (
-                f"{candidate.path} defines an apply_fsdp that is not followed: {error}"
-            )
+            reason = _not_followed(source, error)
         else:
-            place = Definition(definition.path, name)
-            return NewFunction(place, plan, candidate, definition)
+            return NewFunction(place, plan, shared, definition)
     node = function_of(facts.checkout, definition)
     assert node is not None
+    plan = template(facts, definition, name, sites)
+    if not wraps_layers(facts, definition, sites):
+        facts.findings.append(
+            Finding(
+                definition.path,
+                node.lineno,
+                "TM101",
+                f"{definition.name} is left for a person, because {reason}, and no model "
+                "is seen to have the `layers` that a template would wrap: write the "
+                "function with the modules of this model",
+                "left",
+                plan.text,
+            )
+        )
+        return None
     facts.findings.append(
         Finding(
             definition.path,
@@ -52,8 +74,68 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction:
             "hazard",
         )
     )
-    plan = template(facts, definition, sites)
-    return NewFunction(Definition(definition.path, name), plan, None, definition)
+    return NewFunction(place, plan, None, definition)
+
+
+def _sources(
+    facts: Facts, definition: Definition, sites: Sequence[CallSite]
+) -> Iterator[Definition | CallSite]:
+    """What an ``apply_ddp`` may mirror: what its callers shard with, best first."""
+    here = [s for s in sites if s.reference.path == definition.path]
+    local = Definition(definition.path, "apply_fsdp")
+    found: list[Definition | CallSite | None] = [
+        *(s.fsdp_definition for s in here),
+        local if function_of(facts.checkout, local) else None,
+        *(s for s in here if s.fsdp_call is None and s.sibling.in_place),
+        *(s.fsdp_definition for s in sites),
+        *(step.plan for s in here if s.sibling.several for step in s.sibling.steps),
+        *(s for s in sites if s.fsdp_call is None and s.sibling.in_place),
+    ]
+    if not any(found):
+        found += [
+            only
+            for only in [sharding_in(facts.checkout, definition.path)]
+            if only is not None
+        ]
+    seen: list[Definition | CallSite] = []
+    for source in found:
+        if isinstance(source, Definition) and not shards(facts.checkout, source):
+            if source.name != "apply_fsdp":
+                continue
+        if source is not None and source not in seen:
+            seen.append(source)
+            yield source
+
+
+def _not_followed(source: Definition | CallSite, error: CannotMirror) -> str:
+    if isinstance(source, CallSite):
+        line = source.sibling.steps[0].call.lineno
+        return (
+            f"line {line} of {source.reference.path} shards in a way that is not "
+            f"followed: {error}"
+        )
+    article = "an" if source.name[0] in "aeiou" else "a"
+    return (
+        f"{source.path} defines {article} {source.name} that is not followed: {error}"
+    )
+
+
+def _leave_name(facts: Facts, definition: Definition) -> None:
+    """Report that the module has something else of the new name."""
+    node = function_of(facts.checkout, definition)
+    assert node is not None
+    name = facts.target.function_name
+    facts.findings.append(
+        Finding(
+            definition.path,
+            node.lineno,
+            "TM101",
+            f"there is something else called {name} in this module: rename it first, or "
+            "choose another name with --function-name",
+            "left",
+            f"def {name}(...)",
+        )
+    )
 
 
 def _derive(
@@ -61,18 +143,25 @@ def _derive(
     apply_fsdp: Definition,
     apply_ddp: Definition | None = None,
     sites: Sequence[CallSite] = (),
+    name: str = "",
 ) -> Plan:
     """The mirror of one ``apply_fsdp``, for the call sites that will use it."""
-    key = (apply_fsdp, apply_ddp, tuple(site.reference for site in sites))
+    key = (apply_fsdp, apply_ddp, tuple(site.reference for site in sites), name)
     if key in facts.derived:
         return facts.derived[key]
     tree = facts.survey.files[apply_fsdp.path].tree
     node = next(
-        n
-        for n in tree.body
-        if isinstance(n, cst.FunctionDef) and n.name.value == apply_fsdp.name
+        (
+            n
+            for n in tree.body
+            if isinstance(n, cst.FunctionDef) and n.name.value == apply_fsdp.name
+        ),
+        None,
     )
-    wishes = wishes_for(facts, apply_fsdp, apply_ddp, sites)
+    if node is None:
+        raise CannotMirror("it is no function at the top of its module")
+    home = apply_ddp or apply_fsdp
+    wishes = wishes_for(facts, apply_fsdp.path, home, apply_ddp, sites, name)
     plan = facts.derived[key] = mirror.derive(tree, node, wishes)
     return plan
 
@@ -88,33 +177,134 @@ def _has_its_own(facts: Facts, site: CallSite, usual: Definition) -> bool:
         return False
 
 
-def own_plan(facts: Facts, site: CallSite, function: NewFunction) -> NewFunction:
+def _derive_branch(
+    facts: Facts,
+    site: CallSite,
+    apply_ddp: Definition | None,
+    sites: Sequence[CallSite],
+    name: str,
+) -> Plan:
+    """The mirror of the branch beside a call, which shards with no ``apply_fsdp``."""
+    file = facts.survey.files[site.reference.path]
+    node = branch_function(file, site)
+    home = apply_ddp or Definition(file.path, name)
+    wishes = wishes_for(facts, file.path, home, apply_ddp, sites, name)
+    return mirror.derive(file.tree, node, replace(wishes, only_wraps=True))
+
+
+def own_plan(facts: Facts, site: CallSite, function: NewFunction) -> NewFunction | str:
     """The function that wraps as the ``apply_fsdp`` beside this call does.
 
     A folder with an ``apply_fsdp`` of its own, whose groups differ, gets an
     ``apply_replicate`` of its own beside it.
+
+    Returns:
+        It, or a sentence where there is none.
     """
     own = site.fsdp_definition
-    if own is None or own == function.mirrors or function.replaces is None:
+    if function.replaces is None:
+        return function
+    if own is None and site.fsdp_call is None and site.sibling.in_place:
+        return _own_branch(facts, site, function)
+    if own is None or own == function.mirrors:
         return function
     for known in facts.functions.values():
         if known.mirrors == own:
             return known
     try:
-        if function.mirrors is not None:
-            usual = _derive(facts, function.mirrors)
-            if _derive(facts, own).same_wrapping(usual):
-                return function
-        sharing = [s for s in facts.survey.call_sites if s.fsdp_definition == own]
-        plan = _derive(facts, own, sites=sharing)
-    except CannotMirror:
-        return function
-    place = Definition(own.path, facts.target.function_name)
-    if facts.checkout.defines(place):
-        return function
-    added = NewFunction(place, plan, own, None)
-    facts.functions[place] = added
+        fresh = _derive(facts, own)
+        if function.mirrors is not None and fresh.same_wrapping(
+            _derive(facts, function.mirrors)
+        ):
+            return function
+    except CannotMirror as error:
+        if function.mirrors is None:
+            return function  # the template, shown to fit and reported
+        return _not_followed(own, error)
+    return mirror_of(facts, own)
+
+
+def beside(facts: Facts, site: CallSite) -> NewFunction | str:
+    """A new function beside what shards next to a call, or why there is none."""
+    if site.fsdp_definition is not None:
+        return mirror_of(facts, site.fsdp_definition)
+    if site.sibling.in_place:
+        return _own_branch(facts, site, None)
+    return "it cannot be told what the function beside it that shards does"
+
+
+def mirror_of(facts: Facts, own: Definition) -> NewFunction | str:
+    """The new function that mirrors one that shards, or why there is none."""
+    for known in facts.functions.values():
+        if known.mirrors == own:
+            return known
+    name = name_beside(facts, own)
+    if name is None:
+        return f"{own.path} has something else called {facts.target.function_name}"
+    sharing = [
+        s
+        for s in (*facts.survey.call_sites, *facts.survey.inline)
+        if s.fsdp_definition == own
+    ]
+    try:
+        plan = _derive(facts, own, sites=sharing, name=name)
+    except CannotMirror as error:
+        return _not_followed(own, error)
+    place = Definition(own.path, name)
+    added = facts.functions[place] = NewFunction(place, plan, own, None, own.name)
     return added
+
+
+def _own_branch(
+    facts: Facts, site: CallSite, function: NewFunction | None
+) -> NewFunction | str:
+    """The mirror of the branch beside a call, shared where it wraps alike."""
+    try:
+        fresh = _derive_branch(facts, site, None, [site], facts.target.function_name)
+        for known in filter(None, (function, *facts.functions.values())):
+            if known.plan.mirrored_alike(fresh):
+                return known
+    except CannotMirror as error:
+        return _not_followed(site, error)
+    path = site.reference.path
+    name = name_beside(facts, Definition(path, "apply_fsdp"))
+    if name is None:
+        return f"{path} has something else called {facts.target.function_name}"
+    place = Definition(path, name)
+    around = site.reference.scope.partition(".")[0]
+    plan = _derive_branch(facts, site, None, [site], name)
+    added = facts.functions[place] = NewFunction(place, plan, None, None, around)
+    return added
+
+
+def _mesh_of(node: ast.FunctionDef) -> str | None:
+    """The parameter that a migrated function passes as mesh; None for one of its own."""
+    every = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+    named = [a.arg for a in (*node.args.args[1:], *node.args.kwonlyargs)]
+    stored = {
+        n.id
+        for n in ast.walk(node)
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
+    passed = [
+        value.id
+        for inner in ast.walk(node)
+        for value in _passed_as_mesh(inner)
+        if isinstance(value, ast.Name)
+    ]
+    if passed and not set(passed) & set(named) and set(passed) <= stored:
+        return None
+    return next((name for name in passed if name in named), [*every, None, None][1])
+
+
+def _passed_as_mesh(node: ast.AST) -> Iterator[ast.expr]:
+    keywords = ("mesh", "device_mesh")
+    if isinstance(node, ast.keyword) and node.arg in keywords:
+        yield node.value
+    if isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values):
+            if isinstance(key, ast.Constant) and key.value in keywords:
+                yield value
 
 
 def existing(facts: Facts, definition: Definition) -> NewFunction:
@@ -139,6 +329,7 @@ def existing(facts: Facts, definition: Definition) -> NewFunction:
         text,
         "gradient_division" in text or "set_gradient_divide_factor" in text,
         (),
+        mesh=_mesh_of(node),
     )
     local = Definition(definition.path, "apply_fsdp")
     mirrors = local if function_of(facts.checkout, local) else None

@@ -52,11 +52,12 @@ def suggested_mesh(facts: Facts, path: str) -> str:
 
 def _mesh_argument(facts: Facts, site: CallSite) -> ast.expr | None:
     definition = function_of(facts.checkout, site.reference.definition)
-    assert definition is not None
-    keyword = definition.args.args[1].arg if len(definition.args.args) > 1 else None
-    node = argument(site.node, 1, keyword)
-    if node is not None:
-        return node
+    if definition is not None:
+        names = definition.args.args
+        keyword = names[1].arg if len(names) > 1 else None
+        node = argument(site.node, 1, keyword)
+        if node is not None:
+            return node
     named = (k.value for k in site.node.keywords if k.arg and "mesh" in k.arg)
     return next(named, None)
 
@@ -235,7 +236,7 @@ class _Meshes:
         path, function = found
         inner = _Meshes(
             self.facts,
-            CallSite(self.site.reference, node, function, None, None),
+            CallSite(self.site.reference, node, function),
             self.facts.survey.files[path],
             self.wanted,
         )

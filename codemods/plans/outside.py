@@ -15,12 +15,12 @@ from codemods.plans.mesh import mesh_edit, suggested_mesh
 from codemods.plans.records import Facts, NewFunction
 from codemods.plans.template import template
 from codemods.plans.values import arguments
+from codemods.siblings import sibling_of
 from codemods.survey import (
     OLD,
     CallSite,
     Reference,
     enclosing,
-    fsdp_call,
     function_of,
 )
 from codemods.targets import REPLICATE_MODULE
@@ -193,7 +193,8 @@ def _function(facts: Facts, use: Outside, site: CallSite | None) -> NewFunction:
             continue
         return NewFunction(Definition(candidate.path, name), plan, candidate, None)
     here = Definition(use.path, name)
-    return NewFunction(here, template(facts, Definition(use.path, OLD)), None, None)
+    plan = template(facts, Definition(use.path, OLD), name)
+    return NewFunction(here, plan, None, None)
 
 
 def _called_in(facts: Facts, path: str) -> Iterator[Definition]:
@@ -214,14 +215,14 @@ def _site(facts: Facts, use: Outside) -> CallSite | None:
     function = enclosing(tree, use.node)
     stand_in = Definition(use.path, function.name if function else "")
     reference = Reference(use.path, use.line, "call", use.scope, use.spelling, stand_in)
-    beside = fsdp_call(facts.checkout, reference, function)
-    call, definition = beside or (None, None)
+    beside = sibling_of(facts.checkout, use.path, use.node, function)
+    definition = beside.definition
     if definition is not None and function_of(facts.checkout, definition):
         stand_in = definition
     elif function_of(facts.checkout, stand_in) is None:
         return None
     reference = Reference(use.path, use.line, "call", use.scope, use.spelling, stand_in)
-    return CallSite(reference, use.node, function, call, definition)
+    return CallSite(reference, use.node, function, beside)
 
 
 def _call(
@@ -248,7 +249,7 @@ def _call(
             wanted,
             *(
                 f"{p.name}={given.get(p.name, '...')}"
-                for p in function.plan.parameters[2:]
+                for p in function.plan.others
                 if p.required
             ),
         ]

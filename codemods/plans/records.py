@@ -20,12 +20,14 @@ class NewFunction:
         plan: its text and signature.
         mirrors: the ``apply_fsdp`` it was derived from, None for the fixed template.
         replaces: the ``apply_ddp`` it takes the place of, None where it is new.
+        after: what it is put behind, where it is new.
     """
 
     definition: Definition
     plan: Plan
     mirrors: Definition | None
     replaces: Definition | None
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class NewCall:
         arguments: in order, as written.
         mesh: the change to the mesh.
         standalone: it is outside of torchtitan's training loop.
+        before: the calls to put before it, each with its arguments.
+        also: what these call.
     """
 
     site: CallSite
@@ -64,6 +68,8 @@ class NewCall:
     arguments: tuple[str, ...]
     mesh: MeshEdit
     standalone: bool
+    before: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    also: tuple[NewFunction, ...] = ()
 
 
 @dataclass
@@ -100,6 +106,11 @@ class Facts:
             if function.replaces == definition:
                 return function
         return None
+
+    def written(self) -> Iterator[NewFunction]:
+        """The functions that are not there already."""
+        kept = self.survey.migrated
+        return (f for f in self.functions.values() if f.definition not in kept)
 
     def calls_in(self, path: str) -> Iterator[NewCall]:
         return (call for call in self.calls if call.site.reference.path == path)

@@ -2,7 +2,7 @@
 
 import re
 
-from codemods.plans.records import Facts
+from codemods.plans.records import Facts, NewCall
 from codemods.survey import CallSite, divides_by_global_tokens
 
 
@@ -10,6 +10,11 @@ def folder_of(path: str) -> str:
     """The folder of a model or an experiment, ``torchtitan/models/qwen3``."""
     found = re.match(r"(.*?\b(?:models|experiments)/[^/]+)/", path)
     return found[1] if found else path.rpartition("/")[0]
+
+
+def is_inline(facts: Facts, call: NewCall) -> bool:
+    """Whether a call was of DDP's ``replicate`` itself."""
+    return any(call.site is site for site in facts.survey.inline)
 
 
 def keeps_averaging(facts: Facts, site: CallSite) -> bool:

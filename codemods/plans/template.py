@@ -1,13 +1,16 @@
 """The fixed function for a checkout that has no ``apply_fsdp`` to derive it from."""
 
+import ast
 from collections.abc import Sequence
 
 from codemods import layout
 from codemods.mirror import Parameter, Plan
 from codemods.names import Definition
+from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
-from codemods.plans.sites import standalone
+from codemods.plans.sites import folder_of, standalone
 from codemods.plans.wishes import log_statement, returns_model
+from codemods.source import SourceFile
 from codemods.survey import CallSite
 
 _BODY = """\
@@ -15,22 +18,12 @@ _BODY = """\
     replicate_config = {{"{mesh}": dp_mesh, "mp_policy": mp_policy}}
 
     for transformer_block in model.layers.children():
-        replicate(transformer_block, **replicate_config)
-    replicate(model, **replicate_config)"""
+        {replicate}(transformer_block, **replicate_config)
+    {replicate}(model, **replicate_config)"""
 
 
-def template(
-    facts: Facts, definition: Definition, sites: Sequence[CallSite] = ()
-) -> Plan:
-    """Blocks, then the root: what takes the place of one ``apply_ddp``.
-
-    Args:
-        facts: about the checkout.
-        definition: of that ``apply_ddp``.
-        sites: the calls that will use the new function.
-    """
-    or_none = " | None" if any(map(standalone, sites)) else ""
-    parameters = tuple(
+def _parameters(or_none: str = "") -> tuple[Parameter, ...]:
+    return tuple(
         Parameter(name, f"{name}: {kind}", True)
         for name, kind in (
             ("model", "nn.Module"),
@@ -39,14 +32,70 @@ def template(
             ("reduce_dtype", f"torch.dtype{or_none}"),
         )
     )
+
+
+def usual_plan(facts: Facts) -> Plan:
+    """The signature that the new function usually has, for advice."""
+    name = facts.target.function_name
+    return Plan(name, _parameters(), "", False, (), mesh="dp_mesh")
+
+
+def wraps_layers(
+    facts: Facts, definition: Definition, sites: Sequence[CallSite]
+) -> bool:
+    """Whether the models that come to an ``apply_ddp`` are seen to have ``layers``.
+
+    Either a class in the folder of each call sets them, or the plan goes through them
+    elsewhere, for activation checkpointing say.
+    """
+    places = {site.reference.path for site in sites} or {definition.path}
+    for place in places:
+        near = [facts.survey.files[place]]
+        if folder_of(place):
+            near += [
+                file
+                for path, file in facts.survey.files.items()
+                if path.startswith(f"{folder_of(place)}/")
+            ]
+        if not any(_has_layers(file) for file in near):
+            return False
+    return True
+
+
+def _has_layers(file: SourceFile) -> bool:
+    if b".layers" not in file.raw:
+        return False
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr == "layers"
+        and isinstance(node.value, ast.Name)
+        and (node.value.id == "model" or isinstance(node.ctx, ast.Store))
+        for node in ast.walk(file.syntax)
+    )
+
+
+def template(
+    facts: Facts, definition: Definition, name: str, sites: Sequence[CallSite] = ()
+) -> Plan:
+    """Blocks, then the root: what takes the place of one ``apply_ddp``.
+
+    Args:
+        facts: about the checkout.
+        definition: of that ``apply_ddp``.
+        name: of the new function.
+        sites: the calls that will use it.
+    """
+    parameters = _parameters(" | None" if any(map(standalone, sites)) else "")
     head = layout.bracketed(
-        f"def {facts.target.function_name}(",
+        f"def {name}(",
         [p.text for p in parameters],
         "):",
         depth=0,
         exploded=True,
     )
-    text = [head, _BODY.format(mesh=facts.target.mesh_keyword)]
+    called = replicate_name(facts, definition.path)
+    body = _BODY.format(mesh=facts.target.mesh_keyword, replicate=called)
+    text = [head, body]
     sums = bool(facts.survey.global_tokens)
     if sums:
         text.append(
@@ -61,9 +110,10 @@ def template(
     if returns_model(facts, definition):
         text.append("    return model")
     return Plan(
-        facts.target.function_name,
+        name,
         parameters,
         "\n".join(text),
         sums,
         ("transformer_block", "model"),
+        mesh="dp_mesh",
     )

@@ -7,6 +7,8 @@ from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.flow import last_assignment, reaches
 from codemods.plans.records import Facts, MeshEdit, NewFunction
 from codemods.plans.sites import keeps_averaging, standalone
+from codemods.shapes import first_parameter
+from codemods.siblings import same_object, subject
 from codemods.source import SourceFile
 from codemods.survey import CallSite, enclosing, function_of
 
@@ -27,60 +29,86 @@ _DTYPES = ("param_dtype", "reduce_dtype")
 
 
 def arguments(
-    facts: Facts, site: CallSite, function: NewFunction, mesh: MeshEdit
+    facts: Facts,
+    site: CallSite,
+    function: NewFunction,
+    mesh: MeshEdit,
+    wrapped: ast.expr | None = None,
 ) -> list[str] | str:
-    """The arguments of the new call; a sentence where one cannot be had."""
+    """The arguments of the new call; a sentence where one cannot be had.
+
+    Args:
+        facts: about the checkout.
+        site: the call as it is.
+        function: what is called.
+        mesh: what is passed as mesh.
+        wrapped: what is wrapped, if it is not what the call wraps now.
+    """
     file = facts.survey.files[site.reference.path]
     old = function_of(facts.checkout, site.reference.definition)
-    assert old is not None
-    model = argument(site.node, 0, old.args.args[0].arg if old.args.args else None)
+    first = first_parameter(old) if old is not None else "module"
+    model = wrapped or argument(site.node, 0, first)
     if model is None or isinstance(model, ast.Starred):
         return "it passes no model"
-    passed = [written(file, model), mesh.argument]
-    for parameter in function.plan.parameters[2:]:
+    passed = [written(file, model)]
+    if function.plan.mesh is None and function.mirrors == site.fsdp_definition:
+        return _as_beside(facts, site, file, function)
+    if function.plan.mesh is not None:
+        second = function.plan.parameters[1].name == function.plan.mesh
+        passed.append(
+            mesh.argument if second else f"{function.plan.mesh}={mesh.argument}"
+        )
+    for parameter in function.plan.others:
         value = _value_for(facts, site, file, parameter)
         if value == _AMBIGUOUS:
             return f"the calls of apply_fsdp here pass different values for {parameter.name}"
         if value is None:
             if parameter.required or _hidden_value(site):
                 beside = (
-                    "no call of apply_fsdp beside it shows where it comes from"
+                    _nothing_beside(site)
                     if site.fsdp_call is None
                     else "the apply_fsdp beside it does not pass it either"
                 )
                 return f"there is no value in reach for {parameter.name}: {beside}"
             continue
-        unbound = _unreachable(facts, site, value)
+        unbound = unreachable(facts, site, value)
         if unbound:
             return (
                 f"{parameter.name}={value} needs {unbound}, which is only set on the "
                 "way to apply_fsdp"
             )
         passed.append(f"{parameter.name}={value}")
-    other = _about_another(site, model)
-    if other is not None:
-        return (
-            f"apply_fsdp beside it is called on {other}, which says nothing about "
-            f"{written(file, model)}: wrap what this plan wraps, part by part"
-        )
     return passed
 
 
-def _about_another(site: CallSite, model: ast.expr) -> str | None:
-    """What the ``apply_fsdp`` call beside is about, if it is not about ``model``.
+def _nothing_beside(site: CallSite) -> str:
+    if site.sibling.steps:
+        step = site.sibling.steps[0].call
+        wrapped = subject(step)
+        return f"what shards beside it, on line {step.lineno}, is about {wrapped}"
+    return "no call of apply_fsdp beside it shows where it comes from"
 
-    Two functions may call the same thing by two names; a part is never the whole.
-    """
-    if site.fsdp_call is None:
-        return None
-    theirs = argument(site.fsdp_call, 0, "model")
-    if theirs is None or ast.dump(theirs) == ast.dump(model):
-        return None
-    names = isinstance(theirs, ast.Name) and isinstance(model, ast.Name)
-    inside = site.function is not None and any(
-        node is site.fsdp_call for node in ast.walk(site.function)
-    )
-    return None if names and not inside else ast.unparse(theirs)
+
+def _as_beside(
+    facts: Facts, site: CallSite, file: SourceFile, function: NewFunction
+) -> list[str] | str:
+    """What the call of apply_fsdp passes, for a function of the same signature."""
+    call = site.fsdp_call
+    if call is None or passes_by_star(call):
+        return "no call of apply_fsdp beside it shows what to pass"
+    if len(call.args) > len(function.plan.parameters):
+        return "the apply_fsdp beside it takes more than the new function"
+    names = [p.name for p in function.plan.parameters]
+    given: list[tuple[str | None, ast.expr]] = [(None, value) for value in call.args]
+    given += [(k.arg, k.value) for k in call.keywords if k.arg in names]
+    passed = []
+    for keyword, value in given:
+        text = written(file, value)
+        unbound = unreachable(facts, site, text)
+        if unbound:
+            return f"{text} needs {unbound}, which is only set on the way to apply_fsdp"
+        passed.append(f"{keyword}={text}" if keyword else text)
+    return passed
 
 
 def _hidden_value(site: CallSite) -> bool:
@@ -102,6 +130,8 @@ def _value_for(
     beside = _value_beside(facts, site, file, parameter)
     if beside is not None:
         return beside
+    if site.fsdp_call is None and site.sibling.in_place:
+        return _same_name(site, parameter.name)
     given = next((k.value for k in site.node.keywords if k.arg == parameter.name), None)
     if given is not None:
         return written(file, given)
@@ -110,6 +140,16 @@ def _value_for(
         # does replicate without one: torchtitan's RL trainer loads its model in bf16.
         return "None"
     return None
+
+
+def _same_name(site: CallSite, name: str) -> str | None:
+    """A variable that the branch beside a call reads, if the call has it too."""
+    if site.function is None:
+        return None
+    given = site.function.args
+    if name in {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)}:
+        return name
+    return name if last_assignment(site, name) is not None else None
 
 
 def _value_beside(
@@ -145,10 +185,11 @@ def _other_fsdp_calls(site: CallSite) -> list[ast.Call]:
         if isinstance(node, ast.Call)
         and node is not site.fsdp_call
         and ast.unparse(node.func) == spelling
+        and same_object(node, site.fsdp_call)
     ]
 
 
-def _unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
+def unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
     """A local name in ``text`` that is not set whenever the call runs, if any."""
     if site.function is None or site.fsdp_call is None:
         return None

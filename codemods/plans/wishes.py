@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from codemods.mirror import Wishes
 from codemods.names import Definition
+from codemods.plans.dimension import spelling
+from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
 from codemods.plans.sites import keeps_averaging, standalone
 from codemods.plans.ties import ties_of
@@ -15,26 +17,30 @@ from codemods.survey import CallSite, function_of
 
 def wishes_for(
     facts: Facts,
-    apply_fsdp: Definition,
+    source: str,
+    home: Definition,
     apply_ddp: Definition | None,
     sites: Sequence[CallSite],
+    name: str,
 ) -> Wishes:
     """The wishes for the mirror of one ``apply_fsdp``.
 
     Args:
         facts: about the checkout.
-        apply_fsdp: what is mirrored.
+        source: the file of what is mirrored.
+        home: what the new function will stand beside, or in the place of.
         apply_ddp: what the new function takes the place of, or None.
         sites: the calls that will use it.
+        name: of the new function, empty for the usual one.
     """
-    names = facts.checkout.names(apply_fsdp.path)
+    names = facts.checkout.names(source)
     fully_shard = frozenset(
         local
         for local, imported in names.top.imports.items()
         if FULLY_SHARD.match(f"{imported.module}.{imported.name}")
     )
     return Wishes(
-        name=facts.target.function_name,
+        name=name or facts.target.function_name,
         mesh_keyword=facts.target.mesh_keyword,
         fully_shard=fully_shard,
         sum_gradients=bool(facts.survey.global_tokens),
@@ -44,7 +50,20 @@ def wishes_for(
         ties=ties_of(facts, sites),
         log=log_statement(facts, apply_ddp),
         returns_model=returns_model(facts, apply_ddp),
+        dimension=_looked_up(facts, source),
+        replicate=replicate_name(facts, home.path),
     )
+
+
+def _looked_up(facts: Facts, path: str) -> str | None:
+    """The name of the mesh that is right as it is looked up: in mid 2024 the only one.
+
+    A mesh by a name that is also there under sharding would do, but says what is not.
+    """
+    wanted = spelling(facts, path)
+    if isinstance(wanted, str) or wanted.names != ("dp",):
+        return None
+    return "dp"
 
 
 def _division_helper(facts: Facts) -> str | None:

@@ -11,7 +11,7 @@ from codemods import edit
 from codemods.example import Example
 from codemods.findings import Finding
 from codemods.names import Definition
-from codemods.plans import Facts, NewFunction
+from codemods.plans import Facts, NewFunction, is_inline, replicate_name
 from codemods.survey import function_of
 from codemods.targets import REPLICATE_MODULE
 
@@ -118,30 +118,33 @@ def find(facts: Facts) -> Iterator[Finding]:
         assert node is not None
         message = f"{definition.name} already wraps with replicate"
         yield Finding(definition.path, node.lineno, CODE, message, "done")
+    inline = {
+        call.function.definition for call in facts.calls if is_inline(facts, call)
+    }
     for function in _added(facts):
-        assert function.mirrors is not None
-        node = function_of(facts.checkout, function.mirrors)
-        assert node is not None
-        yield Finding(
-            function.definition.path,
-            node.lineno,
-            CODE,
-            "this folder wraps in groups of its own, so it gets its own "
-            f"{function.plan.name} beside apply_fsdp",
-        )
-    homes = {d.path for d in facts.survey.definitions}
-    for path, line in facts.survey.direct_uses:
-        if path in homes:
-            yield Finding(
-                path,
-                line,
-                CODE,
-                "DDP's replicate is called here outside of apply_ddp, and the name is "
-                "needed for the new one: move this call to another file, or migrate it",
-                "left",
-                "from torch.distributed._composable.replicate import (\n"
-                "    replicate as ddp_replicate,\n)",
+        path = function.definition.path
+        if function.mirrors is None:
+            message = f"the branch that shards here gets its own {function.plan.name}"
+        elif function.definition in inline:
+            message = (
+                "DDP's replicate is called in a plan; it becomes a call of "
+                f"{function.plan.name}, which mirrors {function.mirrors.name}"
             )
+        else:
+            message = (
+                "this folder wraps in groups of its own, so it gets its own "
+                f"{function.plan.name} beside {function.mirrors.name}"
+            )
+        yield Finding(path, _line_of(facts, function), CODE, message)
+
+
+def _line_of(facts: Facts, function: NewFunction) -> int:
+    """Where the function starts that a new one is put behind."""
+    for node in facts.survey.files[function.definition.path].syntax.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if node.name == function.after:
+                return node.lineno
+    return 1
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
@@ -154,7 +157,8 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         return tree
     body: list[cst.BaseStatement] = []
     for node in tree.body:
-        name = node.name.value if isinstance(node, cst.FunctionDef) else None
+        named = isinstance(node, (cst.FunctionDef, cst.ClassDef))
+        name = cast(cst.FunctionDef, node).name.value if named else None
         replacing = next(
             (f for f in functions if f.replaces and f.replaces.name == name), None
         )
@@ -165,9 +169,14 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         body += [
             _fresh(tree, f)
             for f in functions
-            if f.replaces is None and f.mirrors and f.mirrors.name == name
+            if f.replaces is None and f.after == name and named
         ]
-    tree = _new_replicate_import(tree.with_changes(body=body))
+    tree = tree.with_changes(body=body)
+    called = replicate_name(facts, path)
+    if called == "replicate":
+        tree = _new_replicate_import(tree)
+    else:
+        tree = edit.add_import(tree, REPLICATE_MODULE, "replicate", called)
     for function in functions:
         tree = _import_what_it_needs(tree, function, facts)
     return tree

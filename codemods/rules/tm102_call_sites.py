@@ -3,7 +3,7 @@
 import ast
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
@@ -12,10 +12,20 @@ from codemods.beside import Said, of_replicate, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.names import Definition
-from codemods.plans import Facts, Followed, MeshEdit, NewCall, NewFunction, followed
+from codemods.plans import (
+    Facts,
+    Followed,
+    MeshEdit,
+    NewCall,
+    NewFunction,
+    followed,
+    is_inline,
+    replicate_name,
+)
 from codemods.plans import alias as renamed
 from codemods.source import SourceFile
 from codemods.survey import OLD, Reference, function_of
+from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM102"
 TITLE = "calls and imports of apply_ddp"
@@ -72,6 +82,7 @@ EXAMPLE = Example(
 
 def find(facts: Facts) -> Iterator[Finding]:
     yield from facts.reported(CODE)
+    yield from _inline(facts)
     calls = {call.site.reference: call for call in facts.calls}
     for reference in facts.survey.references:
         file = facts.survey.files[reference.path]
@@ -158,9 +169,23 @@ def _said(facts: Facts, path: str) -> Iterator[tuple[NewCall, Said]]:
             yield call, said
 
 
+def _inline(facts: Facts) -> Iterator[Finding]:
+    """DDP's replicate, called in a plan."""
+    for call in facts.calls:
+        reference = call.site.reference
+        if is_inline(facts, call):
+            yield Finding(reference.path, reference.line, CODE, _message(call, facts))
+    for site in facts.survey.inline:
+        reference = site.reference
+        if facts.survey.files[reference.path].opted_out(reference.line, CODE):
+            message = f"this call of {reference.spelling} stays as it is"
+            yield Finding(reference.path, reference.line, CODE, message, "opted-out")
+
+
 def _message(call: NewCall, facts: Facts) -> str:
     old = call.site.reference.spelling
-    text = f"{old} becomes {call.spelling}"
+    fresh = [*(spelling for spelling, _ in call.before), call.spelling]
+    text = f"{old} becomes {' and '.join(fresh)}"
     if old == call.spelling:
         text = f"{old} keeps its name and stands for {call.function.definition.name}"
     if call.standalone:
@@ -216,10 +241,16 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     transformer = _CallSites(tree, path, facts)
     tree = tree.visit(transformer)
     for call in facts.calls_in(path):
-        place = call.function.definition
-        if place.path != path and place != _kept_place(facts, call):
-            module = facts.survey.files[place.path].module
-            tree = edit.add_import(tree, module, place.name)
+        for function in call.also or (call.function,):
+            place = function.definition
+            if place.path != path and place != _kept_place(facts, call):
+                module = facts.survey.files[place.path].module
+                tree = edit.add_import(tree, module, place.name)
+        if call.also and not any(f.definition.path == path for f in facts.written()):
+            called = replicate_name(facts, path)
+            if any(called == name for name, _ in (*call.before, (call.spelling, ()))):
+                alias = called if called != "replicate" else None
+                tree = edit.add_import(tree, REPLICATE_MODULE, "replicate", alias)
         if facts.target.keep_precision and "torch" not in _imported_at_top(facts, path):
             tree = edit.add_import(tree, "torch", None)
     return tree
@@ -246,7 +277,9 @@ def _comments_in(code: str) -> list[str]:
 class _CallSites(edit.ScopedTransformer):
     def __init__(self, tree: cst.Module, path: str, facts: Facts) -> None:
         self.file = facts.survey.files[path]
-        scopes = [r.scope for r in facts.survey.references if r.path == path]
+        inline = [site.reference for site in facts.survey.inline]
+        every = (*facts.survey.references, *inline)
+        scopes = [r.scope for r in every if r.path == path]
         self.strings = list(_strings(facts, self.file))
         if self.strings:
             scopes = list(self.file.names.scopes)
@@ -273,6 +306,7 @@ class _CallSites(edit.ScopedTransformer):
         self._assignments: list[MeshEdit] = []
         self._alone = True
         self._comments: list[str] = []
+        self._before: list[cst.BaseStatement] = []
         self._in_all = False
 
     # Calls
@@ -301,14 +335,17 @@ class _CallSites(edit.ScopedTransformer):
         ]
         last = original_node.args[-1] if original_node.args else None
         exploded = last is not None and isinstance(last.comma, cst.Comma)
-        text = layout.bracketed(
-            f"{call.spelling}(",
-            call.arguments,
-            ")",
-            depth=self.depth,
-            exploded=exploded,
-        )
+        self._before += [
+            edit.statement(self.tree, self._written(*other, exploded))
+            for other in call.before
+        ]
+        text = self._written(call.spelling, call.arguments, exploded)
         return edit.expression(self.tree, text)
+
+    def _written(self, called: str, passed: Sequence[str], exploded: bool) -> str:
+        return layout.bracketed(
+            f"{called}(", passed, ")", depth=self.depth, exploded=exploded
+        )
 
     def _renamed(
         self, original_node: cst.Call, updated_node: cst.Call
@@ -379,7 +416,9 @@ class _CallSites(edit.ScopedTransformer):
         self,
         original_node: cst.SimpleStatementLine,
         updated_node: cst.SimpleStatementLine,
-    ) -> cst.BaseStatement | cst.RemovalSentinel:
+    ) -> (
+        cst.BaseStatement | cst.FlattenSentinel[cst.BaseStatement] | cst.RemovalSentinel
+    ):
         node = updated_node.body[0]
         self._saying = False
         if self._comments:
@@ -388,6 +427,13 @@ class _CallSites(edit.ScopedTransformer):
             self._comments = []
             leading = [*updated_node.leading_lines, *kept]
             updated_node = updated_node.with_changes(leading_lines=leading)
+        if self._before:
+            # What stood above the one call stands above the first of them.
+            first, *others = self._before
+            self._before = []
+            first = first.with_changes(leading_lines=updated_node.leading_lines)
+            last = updated_node.with_changes(leading_lines=())
+            return cst.FlattenSentinel([first, *others, last])
         if not isinstance(node, cst.ImportFrom) or len(updated_node.body) > 1:
             return updated_node
         names = edit.import_names(node)

@@ -64,6 +64,11 @@ def find(facts: Facts) -> Iterator[Finding]:
         for node in [function_of(facts.checkout, d)]
         if node is not None
     ]
+    rewritten += [
+        (call.site.reference.path, node.lineno, node.end_lineno or 0)
+        for call in facts.calls
+        for node in [call.site.node]
+    ]
     for file in facts.checkout.mentioning(*_ARGUMENTS):
         for node in ast.walk(file.syntax):
             if not isinstance(node, ast.Call):

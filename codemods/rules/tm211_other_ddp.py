@@ -59,9 +59,9 @@ def find(facts: Facts) -> Iterator[Finding]:
             "hazard",
             _wrap(facts),
         )
-    homes = {d.path for d in facts.survey.definitions}
+    survey = facts.survey
     status: Status = (
-        "hazard" if facts.survey.definitions or facts.survey.migrated else "left"
+        "hazard" if survey.definitions or survey.migrated or survey.inline else "left"
     )
     of_methods: set[tuple[str, int]] = set()
     for method in methods(facts):
@@ -75,8 +75,8 @@ def find(facts: Facts) -> Iterator[Finding]:
             status,
             to_write(facts, method),
         )
-    for path, line in facts.survey.direct_uses:
-        if path not in homes and (path, line) not in of_methods:
+    for path, line in survey.direct_uses:
+        if (path, line) not in of_methods:
             yield Finding(
                 path,
                 line,

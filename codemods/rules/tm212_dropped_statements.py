@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding
+from codemods.guards import is_guard
 from codemods.plans import Facts
 from codemods.survey import function_of
 
@@ -77,7 +78,12 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 def _goes(statement: ast.stmt, called: set[str]) -> bool:
-    """Whether a statement is DDP's own: a switch of its compiler, the wrapping, a log line."""
+    """Whether a statement is DDP's own: a switch of its compiler, the wrapping, a log line.
+
+    So is a guard against more dimensions than DDP composes with.
+    """
+    if is_guard(statement):
+        return True
     text = ast.unparse(statement)
     return bool(_KNOWN.search(text)) or any(f"{name}(" in text for name in called)
 

@@ -107,6 +107,13 @@ class ParallelDims:
 """
 """A ``ParallelDims`` as torchtitan has it from 0.2.1 on."""
 
+APPLY_AC = """\
+def apply_ac(model: nn.Module):
+    for layer_id, block in model.layers.named_children():
+        model.layers.register_module(layer_id, checkpoint_wrapper(block))
+"""
+"""Another part of a plan, from which it is seen that its models have ``layers``."""
+
 GLOBAL_TOKENS = """\
 class Trainer:
     def step(self, batch):

@@ -164,7 +164,6 @@ def apply_fsdp(model, dp_mesh, moe_mesh, param_dtype, reduce_dtype):
 """
 
 
-@OPEN
 def test_G_two_meshes():
     changed = plan(
         ("    if parallel_dims.dp_shard_enabled:\n", '    if parallel_dims.dp_shard_enabled:\n        moe_dim = "dp_shard_mod_ep"\n'),
@@ -180,7 +179,6 @@ def test_G_two_meshes():
     )
 
 
-@OPEN
 def test_F_template_layers():
     """apply_fsdp looks its mesh up by itself: that mesh is the parameter."""
     fsdp = APPLY_FSDP.replace("dp_mesh, param", "parallel_dims, param").replace(
@@ -324,19 +322,19 @@ def test_E_fsdp_of_a_part():
         ("mixed_precision_reduce],\n        )\n", 'mixed_precision_reduce],\n            shard_root=False,\n        )\n        fully_shard(model, mesh=world_mesh["dp_shard"])\n'),
         fsdp=fsdp,
     )  # fmt: skip
-    result = run({PLAN: changed})
-    after = result.changes.get(PLAN, b"").decode()
-    if after:
-        assert "            model.language_model,\n" in after
-        assert after.count("replicate(model, mesh=") == 1
-    else:
-        assert any(f.code == "TM102" and f.status == "left" for f in result.findings)
+    after = written({PLAN: changed})
+    part = CALL.replace(
+        "            model,", "            model.language_model,"
+    ).replace(
+        "reduce],\n        )", "reduce],\n            shard_root=False,\n        )"
+    )
+    root = '        replicate(model, mesh=world_mesh["dp_replicate"])\n'
+    assert part + root in after
 
 
 def test_X_fsdp_other_name():
     changed = plan(("apply_fsdp", "apply_vla_fsdp"))
     assert CALL in written({PLAN: changed})
-    assert run({PLAN: changed}).findings == run({PLAN: plan()}).findings or True
     assert not any(f.code == "TM210" for f in run({PLAN: changed}).findings)
 
 
@@ -346,7 +344,6 @@ def test_K_renamed():
     assert CALL in after and "enable_ddp" not in after
 
 
-@OPEN
 def test_J_inline():
     changed = plan(
         ("apply_ddp(model, world_mesh, enable_compile=False)", "replicate(model, device_mesh=world_mesh, bucket_cap_mb=100)"),

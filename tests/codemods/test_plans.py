@@ -4,6 +4,7 @@ import pytest
 
 from rewriting import LOOP, PLAIN, plan, wrapped
 from support import (
+    APPLY_AC,
     APPLY_FSDP,
     HERE,
     IMPORT,
@@ -173,7 +174,7 @@ def test_names_that_the_mirrored_module_defines_itself_are_imported():
 
 
 def test_template_where_there_is_no_apply_fsdp():
-    result = migrated({PLAN: plan(apply_fsdp="")})[PLAN]
+    result = migrated({PLAN: plan(apply_fsdp=APPLY_AC)})[PLAN]
     assert function(result, "apply_replicate") == text(
         """
         def apply_replicate(
@@ -196,10 +197,36 @@ def test_template_where_there_is_no_apply_fsdp():
 
 
 def test_template_in_two_dimensions_under_a_dividing_loop():
-    result = migrated({PLAN: plan(apply_fsdp=""), **LOOP}, "2d")[PLAN]
+    result = migrated({PLAN: plan(apply_fsdp=APPLY_AC), **LOOP}, "2d")[PLAN]
     assert '{"device_mesh": dp_mesh, "mp_policy": mp_policy}' in result
     assert "            module.set_gradient_divide_factor(1.0)\n" in result
     assert_formatted(PLAN, result)
+
+
+def test_no_template_for_a_model_that_is_not_seen_to_have_layers():
+    result = outcome({PLAN: plan(apply_fsdp="")})
+    assert result.changes == {}
+    (left,) = [f for f in result.findings if f.status == "left"]
+    assert (left.path, left.code) == (PLAN, "TM101")
+    assert "no apply_fsdp" in left.message and "`layers`" in left.message
+    assert left.suggestion.startswith("def apply_replicate(\n")
+
+
+def test_layers_of_the_model_beside_the_plan_count():
+    model = """
+        import torch.nn as nn
+
+
+        class Transformer(nn.Module):
+            def __init__(self, n_layers):
+                super().__init__()
+                self.layers = nn.ModuleList(Block() for _ in range(n_layers))
+    """
+    files = {
+        PLAN: plan(apply_fsdp=""),
+        "torchtitan/models/llama3/model.py": model,
+    }
+    assert "model.layers.children()" in migrated(files)[PLAN]
 
 
 def test_apply_fsdp_without_a_mesh_or_wraps_falls_back_to_the_template():
@@ -215,7 +242,7 @@ def test_apply_fsdp_without_a_mesh_or_wraps_falls_back_to_the_template():
             "none of its parameters",
         ),
     ]:
-        found = findings({PLAN: plan(shape)}, code="TM210")
+        found = findings({PLAN: plan(f"{APPLY_AC}\n\n{shape}")}, code="TM210")
         assert len(found) == 1 and reason in found[0].message
 
 
@@ -318,7 +345,7 @@ def test_names_set_before_both_branches_are_used():
     assert "param_dtype=kind, reduce_dtype=kind" in result[HERE]
 
 
-def test_a_loop_variable_of_the_sharding_branch_is_left():
+def test_values_for_another_object_are_never_taken():
     assert_left(
         f"""
         {IMPORT} apply_ddp, apply_fsdp
@@ -331,7 +358,7 @@ def test_a_loop_variable_of_the_sharding_branch_is_left():
             else:
                 apply_ddp(models[0], world_mesh, enable_compile=False)
         """,
-        "needs kind",
+        r"ends with model, on line 7, and DDP wraps models\[0\]",
     )
 
 

@@ -5,7 +5,8 @@ import ast
 import pytest
 
 from codemods.bindings import Checkout
-from codemods.shapes import replicates_its_model, shards_its_model
+from codemods.names import Definition
+from codemods.shapes import is_ddp_by_shape, shards
 from codemods.source import SourceFile
 
 IMPORTS = """\
@@ -20,8 +21,8 @@ def shape(function: str) -> tuple[bool, bool]:
     checkout = Checkout({"plan.py": file})
     node = next(n for n in file.syntax.body if isinstance(n, ast.FunctionDef))
     return (
-        shards_its_model(checkout, "plan.py", node),
-        replicates_its_model(checkout, "plan.py", node),
+        shards(checkout, Definition("plan.py", node.name)),
+        is_ddp_by_shape(checkout, file, node),
     )
 
 
@@ -30,12 +31,15 @@ def shape(function: str) -> tuple[bool, bool]:
     [
         ("def a(m, mesh):\n    for b in m.layers:\n        shard(b, mesh=mesh)\n    shard(m, mesh=mesh)", (True, False)),
         ("def a(m, mesh):\n    ddp(m, device_mesh=mesh, bucket_cap_mb=100)", (False, True)),
-        # of a part, or of something else
-        ("def a(m, mesh):\n    shard(m.part, mesh=mesh)", (False, False)),
+        # of parts, or of something else
+        ("def a(m, mesh):\n    shard(m.part, mesh=mesh)", (True, False)),
+        ("def a(m, mesh):\n    for b in m.blocks:\n        shard([b.up, b.down], mesh=mesh)", (True, False)),
+        ("def a(m, mesh, other):\n    shard(other, mesh=mesh)", (False, False)),
         ("def a(m, mesh):\n    ddp(m.part, device_mesh=mesh)", (False, False)),
-        # a mesh from elsewhere, or none
-        ("def a(m):\n    ddp(m, device_mesh=world)", (False, False)),
-        ("def a(m, mesh):\n    ddp(m)", (False, False)),
+        # with what belongs to it, and with more
+        ("def a(m, mesh, on):\n    if on:\n        torch._dynamo.config.optimize_ddp = 'x'\n    ddp(m, device_mesh=mesh)\n    logger.info('DDP')\n    return m", (False, True)),
+        ("def a(m, mesh):\n    freeze(m.vision)\n    ddp(m, device_mesh=mesh)", (False, False)),
+        ("def a_ddp(m, mesh):\n    freeze(m.vision)\n    ddp(m, device_mesh=mesh)", (False, True)),
         # a whole plan
         ("def a(m, mesh, on):\n    if on:\n        shard(m, mesh=mesh)\n    else:\n        ddp(m, device_mesh=mesh)", (True, False)),
         # other functions of these names

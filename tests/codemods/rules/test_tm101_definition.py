@@ -1172,14 +1172,25 @@ def test_a_method_of_that_name_is_not_touched():
     assert HERE not in migrated({HERE: method})
 
 
-def test_a_direct_call_of_ddp_in_the_same_file_is_left():
-    before = plan() + "\n\ndef elsewhere(model):\n    return replicate(model)\n"
+def test_ddp_that_stays_in_the_same_file_keeps_its_name():
+    """An adapter, a frozen teacher: DDP's replicate goes on beside the new one."""
+    before = plan() + "\n\ndef elsewhere(model):\n    return replicate(model.lora)\n"
     result = outcome({PLAN: before})
-    assert result.changes == {}
-    left = [f for f in result.findings if f.status == "left"]
-    assert [f.code for f in left] == ["TM101"] and "outside of apply_ddp" in left[
-        0
-    ].message
+    assert result.problems == ()
+    after = result.changes[PLAN].decode()
+    assert_formatted(PLAN, after)
+    assert "from torch.distributed._composable.replicate import replicate\n" in after
+    assert (
+        "from torch.distributed._composable.replicate_with_fsdp import (\n"
+        "    replicate as replicate_with_fsdp,\n)\n" in after
+    )
+    assert "        replicate_with_fsdp(block, **replicate_config)\n" in after
+    assert "    return replicate(model.lora)\n" in after
+    (hazard,) = [f for f in result.findings if f.code == "TM211"]
+    assert (
+        hazard.status == "hazard"
+        and "replicate(model.lora)" in (before.splitlines()[hazard.line - 1])
+    )
 
 
 def test_an_already_migrated_checkout_is_done():

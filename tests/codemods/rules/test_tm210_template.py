@@ -1,10 +1,10 @@
 """TM210: the new function comes from a fixed template."""
 
-from support import APPLY_FSDP, BASE, PLAN, findings
+from support import APPLY_AC, APPLY_FSDP, BASE, PLAN, findings
 
 
 def test_fires_without_apply_fsdp():
-    found = findings({PLAN: BASE[PLAN].replace(APPLY_FSDP, "")}, code="TM210")
+    found = findings({PLAN: BASE[PLAN].replace(APPLY_FSDP, APPLY_AC)}, code="TM210")
     assert [(f.path, f.status) for f in found] == [(PLAN, "hazard")]
     assert "no apply_fsdp" in found[0].message
 
