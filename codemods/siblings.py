@@ -56,12 +56,7 @@ def sibling_of(
         call: it.
         function: the function around it, None at module level.
     """
-    uses = [
-        use
-        for use in checkout.names(path).uses
-        if is_sharding_call(checkout, path, use)
-        or (use.call is not None and is_fully_shard(checkout, path, use))
-    ]
+    uses = list(_sharding_uses(checkout, path))
     near = [u for u in uses if function is not None and _holds(function, u.node)]
     branch, steps = _branch(function, call, near) if function else ((), [])
     plans = [u for u in uses if not is_fully_shard(checkout, path, u)]
@@ -69,15 +64,7 @@ def sibling_of(
     if chosen is None and not steps:
         far = [u for u in plans if u not in near]
         chosen = _chosen(checkout, path, call, far, near=False)
-    found = tuple(
-        Step(
-            use.call,
-            _definition(checkout, path, use),
-            is_fully_shard(checkout, path, use),
-        )
-        for use in steps
-        if use.call is not None
-    )
+    found = _steps(checkout, path, steps)
     in_place = bool(found) and all(step.in_place for step in found)
     return Sibling(
         chosen.call if chosen else None,
@@ -86,6 +73,26 @@ def sibling_of(
         found,
         in_place,
         not in_place and any(not same_object(step.call, call) for step in found),
+    )
+
+
+def _sharding_uses(checkout: Checkout, path: str) -> Iterator[Use]:
+    """The calls in a file that shard, by a plan or in place."""
+    for use in checkout.names(path).uses:
+        in_place = use.call is not None and is_fully_shard(checkout, path, use)
+        if in_place or is_sharding_call(checkout, path, use):
+            yield use
+
+
+def _steps(checkout: Checkout, path: str, uses: list[Use]) -> tuple[Step, ...]:
+    return tuple(
+        Step(
+            use.call,
+            _definition(checkout, path, use),
+            is_fully_shard(checkout, path, use),
+        )
+        for use in uses
+        if use.call is not None
     )
 
 

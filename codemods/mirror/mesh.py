@@ -62,16 +62,39 @@ def one_mesh(
     if len(assigned) == 1 and assigned[0] in parameters:
         main, assigned = assigned[0], []  # another name for a parameter
     if main in parameters:
-        others = frozenset(m for m in every if m.isidentifier()) - {main}
-        aliases = {m for m in others if _assigned(nodes, m) == [main]}
-        _replace(nodes, keyword, {m: main for m in every if m not in aliases})
-        others -= aliases
-        return _without(nodes, others, optional), OneMesh(main, replaced=others)
+        return _of_parameter(nodes, main, every, keyword, optional)
     if main.isidentifier() and not assigned:
         raise CannotMirror("the mesh it wraps on is none of its parameters")
     looked_up = assigned or [main]
     if all(map(is_right, looked_up)) and set(every) == {main}:
         return nodes, OneMesh(None)
+    return _of_lookup(nodes, main, every, looked_up, keyword, optional)
+
+
+def _of_parameter(
+    nodes: list[AnyNode],
+    main: str,
+    every: list[str],
+    keyword: str,
+    optional: Collection[str],
+) -> tuple[list[AnyNode], OneMesh]:
+    """All groups over a mesh that is a parameter; others give way to it."""
+    others = frozenset(m for m in every if m.isidentifier()) - {main}
+    aliases = {m for m in others if _assigned(nodes, m) == [main]}
+    _replace(nodes, keyword, {m: main for m in every if m not in aliases})
+    others -= aliases
+    return _without(nodes, others, optional), OneMesh(main, replaced=others)
+
+
+def _of_lookup(
+    nodes: list[AnyNode],
+    main: str,
+    every: list[str],
+    looked_up: list[str],
+    keyword: str,
+    optional: Collection[str],
+) -> tuple[list[AnyNode], OneMesh]:
+    """All groups over a mesh that becomes a parameter, in place of a lookup."""
     taken = {name for node in walk(nodes) for name in _names(node)} - set(every)
     name = main if main.isidentifier() and not _UNTRUE.search(main) else USUAL
     if name in taken:

@@ -81,9 +81,26 @@ def _sources(
     facts: Facts, definition: Definition, sites: Sequence[CallSite]
 ) -> Iterator[Definition | CallSite]:
     """What an ``apply_ddp`` may mirror: what its callers shard with, best first."""
+    beside = _candidates(facts, definition, sites)
+    found: list[Definition | CallSite] = [source for source in beside if source]
+    if not found and (only := sharding_in(facts.checkout, definition.path)):
+        found = [only]
+    for source in dict.fromkeys(found):
+        if (
+            isinstance(source, CallSite)
+            or source.name == "apply_fsdp"
+            or shards(facts.checkout, source)
+        ):
+            yield source
+
+
+def _candidates(
+    facts: Facts, definition: Definition, sites: Sequence[CallSite]
+) -> list[Definition | CallSite | None]:
+    """What shards beside the calls of an ``apply_ddp``, those of its own file first."""
     here = [s for s in sites if s.reference.path == definition.path]
     local = Definition(definition.path, "apply_fsdp")
-    found: list[Definition | CallSite | None] = [
+    return [
         *(s.fsdp_definition for s in here),
         local if function_of(facts.checkout, local) else None,
         *(s for s in here if s.fsdp_call is None and s.sibling.in_place),
@@ -91,20 +108,6 @@ def _sources(
         *(step.plan for s in here if s.sibling.several for step in s.sibling.steps),
         *(s for s in sites if s.fsdp_call is None and s.sibling.in_place),
     ]
-    if not any(found):
-        found += [
-            only
-            for only in [sharding_in(facts.checkout, definition.path)]
-            if only is not None
-        ]
-    seen: list[Definition | CallSite] = []
-    for source in found:
-        if isinstance(source, Definition) and not shards(facts.checkout, source):
-            if source.name != "apply_fsdp":
-                continue
-        if source is not None and source not in seen:
-            seen.append(source)
-            yield source
 
 
 def _not_followed(source: Definition | CallSite, error: CannotMirror) -> str:
