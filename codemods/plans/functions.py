@@ -45,7 +45,8 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction | None:
         except CannotMirror as error:
             reason = _not_followed(source, error)
         else:
-            return NewFunction(place, plan, shared, definition)
+            line = None if shared else _line(source)
+            return NewFunction(place, plan, shared, definition, branch=line)
     node = function_of(facts.checkout, definition)
     assert node is not None
     plan = template(facts, definition, name, sites)
@@ -85,32 +86,38 @@ def _sources(
     found: list[Definition | CallSite | None] = [
         *(s.fsdp_definition for s in here),
         local if function_of(facts.checkout, local) else None,
-        *(s for s in here if s.fsdp_call is None and s.sibling.in_place),
+        *_branches(here),
         *(s.fsdp_definition for s in sites),
         *(step.plan for s in here if s.sibling.several for step in s.sibling.steps),
-        *(s for s in sites if s.fsdp_call is None and s.sibling.in_place),
+        *_branches(sites),
     ]
     if not any(found):
-        found += [
-            only
-            for only in [sharding_in(facts.checkout, definition.path)]
-            if only is not None
-        ]
-    seen: list[Definition | CallSite] = []
-    for source in found:
-        if isinstance(source, Definition) and not shards(facts.checkout, source):
-            if source.name != "apply_fsdp":
-                continue
-        if source is not None and source not in seen:
-            seen.append(source)
+        found = [sharding_in(facts.checkout, definition.path)]
+    for source in dict.fromkeys(found):
+        if source is not None and _is_plan(facts, source):
             yield source
+
+
+def _branches(sites: Sequence[CallSite]) -> list[CallSite]:
+    """The calls beside a branch that shards in place."""
+    return [s for s in sites if s.fsdp_call is None and s.sibling.in_place]
+
+
+def _is_plan(facts: Facts, source: Definition | CallSite) -> bool:
+    """Whether it is a branch, or a function by that name or with that effect."""
+    if isinstance(source, CallSite) or source.name == "apply_fsdp":
+        return True
+    return shards(facts.checkout, source)
+
+
+def _line(source: Definition | CallSite) -> int | None:
+    return source.sibling.steps[0].call.lineno if isinstance(source, CallSite) else None
 
 
 def _not_followed(source: Definition | CallSite, error: CannotMirror) -> str:
     if isinstance(source, CallSite):
-        line = source.sibling.steps[0].call.lineno
         return (
-            f"line {line} of {source.reference.path} shards in a way that is not "
+            f"line {_line(source)} of {source.reference.path} shards in a way that is not "
             f"followed: {error}"
         )
     article = "an" if source.name[0] in "aeiou" else "a"
@@ -261,7 +268,9 @@ def _own_branch(
     place = Definition(path, name)
     around = site.reference.scope.partition(".")[0]
     plan = _derive_branch(facts, site, None, [site], name)
-    added = facts.functions[place] = NewFunction(place, plan, None, None, around)
+    added = facts.functions[place] = NewFunction(
+        place, plan, None, None, around, _line(site)
+    )
     return added
 
 
