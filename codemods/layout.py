@@ -78,8 +78,10 @@ def bracketed(
     if not exploded and items and len(inner) <= room:
         return f"{head}\n{inner}\n{tail}"
     lines = [head]
+    # black adds a comma where it splits at commas, which one item alone has not.
+    alone = len(items) == 1 and not exploded and not head.startswith("def ")
     for item in items:
-        broken = _broken(item + ",", room - len(INDENT))
+        broken = _broken(item if alone else item + ",", room - len(INDENT))
         lines += [INDENT + line for line in broken.split("\n")]
     return "\n".join([*lines, tail])
 
@@ -100,17 +102,52 @@ _OPERATORS = (
 
 
 def _broken(item: str, room: int) -> str:
-    """An item too long for its line, broken before its loosest operators or else at its last bracket, as black does."""
-    if len(item) <= room or "\n" in item:
+    """An item too long for its line, broken as black does.
+
+    Before its loosest operators, or else in its last bracket: what is inside goes on
+    one line, and else one line each, of which every one is broken again.
+    """
+    if len(item) <= room or "\n" in item or item.startswith(("for ", "if ")):
         return item
     lines = _at_operators(item)
     if len(lines) > 1 and all(len(line) <= room for line in lines):
         return "\n".join(lines)
     opening = _opening_of_last(item)
-    body = item[opening + 1 : -2]
+    comma = "," if item.endswith(",") else ""
+    closing = len(item) - len(comma) - 1
+    body = item[opening + 1 : closing]
     if opening < 0 or not body:
         return item
-    return f"{item[: opening + 1]}\n{INDENT}{body}\n{item[-2:]}"
+    inside = [body] if len(body) <= room - len(INDENT) else _inside(body)
+    broken = "\n".join(_broken(line, room - len(INDENT)) for line in inside)
+    inner = "\n".join(INDENT + line for line in broken.split("\n"))
+    return f"{item[: opening + 1]}\n{inner}\n{item[closing:]}"
+
+
+def _inside(body: str) -> list[str]:
+    """What stands in a bracket, cut where it binds least: a comprehension, commas."""
+    depth = 0
+    commas: list[int] = []
+    clauses: list[int] = []
+    for token in _tokens(body):
+        if token.string in ("]", ")", "}"):
+            depth -= 1
+        elif depth == 0 and token.string == ",":
+            commas.append(token.start[1])
+        elif depth == 0 and (
+            token.string == "for" or (clauses and token.string == "if")
+        ):
+            clauses.append(token.start[1])
+        if token.string in ("[", "(", "{"):
+            depth += 1
+    if clauses:
+        edges = [0, *clauses, len(body)]
+        return [body[a:b].strip() for a, b in zip(edges, edges[1:])]
+    if not commas:
+        return [body]
+    edges = [-1, *commas, len(body)]
+    parts = [body[a + 1 : b].strip() for a, b in zip(edges, edges[1:])]
+    return [f"{part}," for part in parts if part]
 
 
 def _at_operators(item: str) -> list[str]:

@@ -33,16 +33,26 @@ class Sibling:
         definition: what that call stands for, None where it is not of this checkout.
         branch: the statements of the branch that shards, empty where it is not one.
         steps: every call in that branch that shards, in order.
-        in_place: they are all of ``fully_shard`` itself.
-        several: they are about more than one object, and go through functions.
+        wrapped: what the DDP call wraps.
     """
 
     call: ast.Call | None = None
     definition: Definition | None = None
     branch: tuple[ast.stmt, ...] = ()
     steps: tuple[Step, ...] = ()
-    in_place: bool = False
-    several: bool = False
+    wrapped: str = ""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether what shards is ``fully_shard`` itself, each time."""
+        return bool(self.steps) and all(step.in_place for step in self.steps)
+
+    @property
+    def several(self) -> bool:
+        """Whether functions are called there, and on more than what DDP wraps."""
+        return not self.in_place and any(
+            subject(step.call) not in (self.wrapped, "") for step in self.steps
+        )
 
 
 def sibling_of(
@@ -56,32 +66,24 @@ def sibling_of(
         call: it.
         function: the function around it, None at module level.
     """
-    uses = list(_sharding_uses(checkout, path))
-    near = [u for u in uses if function is not None and _holds(function, u.node)]
-    branch, steps = _branch(function, call, near) if function else ((), [])
-    plans = [u for u in uses if not is_fully_shard(checkout, path, u)]
-    chosen = _chosen(checkout, path, call, [u for u in plans if u in near], near=True)
+    called = [use for use in checkout.names(path).uses if use.call is not None]
+    plans = [use for use in called if is_sharding_call(checkout, path, use)]
+    themselves = [use for use in called if is_fully_shard(checkout, path, use)]
+    near = [u for u in plans if function is not None and _holds(function, u.node)]
+    branch, steps = (
+        _branch(function, call, [*near, *themselves]) if function else ((), [])
+    )
+    chosen = _chosen(checkout, path, call, near, near=True)
     if chosen is None and not steps:
         far = [u for u in plans if u not in near]
         chosen = _chosen(checkout, path, call, far, near=False)
-    found = _steps(checkout, path, steps)
-    in_place = bool(found) and all(step.in_place for step in found)
     return Sibling(
         chosen.call if chosen else None,
         _definition(checkout, path, chosen) if chosen else None,
         branch,
-        found,
-        in_place,
-        not in_place and any(not same_object(step.call, call) for step in found),
+        _steps(checkout, path, steps),
+        subject(call),
     )
-
-
-def _sharding_uses(checkout: Checkout, path: str) -> Iterator[Use]:
-    """The calls in a file that shard, by a plan or in place."""
-    for use in checkout.names(path).uses:
-        in_place = use.call is not None and is_fully_shard(checkout, path, use)
-        if in_place or is_sharding_call(checkout, path, use):
-            yield use
 
 
 def _steps(checkout: Checkout, path: str, uses: list[Use]) -> tuple[Step, ...]:
@@ -148,6 +150,7 @@ def _branch(
             continue
         block = _unwrapped(block)
         steps = [u for u in uses if any(_holds(s, u.node) for s in block)]
+        steps.sort(key=lambda use: (use.node.lineno, use.node.col_offset))
         inner = any(_holds(s, block[0]) for outer, _ in found for s in outer)
         if steps and not inner:
             found.append((tuple(block), steps))

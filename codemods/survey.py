@@ -125,6 +125,8 @@ class Survey:
         ties: where weights are tied.
         inline: calls of DDP's replicate in a plan, beside a branch that shards.
         direct_uses: (path, line) of DDP's replicate anywhere else.
+        class_uses: calls of DistributedDataParallel in a plan, beside a branch that
+            shards, or in a function that is called there.
         outside: every place that names what no file here defines.
     """
 
@@ -141,6 +143,7 @@ class Survey:
     ties: list[Tie] = field(default_factory=list)
     inline: list[CallSite] = field(default_factory=list)
     direct_uses: list[tuple[str, int]] = field(default_factory=list)
+    class_uses: list[CallSite] = field(default_factory=list)
     outside: list[Outside] = field(default_factory=list)
 
     @property
@@ -178,6 +181,7 @@ def survey(
     _find_call_sites(found)
     _drop_unlikely(found)
     _find_direct_uses(found)
+    _find_class_uses(found)
     found.ties = list(_find_ties(found.checkout))
     found.global_tokens = tuple(
         file.path
@@ -495,6 +499,45 @@ def _find_direct_uses(found: Survey) -> None:
                 found.direct_uses.append((file.path, line))
 
 
+def _find_class_uses(found: Survey) -> None:
+    """DistributedDataParallel where plans wrap their models."""
+    checkout = found.checkout
+    for file in checkout.mentioning("DistributedDataParallel"):
+        for use in checkout.names(file.path).uses:
+            origin = checkout.external(file.path, use.scope, use.spelling) or ""
+            if use.call is None or not origin.endswith(".DistributedDataParallel"):
+                continue
+            function = enclosing(file.syntax, use.call)
+            if function is None:
+                continue
+            beside = sibling_of(checkout, file.path, use.call, function)
+            if not beside.steps:
+                beside = _called_beside(checkout, Definition(file.path, function.name))
+            if beside.steps:
+                definition = Definition(file.path, use.spelling)
+                line = use.node.lineno
+                reference = Reference(
+                    file.path, line, "call", use.scope, use.spelling, definition
+                )
+                site = CallSite(reference, use.call, function, beside)
+                found.class_uses.append(site)
+
+
+def _called_beside(checkout: Checkout, definition: Definition) -> Sibling:
+    """What shards beside a call of a function, in the plan that calls it."""
+    for file in checkout.mentioning(definition.name):
+        for use in checkout.names(file.path).uses:
+            if use.call is None or use.shadowed:
+                continue
+            if checkout.resolve(file.path, use.scope, use.spelling) != definition:
+                continue
+            function = enclosing(file.syntax, use.call)
+            beside = sibling_of(checkout, file.path, use.call, function)
+            if beside.steps:
+                return beside
+    return Sibling()
+
+
 def _inline(
     checkout: Checkout, file: SourceFile, use: Use, ordinal: int
 ) -> CallSite | None:
@@ -563,7 +606,7 @@ def _mesh_api(checkout: Checkout) -> MeshApi:
 
 
 def _kind(found: Survey) -> Kind:
-    if found.definitions or found.inline or found.direct_uses:
+    if found.definitions or found.inline or found.direct_uses or found.class_uses:
         return "ddp"
     looks_like = parallel_dims_files(found.checkout) or any(
         True for _ in found.checkout.mentioning("class JobConfig", "parallelize_llama")

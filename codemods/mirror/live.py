@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from codemods.mirror.names import names_in
+from codemods.mirror.names import names_in, negated
 from codemods.mirror.nodes import AnyNode, Block, Dict, Plain, Wrap, walk
 
 
@@ -38,7 +38,8 @@ def _kept(nodes: list[AnyNode], used: set[str]) -> list[AnyNode]:
         if isinstance(node, Block):
             body, orelse = _kept(node.body, used), _kept(node.orelse, used)
             if body or orelse:
-                kept.append(replace(node, body=body, orelse=orelse))
+                fresh = replace(node, body=body, orelse=orelse)
+                kept.append(fresh if body else _turned(fresh))
         elif (
             isinstance(node, Wrap)
             or (isinstance(node, Plain) and node.effect)
@@ -46,3 +47,15 @@ def _kept(nodes: list[AnyNode], used: set[str]) -> list[AnyNode]:
         ):
             kept.append(node)
     return kept
+
+
+def _turned(node: Block) -> Block:
+    """An ``if`` with nothing but an ``else``, asking the opposite instead."""
+    if node.keyword != "if":
+        return node
+    terms, body = [negated(node.terms)], node.orelse
+    only = body[0]
+    if len(body) == 1 and isinstance(only, Block) and only.keyword == "if":
+        if not only.orelse and not only.comments:
+            terms, body = [*terms, *only.terms], only.body
+    return replace(node, terms=terms, body=body, orelse=[])

@@ -62,46 +62,54 @@ def one_mesh(
     if len(assigned) == 1 and assigned[0] in parameters:
         main, assigned = assigned[0], []  # another name for a parameter
     if main in parameters:
-        return _of_parameter(nodes, main, every, keyword, optional)
+        return _given(nodes, main, every, keyword, optional)
     if main.isidentifier() and not assigned:
         raise CannotMirror("the mesh it wraps on is none of its parameters")
     looked_up = assigned or [main]
     if all(map(is_right, looked_up)) and set(every) == {main}:
         return nodes, OneMesh(None)
-    return _of_lookup(nodes, main, every, looked_up, keyword, optional)
+    sources = frozenset(n for text in looked_up for n in names_in(text))
+    return _looked_up(nodes, main, every, keyword, optional, sources)
 
 
-def _of_parameter(
+def _given(
     nodes: list[AnyNode],
     main: str,
-    every: list[str],
+    every: Sequence[str],
     keyword: str,
     optional: Collection[str],
 ) -> tuple[list[AnyNode], OneMesh]:
-    """All groups over a mesh that is a parameter; others give way to it."""
+    """A mesh that is a parameter, under whatever other names it is passed."""
     others = frozenset(m for m in every if m.isidentifier()) - {main}
     aliases = {m for m in others if _assigned(nodes, m) == [main]}
     _replace(nodes, keyword, {m: main for m in every if m not in aliases})
     others -= aliases
-    return _without(nodes, others, optional), OneMesh(main, replaced=others)
+    gone = others
+    if _assigned(nodes, main):
+        gone |= {main}  # a slice of what is passed: now the slice is passed
+    nodes = _without(nodes, gone, optional)
+    if main in gone and any(
+        f"{main}[" in text for n in walk(nodes) for text in _texts(n)
+    ):
+        raise CannotMirror(f"it slices {main} in several ways")
+    return nodes, OneMesh(main, replaced=others)
 
 
-def _of_lookup(
+def _looked_up(
     nodes: list[AnyNode],
     main: str,
-    every: list[str],
-    looked_up: list[str],
+    every: Sequence[str],
     keyword: str,
     optional: Collection[str],
+    sources: frozenset[str],
 ) -> tuple[list[AnyNode], OneMesh]:
-    """All groups over a mesh that becomes a parameter, in place of a lookup."""
+    """A mesh that becomes a parameter, and is looked up no more."""
     taken = {name for node in walk(nodes) for name in _names(node)} - set(every)
     name = main if main.isidentifier() and not _UNTRUE.search(main) else USUAL
     if name in taken:
         raise CannotMirror(f"it has something else called {name}")
     _replace(nodes, keyword, dict.fromkeys(every, name))
     others = frozenset(m for m in every if m.isidentifier())
-    sources = frozenset(n for text in looked_up for n in names_in(text))
     nodes = _without(nodes, others | {main}, optional)
     return nodes, OneMesh(name, False, sources, others - {name})
 
@@ -232,13 +240,15 @@ def _is_item(node: Plain) -> bool:
 
 def _names(node: AnyNode) -> set[str]:
     """The names in a node itself, not in what it holds."""
+    return {name for text in _texts(node) for name in names_in(text)}
+
+
+def _texts(node: AnyNode) -> list[str]:
     if isinstance(node, Wrap):
-        texts = [f"f({text})" for text in (*node.modules, *node.arguments)]
-    elif isinstance(node, Dict):
-        texts = [f"{node.head}{', '.join(node.items)}{node.tail}"]
-    elif isinstance(node, Plain):
-        texts = [node.text]
-    else:
-        head = [] if node.keyword == "if" else [f"{node.keyword}: pass"]
-        texts = [*node.terms, *head]
-    return {name for text in texts for name in names_in(text)}
+        return [f"f({text})" for text in (*node.modules, *node.arguments)]
+    if isinstance(node, Dict):
+        return [f"{node.head}{', '.join(node.items)}{node.tail}"]
+    if isinstance(node, Plain):
+        return [node.text]
+    head = [] if node.keyword == "if" else [f"{node.keyword}: pass"]
+    return [*node.terms, *head]

@@ -1,6 +1,16 @@
-"""The names in a piece of code."""
+"""The names in a piece of code, and the opposite of a condition."""
 
 import ast
+from collections.abc import Sequence
+
+_OPPOSITE: dict[type[ast.cmpop], str] = {
+    ast.Is: "is not",
+    ast.IsNot: "is",
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+    ast.In: "not in",
+    ast.NotIn: "in",
+}
 
 
 def names_in(text: str) -> set[str]:
@@ -13,6 +23,25 @@ def assigned_in(text: str) -> set[str]:
         for node in ast.walk(_parsed(text))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
+
+
+def negated(terms: Sequence[str]) -> str:
+    """The opposite of terms that are joined by ``and``, as one term."""
+    if len(terms) > 1:
+        return f"not ({' and '.join(terms)})"
+    term = terms[0]
+    node = ast.parse(f"({term})", mode="eval").body
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        opposite = _OPPOSITE.get(type(node.ops[0]))
+        left = ast.get_source_segment(f"({term})", node.left)
+        right = ast.get_source_segment(f"({term})", node.comparators[0])
+        if opposite:
+            return f"{left} {opposite} {right}"
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        inner = ast.get_source_segment(f"({term})", node.operand) or ""
+        return f"({inner})" if isinstance(node.operand, ast.BoolOp) else inner
+    simple = (ast.Name, ast.Attribute, ast.Call, ast.Subscript)
+    return f"not {term}" if isinstance(node, simple) else f"not ({term})"
 
 
 def _parsed(text: str) -> ast.AST:

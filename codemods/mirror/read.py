@@ -11,14 +11,11 @@ from codemods.mirror.fold import constants_of, fold
 from codemods.mirror.names import assigned_in, names_in
 from codemods.mirror.nodes import AnyNode, Block, Plain
 from codemods.mirror.records import CannotMirror, Wishes
+from codemods.mirror.words import of_replicate, reworded
 
 _SHARDING_CALL = re.compile(
     r"^set_modules_to_\w+_prefetch$|^set_reshard_|^set_unshard_|^register_fsdp_|^_set_unshard"
 )
-_SHARDING_COMMENT = re.compile(
-    r"shard|prefetch|fsdp|gather|offload|(forward|backward) pass", re.IGNORECASE
-)
-_PRAGMA = re.compile(r"#\s*(pyrefly|type|noqa|pyre|mypy|pylint)\b")
 _DIVISION_OFF = re.compile(r"disable_\w*gradient_division$")
 
 
@@ -112,7 +109,8 @@ class _Reader:
             kept[0].comments, kept[0].blank = comments, blank
             comment, last = line.trailing_whitespace.comment, kept[-1]
             if comment and isinstance(last, Plain):
-                last.text += f"  {comment.value}"
+                for text in of_replicate([comment.value]):
+                    last.text += f"  {text}"
         return kept
 
     def _if(self, statement: cst.If, comments: list[str], blank: bool) -> list[AnyNode]:
@@ -153,7 +151,10 @@ class _Reader:
         self._refuse_hidden_wraps(small)
         if isinstance(small, cst.Expr):
             return None
-        return Plain([], False, self._code(small), effect=True)
+        text = self._code(small)
+        if isinstance(small, cst.Raise):
+            text = reworded(text)
+        return Plain([], False, text, effect=True)
 
     def _call(self, call: cst.Call) -> AnyNode | None:
         name = self._code(call.func)
@@ -173,7 +174,10 @@ class _Reader:
             # Any other factor is applied twice by replicate when reductions are
             # forced to SUM; unset, replicate averages, which is what it meant.
             return None
-        return Plain([], False, self._code(call), effect=True)
+        text = self._code(call)
+        if last in ("print", "warn"):
+            text = reworded(text)
+        return Plain([], False, text, effect=True)
 
     def _is_wrap(self, call: cst.Call) -> bool:
         name = self._code(call.func)
@@ -203,9 +207,7 @@ def _leading(statement: cst.BaseStatement) -> tuple[list[str], bool]:
     lines = statement.leading_lines
     comments = [line.comment.value for line in lines if line.comment]
     blank = any(line.comment is None for line in lines)
-    prose = " ".join(c for c in comments if not _PRAGMA.match(c))
-    if _SHARDING_COMMENT.search(prose) and "gradient division" not in prose:
-        comments = [comment for comment in comments if _PRAGMA.match(comment)]
+    comments = of_replicate(comments)
     return comments, blank
 
 

@@ -7,7 +7,7 @@ from codemods.plans.arguments import call_problem
 from codemods.plans.functions import beside, own_plan
 from codemods.plans.mesh import mesh_edit, mesh_is_right, suggested_mesh
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
-from codemods.plans.sequence import in_sequence
+from codemods.plans.sequence import as_the_branch, in_sequence
 from codemods.plans.sites import standalone
 from codemods.plans.strings import alias
 from codemods.plans.template import usual_plan
@@ -66,7 +66,9 @@ def _add_sequence(facts: Facts, site: CallSite, plan: Plan) -> None:
     mesh = mesh_edit(facts, site, facts.survey.files[site.reference.path])
     call = mesh if isinstance(mesh, str) else in_sequence(facts, site, mesh)
     if isinstance(call, str):
-        _leave(facts, site, plan, call)
+        wanted = suggested_mesh(facts, site.reference.path)
+        code = as_the_branch(facts, site, plan.name, wanted)
+        _leave(facts, site, plan, call, code)
     else:
         facts.calls.append(call)
 
@@ -98,7 +100,9 @@ def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
     return f"{head}.{alias(facts, last)}".lstrip(".")
 
 
-def _leave(facts: Facts, site: CallSite, plan: Plan, reason: str) -> None:
+def _leave(
+    facts: Facts, site: CallSite, plan: Plan, reason: str, code: str | None = None
+) -> None:
     wanted = suggested_mesh(facts, site.reference.path)
     suggestion = layout.bracketed(
         f"{plan.name}(",
@@ -113,6 +117,6 @@ def _leave(facts: Facts, site: CallSite, plan: Plan, reason: str) -> None:
             "TM102",
             f"this call of {site.reference.spelling} is left for a person: {reason}",
             "left",
-            suggestion,
+            code or suggestion,
         )
     )

@@ -46,7 +46,8 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction | None:
         except CannotMirror as error:
             reason = _not_followed(source, error)
         else:
-            return NewFunction(place, plan, shared, definition)
+            line = None if shared else _line(source)
+            return NewFunction(place, plan, shared, definition, branch=line)
     node = function_of(facts.checkout, definition)
     assert node is not None
     plan = template(facts, definition, name, sites)
@@ -81,40 +82,43 @@ def _sources(
     facts: Facts, definition: Definition, sites: Sequence[CallSite]
 ) -> Iterator[Definition | CallSite]:
     """What an ``apply_ddp`` may mirror: what its callers shard with, best first."""
-    beside = _candidates(facts, definition, sites)
-    found: list[Definition | CallSite] = [source for source in beside if source]
-    if not found and (only := sharding_in(facts.checkout, definition.path)):
-        found = [only]
+    here = [s for s in sites if s.reference.path == definition.path]
+    local = Definition(definition.path, "apply_fsdp")
+    found: list[Definition | CallSite | None] = [
+        *(s.fsdp_definition for s in here),
+        local if function_of(facts.checkout, local) else None,
+        *_branches(here),
+        *(s.fsdp_definition for s in sites),
+        *(step.plan for s in here if s.sibling.several for step in s.sibling.steps),
+        *_branches(sites),
+    ]
+    if not any(found):
+        found = [sharding_in(facts.checkout, definition.path)]
     for source in dict.fromkeys(found):
-        if (
-            isinstance(source, CallSite)
-            or source.name == "apply_fsdp"
-            or shards(facts.checkout, source)
-        ):
+        if source is not None and _is_plan(facts, source):
             yield source
 
 
-def _candidates(
-    facts: Facts, definition: Definition, sites: Sequence[CallSite]
-) -> list[Definition | CallSite | None]:
-    """What shards beside the calls of an ``apply_ddp``, those of its own file first."""
-    here = [s for s in sites if s.reference.path == definition.path]
-    local = Definition(definition.path, "apply_fsdp")
-    return [
-        *(s.fsdp_definition for s in here),
-        local if function_of(facts.checkout, local) else None,
-        *(s for s in here if s.fsdp_call is None and s.sibling.in_place),
-        *(s.fsdp_definition for s in sites),
-        *(step.plan for s in here if s.sibling.several for step in s.sibling.steps),
-        *(s for s in sites if s.fsdp_call is None and s.sibling.in_place),
-    ]
+def _branches(sites: Sequence[CallSite]) -> list[CallSite]:
+    """The calls beside a branch that shards in place."""
+    return [s for s in sites if s.fsdp_call is None and s.sibling.in_place]
+
+
+def _is_plan(facts: Facts, source: Definition | CallSite) -> bool:
+    """Whether it is a branch, or a function by that name or with that effect."""
+    if isinstance(source, CallSite) or source.name == "apply_fsdp":
+        return True
+    return shards(facts.checkout, source)
+
+
+def _line(source: Definition | CallSite) -> int | None:
+    return source.sibling.steps[0].call.lineno if isinstance(source, CallSite) else None
 
 
 def _not_followed(source: Definition | CallSite, error: CannotMirror) -> str:
     if isinstance(source, CallSite):
-        line = source.sibling.steps[0].call.lineno
         return (
-            f"line {line} of {source.reference.path} shards in a way that is not "
+            f"line {_line(source)} of {source.reference.path} shards in a way that is not "
             f"followed: {error}"
         )
     article = "an" if source.name[0] in "aeiou" else "a"
@@ -276,7 +280,9 @@ def _own_branch(
     place = Definition(path, name)
     around = site.reference.scope.partition(".")[0]
     plan = _derive_branch(facts, site, None, [site], name)
-    added = facts.functions[place] = NewFunction(place, plan, None, None, around)
+    added = facts.functions[place] = NewFunction(
+        place, plan, None, None, around, _line(site)
+    )
     return added
 
 

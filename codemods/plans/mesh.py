@@ -53,13 +53,22 @@ def suggested_mesh(facts: Facts, path: str) -> str:
 def _mesh_argument(facts: Facts, site: CallSite) -> ast.expr | None:
     definition = function_of(facts.checkout, site.reference.definition)
     if definition is not None:
-        names = definition.args.args
-        keyword = names[1].arg if len(names) > 1 else None
-        node = argument(site.node, 1, keyword)
+        position, keyword = _mesh_parameter(definition)
+        node = argument(site.node, position, keyword)
         if node is not None:
             return node
     named = (k.value for k in site.node.keywords if k.arg and "mesh" in k.arg)
     return next(named, None)
+
+
+def _mesh_parameter(definition: ast.FunctionDef) -> tuple[int, str | None]:
+    """The position and name of the parameter that a function passes as its mesh."""
+    names = [a.arg for a in (*definition.args.posonlyargs, *definition.args.args)]
+    for node in ast.walk(definition):
+        if isinstance(node, ast.keyword) and node.arg in ("device_mesh", "mesh"):
+            if isinstance(node.value, ast.Name) and node.value.id in names[1:]:
+                return names.index(node.value.id), node.value.id
+    return 1, names[1] if len(names) > 1 else None
 
 
 class _Meshes:

@@ -21,6 +21,7 @@ class NewFunction:
         mirrors: the ``apply_fsdp`` it was derived from, None for the fixed template.
         replaces: the ``apply_ddp`` it takes the place of, None where it is new.
         after: what it is put behind, where it is new.
+        branch: the line of the branch of a plan that it was derived from, or None.
     """
 
     definition: Definition
@@ -28,6 +29,7 @@ class NewFunction:
     mirrors: Definition | None
     replaces: Definition | None
     after: str = ""
+    branch: int | None = None
 
 
 @dataclass(frozen=True)

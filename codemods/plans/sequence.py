@@ -1,6 +1,8 @@
 """A branch that shards parts of a model and then the whole: so does the new one."""
 
 import ast
+import re
+import textwrap
 from dataclasses import replace
 
 from codemods import layout
@@ -68,6 +70,30 @@ def in_sequence(facts: Facts, site: CallSite, mesh: MeshEdit) -> NewCall | str:
         tuple(before),
         tuple(functions),
     )
+
+
+def as_the_branch(facts: Facts, site: CallSite, name: str, mesh: str) -> str:
+    """The branch that shards, with replicate: what a person starts from.
+
+    Args:
+        facts: about the checkout.
+        site: the call, with that branch.
+        name: of the new function.
+        mesh: that replicate takes here.
+    """
+    file = facts.survey.files[site.reference.path]
+    branch = site.sibling.branch
+    lines = file.lines[branch[0].lineno - 1 : branch[-1].end_lineno]
+    text = textwrap.dedent("\n".join(lines))
+    for step in site.sibling.steps:
+        called = replicate_name(facts, site.reference.path) if step.in_place else name
+        spelled = re.escape(file.segment(step.call.func))
+        text = re.sub(rf"\b{spelled}\(", f"{called}(", text)
+        given = [k.value for k in step.call.keywords if k.arg and "mesh" in k.arg]
+        given += [] if step.in_place else step.call.args[1:2]
+        for value in given:
+            text = text.replace(file.segment(value), mesh)
+    return text
 
 
 def _through(

@@ -104,6 +104,8 @@ def find(facts: Facts) -> Iterator[Finding]:
         like = (
             f"{function.mirrors.name} of {function.mirrors.path}"
             if function.mirrors
+            else f"the branch that shards on line {function.branch}"
+            if function.branch
             else "a template"
         )
         yield Finding(
@@ -124,7 +126,10 @@ def find(facts: Facts) -> Iterator[Finding]:
     for function in _added(facts):
         path = function.definition.path
         if function.mirrors is None:
-            message = f"the branch that shards here gets its own {function.plan.name}"
+            message = (
+                f"{function.plan.name} mirrors the branch that shards on line "
+                f"{function.branch}"
+            )
         elif function.definition in inline:
             message = (
                 "DDP's replicate is called in a plan; it becomes a call of "

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Status
-from codemods.names import Use
+from codemods.names import Definition, Use
 from codemods.plans import Facts, followed
 from codemods.plans.guarded import Guarded, Guards
+from codemods.plans.mesh import suggested_mesh
 from codemods.plans.methods import methods, named, to_write
 from codemods.source import SourceFile
 from codemods.survey import OLD, exported, function_of
@@ -48,7 +49,15 @@ DESCRIPTIONS = {
 
 
 def find(facts: Facts) -> Iterator[Finding]:
+    yield from _classes(facts)
+    told = {
+        Definition(site.reference.path, site.function.name)
+        for site in facts.survey.class_uses
+        if site.function is not None
+    }
     for definition in facts.survey.other_definitions:
+        if definition in told:
+            continue
         node = function_of(facts.checkout, definition)
         assert node is not None
         yield Finding(
@@ -100,6 +109,24 @@ def _wrap(facts: Facts) -> str:
         f"from {REPLICATE_MODULE} import replicate\n\n"
         f"replicate(model, {facts.target.mesh_keyword}=dp_mesh)"
     )
+
+
+def _classes(facts: Facts) -> Iterator[Finding]:
+    """DistributedDataParallel in a plan, whose result is not the model itself."""
+    for site in facts.survey.class_uses:
+        path, line = site.reference.path, site.reference.line
+        file = facts.survey.files[path]
+        step = site.sibling.steps[0].call
+        message = (
+            "DistributedDataParallel wraps here what the plan shards with "
+            f"{ast.unparse(step.func)}; it holds the model as .module and replicate does "
+            "not, so what uses it has to be looked at"
+        )
+        model = file.segment(site.node.args[0]) if site.node.args else "model"
+        mesh = suggested_mesh(facts, path)
+        code = f"{facts.target.function_name}({model}, {mesh}, ...)  # returns nothing"
+        status: Status = "opted-out" if file.opted_out(line, CODE) else "left"
+        yield Finding(path, line, CODE, message, status, code)
 
 
 def _unknown_modules(facts: Facts) -> Iterator[Finding]:

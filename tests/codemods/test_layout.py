@@ -152,3 +152,30 @@ def test_an_item_is_broken_at_the_bracket_that_closes_last():
     extra = "([model.tok_embeddings] if model.output.weight is model.tied else [])"
     items = [f"[model.norm, model.output] + {extra}", "**replicate_config"]
     assert_as_black(layout.bracketed("replicate(", items, ")", depth=2), 2)
+
+
+lists = st.recursive(
+    dotted,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=6).map(
+            lambda items: f"[{', '.join(items)}]"
+        ),
+        st.builds("{}({})".format, names, inner),
+        st.builds("[b for b in {}.values() if b.{}]".format, names, names),
+    ),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(lists, min_size=1, max_size=4), st.integers(0, 4))
+def test_lists_in_lists(items, depth):
+    assert_as_black(layout.bracketed("replicate(", items, ")", depth=depth), depth)
+
+
+def test_a_list_of_modules_too_long_for_its_line():
+    modules = [f"model.decoder.blocks.part_{n}.projection" for n in range(4)]
+    items = [f"[model.MP, {', '.join(modules)}, model.head]", "**replicate_config"]
+    text = layout.bracketed("replicate(", items, ")", depth=1)
+    assert text.count("\n") == 10
+    assert_as_black(text, 1)
