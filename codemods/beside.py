@@ -162,6 +162,11 @@ class _Comment:
 _NO_COMMENT = _Comment("", -1)
 
 
+def comments_of(file: SourceFile) -> dict[int, str]:
+    """Line -> its comment."""
+    return {line: comment.text for line, comment in _comments(file).items()}
+
+
 def _comments(file: SourceFile) -> dict[int, _Comment]:
     """Line -> its comment."""
     lines = io.StringIO(file.text.replace("\r\n", "\n")).readline

@@ -70,6 +70,8 @@ def migrate(
     files: Mapping[str, SourceFile],
     target: Target,
     selection: Selection = Selection(),
+    *,
+    write: bool = True,
 ) -> Outcome:
     """All changes that move a checkout to ``target``.
 
@@ -77,6 +79,8 @@ def migrate(
         files: path -> file, for every Python file of the checkout.
         target: the API to write for.
         selection: which rules, and which files.
+        write: work the changes out too, and check them; without, only what is found, in
+            a third of the time.
 
     Raises:
         SelectionError: the selection names what there is not, or splits what belongs together.
@@ -100,18 +104,18 @@ def migrate(
         codes &= _OF_CALLS
     facts = decide(found, target)
     findings = _find(facts, codes)
-    problems = _problems(findings)
+    outcome = replace(outcome, findings=findings, problems=_problems(findings))
+    return outcome if outcome.problems or not write else _written(outcome, facts, codes)
+
+
+def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome:
+    """The outcome with its changes, or with what is wrong with them."""
     stages: dict[str, tuple[Stage, ...]] = {}
-    changes = {} if problems else _rewrite(facts, findings, stages)
-    if changes:
-        problems = tuple(_check(facts, changes, codes))
-    return replace(
-        outcome,
-        changes={} if problems else changes,
-        findings=findings,
-        problems=problems,
-        stages={} if problems else stages,
-    )
+    changes = _rewrite(facts, outcome.findings, stages)
+    problems = tuple(_check(facts, changes, codes)) if changes else ()
+    if problems:
+        return replace(outcome, problems=problems)
+    return replace(outcome, changes=changes, stages=stages)
 
 
 def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:

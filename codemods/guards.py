@@ -12,7 +12,7 @@ _MESSAGE = re.compile(
 _DDP = re.compile(r"\bDDP\b|data.?parallel|\breplicat", re.I)
 _MORE = re.compile(
     r"\d-?D\b|dimension|\bn?dims?\b|\b(TP|PP)\b|tensor|pipeline|model.parallel|mesh|"
-    r"combin|compos|other parallel",
+    r"combin|compos|other parallel|\bonly\b|\balone\b|\bpure\b|not support|unsupported",
     re.I,
 )
 _OTHERS = re.compile(r"(?<!\w)(\w*FSDP|HSDP|CP|EP)\b|shard|expert|context", re.I)
@@ -218,7 +218,7 @@ def guard_at(
     if not orelse and isinstance(body[-1], ast.Return) and not _is_elif(place):
         block, index = place.chain[-1]
         after = block[index + 1 :]
-        if after and _refuses_only(after):
+        if after and _refuses_only(after) and _raises(after):
             said = _said(after)
             return _judged(
                 node, place, "return", node.test, tuple(after), tuple(body), said, known
@@ -236,12 +236,30 @@ def _is_elif(place: Place) -> bool:
     return len(block) == 1 and block[0].col_offset == parent.col_offset
 
 
+_EXITS = re.compile(r"((sys|os)\.)?_?exit|quit|pytest\.(fail|skip)")
+
+
 def _refuses_only(block: Sequence[ast.stmt]) -> bool:
-    """Whether statements do nothing but raise, with what they say about it."""
+    """Whether statements do nothing but raise, exit or give up, and say why."""
     *before, last = block
-    if not isinstance(last, ast.Raise) or last.exc is None:
+    if not all(_only_says(node) for node in before):
         return False
-    return all(_only_says(node) for node in before)
+    if isinstance(last, ast.Raise):
+        return last.exc is not None
+    if isinstance(last, ast.Return):
+        # To give up with a word about it is to refuse; a return alone is anything.
+        return any(isinstance(n, ast.Expr) for n in before) and not any(
+            isinstance(n, ast.Call) for n in ast.walk(last)
+        )
+    if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
+        called = ast.unparse(last.value.func)
+        logs = called != "print" and _LOGS.fullmatch(called)
+        return bool(_EXITS.fullmatch(called) or logs)
+    return False
+
+
+def _raises(block: Sequence[ast.stmt]) -> bool:
+    return isinstance(block[-1], ast.Raise)
 
 
 def _only_says(node: ast.stmt) -> bool:
@@ -280,12 +298,13 @@ def _judged(
     spoken = " ".join(ast.unparse(part) for part in (*said, *read.values()))
     negated = shape in ("else", "return")
     strict = _strict(list(_leaves(test, known)), negated)
-    words = _has_words(
-        spoken, strict, strict if negated else _only_about_the_mesh(test)
-    )
+    refuses_if = isinstance(node, ast.If) and not negated
+    # A word in a log, or a return, refuses only where it says so of the mesh alone.
+    hard = isinstance(node, ast.Assert) or _raises(refusal)
+    loose = hard and not negated
+    words = _has_words(spoken, strict, _only_about_the_mesh(test) if loose else strict)
     if not words:
-        refuses_if = isinstance(node, ast.If) and not negated
-        if not strict or not _wants_one(test, refuses_if):
+        if not (hard and strict and _wants_one(test, refuses_if)):
             return None
         if _OTHERS.search(_messages(said)):
             return None
@@ -382,6 +401,16 @@ def _only_about_the_mesh(test: ast.expr) -> bool:
     if isinstance(test, ast.Name):
         return True
     return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", ast.unparse(test)))
+
+
+def other_than_mesh(test: ast.expr) -> ast.expr | None:
+    """What an ``or`` asks besides how many dimensions there are; None if nothing."""
+    if not isinstance(test, ast.BoolOp) or not isinstance(test.op, ast.Or):
+        return None
+    rest = [v for v in test.values if not _strict(list(_leaves(v, {})), negated=True)]
+    if not rest or len(rest) == len(test.values):
+        return None
+    return rest[0] if len(rest) == 1 else ast.BoolOp(ast.Or(), rest)
 
 
 # Guards that somebody has commented out

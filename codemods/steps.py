@@ -45,6 +45,12 @@ it keeps this one where dp_replicate is more than 1. Neither change trains witho
 other.
 """
 
+SINCE = (
+    "A month later its PR 2900 replaced that by fully_shard over (dp_replicate, fsdp), and no "
+    "release has apply_replicate."
+)
+"""What became of PR 2458, for whoever decides whether to follow it."""
+
 _SUBJECTS = {"TM106": "Accept Replicate placements in the MoE state-dict adapter"}
 
 
@@ -59,7 +65,7 @@ def _replicate(target: Target) -> Step:
             apart,
             "Replace DDP by replicate",
             _WHY_REPLICATE,
-            f"Upstream did the same: {_upstream(target)}.",
+            f"Upstream did the same: {_upstream(target)}. {SINCE}",
         )
     return Step(
         ("TM101", "TM102", "TM103", "TM104", "TM105"),

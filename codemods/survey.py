@@ -91,12 +91,16 @@ class CallSite:
 
 @dataclass(frozen=True)
 class Tie:
-    """``output.weight = tok_embeddings.weight``: two modules with one weight."""
+    """``output.weight = tok_embeddings.weight``: two modules with one weight.
+
+    ``by_method``: it is a call of ``tie_weights``, and the modules are a guess.
+    """
 
     path: str
     line: int
     left: str
     right: str
+    by_method: bool = False
 
 
 @dataclass
@@ -455,7 +459,11 @@ def _find_call_sites(found: Survey) -> None:
 
 def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
     """The innermost function whose lines hold ``node``."""
-    line = node.lineno
+    return enclosing_line(tree, node.lineno)
+
+
+def enclosing_line(tree: ast.Module, line: int) -> ast.FunctionDef | None:
+    """The innermost function that a line is in."""
     holding = [
         f
         for f in ast.walk(tree)
@@ -550,9 +558,11 @@ def _inline(
 
 def _find_ties(checkout: Checkout) -> Iterable[Tie]:
     for file in checkout.mentioning(".tie_weights("):
-        for number, line in enumerate(file.lines, 1):
-            if ".tie_weights(" in line:
-                yield Tie(file.path, number, "output", "tok_embeddings")
+        for node in ast.walk(file.syntax):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr == "tie_weights":
+                    line = node.lineno
+                    yield Tie(file.path, line, "output", "tok_embeddings", True)
     for file in checkout.mentioning(".weight = "):
         for node in ast.walk(file.syntax):
             if not isinstance(node, ast.Assign):

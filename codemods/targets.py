@@ -32,11 +32,13 @@ class Target:
             with ``dp_shard`` of degree 1, as in PR 1714).
         function_name: what ``apply_ddp`` is called afterwards.
         reason: why this target was taken, for people.
+        keep_precision: calls pass fp32, in which DDP without autocast computed.
     """
 
     mesh: Mesh
     function_name: str
     reason: str
+    keep_precision: bool = False
 
     @property
     def mesh_keyword(self) -> str:

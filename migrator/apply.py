@@ -1,10 +1,12 @@
 """Work out a migration of a checkout, and write it."""
 
 import shlex
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from codemods.engine import migrate
+from codemods.autocast import mixed_precision
+from codemods.engine import Outcome, migrate
 from codemods.selection import Selection, SelectionError
 from codemods.source import UnreadableSource
 from codemods.targets import Asked, Target, TargetError, choose_target
@@ -27,6 +29,7 @@ def resolve_target(
     torch_version: str | None = None,
     function_name: str | None = None,
     root: Path | None = None,
+    keep_precision: bool = False,
 ) -> Target:
     """The target to write for.
 
@@ -36,6 +39,7 @@ def resolve_target(
             ``auto`` takes the one that the checkout pins, or that of this environment.
         function_name: ``apply_replicate``, ``apply_ddp`` or None.
         root: of the checkout whose pins count.
+        keep_precision: whether calls pass fp32, in which DDP without autocast computed.
 
     Raises:
         TitanMigrateError: no target fits, or two pins ask for different ones.
@@ -46,9 +50,10 @@ def resolve_target(
         version = pin.newest if pin else installed_torch()
         source = pin.place if pin else None
     try:
-        return choose_target(target, version, function_name, source)
+        chosen = choose_target(target, version, function_name, source)
     except TargetError as error:
         raise TitanMigrateError(str(error)) from error
+    return replace(chosen, keep_precision=keep_precision)
 
 
 def _decisive_pin(root: Path) -> Pin | None:
@@ -101,9 +106,28 @@ def plan(
     if outcome.survey.kind == "foreign":
         raise TitanMigrateError(
             f"{checkout.root} does not look like a torchtitan checkout: no ParallelDims, "
-            "no JobConfig and no apply_ddp in it. Name the folder that holds torchtitan."
+            "no JobConfig and no apply_ddp of torchtitan's in it. Name the folder that holds "
+            "torchtitan, or uses its apply_ddp."
         )
+    if target.keep_precision and outcome.to_do:
+        _refuse_keeping(outcome)
     return Changeset(checkout, outcome)
+
+
+def _refuse_keeping(outcome: Outcome) -> None:
+    """Refuse to keep a precision that no policy has.
+
+    Raises:
+        TitanMigrateError: DDP computed under autocast.
+    """
+    who = mixed_precision(outcome.survey.checkout)
+    if who != "none":
+        where = "this checkout" if who == "here" else "the torchtitan that it uses"
+        raise TitanMigrateError(
+            f"--keep-precision is for forks in which DDP computed in fp32, and {where} opens "
+            "autocast, whose arithmetic no policy has: leave it out, and set "
+            'mixed_precision_param = "float32" in a configuration that is to train in fp32.'
+        )
 
 
 def refuse_dirty(

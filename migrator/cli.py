@@ -22,6 +22,7 @@ from migrator.options import (
     format_option,
     handled,
     names,
+    precision_option,
     refuse_without_git,
     say,
     target_options,
@@ -61,6 +62,7 @@ def _planned(
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     exclude: tuple[str, ...],
+    keep_precision: bool,
 ) -> Any:
     from migrator import apply, checkout
     from migrator.terminal import working
@@ -71,7 +73,9 @@ def _planned(
     with working("Reading the checkout", quiet=verbosity() < 0):
         return apply.plan(
             found,
-            apply.resolve_target(target, torch_version, function_name, found.root),
+            apply.resolve_target(
+                target, torch_version, function_name, found.root, keep_precision
+            ),
             _selection(found.root, select, ignore, exclude),
         )
 
@@ -103,6 +107,7 @@ def _selection(
 )
 @PATH
 @target_options
+@precision_option
 @verbosity_options("Show what is done already and what opted out too.")
 @format_option(
     "text for people on stderr; on stdout json for programs, github for annotations "
@@ -138,6 +143,8 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
         else:
             for line in render.text(changeset, verbose=verbosity() > 0):
                 tell(line)
+            for line in render.ways(changeset, str(path)):
+                tell(line)
             if changeset.changes:
                 place = shlex.quote(str(path))
                 tell(
@@ -161,6 +168,7 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
 )
 @PATH
 @target_options
+@precision_option
 @verbosity_options("Show the hazards too, on stderr.")
 @click.option(
     "-U",
@@ -234,6 +242,7 @@ def diff(
 )
 @PATH
 @target_options
+@precision_option
 @verbosity_options("Show every place that was rewritten.")
 @click.option("--allow-dirty", is_flag=True, help="Write over uncommitted changes too.")
 @click.option(
@@ -309,6 +318,7 @@ def apply_command(
     for line in render.rewritten(changeset, verbosity() > 0, heading):
         tell(line)
     if changeset.changes:
+        tell(render.precision(changeset))
         tell(render.inert(advice, keep="\n"))
     elif branch is not None or patches is not None:
         tell("So no commit was made.")

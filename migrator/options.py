@@ -203,6 +203,15 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def precision_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--keep-precision",
+        is_flag=True,
+        help="Keep computing in fp32, as DDP did in forks without autocast: calls pass "
+        "torch.float32 for both dtypes.",
+    )(command)
+
+
 def format_option(help: str, *formats: str) -> Callable[..., Any]:
     return click.option(
         "--format",

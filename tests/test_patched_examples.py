@@ -13,12 +13,10 @@ from codemods.targets import choose_target
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
 
-from places import TOP
+from places import ONLY_1D, TOP
 from releases import git
 
 FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())
-# Trees with one data-parallel dimension: there is none to keep at degree 1.
-ONLY_1D = ("legacy_dp", "legacy_mid")
 EXAMPLES = [
     (fixture, target)
     for fixture in FIXTURES
@@ -42,7 +40,7 @@ def test_example_is_what_diff_prints(fixture, target):
     )
 
 
-@pytest.mark.parametrize("fixture", set(ONLY_1D) & set(FIXTURES))
+@pytest.mark.parametrize("fixture", sorted(set(ONLY_1D) & set(FIXTURES)))
 def test_the_other_target_is_refused_with_the_reason(fixture):
     checkout = Checkout(TOP / "fixtures" / fixture, is_git=False)
     outcome = plan(checkout, resolve_target("2d")).outcome

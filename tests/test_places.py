@@ -17,13 +17,16 @@ TOGETHER = ("codemods/interpret", "codemods/mirror", "codemods/plans")
 """Packages that one file tests as a whole; a module of theirs may have one besides."""
 
 WHOLES = (
+    "tests/migrator/render/test_text_head.py",
     "tests/codemods/test_cases.py",
     "tests/review/browser",
     "tests/verify/trained",
 )
-"""Tests of a whole: a migration, a page in a browser, trainings."""
+"""Tests of a whole: a first sentence, a migration, a page in a browser, trainings."""
 
 ELSEWHERE = {
+    "codemods/siblings.py": "the branch beside a call: test_cases.py, rules/test_tm101_definition.py",
+    "codemods/ways.py": "ways past a place that is left: migrator/render/test_ways.py",
     "codemods/beside.py": "what TM102 does around a call: rules/test_tm102_call_sites.py",
     "codemods/autocast.py": "what TM105 looks for: rules/test_tm105_amp.py",
     "codemods/names.py": "the names of one file: test_bindings.py, with those of all",

@@ -235,7 +235,8 @@ def test_tied_weights_are_one_group(migrated):
     grouped = (
         "modules = [model.tok_embeddings, *modules]" in (after / LLAMA3).read_text()
     )
-    assert grouped == (version != "0.1.0")
+    # In 0.2.0 qwen3 ties after wrapping only; in 0.2.1 the RL trainer's model ties itself.
+    assert grouped == (version in ("0.2.1", "0.2.2"))
 
 
 def test_hazards_are_explained_with_code(migrated):
@@ -243,11 +244,12 @@ def test_hazards_are_explained_with_code(migrated):
     outcome = plan(Checkout(before, is_git=True), choose_target(target, None)).outcome
     hazards = [f for f in outcome.findings if f.status == "hazard"]
     assert {f.code for f in hazards} == {
-        "0.1.0": {"TM207", "TM208"},
-        "0.2.0": {"TM201", "TM207", "TM208"},
-        "0.2.1": {"TM201", "TM206", "TM207"},
-        "0.2.2": {"TM206", "TM207"},
+        "0.1.0": {"TM207", "TM208", "TM214", "TM215"},
+        "0.2.0": {"TM201", "TM207", "TM208", "TM214", "TM215"},
+        "0.2.1": {"TM201", "TM206", "TM207", "TM214", "TM215"},
+        "0.2.2": {"TM206", "TM207", "TM214", "TM215"},
     }[version]
+    assert len(hazards) < 10
     assert all(f.suggestion for f in hazards)
 
 

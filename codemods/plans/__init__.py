@@ -12,6 +12,7 @@ from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import is_inline, standalone
 from codemods.plans.strings import Followed, alias, followed
+from codemods.plans.ties import before_wrapping
 
 __all__ = [
     "Facts",
@@ -21,6 +22,7 @@ __all__ = [
     "NewFunction",
     "Spelling",
     "alias",
+    "before_wrapping",
     "call_problem",
     "decide",
     "followed",

@@ -39,7 +39,8 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction | None:
         shared = source if isinstance(source, Definition) else None
         try:
             if isinstance(source, Definition):
-                plan = _derive(facts, source, definition, sites, name)
+                own = [s for s in sites if not _has_its_own(facts, s, source)]
+                plan = _derive(facts, source, definition, own, name)
             else:
                 plan = _derive_branch(facts, source, definition, sites, name)
         except CannotMirror as error:
@@ -170,6 +171,17 @@ def _derive(
     wishes = wishes_for(facts, apply_fsdp.path, home, apply_ddp, sites, name)
     plan = facts.derived[key] = mirror.derive(tree, node, wishes)
     return plan
+
+
+def _has_its_own(facts: Facts, site: CallSite, usual: Definition) -> bool:
+    """Whether the apply_fsdp beside a call wraps in other groups, so that it gets its own."""
+    own = site.fsdp_definition
+    if own is None or own == usual:
+        return False
+    try:
+        return not _derive(facts, own).same_wrapping(_derive(facts, usual))
+    except CannotMirror:
+        return False
 
 
 def _derive_branch(

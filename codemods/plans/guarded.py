@@ -36,6 +36,7 @@ class Guarded:
         line: of that call.
         helper: the function that is all guard, where the guard is a call of it.
         unknown: it cannot be told what that call is.
+        elsewhere: the dotted name of an apply_ddp of another package, "" where it is none.
     """
 
     guard: Guard
@@ -44,6 +45,7 @@ class Guarded:
     line: int = 0
     helper: Definition | None = None
     unknown: bool = False
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,15 @@ class Guards:
             if use.kind == "call" and use.name != OLD
         }
         self.helpers = {h.definition: h for h in self._find_helpers()}
-        named = {(r.path, r.line) for r in facts.survey.references}
-        named |= {(use.path, use.line) for use in facts.survey.outside}
-        self._unknown = {
-            (file.path, use.node.lineno)
-            for file in facts.checkout.mentioning(f".{OLD}(")
-            for use in file.names.uses
-            if use.spelling.endswith(f".{OLD}")
-        } - named
+        self._elsewhere: dict[tuple[str, int], str] = {}
+        self._unknown: set[tuple[str, int]] = set()
+        for file, use in _unnamed(facts):
+            place = file.path, use.node.lineno
+            origin = facts.checkout.external(file.path, use.scope, use.spelling)
+            if origin is not None:
+                self._elsewhere[place] = origin
+            elif "." in use.spelling:
+                self._unknown.add(place)
         self._of: dict[str, list[Guarded]] = {}
 
     @property
@@ -147,7 +150,10 @@ class Guards:
             elif file.opted_out(guard.node.lineno, "TM103"):
                 fate = "opted-out"
             unknown = fate == "stays" and (file.path, line) in self._unknown
-            yield Guarded(guard, fate, call, line, helper, unknown)
+            elsewhere = self._elsewhere.get((file.path, line), "")
+            if fate != "stays":
+                elsewhere = ""
+            yield Guarded(guard, fate, call, line, helper, unknown, elsewhere)
 
     def _fate(self, file: SourceFile, guard: Guard) -> tuple[Fate, str, int]:
         around = self._definition_around(file, guard.place)
@@ -208,6 +214,8 @@ class Guards:
     def _direct(self, file: SourceFile, use: Use) -> Fate | None:
         if id(use.call) in self._rewritten or id(use.call) in self._done:
             return "goes"
+        if use.spelling.startswith("self.") and self._method(file, use):
+            return None
         if use.spelling.rpartition(".")[2] == OLD:
             return "stays"
         origin = self.facts.checkout.external(file.path, use.scope, use.spelling) or ""
@@ -222,9 +230,10 @@ class Guards:
             return None
         found = self.facts.checkout.resolve(file.path, use.scope, use.spelling)
         node = function_of(self.facts.checkout, found) if found else None
-        if found is None or node is None or found in self.helpers:
+        home = self.facts.survey.files[found.path] if found else file
+        node = node or self._method(file, use)
+        if node is None or found in self.helpers:
             return None
-        home = self.facts.survey.files[found.path]
         fates = {fate for fate, _, _ in self._calls(home, node.body, depth - 1)}
         return "stays" if "stays" in fates else "goes" if "goes" in fates else None
 
@@ -245,6 +254,14 @@ class Guards:
             if calls:
                 return all(fate == "goes" for fate, _, _ in calls)
         return False
+
+    def _method(self, file: SourceFile, use: Use) -> ast.FunctionDef | None:
+        """The method of the class around a call ``self.method(...)``."""
+        first, _, name = use.spelling.partition(".")
+        cls = use.scope.rpartition(".")[0]
+        if first != "self" or not cls:
+            return None
+        return dict(_functions(file.syntax)).get(f"{cls}.{name}")
 
     # Helpers
 
@@ -290,6 +307,20 @@ class Guards:
             for use in file.names.uses:
                 if use.spelling.rpartition(".")[2] == helper.node.name:
                     yield file.path, use.node.lineno
+
+
+def _unnamed(facts: Facts) -> Iterator[tuple[SourceFile, Use]]:
+    """The calls of something called apply_ddp that stands for nothing known here."""
+    named = {(r.path, r.line) for r in facts.survey.references}
+    named |= {(use.path, use.line) for use in facts.survey.outside}
+    for file in facts.checkout.mentioning(OLD):
+        for use in file.names.uses:
+            if use.call is None or use.spelling.rpartition(".")[2] != OLD:
+                continue
+            if (file.path, use.node.lineno) in named:
+                continue
+            if not facts.checkout.resolve(file.path, use.scope, use.spelling):
+                yield file, use
 
 
 def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:

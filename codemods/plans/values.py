@@ -25,6 +25,9 @@ _SAME_EVERYWHERE = {
 """Parameters that mean the same in every function of a torchtitan."""
 
 
+_DTYPES = ("param_dtype", "reduce_dtype")
+
+
 def arguments(
     facts: Facts,
     site: CallSite,
@@ -119,6 +122,9 @@ def _value_for(
     """The text of the argument for a parameter, ``_AMBIGUOUS`` or None."""
     if parameter.name == "average_gradients":
         return "True" if keeps_averaging(facts, site) else None
+    if facts.target.keep_precision and parameter.name in _DTYPES:
+        if not standalone(site):
+            return "torch.float32"
     if _hidden_value(site):
         return None
     beside = _value_beside(facts, site, file, parameter)

@@ -9,9 +9,10 @@ from codemods.names import Definition
 from codemods.plans.dimension import spelling
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
-from codemods.plans.sites import folder_of, keeps_averaging, standalone
+from codemods.plans.sites import keeps_averaging, standalone
+from codemods.plans.ties import ties_of
 from codemods.shapes import FULLY_SHARD
-from codemods.survey import CallSite, Survey, function_of
+from codemods.survey import CallSite, function_of
 
 
 def wishes_for(
@@ -46,7 +47,7 @@ def wishes_for(
         division_helper=_division_helper(facts),
         averaging_option=any(keeps_averaging(facts, site) for site in sites),
         without_dtypes=any(standalone(site) for site in sites),
-        ties=_ties(facts.survey, sites),
+        ties=ties_of(facts, sites),
         log=log_statement(facts, apply_ddp),
         returns_model=returns_model(facts, apply_ddp),
         dimension=_looked_up(facts, source),
@@ -63,25 +64,6 @@ def _looked_up(facts: Facts, path: str) -> str | None:
     if isinstance(wanted, str) or wanted.names != ("dp",):
         return None
     return "dp"
-
-
-def _ties(survey: Survey, sites: Sequence[CallSite]) -> tuple[tuple[str, str], ...]:
-    """Which modules share their weight in the models that these calls wrap.
-
-    A tie in the folder of a model counts for the calls in that folder, one outside
-    of them all (shared model code) for every call.
-    """
-    here = {folder_of(site.reference.path) for site in sites}
-    elsewhere = {folder_of(site.reference.path) for site in survey.call_sites} - here
-    return tuple(
-        sorted(
-            {
-                (tie.left, tie.right)
-                for tie in survey.ties
-                if sites and folder_of(tie.path) not in elsewhere
-            }
-        )
-    )
 
 
 def _division_helper(facts: Facts) -> str | None:

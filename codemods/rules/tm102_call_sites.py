@@ -251,7 +251,14 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
             if any(called == name for name, _ in (*call.before, (call.spelling, ()))):
                 alias = called if called != "replicate" else None
                 tree = edit.add_import(tree, REPLICATE_MODULE, "replicate", alias)
+        if facts.target.keep_precision and "torch" not in _imported_at_top(facts, path):
+            tree = edit.add_import(tree, "torch", None)
     return tree
+
+
+def _imported_at_top(facts: Facts, path: str) -> set[str]:
+    imports = facts.checkout.names(path).top.imports
+    return {local.split(".")[0] for local in imports}
 
 
 def _kept_place(facts: Facts, call: NewCall) -> Definition | None:

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,10 +11,18 @@ from libcst.metadata import MetadataWrapper, PositionProvider
 
 from codemods.example import Example
 from codemods.findings import Finding, Status
-from codemods.guards import Guard, commented_guards, guards, refuses, statements
+from codemods.guards import (
+    Guard,
+    commented_guards,
+    guards,
+    other_than_mesh,
+    refuses,
+    statements,
+)
 from codemods.plans import Facts
 from codemods.plans.guarded import Guarded, Guards, Helper
 from codemods.source import SourceFile
+from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM103"
 TITLE = "the guard against more than one dimension"
@@ -23,9 +31,10 @@ WHY = """\
 DDP could not be combined with tensor or pipeline parallelism, and three spellings of
 a guard said so: world_mesh.ndim > 1, dp_mesh.ndim > 1 and world_size != mesh.size().
 replicate composes, so the guard goes, with the variables that only it needed, but only
-where the call behind it is replicate's: one whose call stays DDP's stays. A function that
-does nothing but refuse goes with its last call. The dp_mesh.ndim spelling never fires on a one-dimensional mesh: there DDP with tensor
-parallelism has silently trained wrongly.
+where the call behind it is replicate's: where DDP stays, its guard stays. A function
+that does nothing but refuse goes with its last call. The dp_mesh.ndim spelling never
+fires on a one-dimensional mesh: there DDP with tensor parallelism has silently trained
+wrongly.
 """
 UPSTREAM = """\
 The reviewers of PR 1714 asked for it.
@@ -77,7 +86,8 @@ def find(facts: Facts) -> Iterator[Finding]:
         for node in ast.walk(file.syntax):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 seen.add(id(node.value))  # a docstring refuses nothing
-        if b"raise" not in file.raw and b"assert" not in file.raw:
+        raises = b"raise" in file.raw or b"assert" in file.raw
+        if not raises and not any(facts.calls_in(file.path)):
             continue
         for node in ast.walk(file.syntax):
             if id(node) not in seen and refuses(node):
@@ -86,6 +96,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                     node.lineno,
                     "this refuses more than one dimension in a shape that is not followed; "
                     "replicate composes, so take it out",
+                    _instead(file, node),
                 )
 
 
@@ -111,6 +122,7 @@ def _of_guard(facts: Facts, file: SourceFile, guarded: Guarded) -> Iterator[Find
             line,
             f"`{test}` is refused here for DDP, before no call that is followed; replicate "
             "composes, so take it out if what it guards is replicate's now",
+            _behind(guard),
         )
     elif guarded.fate == "stays":
         yield from _stays(facts, file, guarded)
@@ -127,6 +139,16 @@ def _stays(facts: Facts, file: SourceFile, guarded: Guarded) -> Iterator[Finding
     if not guarded.call:
         message += "apply_ddp around it does"
         yield Finding(file.path, guarded.guard.node.lineno, CODE, message, "opted-out")
+        return
+    if guarded.elsewhere:
+        yield _left(
+            file,
+            guarded.guard.node.lineno,
+            f"{message}it guards {guarded.call} on line {guarded.line}, which is "
+            f"{guarded.elsewhere}, and this checkout does not hold that",
+            f"from {REPLICATE_MODULE} import replicate\n\n"
+            f"replicate(model, {facts.target.mesh_keyword}=dp_mesh)",
+        )
         return
     message += f"it guards {guarded.call} on line {guarded.line}, which stays DDP's"
     status: Status = "opted-out" if file.opted_out(guarded.line, "TM102") else "hazard"
@@ -159,17 +181,36 @@ def _of_helper(facts: Facts, known: Guards, helper: Helper) -> Iterator[Finding]
             line,
             f"{name} refuses more than one dimension for DDP, and not every call of it is "
             "followed; replicate composes, so take it out with its calls",
+            f"def {helper.node.name}({ast.unparse(helper.node.args)}):\n    pass",
         )
 
 
-def _left(file: SourceFile, line: int, message: str) -> Finding:
+def _behind(guard: Guard) -> str:
+    """What is there without a guard: what it keeps, or the statement behind it."""
+    nodes = [*guard.kept, *(block[0] for block in guard.place.following if block)]
+    return ast.unparse(nodes[0]) if nodes else "pass"
+
+
+def _instead(file: SourceFile, string: ast.Constant) -> str:
+    """The statement that holds a refusal, as far as it refuses anything else."""
+    for node, _ in reversed(list(statements(file.syntax))):
+        last = node.end_lineno or 0
+        if isinstance(node, ast.If) and node.lineno <= string.lineno <= last:
+            rest = other_than_mesh(node.test)
+            if rest is not None:
+                fresh = ast.If(rest, node.body, node.orelse)
+                return ast.unparse(fresh)
+    return "pass"
+
+
+def _left(file: SourceFile, line: int, message: str, code: str) -> Finding:
     return Finding(
         file.path,
         line,
         CODE,
         message,
         "opted-out" if file.opted_out(line, CODE) else "left",
-        "# no guard: replicate goes with other dimensions",
+        code,
     )
 
 
@@ -198,7 +239,11 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         rest = fates.get(_signature(guard))
         if rest and rest.pop(0):
             going[guard.node.lineno] = guard
-    going.update(_messages(list(going.values())))
+
+    def taken(name: str) -> bool:
+        return any(other.path != path for other in facts.checkout.mentioning(name))
+
+    going.update(_messages(list(going.values()), syntax, taken))
     helpers = {
         helper.definition.name
         for helper in known.helpers.values()
@@ -228,21 +273,40 @@ def _calls(syntax: ast.Module, wanted: Collection[tuple[str, ...]]) -> Iterator[
                 yield guard
 
 
-def _messages(going: Sequence[Guard]) -> Iterator[tuple[int, Guard]]:
-    """What sets a message that only guards that go have read."""
+def _messages(
+    going: Sequence[Guard], syntax: ast.Module, taken: Callable[[str], bool]
+) -> Iterator[tuple[int, Guard]]:
+    """What sets a message that only guards that go have read.
+
+    ``taken``: whether another file may read a name of this module.
+    """
     refusing = {id(n) for g in going for part in g.refusal for n in ast.walk(part)}
     for guard in going:
-        function = guard.place.function
-        inside = list(ast.walk(function)) if function else []
-        names = [n for n in inside if isinstance(n, ast.Name)]
         for name in guard.prepared:
-            reads = [n for n in names if n.id == name and isinstance(n.ctx, ast.Load)]
+            inside: Sequence[ast.AST] = list(ast.walk(guard.place.function or syntax))
+            if name not in {_set_by(node) for node in inside}:
+                inside = list(ast.walk(syntax))
+                if taken(name):
+                    continue
+            reads = [
+                n
+                for n in inside
+                if isinstance(n, ast.Name)
+                and n.id == name
+                and isinstance(n.ctx, ast.Load)
+            ]
             if not all(id(read) in refusing for read in reads):
                 continue
             for node in inside:
-                if isinstance(node, ast.Assign) and id(node) not in refusing:
-                    if ast.unparse(node.targets[0]) == name:
-                        yield node.lineno, replace(guard, node=node)
+                if id(node) not in refusing and _set_by(node) == name:
+                    assert isinstance(node, ast.Assign)
+                    yield node.lineno, replace(guard, node=node)
+
+
+def _set_by(node: ast.AST) -> str | None:
+    """The name that a plain assignment sets."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    return target.id if isinstance(target, ast.Name) else None
 
 
 class _Guards(cst.CSTTransformer):

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding
-from codemods.plans import Facts
+from codemods.plans import Facts, before_wrapping
+from codemods.plans.sites import folder_of
+from codemods.survey import CallSite, Tie
 
 CODE = "TM201"
 TITLE = "weights tied after wrapping"
@@ -14,7 +16,9 @@ replicate takes over the parameters that it finds when it wraps. A weight that i
 afterwards is not seen as shared: moving the model off the meta device gives each
 module its own copy, so the tie is lost without a word (it is under FSDP and DDP in
 such a checkout as well). Tie in the model's constructor and again in init_weights, as
-torchtitan 0.2.2 does; apply_replicate then keeps the tied modules in one group.
+torchtitan 0.2.2 does, before you migrate: apply_replicate then keeps the tied modules
+in one group. So must apply_fsdp: two groups that share a weight raise at the first
+forward from torch 2.12 on.
 """
 UPSTREAM = """\
 None. The qwen3 plan of 0.2.0 and 0.2.1 ties after wrapping; 0.2.2 ties in the
@@ -39,6 +43,8 @@ EXAMPLE = Example(
 # in the model's __init__ and at the end of init_weights
 self.output.weight = self.tok_embeddings.weight
 # and not here: model.output.weight = model.tok_embeddings.weight
+# in apply_fsdp one group, not two: apart, torch 2.12 and later raise at the first forward
+fully_shard([model.tok_embeddings, model.norm, model.output], **fsdp_config)
 """,
 )
 
@@ -50,15 +56,38 @@ def find(facts: Facts) -> Iterator[Finding]:
         first, last = site.node.lineno, site.function.end_lineno or 0
         for tie in facts.survey.ties:
             if tie.path == site.reference.path and first < tie.line <= last:
-                here = facts.survey.files[tie.path].lines[tie.line - 1].strip()
-                yield Finding(
-                    tie.path,
-                    tie.line,
-                    CODE,
-                    f"{tie.left} and {tie.right} are tied after the model was wrapped, so "
-                    "the tie does not last; tie them where the model is built",
-                    "hazard",
-                    "# in the model's __init__ and at the end of init_weights\n"
-                    f"self.{tie.left}.weight = self.{tie.right}.weight\n"
-                    f"# and not here: {here}",
-                )
+                yield _finding(facts, site, tie)
+
+
+def _finding(facts: Facts, site: CallSite, tie: Tie) -> Finding:
+    here = facts.survey.files[tie.path].lines[tie.line - 1].strip()
+    pair = f"{tie.left} and {tie.right}"
+    if any(
+        {other.left, other.right} == {tie.left, tie.right}
+        and folder_of(other.path) == folder_of(tie.path)
+        and before_wrapping(facts, other, site)
+        for other in facts.survey.ties
+    ):
+        message = (
+            f"{pair} are tied again after the model was wrapped, which does not last; the "
+            "model ties them itself, so this line can go"
+        )
+        return Finding(
+            tie.path, tie.line, CODE, message, "hazard", f"# and not here: {here}"
+        )
+    norm = "model.norm, " if tie.right == "tok_embeddings" else ""
+    return Finding(
+        tie.path,
+        tie.line,
+        CODE,
+        f"{pair} are tied after the model was wrapped, so the tie does not last; tie them "
+        "where the model is built, and keep them in one group of apply_fsdp then, before "
+        "you migrate",
+        "hazard",
+        "# in the model's __init__ and at the end of init_weights\n"
+        f"self.{tie.left}.weight = self.{tie.right}.weight\n"
+        f"# and not here: {here}\n"
+        "# in apply_fsdp one group, not two: apart, torch 2.12 and later raise at the first "
+        "forward\n"
+        f"fully_shard([model.{tie.right}, {norm}model.{tie.left}], **fsdp_config)",
+    )

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Status
-from codemods.names import Definition
+from codemods.names import Definition, Use
 from codemods.plans import Facts, followed
-from codemods.plans.guarded import Guards
+from codemods.plans.guarded import Guarded, Guards
 from codemods.plans.mesh import suggested_mesh
 from codemods.plans.methods import methods, named, to_write
+from codemods.source import SourceFile
 from codemods.survey import OLD, exported, function_of
+from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM211"
 TITLE = "DDP in other places"
@@ -64,7 +66,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             CODE,
             "a function called apply_ddp that does not call DDP's replicate: not touched",
             "hazard",
-            "# wrap with torch.distributed._composable.replicate_with_fsdp.replicate",
+            _wrap(facts),
         )
     survey = facts.survey
     status: Status = (
@@ -90,12 +92,23 @@ def find(facts: Facts) -> Iterator[Finding]:
                 CODE,
                 "DDP's replicate is called here, outside of any apply_ddp: not touched",
                 status,
-                "# call apply_replicate, or wrap with replicate_with_fsdp.replicate",
+                _wrap(facts),
             )
     if facts.target.function_name != OLD:
         yield from _strings(facts)
         yield from _patches(facts)
-        yield from _unknown_modules(facts)
+    yield from _unknown_modules(facts)
+
+
+def _wrap(facts: Facts) -> str:
+    """A call that wraps with replicate: of a function here that does, or of itself."""
+    for function in facts.functions.values():
+        required = [f"{p.name}=..." for p in function.plan.others if p.required]
+        return f"{function.plan.name}({', '.join(['model', 'dp_mesh', *required])})"
+    return (
+        f"from {REPLICATE_MODULE} import replicate\n\n"
+        f"replicate(model, {facts.target.mesh_keyword}=dp_mesh)"
+    )
 
 
 def _classes(facts: Facts) -> Iterator[Finding]:
@@ -130,31 +143,38 @@ def _unknown_modules(facts: Facts) -> Iterator[Finding]:
             if isinstance(node, ast.FunctionDef)
         }
         for use in file.names.uses:
+            line = use.node.lineno
             if (
                 not use.spelling.endswith(f".{OLD}")
                 or use.call is None
-                or OLD in methods
-                or (file.path, use.node.lineno) in outside
+                or (file.path, line) in outside
+                or facts.checkout.resolve(file.path, use.scope, use.spelling)
             ):
                 continue
-            if facts.checkout.resolve(file.path, use.scope, use.spelling) is None:
-                fresh = use.spelling.replace(OLD, facts.target.function_name)
-                line = use.node.lineno
-                message = f"it cannot be told what {use.spelling} is: not touched"
-                code = f"{fresh}(...)"
-                method = named(facts, OLD)
-                if method is not None:
-                    message = message.replace(" is:", f" is, perhaps {method}:")
-                    code = ast.unparse(use.call)
-                status: Status = "hazard"
-                if line in guarded:
-                    refusal = guarded[line].guard.node.lineno
-                    status = "opted-out" if file.opted_out(line, CODE) else "left"
-                    message += (
-                        f", nor is the guard against more than one dimension on line {refusal}, "
-                        "which would refuse what replicate can do"
-                    )
-                yield Finding(file.path, line, CODE, message, status, code)
+            if line in guarded:
+                yield _of_unknown(facts, file, use, guarded[line])
+            elif OLD not in methods and facts.target.function_name != OLD:
+                yield _of_unknown(facts, file, use, None)
+
+
+def _of_unknown(
+    facts: Facts, file: SourceFile, use: Use, guarded: Guarded | None
+) -> Finding:
+    """A call on who knows what; left for a person where a guard stands before it."""
+    line, method = use.node.lineno, named(facts, OLD)
+    message = f"it cannot be told what {use.spelling} is: not touched"
+    code = f"{use.spelling.replace(OLD, facts.target.function_name)}(...)"
+    if method is not None:
+        message = message.replace(" is:", f" is, perhaps {method}:")
+        code = ast.unparse(use.call or use.node)
+    if guarded is None:
+        return Finding(file.path, line, CODE, message, "hazard", code)
+    message += (
+        ", nor is the guard against more than one dimension on line "
+        f"{guarded.guard.node.lineno}, which would refuse what replicate can do"
+    )
+    status: Status = "opted-out" if file.opted_out(line, CODE) else "left"
+    return Finding(file.path, line, CODE, message, status, code)
 
 
 def _patches(facts: Facts) -> Iterator[Finding]:

@@ -7,12 +7,14 @@ from migrator.render.statistics import statistics
 from migrator.render.text import (
     hazards,
     inert,
+    precision,
     rewritten,
     selection_line,
     sentence,
     target_line,
     text,
 )
+from migrator.render.ways import ways
 
 __all__ = [
     "as_github",
@@ -20,10 +22,12 @@ __all__ = [
     "as_sarif",
     "hazards",
     "inert",
+    "precision",
     "rewritten",
     "selection_line",
     "sentence",
     "statistics",
     "target_line",
     "text",
+    "ways",
 ]

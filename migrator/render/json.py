@@ -6,6 +6,7 @@ from typing import Any
 
 from migrator.changeset import Changeset
 from migrator.render.statistics import by_code
+from migrator.render.ways import as_data, without
 
 
 def as_json(
@@ -50,6 +51,7 @@ def as_json(
         },
         "changed": sorted(outcome.changes),
         "problems": list(outcome.problems),
+        "rest_without": as_data(without(changeset)),
         "written": written,
         **made,
     }

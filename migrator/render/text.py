@@ -206,6 +206,14 @@ def hazards(changeset: Changeset) -> Iterator[str]:
         yield from _place(finding)
 
 
+def precision(changeset: Changeset) -> str | None:
+    """What becomes of the precision of a job, in one sentence; None where nothing does."""
+    for finding in changeset.findings:
+        if finding.code == "TM214" and finding.status == "hazard":
+            return inert(f"Precision: {finding.message}.")
+    return None
+
+
 def _place(finding: Finding) -> Iterator[str]:
     yield inert(
         f"{finding.path}:{finding.line}: {finding.code} [{_STATUS[finding.status]}] "

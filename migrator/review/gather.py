@@ -9,6 +9,7 @@ from typing import Any
 from codemods.attribution import lines
 from codemods.findings import Finding
 from codemods.rules import all_rules
+from codemods.steps import SINCE
 from migrator import render
 from migrator.changeset import Changeset
 from migrator.errors import TitanMigrateError
@@ -63,6 +64,12 @@ def _about(compared: Compared, problems: Sequence[str]) -> Iterator[str]:
     if compared.state == "nothing":
         yield render.sentence(Changeset(compared.checkout, compared.now))
         return
+    yield from _state(compared, problems)
+    if compared.outcome.target.mesh == "1d":
+        yield f"It follows upstream's PR 2458. {SINCE}"
+
+
+def _state(compared: Compared, problems: Sequence[str]) -> Iterator[str]:
     if compared.state == "plan" and problems:
         yield (
             "This is not migrated yet, and the tool writes nothing before a person has seen to "

@@ -7,7 +7,7 @@ from codemods.findings import Finding
 from codemods.rules import all_rules
 from codemods.steps import Step
 from migrator.changeset import Changeset
-from migrator.render import inert
+from migrator.render import inert, precision
 
 BASE_TRAILER = "Titan-Migrate-Base"
 """The trailer by which the commit of a migration names the unmigrated revision."""
@@ -29,6 +29,9 @@ def message(changeset: Changeset, step: Step, base: str, last: bool) -> str:
         _wrapped(step.upstream),
         "\n".join(_rules(changeset.findings, step)),
     ]
+    sentence = precision(changeset)
+    if sentence and "TM101" in step.codes:
+        paragraphs.append(_wrapped(sentence))
     hazards = [f for f in changeset.findings if f.status == "hazard"]
     if last and hazards:
         paragraphs.append("\n".join(_hazards(hazards)))

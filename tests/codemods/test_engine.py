@@ -36,7 +36,8 @@ def test_a_place_that_is_left_keeps_everything_from_being_written():
     result = outcome({HERE: CALLER, OTHER: UNCLEAR})
     assert result.changes == {}
     assert [p.split(": ")[0] for p in result.problems] == [f"{OTHER}:8"]
-    assert {f.status for f in result.findings} == {"rewrite", "left"}
+    # and what becomes of the precision
+    assert {f.status for f in result.findings} == {"rewrite", "left", "hazard"}
 
 
 def test_every_place_that_is_left_is_named():

@@ -36,6 +36,52 @@ def test_check_writes_nothing(fork):
     assert snapshot(fork) == before
 
 
+# precision
+
+
+@pytest.fixture
+def without_amp(tmp_path):
+    """A clean git checkout from before torchtitan had autocast."""
+    tree = tmp_path / "legacy"
+    shutil.copytree(FIXTURES / "legacy", tree)
+    git(tree, "init", "-q")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "base")
+    return tree
+
+
+def test_keep_precision_is_refused_where_ddp_had_autocast(fork):
+    for command in ("check", "diff", "apply"):
+        result = run(command, fork, "--keep-precision")
+        assert result.exit_code == 2
+        (line,) = result.stderr.splitlines()
+        assert "this checkout opens autocast" in line
+    assert git(fork, "status", "--porcelain") == ""
+
+
+def test_keep_precision_passes_fp32(without_amp):
+    shown = run("diff", without_amp, "--keep-precision")
+    assert shown.exit_code == 0, shown.stderr
+    assert "+            param_dtype=torch.float32,\n" in shown.stdout
+    assert "+            reduce_dtype=torch.float32,\n" in shown.stdout
+    result = run("apply", without_amp, "--keep-precision")
+    assert result.exit_code == 0 and "Precision" not in result.stderr
+    assert run("check", without_amp).exit_code == 0
+
+
+def test_apply_and_the_commit_say_what_becomes_of_the_precision(without_amp, fork):
+    for tree, words in ((without_amp, "no autocast"), (fork, "becomes a policy")):
+        git(tree, "config", "user.name", "t")
+        git(tree, "config", "user.email", "t@example.org")
+        result = run("apply", tree, "--commit", "--branch", "replicate")
+        assert result.exit_code == 0, result.stderr
+        line = result.stderr.splitlines()
+        said = [text for text in line if text.startswith("Precision: ")]
+        assert len(said) == 1 and words in said[0]
+        message = " ".join(git(tree, "log", "--format=%B", "replicate").split())
+        assert message.count("Precision: ") == 1 and words in message
+
+
 # diff
 
 

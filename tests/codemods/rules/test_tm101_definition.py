@@ -840,6 +840,90 @@ def test_tied_weights_of_another_folder_do_not_count():
     assert "weights_tied" in function(result[PLAN], "apply_replicate")
 
 
+CTOR = TIED["torchtitan/models/llama3/model.py"]
+SHARED = "torchtitan/components/tied.py"
+
+
+@pytest.mark.parametrize(
+    ("files", "counts"),
+    [
+        pytest.param({"torchtitan/models/llama3/tests/test_model.py": CTOR}, False, id="test"),
+        pytest.param({"tests/unit_tests/test_tie.py": CTOR}, False, id="tests"),
+        pytest.param({"scripts/convert.py": CTOR}, False, id="script"),
+        pytest.param({SHARED: CTOR}, False, id="shared code that nobody uses"),
+        pytest.param(
+            {
+                SHARED: CTOR,
+                "torchtitan/models/llama3/model.py": "from torchtitan.components.tied import Model\n",
+            },
+            True,
+            id="shared code of this model",
+        ),
+        pytest.param(
+            {
+                SHARED: CTOR,
+                "torchtitan/models/mine/model.py": "from torchtitan.components.tied import Model\n",
+            },
+            False,
+            id="shared code of another model",
+        ),
+        pytest.param(
+            {"torchtitan/models/llama3/model.py": CTOR.replace("__init__", "init_weights")},
+            False,
+            id="after wrapping",
+        ),
+        pytest.param(
+            {
+                "torchtitan/models/llama3/model/model.py": CTOR,
+                "torchtitan/models/llama3/__init__.py": "from .model.model import Model\n",
+            },
+            True,
+            id="a folder below",
+        ),
+        pytest.param({"torchtitan/models/llama3/model/model.py": CTOR}, True, id="unimported"),
+        pytest.param(
+            {"torchtitan/models/llama3/model.py": "def load(hf):\n    hf.tie_weights()\n"},
+            True,
+            id="a method from elsewhere",
+        ),
+        pytest.param(
+            {"torchtitan/models/llama3/model.py": "# model.tie_weights()\n"}, False, id="comment"
+        ),
+    ],
+)  # fmt: skip
+def test_which_ties_count(files, counts):
+    assert ("weights_tied" in tied(GROUPS, files)) == counts
+
+
+def test_a_tie_in_the_plan_counts_before_the_call_only():
+    tie = "    model.output.weight = model.tok_embeddings.weight\n"
+    head, call, _ = CALLED.partition("    if parallel_dims.fsdp_enabled:\n")
+    for at_the_start in (True, False):
+        called = CALLED.replace(call, tie + call) if at_the_start else CALLED + tie
+        result = migrated({PLAN: plan(GROUPS) + called})[PLAN]
+        assert ("weights_tied" in function(result, "apply_replicate")) == at_the_start
+
+
+def test_a_tie_counts_for_the_function_that_its_model_passes_through():
+    own = GROUPS.replace("model.layers.values()", "model.blocks")
+    mine = f"""{PLAN_IMPORTS.replace("from torch.distributed._composable.replicate import replicate", "")}
+from torchtitan.models.llama3.parallelize import apply_ddp
+
+
+def parallelize(model, world_mesh, job_config):
+    if job_config.shard:
+        apply_fsdp(model, world_mesh["dp_shard"], param_dtype=job_config.dtype)
+    else:
+        apply_ddp(model, world_mesh, enable_compile=False)
+
+
+{text(own)}"""
+    files = {HERE: mine, "torchtitan/models/mine/model.py": CTOR}
+    result = migrated({**files, PLAN: plan(GROUPS) + CALLED})
+    assert "weights_tied" in function(result[HERE], "apply_replicate")
+    assert "weights_tied" not in function(result[PLAN], "apply_replicate")
+
+
 # Where the function stands
 
 

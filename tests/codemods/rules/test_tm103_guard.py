@@ -266,6 +266,11 @@ REFUSES = [
     ['if parallel_dims.dp_replicate_enabled and world_mesh.ndim > 1:', f'    {REFUSAL}'],
     ['# if world_mesh.ndim > 1:', '#     raise RuntimeError("DDP has not supported > 1D parallelism")'],
     ['# DDP takes a mesh of one dimension', 'if world_mesh.ndim > 1:', f'    {REFUSAL}'],
+    ['if world_mesh.ndim > 1:', '    logger.warning("DDP has not supported > 1D parallelism")'],
+    ['if world_mesh.ndim > 1:', '    sys.exit("DDP has not supported > 1D parallelism")'],
+    ['if world_mesh.ndim > 1:', '    logger.error("DDP has not supported > 1D parallelism")', '    return None'],
+    ['if not (parallel_dims.tp == 1 and parallel_dims.pp == 1):', '    raise NotImplementedError("data parallel (DDP) only")'],
+    ['if world_mesh.ndim > 1: raise RuntimeError("DDP has not supported > 1D parallelism")'],
     ['if world_mesh.ndim > 1:', f'    {REFUSAL}', 'if parallel_dims.tp_enabled:', '    raise RuntimeError("DDP has not supported > 1D parallelism, TP")'],
 ]  # fmt: skip
 
@@ -453,7 +458,39 @@ def test_a_helper_that_nobody_calls_is_named():
     assert [(f.path, f.line, f.status) for f in found] == [(HERE, 2, "hazard")]
 
 
+def test_a_message_of_the_module_goes_with_its_guards():
+    message = '_MESSAGE = "DDP has not supported > 1D parallelism"\n'
+    before = helped(message, "if world_mesh.ndim > 1:", "    raise RuntimeError(_MESSAGE)", CALL)  # fmt: skip
+    after = migrated({**FILES, HERE: before})[HERE]
+    assert after == f"{IMPORT} apply_replicate\n\n\n{plan(FRESH)}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'assert world_mesh.ndim == 1, "DDP has not supported > 1D parallelism"; x = 1',
+        'torch._check(world_mesh.ndim == 1, lambda: "DDP has not supported > 1D parallelism")',
+    ],
+)
+def test_a_shape_that_is_not_followed_is_left(line):
+    result = outcome({**FILES, HERE: f"{IMPORT} apply_ddp\n\n\n{plan(line, CALL)}"})
+    assert not result.changes
+    left = [f for f in result.findings if f.status == "left"]
+    assert [(f.path, f.line, f.code) for f in left] == [(HERE, 5, "TM103")]
+
+
 # Only with its call
+
+
+def test_a_guard_before_the_apply_ddp_of_another_package_is_left():
+    before = "from mylib.plans import apply_ddp\n\n\n" + plan(
+        "if world_mesh.ndim > 1:", f"    {REFUSAL}", "apply_ddp(model, world_mesh)"
+    )
+    result = outcome({**FILES, HERE: before})
+    assert not result.changes
+    (left,) = [f for f in result.findings if f.status == "left"]
+    assert (left.line, left.code) == (5, "TM103")
+    assert "mylib.plans.apply_ddp, and this checkout does not hold that" in left.message
 
 
 @pytest.mark.parametrize(
@@ -544,4 +581,36 @@ def test_a_guard_that_refuses_more_than_the_mesh_is_left():
         }
     )
     assert not result.changes
-    assert any(f.code == "TM103" and f.status == "left" for f in result.findings)
+    (left,) = [f for f in result.findings if f.code == "TM103" and f.status == "left"]
+    assert left.suggestion == (
+        "if not model.supports_replicate:\n"
+        "    raise RuntimeError('DDP has not supported > 1D parallelism')"
+    )
+
+
+METHOD = f"""\
+{IMPORT} apply_ddp
+
+
+class Backend:
+    def apply_ddp(self, model, world_mesh):
+        {CALL}
+
+    def prepare(self, model, other, world_mesh):
+        if world_mesh.ndim > 1:
+            {REFUSAL}
+        WHO.apply_ddp(model, world_mesh)
+"""
+
+
+def test_a_guard_before_a_method_that_calls_it():
+    after = migrated({**FILES, HERE: METHOD.replace("WHO", "self")})[HERE]
+    assert "ndim" not in after and "self.apply_ddp(model, world_mesh)" in after
+
+
+@pytest.mark.parametrize("target", ["1d", "2d"])
+def test_a_guard_before_a_method_of_something(target):
+    result = outcome({**FILES, HERE: METHOD.replace("WHO", "other")}, target)
+    left = [f for f in result.findings if f.status == "left"]
+    assert [(f.line, f.code) for f in left] == [(11, "TM211")]
+    assert "perhaps Backend.apply_ddp" in left[0].message

@@ -41,3 +41,20 @@ def test_does_not_fire_for_other_weights():
 def test_a_tie_by_method_after_wrapping_does_not_break_it():
     found = findings({HERE: plan(after="model.tie_weights()")}, code="TM201")
     assert len(found) == 1
+
+
+def test_the_advice_keeps_fsdp_whole():
+    (found,) = findings({HERE: plan(after=TIE)}, code="TM201")
+    assert (
+        "fully_shard([model.tok_embeddings, model.norm, model.output], **fsdp_config)"
+        in found.suggestion
+    )
+    assert "torch 2.12" in found.suggestion and "before you migrate" in found.message
+
+
+def test_a_model_that_ties_in_its_constructor_is_not_told_to():
+    model = "class Model:\n    def __init__(self):\n        self.output.weight = self.tok_embeddings.weight\n"
+    files = {HERE: plan(after=TIE), "torchtitan/models/mine/model.py": model}
+    (found,) = findings(files, code="TM201")
+    assert "the model ties them itself" in found.message
+    assert found.suggestion == f"# and not here: {TIE}"

@@ -1,0 +1,87 @@
+"""TM215: words in the code that are not true of replicate."""
+
+import pytest
+
+from support import HERE, IMPORT, outcome
+
+CONFIG = "torchtitan/job_config.py"
+HELP = """
+    class Training:
+        mixed_precision_param: str = "bfloat16"
+        '''
+        torch dtype. It takes effect via torch.autocast when there is no sharding
+        and no other parallelism, i.e. under DDP or single-device training.
+        '''
+        reduce: str = "float32"
+        '''
+        This feature only takes effect when data_parallel_shard_degree > 1
+        '''
+        degree: int = 1
+        '''Otherwise, the parallelism method used is DDP (Distributed Data Parallelism).'''
+"""
+
+
+def words(files, **options):
+    found = [f for f in outcome(files, **options).findings if f.code == "TM215"]
+    assert {f.status for f in found} <= {"hazard", "opted-out"}
+    return [(f.path, f.line, f.suggestion) for f in found]
+
+
+def test_help_is_one_finding_for_a_file():
+    ((path, line, suggestion),) = words({CONFIG: HELP})
+    assert (path, line) == (CONFIG, 4)
+    assert len(suggestion.splitlines()) == 3
+    assert "the parallelism method used is replicate" in suggestion
+
+
+def test_help_that_is_true_stays_unnamed():
+    assert (
+        words({CONFIG: "HELP = 'This feature takes effect via fully_shard.'\n"}) == []
+    )
+
+
+def test_nothing_where_nothing_moves():
+    plan = "torchtitan/models/llama3/parallelize.py"
+    assert words({CONFIG: HELP, plan: None}) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("tests/integration_tests/features.py", True),
+        ("torchtitan/experiments/simple_fsdp/tests/integration_tests.py", False),
+        ("torchtitan/names.py", False),
+    ],
+)
+def test_names_of_tests(path, named):
+    source = (
+        "TESTS = [Flavor('DDP', 'ddp'), Flavor('DDP+TP', 'x'), Flavor('HSDP', 'y')]\n"
+    )
+    assert [p for p, _, _ in words({path: source})] == [path] * named
+
+
+def test_comments_beside_the_call():
+    plan = f"""
+        {IMPORT} apply_ddp
+
+
+        def parallelize(model, parallel_dims):
+            if parallel_dims.dp_replicate_enabled:
+                # DDP wraps the whole model
+                # plain DDP
+                apply_ddp(model, parallel_dims.world_mesh, False)
+    """
+    ((path, line, suggestion),) = words({HERE: plan})
+    assert (path, line, suggestion) == (HERE, 6, "# replicate wraps the whole model")
+    assert words({HERE: plan}, target="2d") == []
+
+
+def test_comments_where_autocast_is_chosen():
+    amp = """
+        def maybe_enable_amp(parallel_dims):
+            if parallel_dims.fsdp_enabled:
+                return nullcontext()
+            # only DDP and a single device get here
+            return autocast()
+    """
+    assert words({CONFIG: amp}) == [(CONFIG, 4, "# only a single device get here")]
