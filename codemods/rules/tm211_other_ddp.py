@@ -21,6 +21,7 @@ WHY = """\
 A function called apply_ddp that does not call DDP's replicate, a direct call of DDP's
 replicate in other code, and the name apply_ddp inside a string (a patch in a test, a
 getattr) are not rewritten: what they mean cannot be told from their name.
+DistributedDataParallel in a plan is left for a person: its result is not the model.
 """
 UPSTREAM = """\
 None. `from torch.distributed._composable import replicate` is still DDP's in every
