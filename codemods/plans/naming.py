@@ -17,7 +17,7 @@ def new_name(facts: Facts, old: Definition) -> str | None:
     style: ``enable_ddp`` becomes ``enable_replicate``.
     """
     wanted = facts.target.function_name
-    if wanted in (OLD, old.name):
+    if wanted == old.name or (wanted == OLD and "ddp" in old.name.lower()):
         return old.name
     if old.name.startswith("_"):
         wanted = f"_{wanted}"

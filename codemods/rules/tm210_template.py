@@ -12,8 +12,9 @@ WHAT = "The new function is a fixed template: no apply_fsdp could be followed."
 WHY = """\
 Where a checkout has no apply_fsdp, or one that wraps in a way that cannot be followed,
 there is nothing to mirror. The template wraps every child of model.layers and then the
-root. That trains rightly; embedding and output then communicate with the root, later
-than they could. Compare the groups with how your model is built.
+root, and is written only where models are seen to have layers; elsewhere the function
+is left for a person. That trains rightly; embedding and output then communicate with
+the root, later than they could. Compare the groups with how your model is built.
 """
 UPSTREAM = """\
 The reviewers of PR 1714 asked for wrapping per layer, which is what the template does.

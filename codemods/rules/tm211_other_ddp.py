@@ -21,6 +21,7 @@ WHY = """\
 A function called apply_ddp that does not call DDP's replicate, a direct call of DDP's
 replicate in other code, and the name apply_ddp inside a string (a patch in a test, a
 getattr) are not rewritten: what they mean cannot be told from their name.
+DistributedDataParallel in a plan is left for a person: its result is not the model.
 """
 UPSTREAM = """\
 None. `from torch.distributed._composable import replicate` is still DDP's in every
@@ -103,7 +104,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 def _wrap(facts: Facts) -> str:
     """A call that wraps with replicate: of a function here that does, or of itself."""
     for function in facts.functions.values():
-        required = [f"{p.name}=..." for p in function.plan.parameters[2:] if p.required]
+        required = [f"{p.name}=..." for p in function.plan.others if p.required]
         return f"{function.plan.name}({', '.join(['model', 'dp_mesh', *required])})"
     return (
         f"from {REPLICATE_MODULE} import replicate\n\n"

@@ -310,3 +310,35 @@ def test_words_of_the_mirror_are_true_of_replicate():
     replicate(model, **replicate_config)
 """
     assert fresh in after
+
+
+@pytest.mark.parametrize(
+    "name", ["apply_ddp", "enable_ddp", "_apply_ddp", "wrap_whole"]
+)
+def test_under_a_target_that_keeps_the_name(name):
+    after = written({PLAN: plan(("apply_ddp", name))}, target="2d")
+    fresh = name if "ddp" in name else "apply_ddp"
+    mirror = MIRROR.replace("apply_replicate", fresh)
+    assert mirror.replace('"mesh"', '"device_mesh"') in after
+
+
+def test_two_plans_of_one_module_that_share_apply_ddp():
+    other = APPLY_FSDP.replace("apply_fsdp", "apply_vla_fsdp").replace(
+        "model.layers.values()", "model.stages"
+    )
+    second = f"""
+
+def parallelize_b(model, world_mesh, parallel_dims):
+    if parallel_dims.dp_shard_enabled:
+        apply_vla_fsdp(model, world_mesh["dp_shard"], torch.bfloat16, torch.float32)
+    elif parallel_dims.dp_replicate_enabled:
+        apply_ddp(model, world_mesh, enable_compile=False)
+
+
+{other}"""
+    after = written({PLAN: plan() + second})
+    own = MIRROR.replace("apply_replicate", "apply_vla_replicate").replace(
+        "model.layers.values()", "model.stages"
+    )
+    assert MIRROR in after and own in after
+    assert "        apply_vla_replicate(\n            model,\n" in after
