@@ -29,9 +29,11 @@ def ways(changeset: Changeset, place: str) -> Iterator[str]:
     """The command, and the opt-outs, that let the rest be migrated; each was tried out.
 
     Args:
-        changeset: what was found, with places left.
+        changeset: what was found; nothing is said where no place is left.
         place: the folder as it was given.
     """
+    if not any(finding.status == "left" for finding in changeset.findings):
+        return
     found = without(changeset)
     for path, needed in found.drawn_in:
         names = ", ".join(needed)

@@ -145,6 +145,11 @@ def test_where_nothing_else_can_go(fork):
     assert "Nothing else can be migrated before these places are seen to." in said
 
 
+def test_nothing_is_said_of_the_rest_where_no_place_is_left(fork):
+    said = run("check", fork()).stderr
+    assert "to rewrite" in said and "Nothing else can be migrated" not in said
+
+
 def test_for_programs(fork):
     tree = fork(torchtitan__experiments__mine__trainer=TRAINER)
     data = json.loads(run("check", tree, "--format", "json").stdout)
