@@ -40,7 +40,13 @@ def test_the_plan_of_every_fixture(tmp_path, name):
         for h in f.hunks
         for r in h.reasons
     ]
-    rewritten = [f for f in made.findings if f.status == "rewrite" and f.path in stats]
+    rewritten = [
+        f
+        for f in made.findings
+        if f.status == "rewrite" and f.path in stats
+        # There the guard stands inside apply_ddp and goes with it, by TM101.
+        if (name, f.code) != ("legacy_mid", "TM103")
+    ]
     assert sorted(reasons) == sorted((f.path, f.line, f.code) for f in rewritten)
     for file in found.files:
         for hunk in file.hunks:
@@ -183,7 +189,9 @@ def test_hazards_at_lines_of_the_base_that_changed_are_said_to_be(tmp_path):
     ]
     # Those whose line the tool itself rewrote are still to be looked at.
     rewritten = [hazard for hazard in found.hazards if hazard.before]
-    assert {hazard.code for hazard in rewritten} == {"TM203", "TM210", "TM212"}
+    assert {hazard.code for hazard in rewritten} == {
+        *("TM203", "TM210", "TM212", "TM214", "TM215")
+    }
     mended = found.hazards[0]
     texts = (tree / mended.path).read_text().split("\n")
     texts[mended.line - 1] += f"  # titan-migrate: ignore[{mended.code}]"
