@@ -158,8 +158,8 @@ DEFECTS = {
         "dp-bf16",
         edit(
             "torchtitan/distributed/utils.py",
-            "elif parallel_dims.dp_replicate_enabled",
-            "elif False",
+            "parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled",
+            "parallel_dims.fsdp_enabled",
         ),
         "runs under autocast",
     ),
@@ -225,8 +225,8 @@ DEFECTS = {
         "dp",
         edit(
             "torchtitan/models/llama4/infra/parallelize.py",
-            "[model.tok_embeddings] if model.output.weight",
-            "[model.tok_embeddings] if False and model.output.weight",
+            "if model.output.weight is",
+            "if False and model.output.weight is",
             NEW,
         ),
         "is shared with a parameter already managed",
