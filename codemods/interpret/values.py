@@ -54,6 +54,10 @@ class Class:
     node: ast.ClassDef
 
 
+class Member(str):
+    """A member of an enumeration of strings: its value, which knows that it is one."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """Where code stands: its file, its variables, and the frame around it."""

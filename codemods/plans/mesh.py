@@ -114,10 +114,18 @@ class _Meshes:
         if changed == source:
             return MeshEdit(name)
         others = list(self._other_uses(name, value))
+        breaking = [
+            u for u in others if _breaks_on_several(u) and self._runs_with_the_call(u)
+        ]
+        if breaking and self.facts.target.mesh == "2d":
+            return (
+                f"`{name}` is used beside it as a mesh of one dimension, and replicate takes "
+                f"one of two here: give what follows it {self._alone(value)}"
+            )
         if in_block and all(map(_wants_one_dimension, others)):
             if not others or _FOR_DATA.search(name):
                 return MeshEdit(name, name, changed, source)
-        if any(_breaks_on_several(u) and self._runs_with_the_call(u) for u in others):
+        if breaking:
             return (
                 f"`{name}` is used for several meshes once more dimensions are allowed: "
                 f"give the call and what follows it {changed}"
@@ -150,7 +158,7 @@ class _Meshes:
             if ast.unparse(use.value) == ast.unparse(node):
                 return (
                     f"{text}.{use.attr}() beside it breaks once {text} has more "
-                    f"dimensions: write {changed}.{use.attr}()"
+                    f"dimensions: write {self._alone(node)}.{use.attr}()"
                 )
         return MeshEdit(changed)
 
@@ -190,6 +198,11 @@ class _Meshes:
             spans = [(first, last), *passed_over]
             if not any(start <= node.lineno <= end for start, end in spans):
                 yield node
+
+    def _alone(self, node: ast.expr) -> str:
+        """A mesh as the dimension of replication alone."""
+        one = _Meshes(self.facts, self.site, self.file, self.wanted.alone)
+        return one._as_replicate_mesh(node) or written(self.file, node)
 
     # What a mesh is
 

@@ -215,3 +215,18 @@ def test_get_mesh_is_asked_by_name():
         'dp_mesh = parallel_dims.get_mesh("dp_replicate")\napply_replicate(model, dp_mesh)',
         **{DIMS: NAMED_MESHES},
     )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "dp_mesh = world_mesh\n"
+        "apply_ddp(model, dp_mesh, enable_compile=False)\n"
+        "model.group = dp_mesh.get_group()",
+        "apply_ddp(model, world_mesh, enable_compile=False)\n"
+        "model.group = world_mesh.get_group()",
+    ],
+)
+def test_a_mesh_of_two_dimensions_serves_nobody_who_wants_one(body):
+    left = assert_left(plan(body), "beside it", files=PLAIN, target="2d")
+    assert 'world_mesh["dp_replicate"]' in left.message
