@@ -383,8 +383,10 @@ class Interpreter(Expressions):
         what = node.exc
         if isinstance(what, ast.Call):
             said = [self.evaluate(argument, frame) for argument in what.args]
-            raise Raised(ast.unparse(what.func), " ".join(map(str, said)))
-        raise Raised(ast.unparse(what) if what else "Exception", "")
+            text = " ".join(map(str, said))
+            raise Raised(ast.unparse(what.func), text, frame.path, node.lineno)
+        kind = ast.unparse(what) if what else "Exception"
+        raise Raised(kind, "", frame.path, node.lineno)
 
     def _do_Assert(self, node: ast.Assert, frame: Frame) -> None:
         value = self.evaluate(node.test, frame)
@@ -392,7 +394,7 @@ class Interpreter(Expressions):
             return  # it holds wherever the code goes on
         if not self.truth(value, node.test):
             said = self.evaluate(node.msg, frame) if node.msg else ""
-            raise Raised("AssertionError", str(said))
+            raise Raised("AssertionError", str(said), frame.path, node.lineno)
 
     def _do_With(self, node: ast.With, frame: Frame) -> None:
         for item in node.items:

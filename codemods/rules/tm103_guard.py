@@ -22,6 +22,7 @@ from codemods.guards import (
     spots,
     statements,
 )
+from codemods.meshes import refusals
 from codemods.plans import Facts
 from codemods.plans.guarded import Guarded, Guards, Helper
 from codemods.source import SourceFile
@@ -73,6 +74,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     known = Guards(facts)
     if not known.any_followed:
         return
+    yield from _of_dims(facts, known)
     for helper in known.helpers.values():
         yield from _of_helper(facts, known, helper)
     for file in known.files():
@@ -103,6 +105,38 @@ def find(facts: Facts) -> Iterator[Finding]:
                     "replicate composes, so take it out",
                     _instead(facts, file, node),
                 )
+
+
+def _of_dims(facts: Facts, known: Guards) -> Iterator[Finding]:
+    """What a ParallelDims refuses by itself, in words that say nothing of DDP."""
+    paths = {call.site.reference.path for call in facts.calls}
+    found = {r for path in paths for r in refusals(facts.checkout, path)}
+    for refusal in found:
+        file = facts.survey.files[refusal.path]
+        if any(
+            guarded.guard.node.lineno
+            <= refusal.line
+            <= (guarded.guard.node.end_lineno or 0)
+            for guarded in known.of(file)
+        ):
+            continue
+        behind = next(
+            (
+                block[0]
+                for node, place in statements(file.syntax)
+                if node.lineno == refusal.line
+                for block in place.following
+                if block
+            ),
+            ast.Return(),
+        )
+        yield _left(
+            file,
+            refusal.line,
+            f"ParallelDims refuses {refusal.beside} beside dp_replicate here; replicate "
+            "composes with it, so refuse only what else there is to refuse",
+            ast.unparse(behind),
+        )
 
 
 def _mixed(known: Guards, file: SourceFile, seen: set[int]) -> Iterator[Finding]:

@@ -680,6 +680,32 @@ def test_a_guard_in_parallel_dims_is_left_while_some_ddp_stays():
     assert [(f.path, f.code) for f in left] == [(DIMS, "TM103")]
 
 
+def test_what_parallel_dims_refuses_without_a_word_of_ddp_is_left():
+    init = "def __init__(self, pp, dp_replicate, dp_shard, cp, tp):"
+    refusing = LOOP_MESHES.replace(
+        "class ParallelDims:\n",
+        f"""class ParallelDims:
+    {init}
+        self.pp, self.cp, self.tp = pp, cp, tp
+        self.dp_replicate, self.dp_shard = dp_replicate, dp_shard
+        assert self.tp == 1 or self.dp_shard > 1
+        if self.dp_replicate > 1 and self.pp > 1:
+            raise ValueError("stages want sharded data")
+        self.ready = True
+
+""",
+    )
+    before = f"{IMPORT} apply_ddp\n\n\n{plan(CALL)}"
+    result = outcome({**FILES, DIMS: refusing, HERE: before})
+    assert not result.changes
+    left = {f.line: f for f in result.findings if f.status == "left"}
+    assert {line: f.message.split(" here")[0] for line, f in left.items()} == {
+        8: "ParallelDims refuses tp beside dp_replicate",
+        10: "ParallelDims refuses pp beside dp_replicate",
+    }
+    assert left[10].suggestion == "self.ready = True"
+
+
 METHOD = f"""\
 {IMPORT} apply_ddp
 
