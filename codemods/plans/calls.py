@@ -78,7 +78,7 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     file = facts.survey.files[site.reference.path]
     mesh = MeshEdit("") if function.plan.mesh is None else mesh_edit(facts, site, file)
     if isinstance(mesh, str):
-        _leave(facts, site, function.plan, mesh)
+        _leave(facts, site, function.plan, mesh, _with_known(facts, site, function))
         return
     passed = arguments(facts, site, function, mesh)
     if isinstance(passed, str):
@@ -98,6 +98,15 @@ def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
     if last in ("apply_ddp", reference.definition.name):
         return f"{head}.{function.plan.name}".lstrip(".")
     return f"{head}.{alias(facts, last)}".lstrip(".")
+
+
+def _with_known(facts: Facts, site: CallSite, function: NewFunction) -> str | None:
+    """The call to write where all but the mesh is known."""
+    mesh = MeshEdit(suggested_mesh(facts, site.reference.path))
+    passed = arguments(facts, site, function, mesh)
+    if isinstance(passed, str):
+        return None
+    return layout.bracketed(f"{function.plan.name}(", passed, ")", depth=0)
 
 
 def _leave(

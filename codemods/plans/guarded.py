@@ -90,6 +90,11 @@ class Guards:
             elif "." in use.spelling:
                 self._unknown.add(place)
         self._of: dict[str, list[Guarded]] = {}
+        self._values = {
+            (r.path, r.line, r.spelling)
+            for r in facts.survey.references
+            if r.kind == "value"
+        }
         self._dims = {file.path for file, _ in parallel_dims_files(facts.checkout)}
 
     @property
@@ -220,11 +225,16 @@ class Guards:
         self, file: SourceFile, block: Iterable[ast.stmt], depth: int
     ) -> Iterator[tuple[Fate, str, int]]:
         """Calls of DDP or replicate in some statements, and in what these call."""
-        uses = {id(use.call): use for use in file.names.uses if use.call is not None}
+        uses = {id(use.call or use.node): use for use in file.names.uses}
         for statement in block:
             for node in ast.walk(statement):
                 use = uses.get(id(node))
-                if use is None or use.call is None:
+                if use is None:
+                    continue
+                if use.call is None:
+                    line = use.node.lineno
+                    if (file.path, line, use.spelling) in self._values:
+                        yield "stays", use.spelling, line
                     continue
                 fate = self._direct(file, use) or self._through(file, use, depth)
                 if fate is not None:

@@ -116,16 +116,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 yield Finding(
                     reference.path, reference.line, CODE, _message(call, facts)
                 )
-        elif reference.kind == "value":
-            yield Finding(
-                reference.path,
-                reference.line,
-                CODE,
-                f"{reference.spelling} is passed on as a value, so what it is called "
-                "with cannot be followed: call it by name here",
-                "left",
-            )
-        elif _import_changes(facts, reference):
+        elif reference.kind != "value" and _import_changes(facts, reference):
             yield Finding(
                 reference.path,
                 reference.line,

@@ -460,7 +460,7 @@ def test_unpacked_arguments_are_left(call):
         def parallelize(arguments):
             {call}
         """,
-        "passes no",
+        "passes arguments by",
         files=PLAIN,
     )
 
