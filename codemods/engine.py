@@ -13,6 +13,7 @@ from codemods.attribution import CLEANUP, Stage
 from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.names import Scope
+from codemods.other_target import for_other_target
 from codemods.rules import all_rules
 from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 _OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
 """What can be said of a tree that has no plan of its own to migrate."""
-
-_TORCH = {"1d": "torch 2.10 and later", "2d": "torch 2.9"}
 
 
 @dataclass(frozen=True)
@@ -126,22 +125,8 @@ def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:
 
 def _written_for_other(outcome: Outcome) -> Iterator[Finding]:
     """Every function that is replicate's already, on a mesh that the target does not take."""
-    survey, mesh = outcome.survey, outcome.survey.migrated_to
-    for definition in survey.migrated:
-        node = function_of(survey.checkout, definition)
-        assert node is not None
-        line = node.lineno
-        opted_out = survey.files[definition.path].opted_out(line, "TM101")
-        yield Finding(
-            definition.path,
-            line,
-            "TM101",
-            f"{definition.name} wraps with the replicate of {_TORCH[mesh or '1d']} on a "
-            f"{(mesh or '1d').upper()} mesh; that of {_TORCH[outcome.target.mesh]} takes a "
-            f"{outcome.target.mesh.upper()} one",
-            "opted-out" if opted_out else "left",
-            f"replicate(model, {outcome.target.mesh_keyword}=dp_mesh)",
-        )
+    for definition in outcome.survey.migrated:
+        yield for_other_target(outcome.survey, outcome.target, definition)
 
 
 def _marked(
