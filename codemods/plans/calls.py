@@ -12,6 +12,7 @@ from codemods.plans.sites import standalone
 from codemods.plans.strings import alias
 from codemods.plans.template import usual_plan
 from codemods.plans.values import arguments
+from codemods.siblings import subject
 from codemods.survey import CallSite
 
 
@@ -26,7 +27,8 @@ def decide_call(facts: Facts, site: CallSite) -> None:
     )
     if function is None:
         return
-    if site.sibling.several and function.replaces is not None:
+    several = site.sibling.several and not _part_by_part(facts, site)
+    if several and function.replaces is not None:
         _add_sequence(facts, site, function.plan)
         return
     own = own_plan(facts, site, function)
@@ -44,6 +46,18 @@ def decide_call(facts: Facts, site: CallSite) -> None:
         if function.definition.name == "apply_ddp":
             return
     _add(facts, site, function, _spelling(facts, site, function))
+
+
+def _part_by_part(facts: Facts, site: CallSite) -> bool:
+    """Whether DDP wraps, call by call, just what the branch beside it shards."""
+    wrapped = [
+        subject(other.node)
+        for other in facts.survey.call_sites
+        if other.function is site.function
+        and other.sibling.branch == site.sibling.branch
+    ]
+    sharded = [subject(step.call) for step in site.sibling.steps]
+    return len(wrapped) > 1 and sorted(wrapped) == sorted(sharded)
 
 
 def decide_inline(facts: Facts, site: CallSite) -> None:

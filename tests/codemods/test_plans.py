@@ -6,6 +6,7 @@ from rewriting import LOOP, PLAIN, plan, wrapped
 from support import (
     APPLY_AC,
     APPLY_FSDP,
+    BASE,
     HERE,
     IMPORT,
     NAMED_MESHES,
@@ -750,3 +751,64 @@ def test_several_calls_are_told_apart_by_line():
     )
     assert b"lambda apply_ddp: apply_ddp(model, world_mesh, 1)" in result.changes[HERE]
     assert b"    apply_replicate(model, world_mesh[" in result.changes[HERE]
+
+
+# Parts of a model
+
+PARTS = f"""\
+{IMPORT} apply_ddp, apply_fsdp
+
+
+def parallelize(model, world_mesh, job_config):
+    if job_config.shard:
+        apply_fsdp(model.vision, world_mesh["dp_shard"], job_config.a, job_config.b)
+        apply_fsdp(model.text, world_mesh["dp_shard"], job_config.c, job_config.d)
+    else:
+        apply_ddp(model.text, world_mesh, False)
+        apply_ddp(model.vision, world_mesh, False)
+"""
+
+
+def test_parts_that_are_wrapped_one_by_one_go_one_by_one():
+    after = migrated({HERE: PARTS})[HERE]
+    (text_, vision) = after.split("apply_replicate(\n")[1:]
+    assert "model.text," in text_ and "param_dtype=job_config.c" in text_
+    assert "model.vision," in vision and "param_dtype=job_config.a" in vision
+
+
+def test_a_part_that_ddp_does_not_wrap_is_not_added():
+    before = PARTS.replace("        apply_ddp(model.vision, world_mesh, False)\n", "")
+    left = assert_left(
+        before, "also wraps model.vision, which is not seen to be a part"
+    )
+    assert "model.text" in left.suggestion
+
+
+@pytest.mark.parametrize(
+    "head, part", [("", "model.vision"), ("    vision = model.vision\n", "vision")]
+)
+def test_a_part_and_then_the_model(head, part):
+    before = PARTS.replace("        apply_ddp(model.vision, world_mesh, False)\n", "")
+    before = before.replace("model.text", "model").replace("model.vision", part)
+    before = before.replace("    if job", f"{head}    if job")
+    after = migrated({HERE: before})[HERE]
+    (first, second) = after.split("apply_replicate(\n")[1:]
+    assert f" {part}," in first and " model," in second
+
+
+def test_a_function_for_a_part_does_not_speak_of_the_model():
+    encoder = "\n\ndef apply_fsdp_encoder(encoder, mesh):\n    for block in encoder.blocks:\n        fully_shard(block, mesh=mesh)\n"
+    before = f"""\
+{IMPORT} apply_ddp, apply_fsdp, apply_fsdp_encoder
+
+
+def parallelize(model, world_mesh, job_config):
+    if job_config.shard:
+        apply_fsdp_encoder(model.encoder, world_mesh["dp_shard"])
+        apply_fsdp(model, world_mesh["dp_shard"], job_config.a, job_config.b)
+    else:
+        apply_ddp(model, world_mesh, False)
+"""
+    result = migrated({HERE: before, PLAN: BASE[PLAN] + encoder})
+    assert 'apply_replicate_encoder(model.encoder, world_mesh["dp_replicate"])' in result[HERE]  # fmt: skip
+    assert result[PLAN].count("Applied replicate to the model") == 1
