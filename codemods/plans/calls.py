@@ -1,5 +1,7 @@
 """What each call site of ``apply_ddp`` becomes."""
 
+import ast
+
 from codemods import layout
 from codemods.findings import Finding
 from codemods.mirror import Plan
@@ -12,6 +14,7 @@ from codemods.plans.sites import standalone
 from codemods.plans.strings import alias
 from codemods.plans.template import usual_plan
 from codemods.plans.values import arguments
+from codemods.plans.wishes import other_value, value_is_used
 from codemods.siblings import subject
 from codemods.survey import CallSite
 
@@ -98,6 +101,10 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     if isinstance(passed, str):
         _leave(facts, site, function.plan, passed)
         return
+    lacking = _lacks_value(facts, site, function)
+    if lacking is not None:
+        _leave(facts, site, function.plan, lacking, _with_known(facts, site, function))
+        return
     facts.calls.append(
         NewCall(site, function, spelling, tuple(passed), mesh, standalone(site))
     )
@@ -112,6 +119,26 @@ def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
     if last in ("apply_ddp", reference.definition.name):
         return f"{head}.{function.plan.name}".lstrip(".")
     return f"{head}.{alias(facts, last)}".lstrip(".")
+
+
+def _lacks_value(facts: Facts, site: CallSite, function: NewFunction) -> str | None:
+    """Why what a call is used for is not what the new function returns."""
+    if not value_is_used(facts, site):
+        return None
+    other = other_value(facts, site)
+    if other is not None:
+        return f"it is used for its value, {other}, and the new function has only the model"
+    model = function.plan.parameters[0].name
+    returned = (
+        ast.unparse(node.value)
+        for node in ast.walk(ast.parse(function.plan.text))
+        if isinstance(node, ast.Return) and node.value is not None
+    )
+    if model in returned:
+        return None
+    return (
+        f"it is used for its value, and {function.plan.name} does not return its model"
+    )
 
 
 def _with_known(facts: Facts, site: CallSite, function: NewFunction) -> str | None:

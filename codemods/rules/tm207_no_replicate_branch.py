@@ -94,7 +94,7 @@ def _replicating(facts: Facts) -> set[tuple[str, str]]:
     """(path, name) of the functions that call apply_ddp, or may."""
     replicating = {
         (site.reference.path, site.function.name)
-        for site in facts.survey.call_sites
+        for site in (*facts.survey.call_sites, *facts.survey.inline)
         if site.function is not None
     }
     for reference in facts.survey.references:

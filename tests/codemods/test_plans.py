@@ -11,6 +11,7 @@ from support import (
     IMPORT,
     NAMED_MESHES,
     PLAN,
+    PLAN_IMPORTS,
     assert_formatted,
     assert_left,
     assert_nothing_unused,
@@ -812,3 +813,73 @@ def parallelize(model, world_mesh, job_config):
     result = migrated({HERE: before, PLAN: BASE[PLAN] + encoder})
     assert 'apply_replicate_encoder(model.encoder, world_mesh["dp_replicate"])' in result[HERE]  # fmt: skip
     assert result[PLAN].count("Applied replicate to the model") == 1
+
+
+# The value of a call
+
+VALUE = f"""\
+{PLAN_IMPORTS}
+
+def parallelize(model, world_mesh, job_config):
+    if job_config.shard:
+        apply_fsdp(model, world_mesh["dp_shard"])
+    else:
+        CALL
+    return model
+
+
+def apply_fsdp(model: nn.Module, dp_mesh: DeviceMesh):
+    fully_shard(model, mesh=dp_mesh)
+"""
+DDP = """
+
+def apply_ddp(model, dp_mesh):
+    BODY
+"""
+WRAPS = "replicate(model, device_mesh=dp_mesh)"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"return {WRAPS}",
+        f"model = {WRAPS}\n    return model",
+        f"wrapped = {WRAPS}\n    return wrapped",
+        f"{WRAPS}\n    return model",
+    ],
+)
+def test_a_value_that_is_used_is_returned(body):
+    before = VALUE.replace("CALL", "model = apply_ddp(model, world_mesh)")
+    after = migrated({PLAN: before + DDP.replace("BODY", body)})[PLAN]
+    assert 'model = apply_replicate(model, world_mesh["dp_replicate"])' in after
+    assert function(after, "apply_replicate").endswith("\n    return model\n")
+
+
+@pytest.mark.parametrize("call", ["model = WRAPS", "return WRAPS"])
+def test_the_value_of_a_call_in_a_plan_is_returned(call):
+    call = call.replace("WRAPS", "replicate(model, device_mesh=world_mesh)")
+    after = migrated({PLAN: VALUE.replace("CALL", call)})[PLAN]
+    assert function(after, "apply_replicate").endswith("\n    return model\n")
+
+
+def test_nothing_is_returned_that_nobody_wants():
+    before = VALUE.replace("CALL", "apply_ddp(model, world_mesh)")
+    after = migrated({PLAN: before + DDP.replace("BODY", WRAPS)})[PLAN]
+    assert "return" not in function(after, "apply_replicate")
+
+
+def test_another_value_that_is_used_is_left():
+    before = VALUE.replace("CALL", "model, handle = apply_ddp(model, world_mesh)")
+    before += DDP.replace("BODY", f"{WRAPS}\n    return model, None")
+    left = assert_left(before, r"used for its value, \(model, None\)", path=PLAN)
+    assert left.suggestion == 'apply_replicate(model, world_mesh["dp_replicate"])'
+
+
+def test_a_function_that_is_there_has_to_return_what_is_used():
+    fresh = "torch.distributed._composable.replicate_with_fsdp import replicate"
+    ready = f"from {fresh}\n\n\ndef apply_replicate(model, dp_mesh):\n    replicate(model, mesh=dp_mesh)\n"
+    before = "from torchtitan.ready import apply_replicate as apply_ddp\n\n\ndef parallelize(model, world_mesh):\n    model = apply_ddp(model, world_mesh)\n"
+    result = outcome({HERE: before, "torchtitan/ready.py": ready})
+    left = [f for f in result.findings if f.status == "left"]
+    assert [f.path for f in left] == [HERE]
+    assert "apply_replicate does not return its model" in left[0].message
