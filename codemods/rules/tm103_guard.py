@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import cast
 
 import libcst as cst
-from libcst.metadata import MetadataWrapper, PositionProvider
 
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.guards import (
     Guard,
+    all_statements,
     commented_guards,
     guards,
     other_than_mesh,
@@ -250,7 +250,7 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         if helper.definition.path == path and known.helper_fate(helper) == "goes"
     }
     comments = {texts for _, texts in _commented(known, file)}
-    return MetadataWrapper(tree).visit(_Guards(going, helpers, comments))
+    return tree.visit(_Guards(syntax, going, helpers, comments))
 
 
 def _signature(guard: Guard) -> tuple[str, ...]:
@@ -309,18 +309,24 @@ def _set_by(node: ast.AST) -> str | None:
     return target.id if isinstance(target, ast.Name) else None
 
 
+_STATEMENTS = (cst.SimpleStatementLine, cst.BaseCompoundStatement)
+
+
 class _Guards(cst.CSTTransformer):
     """Takes out the guards that begin on some lines, and what is empty without them."""
 
-    METADATA_DEPENDENCIES = (PositionProvider,)
-
     def __init__(
         self,
+        syntax: ast.Module,
         going: dict[int, Guard],
         helpers: Collection[str],
         comments: Collection[tuple[str, ...]],
     ) -> None:
         super().__init__()
+        # Both syntax trees have the same statements in the same order, so that one
+        # tells the lines of the other; libcst would print and copy it all for them.
+        lines = [node.lineno for node in all_statements(syntax)]
+        self._rest, self._lines = lines[::-1], [0]
         self._going, self._helpers, self._comments = going, helpers, comments
         self._path: list[str] = []
         self._elifs: set[cst.If] = set()
@@ -328,9 +334,24 @@ class _Guards(cst.CSTTransformer):
         self._instead: dict[int, tuple[list[cst.BaseStatement], int]] = {}
         self._keep: list[cst.CSTNode] = []
 
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, _STATEMENTS):
+            self._lines.append(self._rest[-1])
+        if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+            self._rest.pop()
+        return super().on_visit(node)
+
+    def on_leave(
+        self, original_node: cst.CSTNodeT, updated_node: cst.CSTNodeT
+    ) -> cst.CSTNodeT | cst.RemovalSentinel | cst.FlattenSentinel[cst.CSTNodeT]:
+        left = super().on_leave(original_node, updated_node)
+        if isinstance(original_node, _STATEMENTS):
+            self._lines.pop()
+        return left
+
     def _guard(self, node: cst.CSTNode) -> Guard | None:
-        line = self.get_metadata(PositionProvider, node).start.line
-        guard = self._going.get(line)
+        """The guard that the statement which is being left is or begins."""
+        guard = self._going.get(self._lines[-1])
         is_if = isinstance(guard.node, ast.If) if guard else False
         return guard if is_if == isinstance(node, cst.If) else None
 
