@@ -2,13 +2,14 @@
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
 from codemods import layout
 from codemods.bindings import Checkout
 from codemods.names import dotted
+from codemods.once import once
 from codemods.source import SourceFile
 
 FUNCTION = "maybe_enable_amp"
@@ -66,6 +67,7 @@ def is_autocast(node: ast.AST) -> TypeGuard[ast.Call]:
     )
 
 
+@once
 def mixed_precision(checkout: Checkout) -> Literal["here", "outside", "none"]:
     """Who opens autocast under DDP: this checkout, a torchtitan that it uses, or nobody.
 
@@ -122,17 +124,21 @@ def of_a_test(path: str) -> bool:
     return name.startswith("test_") or bool({"test", "tests"} & set(folders))
 
 
-def choices(checkout: Checkout, file: SourceFile) -> Iterator[Choice]:
+@once
+def choices(checkout: Checkout, file: SourceFile) -> tuple[Choice, ...]:
     """Every condition of a file by which autocast is opened or not.
 
     Conditions that have nothing to do with data parallelism are none: they choose for
     FSDP and replicate alike.
     """
+    if not any(word in file.raw for word in (b"autocast", FUNCTION.encode())):
+        return ()
     finder = _Finder(checkout, file)
     finder.visit(file.syntax)
-    yield from finder.found
+    return tuple(finder.found)
 
 
+@once
 def bases(checkout: Checkout) -> set[str]:
     """The names of what the checkout asks for ``dp_replicate_enabled``, ``parallel_dims`` first."""
     found = {"parallel_dims"}
@@ -416,18 +422,22 @@ def _operands(node: ast.expr, operator: type[ast.boolop]) -> list[ast.expr]:
 
 def _assigned(scope: ast.Module | ast.FunctionDef, name: str) -> list[ast.expr | None]:
     """What a name, or ``self.name``, is set to each time; None where that cannot be told."""
-    plain = {
-        id(node.targets[0]): node.value
-        for node in ast.walk(scope)
-        if isinstance(node, ast.Assign) and len(node.targets) == 1
-    }
-    return [
-        plain.get(id(node))
-        for node in ast.walk(scope)
-        if isinstance(node, (ast.Name, ast.Attribute))
-        and not isinstance(node.ctx, ast.Load)
-        and ast.unparse(node) == name
-    ]
+    return _assignments(scope).get(name, [])
+
+
+@once
+def _assignments(
+    scope: ast.Module | ast.FunctionDef,
+) -> dict[str, list[ast.expr | None]]:
+    plain: dict[int, ast.expr] = {}
+    found: dict[str, list[ast.expr | None]] = {}
+    for node in ast.walk(scope):  # what assigns comes before its target
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            plain[id(node.targets[0])] = node.value
+        elif isinstance(node, (ast.Name, ast.Attribute)):
+            if not isinstance(node.ctx, ast.Load):
+                found.setdefault(ast.unparse(node), []).append(plain.get(id(node)))
+    return found
 
 
 def _holds(nodes: Sequence[ast.AST], called: str) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard
 
+from codemods.once import once
+
 _MESSAGE = re.compile(
     r"(DDP|replicate).*(> ?1-?D|1-?D|> 1 dim|one.dimension)", re.I | re.S
 )
@@ -138,6 +140,7 @@ def is_guard(node: ast.stmt) -> bool:
     return found is not None and found.shape == "statement" and found.words
 
 
+@once
 def guards(tree: ast.Module) -> list[Guard]:
     """Every guard of a file, in its order; those within another are part of it."""
     found: list[Guard] = []
@@ -150,7 +153,7 @@ def guards(tree: ast.Module) -> list[Guard]:
         known = module
         if place.function is not None:
             if id(place.function) not in local:
-                own = _values(list(_blocks(place.function)))
+                own = _values(list(all_statements(place.function)))
                 local[id(place.function)] = {**module, **own}
             known = local[id(place.function)]
         guard = guard_at(node, place, known)
@@ -189,18 +192,23 @@ def _statements(
 
 
 def _inner_blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    for name in ("body", "orelse", "finalbody"):
-        block = getattr(node, name, None)
-        if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
-            yield block
-    for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
-        yield part.body
+    """The blocks that a statement holds, in source order."""
+    for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+        held = getattr(node, name, None)
+        if not isinstance(held, list) or not held:
+            continue
+        if isinstance(held[0], ast.stmt):
+            yield held
+        elif name in ("handlers", "cases"):
+            yield from (part.body for part in held)
 
 
-def _blocks(function: ast.AST) -> Iterator[ast.stmt]:
-    for node in ast.walk(function):
-        if isinstance(node, ast.stmt):
+def all_statements(outer: ast.AST) -> Iterator[ast.stmt]:
+    """Every statement in a function or file, however deep, in source order."""
+    for block in _inner_blocks(outer):
+        for node in block:
             yield node
+            yield from all_statements(node)
 
 
 def _values(block: Sequence[ast.stmt]) -> dict[str, ast.expr]:

@@ -6,26 +6,31 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import libcst as cst
-from libcst.metadata import PositionProvider
 
-from codemods.guards import Guard
+from codemods.guards import Guard, all_statements
 
 Spot = tuple[int, int]
 """A line, and how many statements there are before one on it."""
 
 
+_STATEMENTS = (cst.SimpleStatementLine, cst.BaseCompoundStatement)
+
+
 class Unguard(cst.CSTTransformer):
     """Takes out the guards that begin at some spots, and what is empty without them."""
 
-    METADATA_DEPENDENCIES = (PositionProvider,)
-
     def __init__(
         self,
+        syntax: ast.Module,
         going: Mapping[Spot, Guard],
         helpers: Collection[str],
         comments: Collection[tuple[str, ...]],
     ) -> None:
         super().__init__()
+        # Both syntax trees have the same statements in the same order, so that one
+        # tells the lines of the other; libcst would print and copy it all for them.
+        lines = [node.lineno for node in all_statements(syntax)]
+        self._rest, self._lines = lines[::-1], [0]
         self._going, self._helpers, self._comments = going, helpers, comments
         self._path: list[str] = []
         self._elifs: set[cst.If] = set()
@@ -33,10 +38,27 @@ class Unguard(cst.CSTTransformer):
         self._instead: dict[int, tuple[list[cst.BaseStatement], int]] = {}
         self._keep: list[cst.CSTNode] = []
 
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, _STATEMENTS):
+            self._lines.append(self._rest[-1])
+        if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+            self._rest.pop()
+        return super().on_visit(node)
+
+    def on_leave(
+        self, original_node: cst.CSTNodeT, updated_node: cst.CSTNodeT
+    ) -> cst.CSTNodeT | cst.RemovalSentinel | cst.FlattenSentinel[cst.CSTNodeT]:
+        left = super().on_leave(original_node, updated_node)
+        if isinstance(original_node, _STATEMENTS):
+            self._lines.pop()
+        return left
+
     def _guard(self, node: cst.CSTNode, before: int = 0) -> Guard | None:
-        """The guard that a statement is, with so many others before it on its line."""
-        line = self.get_metadata(PositionProvider, node).start.line
-        guard = self._going.get((line, before))
+        """The guard that the statement which is being left is or begins.
+
+        With so many others before it on its line.
+        """
+        guard = self._going.get((self._lines[-1], before))
         is_if = isinstance(guard.node, ast.If) if guard else False
         return guard if is_if == isinstance(node, cst.If) else None
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import libcst as cst
-from libcst.metadata import MetadataWrapper
 
 from codemods import layout
 from codemods.example import Example
@@ -335,7 +334,7 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         if helper.definition.path == path and known.helper_fate(helper) == "goes"
     }
     comments = {texts for _, texts in _commented(known, file)}
-    return MetadataWrapper(tree).visit(Unguard(going, helpers, comments))
+    return tree.visit(Unguard(syntax, going, helpers, comments))
 
 
 def _signature(guard: Guard) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ import ast
 
 import libcst as cst
 import pytest
-from libcst.metadata import MetadataWrapper
 
 from codemods.guards import guards, spots
 from codemods.unguard import Unguard
@@ -20,8 +19,8 @@ def without(source: str) -> str:
     where = spots(syntax)
     going = {where[id(guard.node)]: guard for guard in guards(syntax)}
     assert going
-    tree = MetadataWrapper(cst.parse_module(source)).visit(Unguard(going, (), ()))
-    return tree.code
+    unguard = Unguard(syntax, going, (), ())
+    return cst.parse_module(source).visit(unguard).code
 
 
 @pytest.mark.parametrize(
