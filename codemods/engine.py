@@ -20,6 +20,7 @@ from codemods.source import SourceFile, UnreadableSource
 from codemods.steps import SHARED
 from codemods.survey import Survey, function_of, survey
 from codemods.targets import Target
+from codemods.texts import TextFile, Texts, none
 
 if TYPE_CHECKING:
     from codemods.plans import Facts
@@ -69,6 +70,7 @@ def migrate(
     files: Mapping[str, SourceFile],
     target: Target,
     selection: Selection = Selection(),
+    texts: Texts = none,
     *,
     write: bool = True,
 ) -> Outcome:
@@ -78,6 +80,8 @@ def migrate(
         files: path -> file, for every Python file of the checkout.
         target: the API to write for.
         selection: which rules, and which files.
+        texts: reads the files that are not Python's, which are asked for where something
+            moves.
         write: work the changes out too, and check them; without, only what is found, in
             a third of the time.
 
@@ -102,6 +106,7 @@ def migrate(
     if found.kind in ("past", "dependent"):
         codes &= _OF_CALLS
     facts = decide(found, target)
+    facts.read_texts = partial(_marked_texts, texts, selection)
     findings = _find(facts, codes)
     outcome = replace(outcome, findings=findings, problems=_problems(findings))
     return outcome if outcome.problems or not write else _written(outcome, facts, codes)
@@ -143,19 +148,26 @@ def _marked(
             yield path, marked
 
 
+def _marked_texts(texts: Texts, selection: Selection) -> Mapping[str, TextFile]:
+    """The same of the files that are not Python's."""
+    files = texts()
+    excluded = selection.excluded(files)
+    return {p: replace(f, excluded=p in excluded) for p, f in files.items()}
+
+
 def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:
     found = {
         kept
         for rule in all_rules()
         if rule.CODE in codes
         for finding in rule.find(facts)
-        for kept in [_kept(finding, facts.survey.files[finding.path])]
+        for kept in [_kept(finding, facts.file(finding.path))]
         if kept is not None
     }
     return tuple(sorted(found, key=lambda f: (f.path, f.line, f.code, f.message)))
 
 
-def _kept(finding: Finding, file: SourceFile) -> Finding | None:
+def _kept(finding: Finding, file: SourceFile | TextFile) -> Finding | None:
     """What is left of a finding after opt-outs and exclusion."""
     if file.excluded:
         return _of_excluded(finding)
@@ -169,7 +181,7 @@ def _of_excluded(finding: Finding) -> Finding | None:
     shared = finding.code in SHARED and finding.status == "opted-out"
     if not shared and finding.status not in ("rewrite", "left"):
         return None
-    if finding.code in ("TM103", "TM106") or finding.code.startswith("TM2"):
+    if finding.code in ("TM103", "TM106", "TM107") or finding.code.startswith("TM2"):
         return None
     return replace(
         finding,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 
 from codemods import edit, layout
-from codemods.beside import Said, of_replicate, said_beside
+from codemods.beside import Said, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.names import Definition
@@ -26,6 +26,7 @@ from codemods.plans import alias as renamed
 from codemods.source import SourceFile
 from codemods.survey import OLD, Reference, function_of
 from codemods.targets import REPLICATE_MODULE
+from codemods.wording import of_replicate
 
 CODE = "TM102"
 TITLE = "calls and imports of apply_ddp"
