@@ -61,9 +61,8 @@ def _are_tied(
     other = next(module for module in pair if module in last.modules)
     present = (f"{module} is not None" for module in (one, other))
     terms = [term for term in present if term in guarded]
-    return layout.conjunction(
-        "weights_tied = ", [*terms, f"{other}.weight is {one}.weight"], "", depth=1
-    )
+    tied = layout.joined([*terms, f"{other}.weight is {one}.weight"])
+    return f"weights_tied = {tied}"
 
 
 def _unless_tied(node: AnyNode) -> Block:

@@ -108,7 +108,6 @@ def _leave(
         f"{plan.name}(",
         ["model", wanted, *(f"{p.name}=..." for p in plan.others if p.required)],
         ")",
-        depth=0,
     )
     facts.findings.append(
         Finding(

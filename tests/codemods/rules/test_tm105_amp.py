@@ -347,7 +347,11 @@ LOOP = "torchtitan/loop.py"
             """,
             """
             def step(model, dims, batch):
-                amp = autocast("cuda") if not dims.fsdp_enabled and not dims.dp_replicate_enabled else nullcontext()
+                amp = (
+                    autocast("cuda")
+                    if not dims.fsdp_enabled and not dims.dp_replicate_enabled
+                    else nullcontext()
+                )
                 with amp:
                     return model(batch), dims.dp_replicate_enabled
             """,
@@ -404,7 +408,9 @@ LOOP = "torchtitan/loop.py"
             """
             def step(model, parallel_dims, batch):
                 use_amp = not parallel_dims.fsdp_enabled
-                with torch.autocast("cuda", enabled=use_amp and not parallel_dims.dp_replicate_enabled):
+                with torch.autocast(
+                    "cuda", enabled=use_amp and not parallel_dims.dp_replicate_enabled
+                ):
                     return model(batch)
             """,
             id="enabled",
@@ -431,8 +437,7 @@ LOOP = "torchtitan/loop.py"
 def test_own_autocast(before, after):
     result = migrated({LOOP: before})
     assert result[LOOP] == text(after)
-    if max(map(len, result[LOOP].splitlines())) <= 88:
-        assert_formatted(LOOP, result[LOOP])
+    assert_formatted(LOOP, result[LOOP])
 
 
 @pytest.mark.parametrize(
