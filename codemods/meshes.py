@@ -218,6 +218,48 @@ def gives(
     return all(mesh is not None and mesh.sizes == tuple(sizes) for mesh in found)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A statement by which a ParallelDims refuses what replicate makes possible.
+
+    Args:
+        path: of its file.
+        line: from 1.
+        beside: the dimension that it refuses beside dp_replicate, "tp" or "pp".
+    """
+
+    path: str
+    line: int
+    beside: str
+
+
+def refusals(checkout: Checkout, path: str) -> list[Refusal]:
+    """Where the ParallelDims that a plan uses refuses tensor or pipeline parallelism.
+
+    Nothing where it is not followed, or refuses replication itself.
+    """
+    home = parallel_dims_of(checkout, path)
+    if home is None:
+        return []
+    alone, *others = _LAYOUTS
+    try:
+        build(checkout, home, alone)
+    except (CannotFollow, Raised):
+        return []
+    found: dict[tuple[str, int], Refusal] = {}
+    for degrees in others:
+        try:
+            build(checkout, home, degrees)
+        except CannotFollow:
+            return []
+        except Raised as error:
+            beside = [name for name in degrees if name != "dp_replicate"][0]
+            if error.path:
+                refusal = Refusal(error.path, error.line, beside)
+                found.setdefault((error.path, error.line), refusal)
+    return list(found.values())
+
+
 def keeps_fsdp_dimension(checkout: Checkout) -> bool:
     """Whether ParallelDims has an fsdp dimension also at degree 1, as after PR 2900.
 

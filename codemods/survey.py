@@ -5,7 +5,7 @@ Everything here is found with the standard library's ``ast``; no file is execute
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -566,15 +566,27 @@ def _find_ties(checkout: Checkout) -> Iterable[Tie]:
                 if node.func.attr == "tie_weights":
                     line = node.lineno
                     yield Tie(file.path, line, "output", "tok_embeddings", True)
-    for file in checkout.mentioning(".weight = "):
+    for file in checkout.mentioning(".weight = ", "setattr("):
         for node in ast.walk(file.syntax):
-            if not isinstance(node, ast.Assign):
-                continue
-            right = _weight_of(node.value)
-            for target in node.targets:
-                left = _weight_of(target)
-                if left and right and left != right:
-                    yield Tie(file.path, node.lineno, left, right)
+            for left, value in _set_weights(node):
+                right = _weight_of(value)
+                if right and left != right:
+                    yield Tie(file.path, value.lineno, left, right)
+
+
+def _set_weights(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """The modules whose weight a node sets, and to what: by ``=`` or by ``setattr``."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            left = _weight_of(target)
+            if left:
+                yield left, node.value
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+        if len(node.args) == 3 and isinstance(node.args[1], ast.Constant):
+            weight = ast.Attribute(node.args[0], str(node.args[1].value))
+            left = _weight_of(weight)
+            if left:
+                yield left, node.args[2]
 
 
 def _weight_of(node: ast.expr) -> str | None:
