@@ -7,6 +7,7 @@ from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.mirror import Plan
 from codemods.names import Definition
+from codemods.source import SourceFile
 from codemods.survey import CallSite, Survey
 from codemods.targets import Target
 
@@ -101,6 +102,12 @@ class Facts:
     @property
     def checkout(self) -> Checkout:
         return self.survey.checkout
+
+    def in_training(self, *words: str) -> Iterator[SourceFile]:
+        """The files that mention one of the words and have to do with the trained model."""
+        for file in self.checkout.mentioning(*words):
+            if file.path in self.survey.trained_in:
+                yield file
 
     def becomes(self, definition: Definition) -> NewFunction | None:
         """What takes the place of a definition of ``apply_ddp``."""

@@ -10,7 +10,7 @@ import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
 
 from codemods.example import Example
-from codemods.findings import Finding, Status
+from codemods.findings import Finding, Severity, Status
 from codemods.guards import (
     Guard,
     commented_guards,
@@ -26,6 +26,7 @@ from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM103"
 TITLE = "the guard against more than one dimension"
+SEVERITY: Severity = "loud"
 WHAT = "The guard against more than one dimension goes, however it is spelled."
 WHY = """\
 DDP could not be combined with tensor or pipeline parallelism, and three spellings of

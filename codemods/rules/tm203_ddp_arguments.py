@@ -4,12 +4,13 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM203"
 TITLE = "arguments of DDP that replicate does not take"
+SEVERITY: Severity = "loud"
 WHAT = "An argument is passed that DDP takes and replicate does not."
 WHY = """\
 replicate raises TypeError on bucket_cap_mb, find_unused_parameters, static_graph,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from codemods.autocast import choices, of_a_test
 from codemods.beside import comments_of, said_beside
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 from codemods.plans.sites import folder_of
 from codemods.source import SourceFile
@@ -15,6 +15,7 @@ from codemods.survey import OLD
 
 CODE = "TM215"
 TITLE = "words that are not true of replicate"
+SEVERITY: Severity = "note"
 WHAT = "A help text, a comment beside a call or the name of a test speaks of DDP or of autocast."
 WHY = """\
 The configuration's help says that mixed precision comes by autocast under DDP, that

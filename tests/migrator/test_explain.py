@@ -165,7 +165,7 @@ def test_a_rewrite_is_explained(code):
 
 def test_a_hazard_is_explained():
     said = explanation("TM203")
-    assert "(hazard, left for a person)" in said.splitlines()[0]
+    assert "(loud hazard, left for a person)" in said.splitlines()[0]
     assert "After, by hand\n    # leave out find_unused_parameters\n" in said
 
 
