@@ -121,3 +121,55 @@ def _of_call(target: ast.expr, source: ast.Call, held: set[str]) -> set[str]:
 
 def _bound(target: ast.expr) -> set[str]:
     return {target.id} if isinstance(target, ast.Name) else set()
+
+
+PLAIN = {"to_local", "full_tensor", "item", "tolist", "numel", "size", "get_local"}
+"""Methods after which there is no DTensor any more."""
+
+_NO_TENSOR = {"shape", "dtype", "device", "ndim", "requires_grad", "is_meta"}
+
+
+def derived(loop: Loop) -> set[str]:
+    """Names that hold a parameter of the loop, or what was computed from one, in it.
+
+    Not those that are given a local or a full tensor anywhere in it.
+    """
+    found, plain = set(loop.names), set()
+    for statement in loop.inner:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Assign | ast.AugAssign):
+                targets = (
+                    node.targets if isinstance(node, ast.Assign) else [node.target]
+                )
+                names = {t.id for t in targets if isinstance(t, ast.Name)}
+                if mentions(node.value, found):
+                    found |= names
+                elif _is_plain(node.value):
+                    plain |= names
+    return found - plain
+
+
+def _is_plain(node: ast.expr) -> bool:
+    return any(
+        isinstance(part, ast.Attribute) and part.attr in PLAIN
+        for part in ast.walk(node)
+    )
+
+
+def mentions(node: ast.AST, names: set[str]) -> bool:
+    """Whether the value of an expression is made of one of these tensors.
+
+    Not where it is their shape, a number of theirs, or a local or full tensor.
+    """
+    if isinstance(node, ast.Name):
+        return node.id in names
+    if isinstance(node, ast.Attribute) and node.attr in _NO_TENSOR:
+        return False
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Attribute) and node.func.attr in PLAIN:
+            return False
+        if isinstance(node.func, ast.Name) and node.func.id in ("float", "int", "len"):
+            return False
+    if isinstance(node, ast.Subscript):  # `state[p]` is something else
+        return mentions(node.value, names)
+    return any(mentions(child, names) for child in ast.iter_child_nodes(node))

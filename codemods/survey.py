@@ -12,6 +12,7 @@ from typing import Literal
 
 from codemods.bindings import Checkout
 from codemods.names import Definition, Use
+from codemods.order import Order
 from codemods.outside import PACKAGE, Outside, find_outside
 from codemods.reach import files_of_training
 from codemods.shapes import (
@@ -163,6 +164,11 @@ class Survey:
         plans |= {path for path, _ in self.direct_uses}
         called = self.checkout.mentioning("parallelize_fn(")
         return files_of_training(self.checkout, {*plans, *(f.path for f in called)})
+
+    @cached_property
+    def order(self) -> Order:
+        """What the functions of these files do, in which order."""
+        return Order(self.checkout, self.trained_in)
 
     @property
     def unresolved(self) -> list[Outside]:
