@@ -1,8 +1,8 @@
 """What a rule has to say about one place."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 Status = Literal["rewrite", "done", "opted-out", "left", "hazard"]
 """What becomes of a place.
@@ -60,3 +60,30 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
 def rank(severity: Severity | None) -> int:
     """0 for what is no hazard, then from 1, the worst first."""
     return get_args(Severity).index(severity) + 1 if severity else 0
+
+
+class File(Protocol):
+    """What a finding of several lines has to know of a file."""
+
+    @property
+    def path(self) -> str: ...
+
+    def opted_out(self, line: int, code: str) -> bool: ...
+
+
+def hazard_of_lines(
+    file: File, code: str, message: str, lines: Mapping[int, str]
+) -> Finding:
+    """One hazard for all lines of a file that have the same to be said of them.
+
+    Args:
+        file: in which they are. Lines that opt out are not named, unless all do.
+        code: of the rule.
+        message: without the lines.
+        lines: line, from 1 -> what to write there.
+    """
+    kept = [line for line in sorted(lines) if not file.opted_out(line, code)]
+    named = kept or sorted(lines)
+    where = f"line{'s' * (len(named) > 1)} {', '.join(map(str, named))}"
+    advice = "\n".join(dict.fromkeys(lines[line] for line in named))
+    return Finding(file.path, named[0], code, f"{message} ({where})", "hazard", advice)

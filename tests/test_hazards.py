@@ -26,7 +26,6 @@ RELEASES = {
     "0.1.0": """
         components/ft.py:65 TM228
         config_manager.py:148 TM227
-        config_manager.py:225 TM215
         experiments/flux/infra/parallelize.py:37 TM207
         models/llama3/infra/parallelize.py:370 TM208
         models/llama3/infra/parallelize.py:370 TM214
@@ -34,7 +33,6 @@ RELEASES = {
     "0.2.0": """
         components/ft/manager.py:94 TM228
         config/job_config.py:151 TM227
-        config/job_config.py:235 TM215
         experiments/flux/infra/parallelize.py:36 TM207
         models/llama3/infra/parallelize.py:321 TM208
         models/llama3/infra/parallelize.py:321 TM214
@@ -43,8 +41,9 @@ RELEASES = {
     "0.2.1": """
         components/ft/manager.py:94 TM228
         config/job_config.py:160 TM227
-        config/job_config.py:278 TM215
+        distributed/parallel_dims.py:82 TM215 1d
         experiments/rl/unified/actors/trainer.py:90 TM206
+        experiments/rl/unified/infra/parallelism_utils.py:71 TM215 1d
         models/flux/infra/parallelize.py:37 TM207
         models/llama3/infra/parallelize.py:332 TM214
         models/qwen3/infra/parallelize.py:181 TM201
@@ -52,8 +51,9 @@ RELEASES = {
     "0.2.2": """
         components/ft/manager.py:95 TM228
         config/job_config.py:160 TM227
-        config/job_config.py:286 TM215
+        distributed/parallel_dims.py:81 TM215 1d
         experiments/rl/unified/actors/trainer.py:90 TM206
+        experiments/rl/unified/infra/parallelism_utils.py:71 TM215 1d
         models/flux/infra/parallelize.py:42 TM207
         models/llama3/infra/parallelize.py:363 TM214
     """,
@@ -74,9 +74,12 @@ TREES = {
         parallelisms/parallelize_llama.py:177 TM214
     """,
     "v0_1": """
+        README.md:5 TM217 1d
+        tests/integration_tests.py:16 TM216 1d
         distributed/utils.py:52 TM215
         models/llama3/infra/parallelize.py:181 TM208
         models/llama3/infra/parallelize.py:181 TM214
+        train_configs/replicated.toml:12 TM218
     """,
     "v0_2_0": """
         distributed/utils.py:53 TM215
