@@ -1,6 +1,7 @@
 """TM224: parameters that replicate cannot wrap."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from codemods.example import Example
@@ -44,10 +45,15 @@ _TURNS = {"t", "transpose", "permute", "expand", "swapaxes", "movedim", "expand_
 _TURNED = {"T", "mT", "H", "mH"}
 _OTHER_DTYPES = {"bfloat16", "float16", "half", "float64", "double"}
 _CASTS = {"float", "half", "bfloat16", "double"}
+_STATEMENT = re.compile(
+    rb"^[ \t]*[\w.\[\]\"']+\.(float|half|bfloat16|double)\(\)", re.MULTILINE
+)
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    for file in facts.in_training("Parameter(", *(f".{cast}(" for cast in _CASTS)):
+    for file in facts.in_training("Parameter(", *(f".{cast}()" for cast in _CASTS)):
+        if b"Parameter(" not in file.raw and not _STATEMENT.search(file.raw):
+            continue
         inside = inside_modules(file.syntax)
         for node in ast.walk(file.syntax):
             if isinstance(node, ast.Call) and node.args:

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.modules import inside_modules, is_block, is_model, methods, modules
+from codemods.modules import (
+    Function,
+    inside_modules,
+    is_block,
+    is_model,
+    methods,
+    modules,
+)
 from codemods.names import dotted
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -53,11 +60,8 @@ _USUAL = {
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    past = _methods_past_forward(facts)
-    parts, named = _parts(facts)
-    for file in facts.in_training(
-        "model", "layer", "block", "student", "policy", "actor"
-    ):
+    past, parts = _past_forward(facts)
+    for file in facts.in_training(*(f".{name}(" for name in sorted(past | parts))):
         mine = inside_modules(file.syntax)
         for node in ast.walk(file.syntax):
             if not isinstance(node, ast.Call) or id(node) in mine:
@@ -67,7 +71,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             on, name = node.func.value, node.func.attr
             if is_model(on) and name in past and not _is_foreign(facts, file, on):
                 yield _method(file, node, on, name)
-            elif _in_block(on) and name in parts - named:
+            elif _in_block(on) and name in parts:
                 yield Finding(
                     file.path,
                     node.lineno,
@@ -115,34 +119,43 @@ def _method(file: SourceFile, call: ast.Call, on: ast.expr, name: str) -> Findin
     )
 
 
-def _methods_past_forward(facts: Facts) -> set[str]:
-    """Methods of modules that call submodules themselves and are not registered."""
-    registered = {
+def _past_forward(facts: Facts) -> tuple[set[str], set[str]]:
+    """What goes past forward: methods that call submodules themselves, and submodules.
+
+    Not the methods that are registered, and no name that is a method's as well.
+    """
+    past: set[str] = set()
+    parts: set[str] = set()
+    named: set[str] = set()
+    for file in facts.in_training("def forward("):
+        for node in modules(file.syntax):
+            own, submodules = methods(node), _submodules(node)
+            parts |= submodules
+            named |= own.keys()
+            for name, method in own.items():
+                usual = name in _USUAL or name.startswith("__")
+                if not usual and _called_on_self(method) & submodules - own.keys():
+                    past.add(name)
+    return past - _registered(facts), parts - named
+
+
+def _registered(facts: Facts) -> set[object]:
+    return {
         node.args[1].value
         for file in facts.checkout.mentioning(_REGISTER)
         for node in ast.walk(file.syntax)
         if isinstance(node, ast.Call) and len(node.args) == 2
         if isinstance(node.args[1], ast.Constant)
     }
-    found: set[str] = set()
-    for file in facts.in_training("def forward("):
-        for node in modules(file.syntax):
-            own = methods(node)
-            submodules = _submodules(node)
-            for name, method in own.items():
-                if name in _USUAL or name.startswith("__"):
-                    continue
-                calls = {
-                    part.func.attr
-                    for part in ast.walk(method)
-                    if isinstance(part, ast.Call)
-                    if isinstance(part.func, ast.Attribute)
-                    if isinstance(part.func.value, ast.Name)
-                    if part.func.value.id == "self"
-                }
-                if calls & submodules - own.keys():
-                    found.add(name)
-    return found - registered
+
+
+def _called_on_self(method: Function) -> set[str]:
+    return {
+        node.func.attr
+        for node in ast.walk(method)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "self"
+    }
 
 
 def _submodules(node: ast.ClassDef) -> set[str]:
@@ -155,14 +168,3 @@ def _submodules(node: ast.ClassDef) -> set[str]:
         for target in part.targets
         if isinstance(target, ast.Attribute)
     }
-
-
-def _parts(facts: Facts) -> tuple[set[str], set[str]]:
-    """Names of submodules, and of methods, anywhere in modules."""
-    parts: set[str] = set()
-    named: set[str] = set()
-    for file in facts.in_training("def forward("):
-        for node in modules(file.syntax):
-            parts |= _submodules(node)
-            named |= methods(node).keys()
-    return parts, named

@@ -11,6 +11,7 @@ from codemods.names import dotted
 from codemods.parameters import names_in
 from codemods.plans import Facts
 from codemods.source import SourceFile
+from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM228"
 TITLE = "branches on FSDPModule or placements"
@@ -46,11 +47,8 @@ any(placement.is_shard() for placement in p.placements)
 
 _FINE = {
     *("reshard", "unshard", "set_requires_gradient_sync", "set_is_last_backward"),
-    *(
-        "set_gradient_divide_factor",
-        "set_reshard_after_backward",
-        "set_unshard_in_backward",
-    ),
+    *("set_gradient_divide_factor", "set_reshard_after_backward"),
+    *("set_unshard_in_backward", "set_requires_all_reduce"),
     *("set_reshard_after_forward", "set_modules_to_forward_prefetch"),
     *("set_modules_to_backward_prefetch", "set_reduce_scatter_unused_params"),
     *("set_force_sum_reduction_for_comms", "set_post_optim_event"),
@@ -73,10 +71,10 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _modules(facts: Facts, file: SourceFile, is_plan: bool) -> Iterator[Finding]:
     for function in functions(file.syntax):
-        if is_plan and _shards(facts, file, function):
+        if is_plan and _shards(function):
             continue
         for node in ast.walk(function):
-            if not isinstance(node, ast.If) or not _asks(facts, file, node.test):
+            if not isinstance(node, ast.If) or not _asks(node.test):
                 continue
             called = {
                 part.func.attr
@@ -91,16 +89,34 @@ def _modules(facts: Facts, file: SourceFile, is_plan: bool) -> Iterator[Finding]
                 file.path,
                 node.test.lineno,
                 CODE,
-                f"{ast.unparse(node.test)} is true of every group of replicate, and was not "
-                "under DDP" + (f": {', '.join(sorted(called))} now" if sets else ""),
+                f"{ast.unparse(node.test)}: every group of replicate is an FSDPModule, and "
+                "under DDP none was"
+                + (f"; {', '.join(sorted(called))} is called now" if sets else ""),
                 "hazard",
-                "# of replicate's groups alone: ReplicateModule is the class, an FSDPModule\n"
-                "type(m).__name__.startswith('Replicate')",
+                _of_shards(facts, node.test),
                 "note" if sets else None,
             )
 
 
-def _shards(facts: Facts, file: SourceFile, function: Function) -> bool:
+def _of_shards(facts: Facts, test: ast.expr) -> str:
+    """The same test, of modules that fully_shard wrapped alone."""
+    if facts.target.mesh == "2d":
+        return (
+            f"{ast.unparse(test)} and parallel_dims.fsdp_enabled  # if for shards alone: "
+            "torch 2.9 has one class for both"
+        )
+    module = next(
+        ast.unparse(node.args[0])
+        for node in ast.walk(test)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
+    )
+    return (
+        f"# if it is for shards alone: from {REPLICATE_MODULE} import ReplicateModule\n"
+        f"{ast.unparse(test)} and not isinstance({module}, ReplicateModule)"
+    )
+
+
+def _shards(function: Function) -> bool:
     return any(
         isinstance(node, ast.Call)
         and (dotted(node.func) or "").rpartition(".")[2] in ("fully_shard", "replicate")
@@ -108,7 +124,7 @@ def _shards(facts: Facts, file: SourceFile, function: Function) -> bool:
     )
 
 
-def _asks(facts: Facts, file: SourceFile, test: ast.expr) -> bool:
+def _asks(test: ast.expr) -> bool:
     for node in ast.walk(test):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
             for part in ast.walk(node.args[-1]):

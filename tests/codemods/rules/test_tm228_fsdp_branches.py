@@ -14,7 +14,9 @@ FSDP = "from torch.distributed.fsdp import FSDPModule"
 def test_a_module_is_asked(call, severity):
     source = step(f"if isinstance(m, FSDPModule):\n    {call}\n", FSDP)
     assert lines(source, "TM228") == ["if isinstance(m, FSDPModule):"]
-    assert found(source, "TM228")[0].severity == severity
+    (one,) = found(source, "TM228")
+    assert one.severity == severity
+    assert "and not isinstance(m, ReplicateModule)" in one.suggestion
 
 
 @pytest.mark.parametrize(
