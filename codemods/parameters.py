@@ -168,8 +168,8 @@ def mentions(node: ast.AST, names: set[str]) -> bool:
     if isinstance(node, ast.Call):
         if isinstance(node.func, ast.Attribute) and node.func.attr in PLAIN:
             return False
-        if isinstance(node.func, ast.Name) and node.func.id in ("float", "int", "len"):
-            return False
+        if isinstance(node.func, ast.Name):
+            return False  # what a function makes of it, a local tensor perhaps, is not known
     if isinstance(node, ast.Subscript):  # `state[p]` is something else
         return mentions(node.value, names)
     return any(mentions(child, names) for child in ast.iter_child_nodes(node))

@@ -41,6 +41,7 @@ def test_fires(use):
         "count += p.numel()",
         "values = p.full_tensor().numpy()",
         "buffer = torch.zeros(p.shape)",
+        "dist.all_reduce(whole(p.grad))",
     ],
 )
 def test_does_not_fire(use):
