@@ -142,10 +142,10 @@ def derived(loop: Loop) -> set[str]:
                     node.targets if isinstance(node, ast.Assign) else [node.target]
                 )
                 names = {t.id for t in targets if isinstance(t, ast.Name)}
-                if mentions(node.value, found):
-                    found |= names
-                elif _is_plain(node.value):
+                if _is_plain(node.value):
                     plain |= names
+                elif mentions(node.value, found):
+                    found |= names
     return found - plain
 
 

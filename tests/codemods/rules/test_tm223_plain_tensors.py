@@ -82,6 +82,16 @@ def test_a_local_tensor_is_plain():
     assert lines(step(body, DIST), "TM223") == []
 
 
+def test_a_tensor_that_is_made_whole_where_it_is_a_dtensor_is_plain():
+    body = """
+        for name, p in model.named_parameters():
+            t = p.detach()
+            t = t.full_tensor() if isinstance(t, DTensor) else t
+            full[name] = t.cpu().numpy()
+    """
+    assert lines(step(body), "TM223") == []
+
+
 def test_only_data_ptr_is_silent():
     (pointer,) = found(loop("seen.add(p.data_ptr())"), "TM223")
     (reduced,) = found(loop("dist.all_reduce(p.grad)"), "TM223")
