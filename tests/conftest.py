@@ -70,7 +70,7 @@ def migrated_once() -> Iterator[None]:
         if key not in known:
             known[key] = migrate(files, target, selection, texts)
         known.move_to_end(key)
-        if len(known) > 12:  # with their syntax trees
+        if len(known) > 64:  # with their syntax trees, some 50 MB for a release
             known.popitem(last=False)
         return known[key]
 
