@@ -128,7 +128,7 @@ def test_reports_tell_the_same(documented):
             result["ruleId"],
         )
         for result in sarif["runs"][0]["results"]
-        if result["level"] == "warning"
+        if result["level"] in ("warning", "note")
     }
     assert expected() <= places
     github = run("check", documented, "--format", "github").stdout
