@@ -132,7 +132,7 @@ def test_reports_tell_the_same(documented):
     }
     assert expected() <= places
     github = run("check", documented, "--format", "github").stdout
-    assert "::warning file=docs/plans.rst,line=1,title=TM217::" in github
+    assert "::notice file=docs/plans.rst,line=1,title=TM217::" in github
     assert "TM217" in run("diff", documented, "-v").stderr
     assert "docs/plans.rst:1" in run("report", documented).stdout
     assert commit(documented).exit_code == 0
