@@ -19,7 +19,7 @@ for _folder in (".", "codemods", "review", "verify", "verify/trained"):
 
 
 def unit(nodeid: str) -> str:
-    """What one worker runs as a whole, where tests run side by side (``-n 2``).
+    """What one worker runs as a whole, where tests run side by side (``-n 3``).
 
     Tests that train take both cores at times, so they are not strewn over the run: most
     are the first unit, beside all others, and some the last, so that no core is left
