@@ -16,6 +16,7 @@ from migrator.verify.choose.models import Model
 from migrator.verify.choose.scenarios import PARTIES, Cell, Party
 from migrator.verify.judge import compare, each, judges, trace
 from migrator.verify.judge.verdict import Terms, Verdict
+from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.train import corpus, disk, launch, nodes
 from migrator.verify.train.assets_build import ASSETS
 from migrator.verify.train.worktrees import Trees
@@ -55,12 +56,14 @@ class Job:
         report_dir: Path,
         console: Console,
         leader: nodes.Leader | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.trees, self.model, self.plan = trees, model, plan
         self.folder = Path(scratch).resolve() / model.folder_name
         self.report_dir = report_dir / model.folder_name
         self.console = console
         self.seconds: dict[str, float] = {}
+        self.progress = progress or Progress(0)
         self._run_job = leader.run_job if leader else launch.run_job
         self._known = {
             "base": scenarios.known_settings(trees.base),
@@ -82,10 +85,15 @@ class Job:
         broken: reasons to fail that were found without training; the first cell takes them.
         """
         found: dict[str, Verdict] = {}
-        for cell in cells:
+        began, skipped = self.progress.done, 0
+        for n, cell in enumerate(cells, 1):
             found[cell.name] = self.verdict(cell, broken)
             broken = ()
             show(cell, found[cell.name])
+            # What is the same as an earlier run, or could tell nothing, was not run.
+            over = runs_of(cells[:n]) - (self.progress.done - began) - skipped
+            self.progress.left_out(over)
+            skipped += over
         return found
 
     def verdict(self, cell: Cell, broken: tuple[str, ...] = ()) -> Verdict:
@@ -223,13 +231,14 @@ class Job:
             f"{self.model.title}, {cell.name}: {party.who}" if cell and party else ""
         )
         doing = doing or f"{self.model.title}: seed checkpoint (base revision, 1 rank)"
-        with self.console.status(f"{doing} …") as status:
+        where_we_are = f"{self.progress.now()}: {doing}"
+        with self.console.status(f"{where_we_are} …") as status:
 
             def watch() -> None:
                 newest = trace.last_step(kept)
                 if newest:
                     status.update(
-                        f"{doing}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
+                        f"{where_we_are}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
                     )
 
             outcome = self._run_job(
@@ -243,6 +252,7 @@ class Job:
                 watch=watch,
             )
         self.seconds[f"{self.model.folder_name}/{where}"] = outcome.seconds
+        self.progress.ran(outcome.seconds)
         found = trace.read_trace(
             party.name if party else "seed", kept, folder / "weights"
         )

@@ -27,6 +27,7 @@ from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.show import files, terminal
 from migrator.verify.show.folder import clear, report_folder, written_alone
+from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.train import disk, nodes, worktrees
 from migrator.verify.train.launch import Nodes
 
@@ -184,6 +185,7 @@ def _verified(
             digest = nodes.digest(trees.migrated)
             wanted, left = _models(trees, model)
             broken = broken_sites(trees.base, trees.migrated)
+            progress = Progress(len(wanted) * runs_of(chosen))
             jobs = [
                 Job(
                     trees,
@@ -194,6 +196,7 @@ def _verified(
                     report_dir=folder,
                     console=console,
                     leader=leader,
+                    progress=progress,
                 )
                 for one in wanted
             ]
