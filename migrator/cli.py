@@ -435,7 +435,7 @@ def explain(code: str | None) -> None:
     "--cells",
     metavar="NAME,...",
     shell_complete=complete_cells,
-    help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-accumulate, "
+    help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-fresh, dp-accumulate, "
     "dp-compile, dp-recompute, dp-fused, dp+tp+pp, dp-checkpoint, dp-validate, fsdp, hsdp, export.",
 )
 @click.option(

@@ -267,9 +267,9 @@ class Job:
         return self.trees.migrated if migrated else self.trees.base
 
     def _steps(self, cell: Cell | None, party: Party | None) -> int:
-        """The last step of a run: what loads an export has no more to show than that."""
+        """The last step of a run: what loads an export, or starts afresh, has no more to show than one."""
         loads = cell and cell.kind == "exported" and party and party.starts_from
-        return 1 if loads else self.plan.steps
+        return 1 if loads or (cell and cell.kind == "fresh") else self.plan.steps
 
     def _settings(
         self, cell: Cell | None, party: Party | None, place: devices.Place, where: str

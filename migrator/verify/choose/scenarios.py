@@ -96,7 +96,7 @@ class Cell:
     """One way of training in which the parties are compared.
 
     what: in a few words. kind: how it is judged: "parity" (as DDP and as FSDP),
-    "combination" (as FSDP), "unchanged", "resumed" or "exported". tensor,
+    "combination" (as FSDP), "fresh", "unchanged", "resumed" or "exported". tensor,
     pipeline: degrees beside the data-parallel one. settings: what its job
     configuration has besides, in the spelling of every release. needs: settings
     without which it cannot run, alternatives in one string. parties: who
@@ -178,6 +178,13 @@ CELLS = {
             "dp-bf16",
             "data parallel, parameters cast to bf16",
             settings={"training": {"mixed_precision_param": "bfloat16"}},
+        ),
+        Cell(
+            "dp-fresh",
+            "one step without the seed checkpoint",
+            kind="fresh",
+            settings={"checkpoint": {"enable": False, "enable_checkpoint": False}},
+            parties=("baseline", "migrated"),
         ),
         Cell(
             "dp-accumulate",
@@ -263,7 +270,7 @@ CELLS = {
 }
 """Every cell by name, in the order in which they run."""
 
-QUICK = ("dp", "dp+tp", "dp+pp", "dp-bf16")
+QUICK = ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-fresh")
 """What `verify` runs by default."""
 
 

@@ -32,7 +32,7 @@ from migrator.verify.judge.early import (
     unable,
     unable_to_resume,
 )
-from migrator.verify.judge.ranks import unlike
+from migrator.verify.judge.ranks import unlike, weights_apart
 from migrator.verify.judge.trace import Trace, digest, first_line
 from migrator.verify.judge.verdict import Terms, Traces, Verdict
 
@@ -113,6 +113,25 @@ def judge_combination(traces: Traces, terms: Terms) -> Verdict:
         comparisons = (*comparisons, *against)
         notes += mistrains(baseline, reference, against, terms.dp)
     return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+
+
+def judge_fresh(traces: Traces, terms: Terms) -> Verdict:
+    """Judges how a training begins that starts from no checkpoint: alike on all data-parallel ranks, as under DDP."""
+    baseline, migrated = traces["baseline"], traces["migrated"]
+    if migrated.first_error and baseline.first_error:
+        return not_run("the base revision does not start here either", baseline, traces)
+    if migrated.first_error:
+        return crashed(migrated, traces)
+    failures = unlike(migrated, (baseline,), terms.dp)
+    if weights_apart(migrated, terms.dp) and failures:
+        failures.append(
+            "DDP sends the weights of rank 0 to all ranks when it begins, and replicate does not: seed all"
+            " data-parallel ranks alike before the weights are made, or start from a checkpoint."
+        )
+    failures += incomplete(migrated, range(1, 2), terms.ranks)
+    count = len(migrated.initial)
+    notes = () if failures else (f"All {count} parameters start alike on all ranks.",)
+    return Verdict(tuple(failures), notes, traces=traces)
 
 
 def judge_unchanged(traces: Traces, terms: Terms) -> Verdict:
@@ -227,6 +246,7 @@ def judge_exported(traces: Traces, terms: Terms) -> Verdict:
 JUDGES = {
     "parity": judge_parity,
     "combination": judge_combination,
+    "fresh": judge_fresh,
     "unchanged": judge_unchanged,
     "resumed": judge_resumed,
     "exported": judge_exported,

@@ -165,6 +165,20 @@ def of_one_gradient(what: str) -> Callable[[Path], None]:
 
 
 DEFECTS = {
+    "ranks that draw their first weights apart": (
+        "0.2.1",
+        "dp-fresh",
+        edit(
+            TRAINER,
+            "            model.train()",
+            "            torch.manual_seed(torch.distributed.get_rank())\n"
+            "            with torch.no_grad():\n"
+            "                model.init_weights(buffer_device=buffer_device)\n"
+            "            model.train()",
+            "            with torch.no_grad():",
+        ),
+        "before the first step",
+    ),
     "one gradient of 57 halved": (
         "0.2.1",
         "dp",
