@@ -8,6 +8,7 @@ from typing import Any
 
 from migrator.verify.judge.compare import Comparison, Tolerances
 from migrator.verify.judge.trace import Trace
+from migrator.verify.rehearse.verdict import Rehearsal
 
 Traces = dict[str, Trace]
 """The runs of a cell, by party."""
@@ -86,11 +87,12 @@ class Verification:
     """All that one `verify` found.
 
     models: verdict by name of the cell, by name of the model. environment: what
-    ran where.
+    ran where. rehearsal: what came before the training, None where nothing did.
     """
 
     models: dict[str, dict[str, Verdict]]
     environment: dict[str, object] = field(default_factory=dict)
+    rehearsal: Rehearsal | None = None
 
     @property
     def cells(self) -> dict[str, Verdict]:
@@ -108,7 +110,9 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """0 where all cells that ran passed, 1 where one failed, 2 where none could run."""
+        """0 where all cells that ran passed, 1 where one or the rehearsal failed, 2 where none could run."""
+        if self.rehearsal and self.rehearsal.failed:
+            return 1
         words = {verdict.word for verdict in self.verdicts}
         return 1 if "failed" in words else 0 if "passed" in words else 2
 
@@ -122,6 +126,7 @@ class Verification:
             "passed": self.passed,
             "exit_code": self.exit_code,
             "environment": self.environment,
+            "rehearsal": self.rehearsal and self.rehearsal.to_dict(),
             "models": models,
         }
 

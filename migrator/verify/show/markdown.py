@@ -104,13 +104,18 @@ def folded(title: str, content: list[str]) -> list[str]:
 # --- the document -------------------------------------------------------------------
 
 
-def render(verification: Verification, plots: Plots, missing: str = "") -> str:
+def render(
+    verification: Verification,
+    plots: Plots,
+    missing: str = "",
+    rehearsed: Sequence[str] = (),
+) -> str:
     """The report of a verification.
 
     plots: the figures, by model and cell. missing: why there are none, in a
-    sentence.
+    sentence. rehearsed: the section on what came before, in lines.
     """
-    parts = [*_head(verification)]
+    parts = [*_head(verification), *rehearsed]
     if missing:
         parts += [text(missing), ""]
     for model, cells in verification.models.items():

@@ -1,0 +1,47 @@
+"""How a rehearsal is told."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+
+from migrator.verify.rehearse.layouts import layout
+from migrator.verify.rehearse.verdict import Rehearsal, Scene
+from migrator.verify.show import rehearsal
+
+FOUND = Rehearsal(
+    (
+        Scene("llama3", layout(dp_replicate=2), seconds=1.5),
+        Scene("qwen3", layout(tp=2), ("layers.0: a|b <i>.",), details="Traceback: x"),
+        Scene("flux", layout(tp=2), not_run="no package"),
+    ),
+    seconds=3.0,
+)
+
+
+def printed():
+    out = StringIO()
+    console = Console(file=out, width=60)
+    for scene in FOUND.scenes:
+        rehearsal.show_scene(scene, console)
+    rehearsal.show_end(FOUND, console)
+    return out.getvalue()
+
+
+def test_each_scene_is_a_line_and_says_why():
+    text = printed()
+    assert "llama3" in text and "dp_replicate=2" in text and "1.5 s" in text
+    assert "    layers.0: a|b <i>." in text and "    because no package" in text
+    assert "1 passed, 1 failed, 1 not run" in text
+
+
+def test_the_section_is_a_table_with_the_traceback_of_what_failed():
+    lines = rehearsal.section(FOUND)
+    assert "| llama3 | " in "\n".join(lines) and "Traceback: x" in lines
+    assert not any("<i>" in line for line in lines)
+
+
+def test_a_rehearsal_that_was_none_says_why():
+    lines = rehearsal.section(Rehearsal(problem="no torch"))
+    assert "Not run: no torch" in lines
