@@ -582,6 +582,12 @@ def rehearse(
     metavar="HOST:PORT",
     help="Node 0's address and a port that is free there, for several nodes.",
 )
+@click.option(
+    "--rehearse/--no-rehearse",
+    "rehearsed",
+    default=True,
+    help="Rehearse every model first, and do not train where that fails.  [default: do]",
+)
 @handled
 def verify(
     path: Path,

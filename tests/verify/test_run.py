@@ -14,6 +14,8 @@ from rich.console import Console
 
 from migrator.verify import VerifyError, run, run_verify
 from migrator.verify.choose.models import Model
+from migrator.verify.rehearse.layouts import layout
+from migrator.verify.rehearse.verdict import Rehearsal, Scene
 from migrator.verify.show import terminal
 from migrator.verify.train.launch import Nodes
 
@@ -88,6 +90,24 @@ def test_the_last_lines_name_the_report_however_its_path_looks(fork, tmp_path, t
     last = console.export_text().splitlines()[-2:]
     assert last[0].endswith(str(place / "report.md"))
     assert last[1].endswith(str(place))
+
+
+def test_what_fails_in_rehearsal_is_not_trained(fork, tmp_path, trained, monkeypatch):
+    scene = Scene("llama3", layout(dp_replicate=2), ("layers.0: not wrapped.",))
+    monkeypatch.setattr(run, "rehearse", lambda *_: Rehearsal((scene,)))
+    monkeypatch.setattr(Trained, "verdicts", lambda *_: pytest.fail("it trains"))
+    found = run_verify(fork, report_dir=tmp_path / "report")
+    assert found.exit_code == 1 and {v.word for v in found.verdicts} == {"not run"}
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "FAILED" in text and "layers.0: not wrapped." in text
+
+
+def test_a_rehearsal_that_cannot_be_made_keeps_nobody_from_training(
+    fork, tmp_path, trained
+):
+    found = run_verify(fork, report_dir=tmp_path / "report")
+    assert "has no JobConfig" in found.rehearsal.problem
+    assert run_verify(fork, report_dir=tmp_path / "report", rehearsed=False)
 
 
 @pytest.mark.parametrize("timeout", [math.nan, math.inf, -math.inf])

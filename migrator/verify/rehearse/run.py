@@ -33,11 +33,12 @@ class Asked:
     """What is rehearsed besides models and layouts.
 
     arguments: of torchtitan's own command line, which come last. config: a TOML
-    file of the fork's.
+    file of the fork's. until_failed: end with the first model in which a scene failed.
     """
 
     arguments: tuple[str, ...] = ()
     config: Path | None = None
+    until_failed: bool = False
 
 
 def rehearse(
@@ -121,7 +122,10 @@ class _Pair:
             for one, layouts_of in self._flavors(model, layouts)
             for layout in layouts_of
         ]
+        failed = ""
         for model, layout, answer in asked:
+            if failed and self.asked.until_failed and failed != model.title:
+                return
             if isinstance(answer, Scene):
                 scene = answer
             else:
@@ -130,6 +134,8 @@ class _Pair:
                     for party, futures in answer.items()
                 }
                 scene = judge(model.title, layout, answers)
+            if scene.failures:
+                failed = model.title
             show(scene)
             yield scene
 
