@@ -91,7 +91,7 @@ def plan(
     """
     checkout.refuse_sparse()
     try:
-        outcome = migrate(checkout.files, target, selection)
+        outcome = migrate(checkout.files, target, selection, lambda: checkout.texts)
     except SelectionError as error:
         raise TitanMigrateError(str(error)) from error
     except UnreadableSource as error:

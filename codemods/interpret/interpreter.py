@@ -13,6 +13,7 @@ from codemods.interpret.values import (
     Frame,
     Function,
     Instance,
+    Member,
     Raised,
     Unknown,
     refuse,
@@ -181,6 +182,24 @@ class Interpreter(Expressions):
         if owner.of.node.bases:
             return UNKNOWN  # a base from outside may have it
         raise Raised("AttributeError", name)
+
+    def of_class(self, owner: Class, name: str) -> object:
+        """What a class has itself: a constant, or a member of an enumeration."""
+        bases = {(dotted(base) or "").rpartition(".")[2] for base in owner.node.bases}
+        for node in reversed(self._class_body(owner)):
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
+                targets = (
+                    node.targets if isinstance(node, ast.Assign) else [node.target]
+                )
+                if not any(isinstance(t, ast.Name) and t.id == name for t in targets):
+                    continue
+                value = self._default(node.value, owner)
+                if not any(base.endswith("Enum") for base in bases):
+                    return value
+                if isinstance(value, str) and bases & {"str", "StrEnum"}:
+                    return Member(value)
+                return Instance({"value": value, "name": name}, owner)
+        return UNKNOWN
 
     # Calls
 
@@ -364,8 +383,10 @@ class Interpreter(Expressions):
         what = node.exc
         if isinstance(what, ast.Call):
             said = [self.evaluate(argument, frame) for argument in what.args]
-            raise Raised(ast.unparse(what.func), " ".join(map(str, said)))
-        raise Raised(ast.unparse(what) if what else "Exception", "")
+            text = " ".join(map(str, said))
+            raise Raised(ast.unparse(what.func), text, frame.path, node.lineno)
+        kind = ast.unparse(what) if what else "Exception"
+        raise Raised(kind, "", frame.path, node.lineno)
 
     def _do_Assert(self, node: ast.Assert, frame: Frame) -> None:
         value = self.evaluate(node.test, frame)
@@ -373,7 +394,7 @@ class Interpreter(Expressions):
             return  # it holds wherever the code goes on
         if not self.truth(value, node.test):
             said = self.evaluate(node.msg, frame) if node.msg else ""
-            raise Raised("AssertionError", str(said))
+            raise Raised("AssertionError", str(said), frame.path, node.lineno)
 
     def _do_With(self, node: ast.With, frame: Frame) -> None:
         for item in node.items:

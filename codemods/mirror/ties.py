@@ -8,7 +8,9 @@ from codemods.mirror.nodes import AnyNode, Block, Plain, Wrap, all_wraps
 from codemods.mirror.write import emit
 
 
-def in_one_group(nodes: list[AnyNode], pair: Sequence[str]) -> list[AnyNode]:
+def in_one_group(
+    nodes: list[AnyNode], pair: Sequence[str], model: str
+) -> list[AnyNode]:
     """The nodes with a tied pair of modules in one group, where the pair is tied.
 
     Apart, torch from 2.12 on raises at the first forward and earlier versions
@@ -17,6 +19,7 @@ def in_one_group(nodes: list[AnyNode], pair: Sequence[str]) -> list[AnyNode]:
     Args:
         nodes: of the whole function.
         pair: the expressions of two modules.
+        model: that of the root, whose group has what no other has.
     """
     places = [
         (index, wrap)
@@ -24,17 +27,16 @@ def in_one_group(nodes: list[AnyNode], pair: Sequence[str]) -> list[AnyNode]:
         for wrap in all_wraps([node])
         if set(wrap.modules) & set(pair) and wrap.variable is None
     ]
+    if len(places) == 1:
+        return _in_the_root(nodes, pair, model, *places[0])
     if len(places) != 2 or places[0][0] == places[1][0]:
         return nodes
     (early, first), (late, last) = places
     if not _holds(nodes[early], first) or not _holds(nodes[late], last):
         return nodes
-    flag = Plain(
-        ["# Tied weights are one parameter, so their modules form one group"],
-        nodes[early].blank,
-        _are_tied(nodes, pair, first, last),
-        target="weights_tied",
-    )
+    one = next(module for module in pair if module in first.modules)
+    other = next(module for module in pair if module in last.modules)
+    flag = _flag(nodes, one, other, nodes[early].blank)
     return [
         *nodes[:early],
         flag,
@@ -52,17 +54,33 @@ def _holds(node: AnyNode, wrap: Wrap) -> bool:
     return isinstance(node, Block) and node.keyword == "if" and wrap in node.body
 
 
-def _are_tied(
-    nodes: list[AnyNode], pair: Sequence[str], first: Wrap, last: Wrap
-) -> str:
-    """The statement that finds out whether the pair is tied in this model."""
+def _in_the_root(
+    nodes: list[AnyNode], pair: Sequence[str], model: str, index: int, wrap: Wrap
+) -> list[AnyNode]:
+    """The nodes where only one of a pair has a group, and the root's has the other."""
+    root = any(
+        w.modules == [model] for node in nodes[index + 1 :] for w in all_wraps([node])
+    )
+    if set(pair) <= set(wrap.modules) or not root or not _holds(nodes[index], wrap):
+        return nodes
+    one = next(module for module in pair if module in wrap.modules)
+    other = next(module for module in pair if module != one)
+    flag = _flag(nodes, one, other, nodes[index].blank)
+    return [*nodes[:index], flag, _unless_tied(nodes[index]), *nodes[index + 1 :]]
+
+
+def _flag(nodes: list[AnyNode], one: str, other: str, blank: bool) -> Plain:
+    """The statement that finds out whether a pair is tied in this model."""
     guarded = "\n".join(emit(nodes, 0))
-    one = next(module for module in pair if module in first.modules)
-    other = next(module for module in pair if module in last.modules)
-    present = (f"{module} is not None" for module in (one, other))
-    terms = [term for term in present if term in guarded]
-    return layout.conjunction(
-        "weights_tied = ", [*terms, f"{other}.weight is {one}.weight"], "", depth=1
+    terms = [f"{m} is not None" for m in (one, other)]
+    if terms[0] not in guarded and terms[1] not in guarded:
+        terms = []  # no model is in stages here
+    tied = f"{other}.weight is {one}.weight"
+    return Plain(
+        ["# Tied weights are one parameter, so their modules form one group"],
+        blank,
+        layout.conjunction("weights_tied = ", [*terms, tied], "", depth=1),
+        target="weights_tied",
     )
 
 

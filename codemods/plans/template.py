@@ -107,7 +107,7 @@ def template(
     log = log_statement(facts, definition)
     if log:
         text.append(f"\n    {log}")
-    if returns_model(facts, definition):
+    if returns_model(facts, definition, sites):
         text.append("    return model")
     return Plan(
         name,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 
 from codemods import edit, layout
-from codemods.beside import Said, of_replicate, said_beside
+from codemods.beside import Said, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.names import Definition
@@ -26,6 +26,7 @@ from codemods.plans import alias as renamed
 from codemods.source import SourceFile
 from codemods.survey import OLD, Reference, function_of
 from codemods.targets import REPLICATE_MODULE
+from codemods.wording import of_replicate
 
 CODE = "TM102"
 TITLE = "calls and imports of apply_ddp"
@@ -116,16 +117,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 yield Finding(
                     reference.path, reference.line, CODE, _message(call, facts)
                 )
-        elif reference.kind == "value":
-            yield Finding(
-                reference.path,
-                reference.line,
-                CODE,
-                f"{reference.spelling} is passed on as a value, so what it is called "
-                "with cannot be followed: call it by name here",
-                "left",
-            )
-        elif _import_changes(facts, reference):
+        elif reference.kind != "value" and _import_changes(facts, reference):
             yield Finding(
                 reference.path,
                 reference.line,

@@ -158,6 +158,8 @@ def _unclear(file: SourceFile, choice: Choice) -> Finding:
             f"contextlib.nullcontext() if parallel_dims.{REPLICATED} else {choice.code}"
         )
     else:
+        if choice.kind == "enabled":
+            suggestion = _enabled(choice.code)
         message = (
             "whether autocast is opened here goes by the kind of data parallelism, in a shape "
             "that is not followed: leave it out where replicate does mixed precision"
@@ -166,6 +168,17 @@ def _unclear(file: SourceFile, choice: Choice) -> Finding:
     if file.opted_out(choice.line, CODE):
         status = "opted-out"
     return Finding(file.path, choice.line, CODE, message, status, suggestion)
+
+
+def _enabled(code: str) -> str:
+    """A call of autocast that is not enabled under replicate."""
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    off = ast.parse(f"not parallel_dims.{REPLICATED}", mode="eval").body
+    for given in call.keywords:
+        if given.arg == "enabled":
+            given.value = ast.BoolOp(ast.And(), [given.value, off])
+    return ast.unparse(call)
 
 
 def _left(file: SourceFile, node: ast.stmt) -> Finding:

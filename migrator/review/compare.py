@@ -168,7 +168,8 @@ def _done(
     tried: list[tuple[int, Outcome]] = []
     for target in targets:
         try:
-            outcome = _behind_links(checkout, migrate(tree, target, selection))
+            outcome = migrate(tree, target, selection, lambda: checkout.texts)
+            outcome = _behind_links(checkout, outcome)
         except SelectionError:
             continue  # what is selected does not go with this target
         except UnreadableSource as error:

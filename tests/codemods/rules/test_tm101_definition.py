@@ -787,6 +787,53 @@ def test_tied_weights_without_guards():
     assert "        modules = [model.embed, *modules]\n    replicate(modules," in result
 
 
+SOME_GROUPS = """
+    def apply_fsdp(model: nn.Module, dp_mesh: DeviceMesh, param_dtype: torch.dtype):
+        config = {"mesh": dp_mesh, "mp_policy": MixedPrecisionPolicy(param_dtype)}
+        fully_shard(model.tok_embeddings, **config)
+        for block in model.layers.values():
+            fully_shard(block, **config)
+        fully_shard(model, **config)
+"""
+
+
+def test_a_weight_tied_to_one_of_the_roots_group_goes_there():
+    result = tied(SOME_GROUPS, TIED)
+    assert (
+        "    weights_tied = model.output.weight is model.tok_embeddings.weight\n"
+        in result
+    )
+    alone = (
+        "    if not weights_tied:\n        replicate(model.tok_embeddings, **config)\n"
+    )
+    assert alone in result and result.count(" replicate(") == 3
+
+
+def test_tied_weights_in_the_roots_group_are_together():
+    whole = SOME_GROUPS.replace(
+        "    fully_shard(model.tok_embeddings, **config)\n    ", ""
+    )
+    assert "weights_tied" not in tied(whole, TIED)
+
+
+def test_weights_of_stages_that_are_tied_are_asked_for():
+    stages = SOME_GROUPS.replace(
+        "        fully_shard(model.tok",
+        "        if model.tok_embeddings is not None:\n            fully_shard(model.tok",
+    )
+    assert "        and model.output is not None\n" in tied(stages, TIED)
+
+
+def test_weights_tied_by_setattr():
+    path = "torchtitan/models/llama3/model.py"
+    by_name = TIED[path].replace(
+        "self.output.weight = self.tok_embeddings.weight",
+        'setattr(self.output, "weight", self.tok_embeddings.weight)',
+    )
+    assert by_name != TIED[path]
+    assert tied(GROUPS, {path: by_name}) == tied(GROUPS, TIED)
+
+
 def test_weights_tied_in_one_group_already_are_left_alone():
     result = tied(
         """

@@ -162,6 +162,9 @@ def test_already_done():
         "if backend == Backend.FSDP:\n        return nullcontext()\n    return autocast()",
         "if flag.fsdp_enabled:\n        return nullcontext()\n    return autocast()",
         "if flag.fsdp_enabled:\n        print(1)\n    return autocast()",
+        # to go on asking for replication would contradict itself
+        "if parallel_dims.dp_replicate_enabled and not parallel_dims.fsdp_enabled:\n        return autocast()\n    return nullcontext()",
+        "if (\n        not parallel_dims.fsdp_enabled\n        and parallel_dims.dp_replicate_enabled\n    ):\n        return autocast()\n    return nullcontext()",
     ],
 )
 def test_other_shapes_are_left(body):
@@ -433,6 +436,37 @@ def test_own_autocast(before, after):
     assert result[LOOP] == text(after)
     if max(map(len, result[LOOP].splitlines())) <= 88:
         assert_formatted(LOOP, result[LOOP])
+
+
+TRAINER = """\
+import torch
+
+
+class Trainer:
+    def __init__(self, parallel_dims):
+        self.parallel_dims = parallel_dims
+        self.use_amp = not BASE.fsdp_enabled
+
+    def step(self, batch):
+        with torch.autocast("cuda", enabled=self.use_amp):
+            return self.model(batch)
+"""
+
+
+def test_own_autocast_by_an_attribute_is_left_where_nothing_can_be_asked():
+    before = TRAINER.replace("BASE", "parallel_dims")
+    left = assert_left(before, "shape that is not followed", path=LOOP)
+    assert left.suggestion == (
+        "torch.autocast('cuda', enabled=self.use_amp and "
+        "(not parallel_dims.dp_replicate_enabled))"
+    )
+
+
+def test_own_autocast_by_an_attribute():
+    before = TRAINER.replace("BASE", "self.parallel_dims")
+    fresh = "self.use_amp and not self.parallel_dims.dp_replicate_enabled"
+    after = before.replace("enabled=self.use_amp", f"enabled={fresh}")
+    assert migrated({LOOP: before})[LOOP] == after
 
 
 @pytest.mark.parametrize(
