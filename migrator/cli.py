@@ -459,6 +459,11 @@ def explain(code: str | None) -> None:
 @click.option(
     "--rev", metavar="REV", help="The migrated revision.  [default: the working tree]"
 )
+@click.option(
+    "--step/--no-step",
+    default=None,
+    help="Count what a step costs.  [default: where --model or --config names the model]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Everything on stdout, as JSON.")
 @handled
 def rehearse(

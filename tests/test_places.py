@@ -41,6 +41,7 @@ ELSEWHERE = {
     "migrator/verify/job.py": "runs torchrun: trainings of tests/verify/trained",
     "migrator/verify/rehearse/in_world/host.py": "runs in the processes of rehearse/test_run.py",
     "migrator/verify/rehearse/in_world/build.py": "runs in the processes of rehearse/test_run.py",
+    "migrator/verify/rehearse/in_world/step.py": "runs in the processes of rehearse/test_run.py",
     "migrator/verify/rehearse/in_world/read.py": "runs in the processes of rehearse/test_run.py",
     "migrator/verify/train/in_rank/cpu.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/host.py": "runs in the ranks of those trainings",

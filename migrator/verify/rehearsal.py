@@ -29,6 +29,7 @@ def run_rehearse(
     world_size: int | None = None,
     config: str | None = None,
     arguments: Sequence[str] = (),
+    step: bool | None = None,
     console: Console | None = None,
 ) -> Rehearsal:
     """Rehearses the models of the checkout at `path` and judges the plans of its migrated tree.
@@ -38,7 +39,8 @@ def run_rehearse(
     layouts, as "dp_replicate=128,tp=8"; the default table where there is
     neither of these nor a world_size, which is laid out as the configuration's
     degrees say. config: a TOML file of the fork's or the name of one.
-    arguments: of torchtitan's own command line. console: where scenes are printed, one after the other.
+    arguments: of torchtitan's own command line. step: whether a fake step is
+    counted; where a model is named if None. console: where scenes are printed, one after the other.
 
     Nothing is written in the checkout, and no process and no worktree is left.
     Raises VerifyError where the environment or the arguments are amiss.
@@ -68,7 +70,11 @@ def run_rehearse(
                 trees,
                 [(model, asked_for or layouts.DEFAULT) for model in chosen],
                 scratch,
-                Asked(tuple(arguments), file),
+                Asked(
+                    tuple(arguments),
+                    file,
+                    step=bool(titles or named) if step is None else step,
+                ),
                 lambda scene: show_scene(scene, console),
             )
     show_end(found, console)

@@ -34,11 +34,13 @@ class Asked:
 
     arguments: of torchtitan's own command line, which come last. config: a TOML
     file of the fork's. until_failed: end with the first model in which a scene failed.
+    step: count a fake step of replicate and of FSDP where there is no pipeline.
     """
 
     arguments: tuple[str, ...] = ()
     config: Path | None = None
     until_failed: bool = False
+    step: bool = False
 
 
 def rehearse(
@@ -229,6 +231,9 @@ class _Pair:
             "degrees": degrees,
             "rank": rank,
             "overrides": model.overrides,
+            "step": self.asked.step
+            and party in ("migrated", "reference")
+            and layout.ranks == (0,),
         }
 
 

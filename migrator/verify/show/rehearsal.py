@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.text import Text
 
@@ -21,7 +23,7 @@ def show_scene(scene: Scene, console: Console) -> None:
     for style, sentences in (
         ("yellow", [f"because {scene.not_run}"] if scene.not_run else []),
         ("red", scene.failures),
-        ("dim", scene.notes),
+        ("dim", [*scene.notes, *costs(scene)]),
     ):
         for sentence in sentences:
             console.print(Text(f"    {one_line(sentence)}", style), soft_wrap=True)
@@ -49,6 +51,43 @@ def show_end(rehearsal: Rehearsal, console: Console) -> None:
 LIMITS = "A rehearsal reads plans on the meta device: it shows what would be wrapped, and trains nothing."
 
 
+def costs(scene: Scene) -> list[str]:
+    """What a step of replicate and of FSDP costs on a rank, and of DDP; nothing where none was counted."""
+    told = []
+    for party, name in (("migrated", "replicate"), ("reference", "FSDP")):
+        step = scene.records.get(party, {}).get("step")
+        if not step:
+            continue
+        held = ", ".join(
+            f"{what} {_size(n)}" for what, n in step["memory"].items() if n
+        )
+        calls = ", ".join(
+            f"{count} {kind} of {_size(n)}"
+            for kind, (count, n) in step.get("collectives", {}).items()
+        )
+        if "problem" in step:
+            calls = f"not counted, for a fake step ended with {step['problem']}"
+        told.append(
+            f"{name}: a step is {calls or 'without collectives'}. Memory: {held}."
+        )
+    baseline = scene.records.get("baseline")
+    if told and baseline:
+        size = sum(
+            math.prod(one["shape"]) * _BYTES.get(one["dtype"], 4)
+            for one in baseline["parameters"].values()
+            if one["trains"]
+        )
+        told.append(f"DDP: all-reduces of {_size(size)}, in buckets.")
+    return told
+
+
+_BYTES = {"float64": 8, "bfloat16": 2, "float16": 2}
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
 def section(rehearsal: Rehearsal) -> list[str]:
     """The lines of the report's section."""
     if rehearsal.problem:
@@ -73,4 +112,4 @@ def section(rehearsal: Rehearsal) -> list[str]:
 
 def _told(scene: Scene) -> str:
     first = [scene.not_run] if scene.not_run else [*scene.failures, *scene.notes]
-    return " ".join(first)
+    return " ".join([*first, *costs(scene)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 
 import pytest
@@ -58,6 +59,30 @@ def test_a_right_migration_passes_and_what_cannot_be_made_has_its_reason(
     assert staged.not_run.endswith("its train spec has no pipelining_fn")
     assert "there are debugmodel, debugmodel_deep" in flavor.not_run
     assert "no train spec was found" in unregistered.not_run
+
+
+def test_a_step_is_counted(trees, tmp_path):
+    """Every parameter is reduced once in fp32, by replicate as by FSDP, which gathers it besides."""
+    asked = [(Model("llama3"), [layout(dp_replicate=4)])]
+    (scene,) = rehearse(trees, asked, tmp_path, Asked(step=True)).scenes
+    whole = 4 * sum(
+        math.prod(one["shape"])
+        for one in scene.records["baseline"]["parameters"].values()
+    )
+    migrated, reference = (
+        scene.records[party]["step"] for party in ("migrated", "reference")
+    )
+    groups = [g for g in scene.records["migrated"]["groups"] if g["parameters"]]
+    assert migrated["collectives"] == {"all-reduce": [len(groups), whole]}
+    assert reference["collectives"]["reduce-scatter"] == [len(groups), whole]
+    assert migrated["memory"] == {
+        "parameters": whole,
+        "gradients": whole,
+        "optimizer": 2 * whole,
+        # In bf16.
+        "unsharded": whole // 2,
+    }
+    assert 4 * reference["memory"]["parameters"] == whole
 
 
 AMP = "torchtitan/distributed/utils.py"

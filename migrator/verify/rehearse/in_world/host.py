@@ -13,9 +13,9 @@ imports these models once, before anything is forked, and is answered by
     name, flavor   the model        module      what to import to have it registered, or null
     arguments      of torchtitan's own command line
     degrees        {"pp": ...}, as large as the world is to be      rank      the rank to be
-    overrides      arguments of the model itself
+    overrides      arguments of the model itself       step      whether to count a fake step
 
-answered by {"record": ...} as `read.py` makes it, or by {"error":
+answered by {"record": ...} as `read.py` and `step.py` make it, or by {"error":
 {"type", "message", "traceback"}}. Each world is a fork: what it leaves in torch
 goes with it, and the imports are paid once.
 
@@ -40,6 +40,7 @@ sys.path[:1] = [str(_VERIFY / "rehearse"), str(_VERIFY / "train")]
 from in_rank.cpu import prepare_cpu  # noqa: E402
 from in_world.build import look_up, make  # noqa: E402
 from in_world.read import record  # noqa: E402
+from in_world.step import count  # noqa: E402
 
 # A world that takes longer is given up, seconds.
 LIMIT = 300.0
@@ -132,7 +133,10 @@ def answered(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to a request, in the process that becomes its world."""
     try:
         made = make(request)
-        return {"record": record(made)}
+        found = record(made)
+        if request["step"]:
+            found["step"] = count(made)
+        return {"record": found}
     except BaseException as error:  # a parser of arguments ends with SystemExit
         return {"error": told(error)}
 

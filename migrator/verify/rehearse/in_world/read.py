@@ -88,14 +88,14 @@ def _groups(part: nn.Module) -> list[dict[str, Any]]:
             **_communication(state),
             "parameters": [
                 names.get(id(one.sharded_param), "?")
-                for group in _parameter_groups(state)
+                for group in parameter_groups(state)
                 for one in group.fsdp_params
             ],
         }
     return list(found.values())
 
 
-def _parameter_groups(state: Any) -> list[Any]:
+def parameter_groups(state: Any) -> list[Any]:
     """The parameter groups of a state: none where all parameters lie in groups below it, several from torch 2.12 on."""
     several = getattr(state, "_fsdp_param_groups", None)
     one = [state._fsdp_param_group] if several is None else several
@@ -103,7 +103,7 @@ def _parameter_groups(state: Any) -> list[Any]:
 
 
 def _communication(state: Any) -> dict[str, Any]:
-    groups = _parameter_groups(state)
+    groups = parameter_groups(state)
     if not groups:
         return {"mesh": None, "divide": None, "sum": False, "reshard": None}
     group = groups[0]
