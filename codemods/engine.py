@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from codemods.attribution import CLEANUP, Stage
+from codemods import layout
+from codemods.attribution import CLEANUP, LAYOUT, Stage
 from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.names import Scope
@@ -164,7 +165,16 @@ def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:
         for kept in [_kept(finding, facts.file(finding.path))]
         if kept is not None
     }
+    found = {_in_lines(finding, facts.target.width) for finding in found}
     return tuple(sorted(found, key=lambda f: (f.path, f.line, f.code, f.message)))
+
+
+def _in_lines(finding: Finding, width: int) -> Finding:
+    """A finding whose code to write fits the lines of the checkout, where it is code."""
+    code = finding.suggestion or ""
+    if not finding.path.endswith(".py") or max(map(len, code.split("\n"))) <= width:
+        return finding
+    return replace(finding, suggestion=layout.as_black(code, width) or code)
 
 
 def _kept(finding: Finding, file: SourceFile | TextFile) -> Finding | None:
@@ -214,13 +224,16 @@ def _rewrite(
                 tree = rule.rewrite(tree, path, facts)
                 made.append(Stage(rule.CODE, tree))
         tree = prune(tree, file, partial(_taken, facts.checkout, path))
+        text = layout.laid_out(
+            file.text, tree.code, facts.target.width, tree.default_indent
+        )
         try:
-            after = file.encode(tree.code)
+            after = file.encode(text)
         except UnicodeEncodeError as error:
             raise UnreadableSource(path, None, f"cannot be written: {error}") from error
         if after != file.raw:
             changes[path] = after
-            stages[path] = (*made, Stage(CLEANUP, tree))
+            stages[path] = (*made, Stage(CLEANUP, tree), Stage(LAYOUT, text))
     return changes
 
 

@@ -651,6 +651,7 @@ def verify(
 )
 @PATH
 @target_options
+@precision_option
 @click.option(
     "--html",
     "page",

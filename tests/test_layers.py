@@ -17,8 +17,8 @@ APART = (IN_RANK, IN_WORLD)
 LAYERS = f"""
     codemods
     migrator.errors migrator.signals migrator.terminal migrator.patch
-    migrator.pins migrator.checkout migrator.changeset migrator.apply
-    migrator.config migrator.explain migrator.render migrator.series
+    migrator.config migrator.pins migrator.checkout migrator.changeset migrator.apply
+    migrator.explain migrator.render migrator.series
     migrator.verify.errors
     migrator.verify.choose {IN_RANK} migrator.verify.train
     {IN_WORLD} migrator.verify.rehearse migrator.verify.judge migrator.verify.show

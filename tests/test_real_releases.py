@@ -1,6 +1,7 @@
 """Every torchtitan release that carries DDP, migrated to both targets."""
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -184,6 +185,38 @@ def test_formatted_as_ufmt_leaves_it(migrated):
     command = [sys.executable, "-m", "ufmt", "check", *changed(after)]
     done = subprocess.run(command, cwd=after, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Its pre-commit runs pyrefly from late 2025 on, and the torch here is one for 1d.
+@pytest.mark.parametrize("migrated", [("0.2.1", "1d"), ("0.2.2", "1d")], indirect=True)
+def test_pyrefly_finds_nothing_new(migrated):
+    """On everything but experiments, as torchtitan runs it."""
+    *_, before, after, _ = migrated
+    paths = [path for path in changed(after) if "experiments" not in path]
+    new = pyrefly(after, paths) - pyrefly(before, paths)
+    assert not new
+
+
+def pyrefly(root: Path, paths: list[str]) -> Counter[str]:
+    """What pyrefly says of the files, by file and without line numbers."""
+    config = root.parent / "pyrefly.toml"
+    config.write_text(
+        "replace-imports-with-any = ['torchao.*']\n"
+        f"python-interpreter-path = '{sys.executable}'\n"
+        f"search-path = ['{root}']\n"
+    )
+    command = [sys.executable, "-m", "pyrefly", "check", "--output-format=json"]
+    done = subprocess.run(
+        [*command, "--config", str(config), *paths],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout, done.stderr
+    return Counter(
+        f"{error['path'].rpartition('torchtitan/')[2]}: {error['description']}"
+        for error in json.loads(done.stdout)["errors"]
+    )
 
 
 def test_second_apply_changes_no_byte(migrated):

@@ -1,11 +1,16 @@
 """One group for two modules that may share their weight."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from codemods import layout
 from codemods.mirror.nodes import AnyNode, Block, Plain, Wrap, all_wraps
+from codemods.mirror.words import is_pragma
 from codemods.mirror.write import emit
+
+_UNKNOWN = "# pyrefly: ignore [missing-attribute]"
+_IGNORES = re.compile(r"# pyrefly: ignore ?\[[^]]*missing-attribute")
 
 
 def in_one_group(
@@ -70,18 +75,25 @@ def _in_the_root(
 
 
 def _flag(nodes: list[AnyNode], one: str, other: str, blank: bool) -> Plain:
-    """The statement that finds out whether a pair is tied in this model."""
+    """The statement that finds out whether a pair is tied in this model.
+
+    What is asked of a module is an attribute that pyrefly does not know. Where lines
+    beside it say so, this one does.
+    """
     guarded = "\n".join(emit(nodes, 0))
     terms = [f"{m} is not None" for m in (one, other)]
     if terms[0] not in guarded and terms[1] not in guarded:
         terms = []  # no model is in stages here
     tied = f"{other}.weight is {one}.weight"
-    return Plain(
-        ["# Tied weights are one parameter, so their modules form one group"],
-        blank,
-        layout.conjunction("weights_tied = ", [*terms, tied], "", depth=1),
-        target="weights_tied",
-    )
+    ignored = [_UNKNOWN] if _IGNORES.search(guarded) else []
+    comments = ["# Tied weights are one parameter, so their modules form one group"]
+    text = layout.joined([*terms, tied])
+    if terms and ignored:
+        above = layout.indented("\nand ".join(terms), 1)
+        text = f"(\n{above}\n    {_UNKNOWN}\n    and {tied}\n)"
+    else:
+        comments += ignored
+    return Plain(comments, blank, f"weights_tied = {text}", target="weights_tied")
 
 
 def _unless_tied(node: AnyNode) -> Block:
@@ -90,8 +102,15 @@ def _unless_tied(node: AnyNode) -> Block:
         node.terms = [*node.terms, "not weights_tied"]
         node.blank = False
         return node
-    comments, node.comments, node.blank = node.comments, [], False
-    return Block(comments, False, "if", ["not weights_tied"], [node])
+    said, node.comments = _parted(node.comments)
+    node.blank = False
+    return Block(said, False, "if", ["not weights_tied"], [node])
+
+
+def _parted(comments: list[str]) -> tuple[list[str], list[str]]:
+    """What is said to people, and what to a checker, which reads it above the call."""
+    to_checkers = [comment for comment in comments if is_pragma(comment)]
+    return [c for c in comments if c not in to_checkers], to_checkers
 
 
 def _joined_by(holder: AnyNode, first: Wrap, last: Wrap) -> list[AnyNode]:
@@ -99,14 +118,14 @@ def _joined_by(holder: AnyNode, first: Wrap, last: Wrap) -> list[AnyNode]:
     modules = ", ".join(last.modules)
     both = f"{', '.join(first.modules)}, *modules"
     joining = Plain([], False, f"modules = [{both}]", "modules")
+    said, to_checkers = _parted(last.comments)
     group: list[AnyNode] = [
-        Plain([], last.blank, f"modules = [{modules}]", "modules"),
+        Plain(said, last.blank, f"modules = [{modules}]", "modules"),
         Block([], False, "if", ["weights_tied"], [joining]),
-        replace(last, variable="modules", blank=False),
+        replace(last, variable="modules", blank=False, comments=to_checkers),
     ]
     if isinstance(holder, Block):
         at = holder.body.index(last)
         holder.body[at : at + 1] = group
         return [holder]
-    group[0].comments = last.comments
     return group

@@ -147,7 +147,7 @@ def _with_known(facts: Facts, site: CallSite, function: NewFunction) -> str | No
     passed = arguments(facts, site, function, mesh)
     if isinstance(passed, str):
         return None
-    return layout.bracketed(f"{function.plan.name}(", passed, ")", depth=0)
+    return layout.bracketed(f"{function.plan.name}(", passed, ")")
 
 
 def _leave(
@@ -158,7 +158,6 @@ def _leave(
         f"{plan.name}(",
         ["model", wanted, *(f"{p.name}=..." for p in plan.others if p.required)],
         ")",
-        depth=0,
     )
     facts.findings.append(
         Finding(

@@ -46,7 +46,7 @@ def _to_write(facts: Facts, reference: Reference, function: NewFunction) -> str:
         mesh = MeshEdit(suggested_mesh(facts, reference.path))
         passed = arguments(facts, site, function, mesh, beside.call.args[0])
         if not isinstance(passed, str):
-            return layout.bracketed(f"{function.plan.name}(", passed, ")", depth=0)
+            return layout.bracketed(f"{function.plan.name}(", passed, ")")
     head, _, _ = reference.spelling.rpartition(".")
     fresh = f"{head}.{function.definition.name}".lstrip(".")
     statements = [

@@ -90,7 +90,6 @@ def template(
         f"def {name}(",
         [p.text for p in parameters],
         "):",
-        depth=0,
         exploded=True,
     )
     called = replicate_name(facts, definition.path)

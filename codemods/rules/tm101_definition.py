@@ -228,9 +228,7 @@ def _new_replicate_import(tree: cst.Module) -> cst.Module:
                 names = edit.import_names(node)
                 module = edit.module_of(node)
                 if module == _DDP_MODULE and names == [("replicate", None)]:
-                    body.append(
-                        edit.from_import(tree, line, REPLICATE_MODULE, names, 0)
-                    )
+                    body.append(edit.from_import(tree, line, REPLICATE_MODULE, names))
                     moved = True
                     continue
                 if (
@@ -243,11 +241,11 @@ def _new_replicate_import(tree: cst.Module) -> cst.Module:
                 ):
                     names.remove(("replicate", None))
                     if names:
-                        body.append(edit.from_import(tree, line, module, names, 0))
+                        body.append(edit.from_import(tree, line, module, names))
                         continue
                     body.append(
                         edit.from_import(
-                            tree, line, REPLICATE_MODULE, [("replicate", None)], 0
+                            tree, line, REPLICATE_MODULE, [("replicate", None)]
                         )
                     )
                     moved = True

@@ -335,16 +335,14 @@ class _CallSites(edit.ScopedTransformer):
         return edit.expression(self.tree, text)
 
     def _written(self, called: str, passed: Sequence[str], exploded: bool) -> str:
-        return layout.bracketed(
-            f"{called}(", passed, ")", depth=self.depth, exploded=exploded
-        )
+        return layout.bracketed(f"{called}(", passed, ")", exploded=exploded)
 
     def _renamed(
         self, original_node: cst.Call, updated_node: cst.Call
     ) -> cst.BaseExpression:
         """A log line that says replicate, or a call that takes the name in a string."""
         if self._saying:
-            return self.fitted(updated_node)
+            return updated_node
         takers = {string.call for string in self.strings} - {None}
         if not takers or len(updated_node.args) < 2:
             return updated_node
@@ -434,9 +432,8 @@ class _CallSites(edit.ScopedTransformer):
             return updated_node
         if not changed:
             return cst.RemoveFromParent()
-        return edit.from_import(
-            self.tree, updated_node, edit.module_of(node), changed, self.depth
-        )
+        module = edit.module_of(node)
+        return edit.from_import(self.tree, updated_node, module, changed)
 
     def _changed(
         self, names: list[tuple[str, str | None]]

@@ -276,7 +276,7 @@ def _instead(facts: Facts, file: SourceFile, string: ast.Constant) -> str:
     function = around[-1][1].function
     for call in facts.calls_in(file.path):
         if call.site.function is function:
-            text = layout.bracketed(f"{call.spelling}(", call.arguments, ")", depth=0)
+            text = layout.bracketed(f"{call.spelling}(", call.arguments, ")")
             mesh = call.mesh
             return (
                 f"{mesh.variable} = {mesh.assigned}\n{text}" if mesh.variable else text

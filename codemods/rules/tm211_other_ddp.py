@@ -151,7 +151,7 @@ def _as_beside(facts: Facts, site: CallSite) -> str:
         if given.arg and "dtype" in given.arg
     ]
     name = facts.target.function_name
-    return layout.bracketed(f"{name}(", passed, ")", depth=0)
+    return layout.bracketed(f"{name}(", passed, ")")
 
 
 def _unknown_modules(facts: Facts) -> Iterator[Finding]:

@@ -350,7 +350,11 @@ LOOP = "torchtitan/loop.py"
             """,
             """
             def step(model, dims, batch):
-                amp = autocast("cuda") if not dims.fsdp_enabled and not dims.dp_replicate_enabled else nullcontext()
+                amp = (
+                    autocast("cuda")
+                    if not dims.fsdp_enabled and not dims.dp_replicate_enabled
+                    else nullcontext()
+                )
                 with amp:
                     return model(batch), dims.dp_replicate_enabled
             """,
@@ -407,7 +411,9 @@ LOOP = "torchtitan/loop.py"
             """
             def step(model, parallel_dims, batch):
                 use_amp = not parallel_dims.fsdp_enabled
-                with torch.autocast("cuda", enabled=use_amp and not parallel_dims.dp_replicate_enabled):
+                with torch.autocast(
+                    "cuda", enabled=use_amp and not parallel_dims.dp_replicate_enabled
+                ):
                     return model(batch)
             """,
             id="enabled",
@@ -434,8 +440,7 @@ LOOP = "torchtitan/loop.py"
 def test_own_autocast(before, after):
     result = migrated({LOOP: before})
     assert result[LOOP] == text(after)
-    if max(map(len, result[LOOP].splitlines())) <= 88:
-        assert_formatted(LOOP, result[LOOP])
+    assert_formatted(LOOP, result[LOOP])
 
 
 TRAINER = """\
@@ -457,16 +462,17 @@ def test_own_autocast_by_an_attribute_is_left_where_nothing_can_be_asked():
     before = TRAINER.replace("BASE", "parallel_dims")
     left = assert_left(before, "shape that is not followed", path=LOOP)
     assert left.suggestion == (
-        "torch.autocast('cuda', enabled=self.use_amp and "
-        "(not parallel_dims.dp_replicate_enabled))"
+        "torch.autocast(\n    'cuda', enabled=self.use_amp and "
+        "(not parallel_dims.dp_replicate_enabled)\n)"
     )
 
 
 def test_own_autocast_by_an_attribute():
     before = TRAINER.replace("BASE", "self.parallel_dims")
     fresh = "self.use_amp and not self.parallel_dims.dp_replicate_enabled"
-    after = before.replace("enabled=self.use_amp", f"enabled={fresh}")
-    assert migrated({LOOP: before})[LOOP] == after
+    after = migrated({LOOP: before})[LOOP]
+    assert f'(\n            "cuda", enabled={fresh}\n        ):' in after
+    assert_formatted(LOOP, after)
 
 
 @pytest.mark.parametrize(
