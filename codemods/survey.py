@@ -7,12 +7,16 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from codemods.bindings import Checkout
+from codemods.modules import functions
 from codemods.names import Definition, Use
 from codemods.once import once
+from codemods.order import Order
 from codemods.outside import PACKAGE, Outside, find_outside
+from codemods.reach import files_of_training
 from codemods.shapes import (
     DDP_REPLICATE,
     is_ddp_by_shape,
@@ -152,6 +156,21 @@ class Survey:
         """The API that all that is migrated is written for, None where that is unclear."""
         meshes = {mesh_of(self.checkout, definition) for definition in self.migrated}
         return meshes.pop() if len(meshes) == 1 else None
+
+    @cached_property
+    def trained_in(self) -> frozenset[str]:
+        """The files that have to do with the model that is trained."""
+        wrapped = (*self.call_sites, *self.inline, *self.class_uses)
+        plans = {site.reference.path for site in wrapped}
+        plans |= {definition.path for definition in (*self.definitions, *self.migrated)}
+        plans |= {path for path, _ in self.direct_uses}
+        called = self.checkout.mentioning("parallelize_fn(")
+        return files_of_training(self.checkout, {*plans, *(f.path for f in called)})
+
+    @cached_property
+    def order(self) -> Order:
+        """What the functions of these files do, in which order."""
+        return Order(self.checkout, self.trained_in)
 
     @property
     def unresolved(self) -> list[Outside]:
@@ -465,14 +484,12 @@ def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
 
 def enclosing_line(tree: ast.Module, line: int) -> ast.FunctionDef | None:
     """The innermost function that a line is in."""
-    holding = [f for f in functions_of(tree) if f.lineno <= line <= (f.end_lineno or 0)]
+    holding = [
+        f
+        for f in functions(tree)
+        if isinstance(f, ast.FunctionDef) and f.lineno <= line <= (f.end_lineno or 0)
+    ]
     return max(holding, key=lambda f: f.lineno, default=None)
-
-
-@once
-def functions_of(tree: ast.Module) -> list[ast.FunctionDef]:
-    """Every function in a file, those within classes and functions too."""
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
 def _find_direct_uses(found: Survey) -> None:
