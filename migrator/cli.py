@@ -476,7 +476,8 @@ def rehearse(
 
     PATH is the migrated checkout. Models are made on the meta device in a world of
     one process; nothing trains. What follows -- goes to torchtitan's own parser.
-    Exit 1 where a plan is wrong, 2 where nothing could be rehearsed.
+    Exit 1 where a plan is wrong, 2 where nothing could be rehearsed, 4 where the
+    rehearsal itself broke.
     """
     titles = names("--model", models)
     refuse_without_git("rehearse")

@@ -13,6 +13,7 @@ from rich.console import Console
 from migrator.signals import terminable
 from migrator.verify.errors import VerifyError
 from migrator.verify.rehearse import layouts, wanted
+from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.run import Asked, rehearse
 from migrator.verify.rehearse.verdict import Rehearsal
 from migrator.verify.show.rehearsal import show_end, show_scene
@@ -66,17 +67,18 @@ def run_rehearse(
                 asked_for += (layouts.of_size(degrees, world_size),)
             named = wanted.title_of(settings)
             chosen = wanted.wanted(trees.base, titles or [named or "all"])
-            found = rehearse(
-                trees,
-                [(model, asked_for or layouts.DEFAULT) for model in chosen],
-                scratch,
-                Asked(
-                    tuple(arguments),
-                    file,
-                    step=bool(titles or named) if step is None else step,
-                ),
-                lambda scene: show_scene(scene, console),
-            )
+            with Theatre(scratch) as theatre:
+                found = rehearse(
+                    trees,
+                    [(model, asked_for or layouts.DEFAULT) for model in chosen],
+                    theatre,
+                    Asked(
+                        tuple(arguments),
+                        file,
+                        step=bool(titles or named) if step is None else step,
+                    ),
+                    lambda scene: show_scene(scene, console),
+                )
     show_end(found, console)
     return found
 

@@ -26,8 +26,9 @@ from migrator.verify.job import Job, Plan
 from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.rehearse import layouts
+from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.run import Asked, rehearse
-from migrator.verify.rehearse.verdict import Rehearsal
+from migrator.verify.rehearse.verdict import Problem, Rehearsal
 from migrator.verify.show import files, terminal
 from migrator.verify.show.folder import clear, report_folder, written_alone
 from migrator.verify.show.rehearsal import show_end, show_scene
@@ -264,15 +265,16 @@ def _rehearsal(
     asked += [(one, layouts.DEFAULT[:1]) for one in others]
     _say(console, "Rehearsal: every model is wrapped on ranks that need not be there.")
     try:
-        found = rehearse(
-            trees,
-            asked,
-            scratch,
-            Asked(until_failed=True),
-            lambda scene: show_scene(scene, console),
-        )
+        with Theatre(scratch) as theatre:
+            found = rehearse(
+                trees,
+                asked,
+                theatre,
+                Asked(until_failed=True),
+                lambda scene: show_scene(scene, console),
+            )
     except VerifyError as error:
-        found = Rehearsal(problem=str(error))
+        found = Rehearsal(problem=Problem(str(error)))
     show_end(found, console)
     return found
 

@@ -106,7 +106,7 @@ def test_a_rehearsal_that_cannot_be_made_keeps_nobody_from_training(
     fork, tmp_path, trained
 ):
     found = run_verify(fork, report_dir=tmp_path / "report")
-    assert "has no JobConfig" in found.rehearsal.problem
+    assert "has no JobConfig" in found.rehearsal.problem.said
     assert run_verify(fork, report_dir=tmp_path / "report", rehearsed=False)
 
 

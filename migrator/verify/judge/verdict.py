@@ -8,7 +8,7 @@ from typing import Any
 
 from migrator.verify.judge.compare import Comparison, Tolerances
 from migrator.verify.judge.trace import Trace
-from migrator.verify.rehearse.verdict import Rehearsal
+from migrator.verify.rehearse.verdict import BROKEN, Rehearsal
 
 Traces = dict[str, Trace]
 """The runs of a cell, by party."""
@@ -110,11 +110,13 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """0 where all cells that ran passed, 1 where one or the rehearsal failed, 2 where none could run."""
-        if self.rehearsal and self.rehearsal.failed:
-            return 1
+        """0 where all cells that ran passed, 1 where one or the rehearsal failed, 4 where the rehearsal broke, 2 where none could run."""
         words = {verdict.word for verdict in self.verdicts}
-        return 1 if "failed" in words else 0 if "passed" in words else 2
+        if "failed" in words or (self.rehearsal and self.rehearsal.failed):
+            return 1
+        if self.rehearsal and self.rehearsal.broken:
+            return BROKEN
+        return 0 if "passed" in words else 2
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain values for JSON."""

@@ -12,9 +12,16 @@ from typing import Any
 
 from migrator.verify.choose import models, scenarios
 from migrator.verify.choose.models import Model
-from migrator.verify.rehearse.launch import Stage, stages
+from migrator.verify.rehearse.launch import Gone, Stage, Theatre
 from migrator.verify.rehearse.layouts import DEGREES, Layout
-from migrator.verify.rehearse.verdict import Answers, Rehearsal, Scene, judge, last_line
+from migrator.verify.rehearse.verdict import (
+    Answers,
+    Problem,
+    Rehearsal,
+    Scene,
+    judge,
+    last_line,
+)
 from migrator.verify.rehearse.wanted import EVERY
 from migrator.verify.train.worktrees import Trees
 
@@ -46,22 +53,25 @@ class Asked:
 def rehearse(
     trees: Trees,
     wanted: Sequence[tuple[Model, Sequence[Layout]]],
-    scratch: Path,
+    theatre: Theatre,
     asked: Asked = Asked(),
     show: Show = lambda scene: None,
 ) -> Rehearsal:
     """Rehearses each model in its layouts; `show` gets every scene as soon as it is judged.
 
-    trees: base revision and migrated tree. scratch: a folder for what the
-    processes leave, thrown away by the caller. No process is left, however
-    this is left. Raises VerifyError where a process ends by itself.
+    trees: base revision and migrated tree. What was opened of the theatre is
+    closed again, and the theatre is the caller's to end.
     """
     began = time.monotonic()
-    with stages((trees.base, trees.migrated), scratch) as started:
-        with _working(started) as (base, migrated):
+    scenes: list[Scene] = []
+    try:
+        with _working(theatre, trees) as (base, migrated):
             pair = _Pair(base, migrated, asked)
             problem = pair.prepare([model for model, _ in wanted])
-            scenes = [] if problem else list(pair.scenes(wanted, show))
+            for scene in () if problem else pair.scenes(wanted, show):
+                scenes.append(scene)
+    except Gone as error:
+        problem = Problem(str(error), broken=True)
     return Rehearsal(tuple(scenes), time.monotonic() - began, problem)
 
 
@@ -78,14 +88,15 @@ class _Worker:
 
     def end(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self.stage.end()
+        self.stage.close()
 
 
 @contextlib.contextmanager
-def _working(started: Sequence[Stage]) -> Iterator[tuple[_Worker, _Worker]]:
+def _working(theatre: Theatre, trees: Trees) -> Iterator[tuple[_Worker, _Worker]]:
     workers: list[_Worker] = []
     try:
-        workers += [_Worker(stage) for stage in started]
+        for tree in (trees.base, trees.migrated):
+            workers.append(_Worker(theatre.open(tree)))
         yield workers[0], workers[1]
     finally:
         for worker in workers:
@@ -99,7 +110,7 @@ class _Pair:
         self.base, self.migrated, self.asked = base, migrated, asked
         self._answers: dict[str, dict[str, Any]] = {}
 
-    def prepare(self, wanted: Sequence[Model]) -> str:
+    def prepare(self, wanted: Sequence[Model]) -> Problem | None:
         """Has both trees import the models; returns why neither can be rehearsed at all."""
         names = {model.name: _module(model) for model in wanted}
         request = {"models": [{"name": n, "module": m} for n, m in names.items()]}
@@ -110,9 +121,11 @@ class _Pair:
         for tree, future in futures.items():
             answer = future.result()
             if "error" in answer:
-                return f"{tree} tree: {last_line(answer['error'])}"
+                error = answer["error"]
+                said = f"{tree} tree: {last_line(error)}"
+                return Problem(said, error["traceback"], error["ours"])
             self._answers[tree] = answer["models"]
-        return ""
+        return None
 
     def scenes(
         self, wanted: Sequence[tuple[Model, Sequence[Layout]]], show: Show
@@ -164,6 +177,13 @@ class _Pair:
         before, after = (
             self._answers[tree].get(model.name, {}) for tree in ("base", "migrated")
         )
+        for tree, answer in (("base revision", before), ("migrated tree", after)):
+            if "error" in answer and answer["error"]["ours"]:
+                error = answer["error"]
+                said = f"looking its train spec up in the {tree}: {last_line(error)}"
+                return Scene(
+                    model.title, layout, broken=said, details=error["traceback"]
+                )
         if "error" in before:
             error = before["error"]
             why = f"the base revision has no train spec of it that could be looked up ({last_line(error)})"

@@ -27,8 +27,9 @@ class Scene:
 
     failures: one sentence for each way in which the plan is wrong. notes: what
     else a reader should know. not_run: why there is no verdict, empty where there
-    is one. details: the traceback of a party that failed. seconds: of all
-    parties. records: of the first stage, by party.
+    is one. broken: what of the rehearsal itself went wrong, so that there is no
+    verdict either and none of the checkout's doing. details: the traceback of a
+    party that failed. seconds: of all parties. records: of the first stage, by party.
     """
 
     model: str
@@ -36,13 +37,16 @@ class Scene:
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     not_run: str = ""
+    broken: str = ""
     details: str = ""
     seconds: float = 0.0
     records: dict[str, Record] = field(default_factory=dict)
 
     @property
     def word(self) -> str:
-        """``passed``, ``failed`` or ``not run``."""
+        """``passed``, ``failed``, ``broken`` or ``not run``."""
+        if self.broken:
+            return "broken"
         return "not run" if self.not_run else "failed" if self.failures else "passed"
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,22 +67,43 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Why there are no scenes, or no more of them. details: a traceback. broken: whether the rehearsal itself is to blame."""
+
+    said: str
+    details: str = ""
+    broken: bool = False
+
+
+BROKEN = 4
+"""The exit code of a rehearsal that broke."""
+
+
+@dataclass(frozen=True)
 class Rehearsal:
-    """All scenes of one rehearsal. seconds: by the clock. problem: why there is none at all."""
+    """All scenes of one rehearsal. seconds: by the clock."""
 
     scenes: tuple[Scene, ...] = ()
     seconds: float = 0.0
-    problem: str = ""
+    problem: Problem | None = None
 
     @property
     def failed(self) -> list[Scene]:
         return [scene for scene in self.scenes if scene.word == "failed"]
 
     @property
+    def broken(self) -> bool:
+        """Whether something of it went wrong that is not the checkout's doing."""
+        words = [scene.word for scene in self.scenes]
+        return "broken" in words or (self.problem is not None and self.problem.broken)
+
+    @property
     def exit_code(self) -> int:
-        """0 where all scenes that ran passed, 1 where one failed, 2 where none ran."""
+        """0 where all scenes that ran passed, 1 where one failed, 4 where it broke, 2 where none ran."""
         if self.failed:
             return 1
+        if self.broken:
+            return BROKEN
         return 0 if any(scene.word == "passed" for scene in self.scenes) else 2
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +111,7 @@ class Rehearsal:
         return {
             "exit_code": self.exit_code,
             "seconds": self.seconds,
-            "problem": self.problem,
+            "problem": self.problem and asdict(self.problem),
             "scenes": [scene.to_dict() for scene in self.scenes],
         }
 
@@ -101,6 +126,7 @@ def judge(model: str, layout: Layout, answers: Answers) -> Scene:
         failures=tuple(found.get("failures", ())),
         notes=tuple(found.get("notes", ())),
         not_run=found.get("not_run", ""),
+        broken=found.get("broken", ""),
         details=found.get("details", ""),
         seconds=seconds,
         records={
@@ -157,9 +183,15 @@ def _judged(layout: Layout, answers: Answers) -> dict[str, Any]:
 
 
 def _ended_early(
-    layout: Layout, errors: dict[str, dict[str, str]]
+    layout: Layout, errors: dict[str, dict[str, Any]]
 ) -> dict[str, Any] | None:
     """What is to be said where one of the parties that are compared was not made; None where all were."""
+    for party, error in errors.items():
+        if error["ours"]:
+            return {
+                "broken": f"{WHO[party]}: {last_line(error)}",
+                "details": error["traceback"],
+            }
     for party, other in (("reference", "control"), ("migrated", "baseline")):
         if party not in errors or other in errors:
             continue
@@ -217,14 +249,15 @@ def _records(answers: list[dict[str, Any]]) -> list[Record]:
     return [answer["record"] for answer in answers]
 
 
-def _error(answers: list[dict[str, Any]]) -> dict[str, str] | None:
-    """The first error of a party."""
-    return next((answer["error"] for answer in answers if "error" in answer), None)
+def _error(answers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first error of a party, one of the rehearsal's own before all others."""
+    errors = [answer["error"] for answer in answers if "error" in answer]
+    return next((e for e in errors if e["ours"]), errors[0] if errors else None)
 
 
-def last_line(error: dict[str, str]) -> str:
+def last_line(error: dict[str, Any]) -> str:
     """An error in one line: its type and the first line of what it says."""
     if error["type"] == "Unknown":
-        return error["message"]
+        return str(error["message"])
     lines = [line.strip() for line in error["message"].splitlines() if line.strip()]
     return f"{error['type']}: {lines[0]}" if lines else error["type"]

@@ -41,6 +41,7 @@ _EXIT = {
     0: "every cell that ran passed",
     1: "a cell failed: do not merge this migration yet",
     2: "no cell ran, so there is no verdict",
+    4: "the rehearsal broke by itself, so there is no verdict of it",
 }
 _MARKS = {"passed": "✅ passed", "failed": "❌ **failed**", "not run": "⚪ not run"}
 _QUANTITIES = ("loss", "grad_norm", "gradients", "parameters")
@@ -129,7 +130,7 @@ def render(
 def _head(verification: Verification) -> list[str]:
     words = Counter(verdict.word for verdict in verification.verdicts)
     status = verification.exit_code
-    title = {0: "PASSED", 1: "FAILED", 2: "NO VERDICT"}[status]
+    title = {0: "PASSED", 1: "FAILED"}.get(status, "NO VERDICT")
     counted = ", ".join(
         f"{words[w]} {w}" for w in ("passed", "failed", "not run") if words[w]
     )

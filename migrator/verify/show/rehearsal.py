@@ -11,7 +11,14 @@ from migrator.verify.rehearse.verdict import Rehearsal, Scene
 from migrator.verify.show.markdown import fenced, folded, table, text
 from migrator.verify.show.wording import one_line
 
-_COLOURS = {"passed": "green", "failed": "bold red", "not run": "yellow"}
+_COLOURS = {
+    "passed": "green",
+    "failed": "bold red",
+    "broken": "bold magenta",
+    "not run": "yellow",
+}
+OURS = "The rehearsal itself went wrong; it says nothing of the checkout"
+"""What a scene is introduced with that is broken."""
 
 
 def show_scene(scene: Scene, console: Console) -> None:
@@ -22,6 +29,7 @@ def show_scene(scene: Scene, console: Console) -> None:
     console.print(line, soft_wrap=True)
     for style, sentences in (
         ("yellow", [f"because {scene.not_run}"] if scene.not_run else []),
+        ("magenta", [f"{OURS}: {scene.broken}."] if scene.broken else []),
         ("red", scene.failures),
         ("dim", [*scene.notes, *costs(scene)]),
     ):
@@ -33,11 +41,14 @@ def show_end(rehearsal: Rehearsal, console: Console) -> None:
     """Prints the verdict in one sentence, and what it does not cover."""
     words = [scene.word for scene in rehearsal.scenes]
     if rehearsal.problem:
-        console.print(
-            Text(f"Nothing was rehearsed: {one_line(rehearsal.problem)}", "bold red")
-        )
+        nothing = "Nothing more" if words else "Nothing"
+        said = f"{nothing} was rehearsed: {one_line(rehearsal.problem.said)}"
+        console.print(Text(said, "bold red"), soft_wrap=True)
+    for details in _own_tracebacks(rehearsal):
+        console.print(Text(details, "dim"), soft_wrap=True)
+    if not words:
         return
-    style = "bold red" if rehearsal.failed else "bold green"
+    style = "bold red" if rehearsal.exit_code else "bold green"
     counts = ", ".join(
         f"{words.count(word)} {word}" for word in _COLOURS if word in words
     )
@@ -46,6 +57,14 @@ def show_end(rehearsal: Rehearsal, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(Text(LIMITS, "dim"), soft_wrap=True)
+
+
+def _own_tracebacks(rehearsal: Rehearsal) -> list[str]:
+    """Where the rehearsal itself went wrong, each place once."""
+    found = [scene.details for scene in rehearsal.scenes if scene.broken]
+    if rehearsal.problem and rehearsal.problem.broken:
+        found.append(rehearsal.problem.details)
+    return [one for one in dict.fromkeys(found) if one]
 
 
 LIMITS = "A rehearsal reads plans on the meta device: it shows what would be wrapped, and trains nothing."
@@ -90,8 +109,11 @@ def _size(count: int) -> str:
 
 def section(rehearsal: Rehearsal) -> list[str]:
     """The lines of the report's section."""
-    if rehearsal.problem:
-        return ["## Rehearsal", "", f"Not run: {text(rehearsal.problem)}", ""]
+    problem = rehearsal.problem
+    if problem and not rehearsal.scenes:
+        said = [f"Not run: {text(problem.said)}", ""]
+        more = folded("traceback", fenced(problem.details)) if problem.details else []
+        return ["## Rehearsal", "", *said, *more]
     rows = [
         [text(scene.model), text(scene.layout.title), scene.word, text(_told(scene))]
         for scene in rehearsal.scenes
@@ -103,8 +125,10 @@ def section(rehearsal: Rehearsal) -> list[str]:
         "",
         *table(("model", "ranks", "verdict", ""), rows),
     ]
-    for scene in rehearsal.failed:
-        if scene.details:
+    if problem:
+        lines += [f"It ended early: {text(problem.said)}", ""]
+    for scene in rehearsal.scenes:
+        if scene.details and scene.word in ("failed", "broken"):
             title = f"{text(scene.model)}, {text(scene.layout.title)}: traceback"
             lines += folded(title, fenced(scene.details))
     return lines
@@ -112,4 +136,6 @@ def section(rehearsal: Rehearsal) -> list[str]:
 
 def _told(scene: Scene) -> str:
     first = [scene.not_run] if scene.not_run else [*scene.failures, *scene.notes]
+    if scene.broken:
+        first = [f"{OURS}: {scene.broken}."]
     return " ".join([*first, *costs(scene)])

@@ -1,4 +1,4 @@
-"""Rehearses a fixture's llama3, whose imports are quick, right and with defects planted."""
+"""Rehearses a small torchtitan: what passes, what cannot be made, what a step costs, and what is nobody's fault but ours."""
 
 from __future__ import annotations
 
@@ -7,31 +7,18 @@ import shutil
 
 import pytest
 
-from migrator.apply import plan, resolve_target
-from migrator.checkout import Checkout
 from migrator.verify.choose.models import Model
+from migrator.verify.rehearse import launch
+from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.layouts import layout
 from migrator.verify.rehearse.run import Asked, rehearse
-from migrator.verify.train.worktrees import Trees
 
-from places import TOP
-from releases import release
-
-PLAN = "torchtitan/models/llama3/infra/parallelize.py"
-
-
-@pytest.fixture(scope="module")
-def trees(tmp_path_factory):
-    """A fixture before and after the migration."""
-    top = tmp_path_factory.mktemp("trees")
-    for name in ("base", "migrated"):
-        shutil.copytree(TOP / "fixtures" / "v0_2_1", top / name)
-    plan(Checkout(top / "migrated", is_git=False), resolve_target("1d")).write()
-    return Trees(top / "base", top / "migrated", "", "", ())
+LLAMA3 = "models/llama3/infra/parallelize.py"
+DP = layout(dp_replicate=2)
 
 
 def test_a_right_migration_passes_and_what_cannot_be_made_has_its_reason(
-    trees, tmp_path
+    right, theatre
 ):
     shown = []
     wanted = [
@@ -44,16 +31,15 @@ def test_a_right_migration_passes_and_what_cannot_be_made_has_its_reason(
                 layout(dp_replicate=2, dp_shard=2),
             ],
         ),
-        (Model("llama3", flavor="8B"), [layout(dp_replicate=2), layout(tp=2)]),
-        (Model("models/qwen3", reason="it registers nothing"), [layout(tp=2)]),
+        (Model("llama3", flavor="8B"), [DP, layout(tp=2)]),
+        (Model("models/vlm", reason="it registers nothing"), [layout(tp=2)]),
     ]
-    found = rehearse(trees, wanted, tmp_path, Asked(), shown.append)
-    assert shown == list(found.scenes)
-    assert [scene.word for scene in shown] == ["passed"] * 2 + ["not run"] + [
-        "passed"
-    ] + ["not run"] * 2
-    right, lifted, staged, _, flavor, unregistered = shown
-    groups = right.records["migrated"]["groups"]
+    found = rehearse(right, wanted, theatre, Asked(), shown.append)
+    assert shown == list(found.scenes) and found.exit_code == 0
+    words = ["passed", "passed", "not run", "passed", "not run", "not run"]
+    assert [scene.word for scene in shown] == words
+    plain, lifted, staged, _, flavor, unregistered = shown
+    groups = plain.records["migrated"]["groups"]
     assert {tuple(one["mesh"]["sizes"]) for one in groups if one["mesh"]} == {(64,)}
     assert "the migration lifts that" in lifted.notes[0]
     assert staged.not_run.endswith("its train spec has no pipelining_fn")
@@ -61,10 +47,17 @@ def test_a_right_migration_passes_and_what_cannot_be_made_has_its_reason(
     assert "no train spec was found" in unregistered.not_run
 
 
-def test_a_step_is_counted(trees, tmp_path):
+def test_arguments_that_torchtitan_refuses_are_told_in_its_words(right, theatre):
+    asked = Asked(arguments=("--training.colour=red",))
+    (scene,) = rehearse(right, [(Model("llama3"), [DP])], theatre, asked).scenes
+    assert "its parser refuses the arguments" in scene.not_run
+    assert "colour" in scene.not_run
+
+
+def test_a_step_is_counted(right, theatre):
     """Every parameter is reduced once in fp32, by replicate as by FSDP, which gathers it besides."""
     asked = [(Model("llama3"), [layout(dp_replicate=4)])]
-    (scene,) = rehearse(trees, asked, tmp_path, Asked(step=True)).scenes
+    (scene,) = rehearse(right, asked, theatre, Asked(step=True)).scenes
     whole = 4 * sum(
         math.prod(one["shape"])
         for one in scene.records["baseline"]["parameters"].values()
@@ -85,90 +78,76 @@ def test_a_step_is_counted(trees, tmp_path):
     assert 4 * reference["memory"]["parameters"] == whole
 
 
-AMP = "torchtitan/distributed/utils.py"
-TIES = "torchtitan/models/qwen3/infra/parallelize.py"
-
-# What is wrong -> the file, the last place of a text and what it becomes, what is said.
-DEFECTS = {
-    "a block skipped": (
-        PLAN,
-        "in model.layers.items():",
-        "in list(model.layers.items())[1:]:",
-        "layers.0: no group of its own here, and one in FSDP.",
+# What goes wrong in our own process, beside the code that is read.
+OURS = {
+    "an exception": (
+        "read.py",
+        '    return {\n        "groups": [',
+        '    return {\n        "groups": 1 / 0 and [',
+        "base revision, DDP: ZeroDivisionError: division by zero",
+        "in record",
     ),
-    "root only": (
-        PLAN,
-        "    if model.tok_embeddings is not None:",
-        "    return replicate(model, **replicate_config)\n    if model.tok_embeddings is not None:",
-        "tok_embeddings, layers.0 and ",
+    "a killed world": (
+        "build.py",
+        "    _enter(world, request",
+        "    os.kill(os.getpid(), 9)\n    _enter(world, request",
+        "base revision, DDP: Killed: ended by signal 9",
+        "",
     ),
-    "a parameter ignored": (
-        PLAN,
-        "replicate(transformer_block, **replicate_config)",
-        "replicate(transformer_block, **replicate_config, ignored_params={transformer_block.attention_norm.weight})",
-        "attention_norm.weight",
-    ),
-    "param_dtype left out": (
-        PLAN,
-        "MixedPrecisionPolicy(param_dtype=param_dtype, ",
-        "MixedPrecisionPolicy(",
-        "param_dtype is None here, and torch.bfloat16 in FSDP.",
-    ),
-    "a divide factor": (
-        PLAN,
-        "    replicate(model, **replicate_config)",
-        "    replicate(model, **replicate_config)\n    model.layers['0'].set_gradient_divide_factor(2.0)",
-        "layers.0: the gradient divide factor is 2.0 here, and unset in FSDP.",
-    ),
-    "the wrong mesh": (
-        PLAN,
-        'parallel_dims.get_mesh("dp_replicate")',
-        'parallel_dims.get_mesh("batch")',
-        "its mesh is (batch=2), and not dp_replicate.",
-    ),
-    "autocast left on": (
-        AMP,
-        " or parallel_dims.dp_replicate_enabled:",
-        ":",
-        "the forward pass: under autocast to bfloat16 here, and without autocast in FSDP.",
+    "a world that takes too long": (
+        "host.py",
+        "LIMIT = 300.0",
+        "LIMIT = 0.0",
+        "base revision, DDP: Timeout: not over after 0 seconds",
+        "",
     ),
 }
 
 
-def sentences(trees, top, path, old, new, model, *layouts):
-    """What is said of the trees with one place of the migrated one made wrong, below the last that fits."""
-    shutil.copytree(trees.migrated, top / "wrong")
-    source = (top / "wrong" / path).read_text()
-    at = source.rindex(old)
-    (top / "wrong" / path).write_text(source[:at] + new + source[at + len(old) :])
-    (top / "scratch").mkdir()
-    wrong = Trees(trees.base, top / "wrong", "", "", ())
-    found = rehearse(wrong, [(model, layouts)], top / "scratch")
-    return " ".join(sentence for scene in found.scenes for sentence in scene.failures)
+@pytest.mark.parametrize("defect", OURS)
+def test_what_breaks_here_is_never_taken_for_a_refusal(
+    right, tmp_path, monkeypatch, defect
+):
+    """All parties break alike, as where the base revision refuses a layout."""
+    name, old, new, sentence, details = OURS[defect]
+    broken_copy(tmp_path, monkeypatch, name, old, new)
+    with Theatre(tmp_path) as theatre:
+        found = rehearse(right, [(Model("llama3"), [DP])], theatre)
+    (scene,) = found.scenes
+    assert (scene.word, scene.broken) == ("broken", sentence)
+    assert details in scene.details and found.exit_code == 4
 
 
-@pytest.mark.parametrize("defect", DEFECTS)
-def test_what_is_planted_is_told_where_it_is(trees, tmp_path, defect):
-    *planted, sentence = DEFECTS[defect]
-    told = sentences(trees, tmp_path, *planted, Model("llama3"), layout(dp_replicate=2))
-    assert sentence in told
+def test_a_process_that_is_killed_ends_it_with_what_there_is(
+    right, tmp_path, monkeypatch
+):
+    old = "        reply = forked(request, tree, channel)\n"
+    new = f"        os.kill(os.getpid(), 9)\n            {old}"
+    broken_copy(tmp_path, monkeypatch, "host.py", old, new.replace(" " * 12, "", 1))
+    with Theatre(tmp_path) as theatre:
+        found = rehearse(right, [(Model("llama3"), [DP])], theatre)
+    assert found.scenes == () and found.exit_code == 4
+    assert "has ended, or hangs" in found.problem.said
 
 
-@pytest.mark.release
-def test_a_model_that_verify_does_not_train_is_told_too(tmp_path):
-    """0.2.2: the dtypes swapped at one call site."""
-    for name in ("base", "migrated"):
-        shutil.copytree(release("0.2.2"), tmp_path / name)
-    plan(Checkout(tmp_path / "migrated", is_git=False), resolve_target("1d")).write()
-    right = Trees(tmp_path / "base", tmp_path / "migrated", "", "", ())
-    told = sentences(
-        right,
-        tmp_path,
-        TIES,
-        "param_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_param]",
-        "param_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_reduce]",
-        Model("qwen3", overrides={"enable_weight_tying": False}),
-        layout(dp_replicate=2),
-        layout(dp_replicate=2, tp=2),
+def test_a_tree_that_does_not_import_is_told_as_its_own(planted):
+    found = planted(
+        lambda tree: (tree / "torchtitan/models/__init__.py").write_text("1 / 0\n"),
+        Model("llama3"),
+        DP,
     )
-    assert "param_dtype is torch.float32 here, and torch.bfloat16 in FSDP." in told
+    (scene,) = found.scenes
+    assert "The migrated tree does not import: ZeroDivisionError" in scene.failures[0]
+
+
+def broken_copy(tmp_path, monkeypatch, name, old, new):
+    """Our own processes, with something wrong in one of their files."""
+    room = launch.HOST.parent
+    shutil.copytree(room, tmp_path / "verify" / "rehearse" / "in_world")
+    ranks = room.parents[1] / "train" / "in_rank"
+    shutil.copytree(ranks, tmp_path / "verify" / "train" / "in_rank")
+    file = tmp_path / "verify" / "rehearse" / "in_world" / name
+    source = file.read_text()
+    assert source.count(old) == 1
+    file.write_text(source.replace(old, new))
+    monkeypatch.setattr(launch, "HOST", file.with_name("host.py"))

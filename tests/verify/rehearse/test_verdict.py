@@ -5,15 +5,24 @@ from __future__ import annotations
 import pytest
 
 from migrator.verify.rehearse.layouts import layout
-from migrator.verify.rehearse.verdict import Rehearsal, Scene, judge
+from migrator.verify.rehearse.verdict import Problem, Rehearsal, Scene, judge
 
 from recorded import changed, ddp, record
 
 DP = layout(dp_replicate=2)
 
 
-def raised(message):
-    return [{"error": {"type": "RuntimeError", "message": message, "traceback": "T"}}]
+def raised(message, ours=False):
+    return [
+        {
+            "error": {
+                "type": "RuntimeError",
+                "message": message,
+                "traceback": "T",
+                "ours": ours,
+            }
+        }
+    ]
 
 
 def answers(**others):
@@ -126,5 +135,21 @@ def test_the_exit_code_is_that_of_the_worst_scene():
     assert Rehearsal((passed, not_run)).exit_code == 0
     assert Rehearsal((passed, failed)).exit_code == 1
     assert (
-        Rehearsal((not_run,)).exit_code == Rehearsal(problem="no torch").exit_code == 2
+        Rehearsal((not_run,)).exit_code
+        == Rehearsal(problem=Problem("no torch")).exit_code
+        == 2
     )
+
+
+def test_what_breaks_by_itself_is_neither_a_refusal_nor_a_failure():
+    """One stage of one party; its traceback is kept, and the exit code is its own."""
+    found = {name: one * 2 for name, one in answers().items()}
+    found["control"] = [*raised("no TP"), *raised("boom", ours=True)]
+    found["reference"] = raised("no TP") * 2
+    scene = judge("llama3", layout(dp_replicate=2, pp=2), found)
+    assert (scene.word, scene.details) == ("broken", "T")
+    assert scene.broken == "base revision, FSDP: RuntimeError: boom"
+    assert Rehearsal((scene, Scene("m", DP))).exit_code == 4
+    assert Rehearsal((scene, Scene("m", DP, ("wrong",)))).exit_code == 1
+    gone = Problem("gone", broken=True)
+    assert Rehearsal((Scene("m", DP),), problem=gone).exit_code == 4

@@ -7,7 +7,7 @@ from io import StringIO
 from rich.console import Console
 
 from migrator.verify.rehearse.layouts import layout
-from migrator.verify.rehearse.verdict import Rehearsal, Scene
+from migrator.verify.rehearse.verdict import Problem, Rehearsal, Scene
 from migrator.verify.show import rehearsal
 
 FOUND = Rehearsal(
@@ -43,5 +43,16 @@ def test_the_section_is_a_table_with_the_traceback_of_what_failed():
 
 
 def test_a_rehearsal_that_was_none_says_why():
-    lines = rehearsal.section(Rehearsal(problem="no torch"))
+    lines = rehearsal.section(Rehearsal(problem=Problem("no torch")))
     assert "Not run: no torch" in lines
+
+
+def test_what_broke_by_itself_is_told_apart_with_its_traceback():
+    broken = Scene("llama3", layout(tp=2), broken="boom", details="Traceback: y")
+    found = Rehearsal((broken,), problem=Problem("it has ended", broken=True))
+    lines = "\n".join(rehearsal.section(found))
+    for words in (f"{rehearsal.OURS}: boom.", "Traceback: y", "ended early: it has"):
+        assert words in lines
+    out = StringIO()
+    rehearsal.show_end(found, Console(file=out, width=60))
+    assert "Traceback: y" in out.getvalue() and "1 broken" in out.getvalue()

@@ -7,11 +7,14 @@ became its sections.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
+import io
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -57,18 +60,34 @@ class Made:
 
 
 def look_up(name: str, module: str | None) -> tuple[Any, Mapping[str, Any]]:
-    """The train spec of a model and its flavors; `module` is imported first where given."""
+    """The train spec of a model and its flavors; `module` is imported first where given.
+
+    Raises Unknown where there is none, and what the checkout raises.
+    """
     if module:
         importlib.import_module(module)
     else:
         # Importing them is what registered the models of 0.1.0.
         for package in ("torchtitan.models", "torchtitan.experiments"):
-            importlib.import_module(package)
-    from torchtitan.protocols import train_spec
-
-    spec = train_spec.get_train_spec(name)
-    flavors = getattr(spec, "model_args", None) or spec.config
+            _imported(package)
+    look = getattr(_imported("torchtitan.protocols.train_spec"), "get_train_spec", None)
+    if look is None:
+        raise Unknown("it has no get_train_spec in torchtitan.protocols.train_spec")
+    spec = look(name)
+    flavors = getattr(spec, "model_args", None) or getattr(spec, "config", None)
+    if not flavors:
+        raise Unknown("its train spec lists no flavors, as model_args or config")
     return spec, flavors
+
+
+def _imported(name: str) -> Any:
+    """A module of the checkout; None where it has none of that name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            return None
+        raise
 
 
 def make(request: dict[str, Any]) -> Made:
@@ -92,7 +111,7 @@ def make(request: dict[str, Any]) -> Made:
     if update is not None:
         call(update, known)
     with torch.device("meta"), _dtype(known):
-        model = (getattr(spec, "model_cls", None) or spec.cls)(arguments)
+        model = _class_of(spec)(arguments)
     _convert(model, config, dims)
     tied = ties(model)
     known |= {"model": model, "parallelize_fn": spec.parallelize_fn}
@@ -111,15 +130,22 @@ def make(request: dict[str, Any]) -> Made:
 def parsed(arguments: list[str]) -> Any:
     """torchtitan's configuration as its own parser makes it of these arguments."""
     for name in ("torchtitan.config", "torchtitan.config_manager"):
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
+        manager = getattr(_imported(name), "ConfigManager", None)
+        if manager is None:
             continue
-        if hasattr(module, "ConfigManager"):
-            return module.ConfigManager().parse_args(arguments)
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                return manager().parse_args(arguments)
+        except SystemExit:
+            raise Unknown(f"its parser refuses the arguments: {_told(said)}") from None
     raise Unknown("it has no ConfigManager in torchtitan.config or config_manager")
+
+
+def _told(said: io.StringIO) -> str:
+    """The last that a parser said, in one line and without its frames."""
+    words = re.sub(r"[\u2500-\u257f]+|-{3,}", " ", said.getvalue()).split()
+    return " ".join(words)[-300:]
 
 
 def call(function: Callable[..., Any], known: Mapping[str, Any]) -> Any:
@@ -204,8 +230,6 @@ def _mesh(dims: Any) -> Any:
 
 def _dtype(known: dict[str, Any]) -> Any:
     """The dtype that parameters are made in, as the configuration says."""
-    import contextlib
-
     import torch
 
     wanted = getattr(known.get("training"), "dtype", "float32")
@@ -222,6 +246,13 @@ def _dtype(known: dict[str, Any]) -> Any:
             torch.set_default_dtype(before)
 
     return default()
+
+
+def _class_of(spec: Any) -> Any:
+    found = getattr(spec, "model_cls", None) or getattr(spec, "cls", None)
+    if found is None:
+        raise Unknown("its train spec has no class of models, as model_cls or cls")
+    return found
 
 
 def _convert(model: nn.Module, config: Any, dims: Any) -> None:
