@@ -11,6 +11,7 @@ from codemods import edit
 from codemods.example import Example
 from codemods.findings import Finding
 from codemods.names import Definition
+from codemods.nodes import nodes
 from codemods.other_target import for_other_target, is_for_other_target
 from codemods.plans import Facts, NewFunction, is_inline, replicate_name
 from codemods.survey import function_of
@@ -294,7 +295,7 @@ def free_names(text: str) -> set[str]:
     tree = ast.parse(text)
     loaded: set[str] = set()
     bound: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Name):
             (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, ast.arg):
@@ -306,7 +307,7 @@ def free_names(text: str) -> set[str]:
 
 def _module_level_names(tree: cst.Module) -> set[str]:
     bound: set[str] = set()
-    for node in ast.parse(tree.code).body:
+    for node in edit.syntax_of(tree).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             bound.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -314,7 +315,7 @@ def _module_level_names(tree: cst.Module) -> set[str]:
         else:
             bound |= {
                 n.id
-                for n in ast.walk(node)
+                for n in nodes(node)
                 if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
             }
     return bound
