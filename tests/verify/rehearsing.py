@@ -28,6 +28,23 @@ def build_optimizers(model_parts, optimizer_config, parallel_dims):
 '''
 
 
+PIPELINE = '''
+def pipeline(model, parallel_dims, parallelize_fn, job_config):
+    """This rank's stage, with an equal share of the layers."""
+    stage, stages = parallel_dims.get_mesh("pp").get_local_rank(), parallel_dims.pp
+    layers = list(model.layers)
+    for number, name in enumerate(layers):
+        if number * stages // len(layers) != stage:
+            del model.layers[name]
+    if stage > 0:
+        model.tok_embeddings = None
+    if stage < stages - 1:
+        model.norm = model.output = None
+    parallelize_fn(model, parallel_dims, job_config)
+    return None, [model], stage == 0, stage == stages - 1
+'''
+
+
 def edit(tree: Path, path: str, *changes: tuple[str, str]) -> None:
     """Replaces the last place of each text in a file below `torchtitan/`."""
     file = tree / "torchtitan" / path
@@ -39,18 +56,20 @@ def edit(tree: Path, path: str, *changes: tuple[str, str]) -> None:
 
 
 def make_base(tree: Path) -> None:
-    """A fixture whose models are registered, and whose llama3 has an optimizer of its own."""
+    """A fixture whose models are registered, and whose llama3 has an optimizer and a pipeline of its own."""
     shutil.copytree(TOP / "fixtures" / "v0_2_2", tree)
     models = ["llama3", "qwen3", "llama4"]
     with (tree / "torchtitan/models/__init__.py").open("a") as registry:
         registry.write(f"_supported_models = frozenset({models})\n")
     (tree / "torchtitan/components/optimizer.py").write_text(OPTIMIZER)
+    (tree / "torchtitan/distributed/pipeline.py").write_text(PIPELINE)
     edit(
         tree,
         "protocols/train_spec.py",
         (
             "    parallelize_fn: Callable\n",
-            "    parallelize_fn: Callable\n    build_optimizers_fn: Callable | None = None\n",
+            "    parallelize_fn: Callable\n    build_optimizers_fn: Callable | None = None\n"
+            "    pipelining_fn: Callable | None = None\n",
         ),
     )
     edit(
@@ -58,11 +77,12 @@ def make_base(tree: Path) -> None:
         "models/llama3/__init__.py",
         (
             "parallelize_fn=parallelize_llama,",
-            "parallelize_fn=parallelize_llama, build_optimizers_fn=build_optimizers,",
+            "parallelize_fn=parallelize_llama, build_optimizers_fn=build_optimizers, pipelining_fn=pipeline,",
         ),
         (
             "from torchtitan.protocols",
-            "from torchtitan.components.optimizer import build_optimizers\nfrom torchtitan.protocols",
+            "from torchtitan.components.optimizer import build_optimizers\n"
+            "from torchtitan.distributed.pipeline import pipeline\nfrom torchtitan.protocols",
         ),
     )
 

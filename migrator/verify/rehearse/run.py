@@ -41,7 +41,8 @@ class Asked:
 
     arguments: of torchtitan's own command line, which come last. config: a TOML
     file of the fork's. until_failed: end with the first model in which a scene failed.
-    step: count a fake step of replicate and of FSDP where there is no pipeline.
+    step: count a fake step of replicate and of FSDP, of a pipeline that of its first,
+    its last and one stage between them.
     """
 
     arguments: tuple[str, ...] = ()
@@ -253,8 +254,13 @@ class _Pair:
             "overrides": model.overrides,
             "step": self.asked.step
             and party in ("migrated", "reference")
-            and layout.ranks == (0,),
+            and rank in _counted(layout.ranks),
         }
+
+
+def _counted(ranks: Sequence[int]) -> set[int]:
+    """The stages of which a step is counted: the first, the last and one between them."""
+    return {ranks[0], ranks[len(ranks) // 2], ranks[-1]}
 
 
 def _module(model: Model) -> str | None:

@@ -30,6 +30,7 @@ class Scene:
     is one. broken: what of the rehearsal itself went wrong, so that there is no
     verdict either and none of the checkout's doing. details: the traceback of a
     party that failed. seconds: of all parties. records: of the first stage, by party.
+    steps: what `in_world/step.py` counted, by party, for each stage that was asked.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Scene:
     details: str = ""
     seconds: float = 0.0
     records: dict[str, Record] = field(default_factory=dict)
+    steps: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def word(self) -> str:
@@ -133,6 +135,11 @@ def judge(model: str, layout: Layout, answers: Answers) -> Scene:
             party: several[0]["record"]
             for party, several in answers.items()
             if "record" in several[0]
+        },
+        steps={
+            party: steps
+            for party, several in answers.items()
+            if (steps := [a["step"] for a in several if "step" in a])
         },
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -74,23 +76,14 @@ def costs(scene: Scene) -> list[str]:
     """What a step of replicate and of FSDP costs on a rank, and of DDP; nothing where none was counted."""
     told = []
     for party, name in (("migrated", "replicate"), ("reference", "FSDP")):
-        step = scene.records.get(party, {}).get("step")
-        if not step:
-            continue
-        held = ", ".join(
-            f"{what} {_size(n)}" for what, n in step["memory"].items() if n
-        )
-        calls = ", ".join(
-            f"{count} {kind} of {_size(n)}"
-            for kind, (count, n) in step.get("collectives", {}).items()
-        )
-        if "problem" in step:
-            calls = f"not counted, for a fake step ended with {step['problem']}"
-        told.append(
-            f"{name}: a step is {calls or 'without collectives'}. Memory: {held}."
-        )
+        steps = scene.steps.get(party, [])
+        for stage, step in zip(_stages(steps), steps):
+            held = ", ".join(
+                f"{what} {_size(n)}" for what, n in step["memory"].items() if n
+            )
+            told.append(f"{name}{stage}: {_calls(step)}. Memory: {held}.")
     baseline = scene.records.get("baseline")
-    if told and baseline:
+    if told and baseline and set(scene.layout.by_name) == {"dp_replicate"}:
         size = sum(
             math.prod(one["shape"]) * _BYTES.get(one["dtype"], 4)
             for one in baseline["parameters"].values()
@@ -98,6 +91,22 @@ def costs(scene: Scene) -> list[str]:
         )
         told.append(f"DDP: all-reduces of {_size(size)}, in buckets.")
     return told
+
+
+def _stages(steps: Sequence[object]) -> Sequence[str]:
+    """Which stage of a pipeline each step is of."""
+    several = (", first stage", ", a stage between", ", last stage")
+    return [""] if len(steps) == 1 else several if len(steps) == 3 else several[::2]
+
+
+def _calls(step: dict[str, Any]) -> str:
+    if "problem" in step:
+        return f"not counted: a fake step ended with {step['problem']}"
+    calls = ", ".join(
+        f"{one['calls']} {one['kind']} over {one['over']} of {_size(one['bytes'])} in {one['dtype']}"
+        for one in sorted(step["collectives"], key=lambda one: -one["bytes"])
+    )
+    return f"a step is {calls or 'without collectives'}"
 
 
 _BYTES = {"float64": 8, "bfloat16": 2, "float16": 2}

@@ -32,11 +32,10 @@ def theatre(tmp_path_factory, right):
 def planted(right, theatre, tmp_path):
     """Rehearses the migrated tree with something done to it; all the sentences that are said of it."""
 
-    def rehearsed(plant, model, *layouts, arguments=()):
+    def rehearsed(plant, model, *layouts, **asked):
         wrong = trees(right.base, tmp_path / "wrong")
         shutil.copytree(right.migrated, wrong.migrated)
         plant(wrong.migrated)
-        asked = Asked(arguments=arguments)
-        return rehearse(wrong, [(model, layouts)], theatre, asked)
+        return rehearse(wrong, [(model, layouts)], theatre, Asked(**asked))
 
     return rehearsed

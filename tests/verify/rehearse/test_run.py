@@ -13,6 +13,8 @@ from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.layouts import layout
 from migrator.verify.rehearse.run import Asked, rehearse
 
+from rehearsing import edit
+
 LLAMA3 = "models/llama3/infra/parallelize.py"
 DP = layout(dp_replicate=2)
 
@@ -32,13 +34,13 @@ def test_a_right_migration_passes_and_what_cannot_be_made_has_its_reason(
             ],
         ),
         (Model("llama3", flavor="8B"), [DP, layout(tp=2)]),
+        (Model("llama4"), [layout(dp_replicate=2, pp=2)]),
         (Model("models/vlm", reason="it registers nothing"), [layout(tp=2)]),
     ]
     found = rehearse(right, wanted, theatre, Asked(), shown.append)
     assert shown == list(found.scenes) and found.exit_code == 0
-    words = ["passed", "passed", "not run", "passed", "not run", "not run"]
-    assert [scene.word for scene in shown] == words
-    plain, lifted, staged, _, flavor, unregistered = shown
+    assert [scene.word for scene in shown] == ["passed"] * 4 + ["not run"] * 3
+    plain, lifted, _, _, flavor, staged, unregistered = shown
     groups = plain.records["migrated"]["groups"]
     assert {tuple(one["mesh"]["sizes"]) for one in groups if one["mesh"]} == {(64,)}
     assert "the migration lifts that" in lifted.notes[0]
@@ -62,20 +64,60 @@ def test_a_step_is_counted(right, theatre):
         math.prod(one["shape"])
         for one in scene.records["baseline"]["parameters"].values()
     )
-    migrated, reference = (
-        scene.records[party]["step"] for party in ("migrated", "reference")
-    )
+    migrated, reference = scene.steps["migrated"], scene.steps["reference"]
     groups = [g for g in scene.records["migrated"]["groups"] if g["parameters"]]
-    assert migrated["collectives"] == {"all-reduce": [len(groups), whole]}
-    assert reference["collectives"]["reduce-scatter"] == [len(groups), whole]
-    assert migrated["memory"] == {
+    reduced = {"dtype": "float32", "calls": len(groups), "bytes": whole}
+    (step,) = migrated
+    assert step["collectives"] == [
+        {"kind": "all-reduce", "over": "dp_replicate", **reduced}
+    ]
+    assert step["memory"] == {
         "parameters": whole,
         "gradients": whole,
         "optimizer": 2 * whole,
         # In bf16.
         "unsharded": whole // 2,
     }
-    assert 4 * reference["memory"]["parameters"] == whole
+    (step,) = reference
+    assert {"kind": "reduce-scatter", "over": "fsdp", **reduced} in step["collectives"]
+    (gathered,) = (c for c in step["collectives"] if c["kind"] == "all-gather")
+    assert (gathered["over"], gathered["dtype"]) == ("fsdp", "bfloat16")
+    assert 4 * step["memory"]["parameters"] == whole
+
+
+def test_a_step_of_a_pipeline_reduces_once_after_all_microbatches(right, theatre):
+    """Four of one sample each; the first stage hands their activations on, and gets gradients."""
+    asked = [(Model("llama3"), [layout(dp_replicate=2, pp=2)])]
+    (scene,) = rehearse(right, asked, theatre, Asked(step=True)).scenes
+    first, last = scene.steps["migrated"]
+    # Samples, length, width, bytes of bf16.
+    hidden = {"over": "pp", "dtype": "bfloat16", "calls": 4, "bytes": 4 * 32 * 64 * 2}
+    for stage, groups in ((first, 2), (last, 2)):
+        assert {"kind": "send", **hidden} in stage["collectives"]
+        assert {"kind": "receive", **hidden} in stage["collectives"]
+        (reduced,) = (c for c in stage["collectives"] if c["kind"] == "all-reduce")
+        assert reduced["calls"] == groups
+        assert reduced["bytes"] == stage["memory"]["gradients"]
+
+
+def test_a_model_that_a_fake_step_cannot_follow_is_read_all_the_same(planted):
+    found = planted(
+        lambda tree: edit(
+            tree,
+            "models/llama3/model/model.py",
+            (
+                "        h = self.norm(h)",
+                "        h.sum().item()\n        h = self.norm(h)",
+            ),
+        ),
+        Model("llama3"),
+        DP,
+        step=True,
+    )
+    (scene,) = found.scenes
+    (step,) = scene.steps["migrated"]
+    assert scene.word == "passed" and step["memory"]["parameters"]
+    assert step["problem"].startswith("DataDependentOutputException")
 
 
 # What goes wrong in our own process, beside the code that is read.

@@ -56,3 +56,41 @@ def test_what_broke_by_itself_is_told_apart_with_its_traceback():
     out = StringIO()
     rehearsal.show_end(found, Console(file=out, width=60))
     assert "Traceback: y" in out.getvalue() and "1 broken" in out.getvalue()
+
+
+def test_costs_are_told_by_kind_mesh_and_dtype_and_by_stage():
+    def step(calls):
+        reduced = {"kind": "all-reduce", "over": "dp_replicate", "dtype": "float32"}
+        return {
+            "collectives": [{**reduced, "calls": calls, "bytes": calls << 30}],
+            "memory": {"parameters": 3 << 30, "unsharded": 0},
+        }
+
+    scene = Scene(
+        "llama3",
+        layout(dp_replicate=2, pp=2),
+        records={"baseline": {"parameters": {}}},
+        steps={
+            "migrated": [step(1), step(2)],
+            "reference": [{"problem": "boom", "memory": {"parameters": 1 << 20}}],
+        },
+    )
+    assert rehearsal.costs(scene) == [
+        "replicate, first stage: a step is 1 all-reduce over dp_replicate of 1.0 GiB in float32."
+        " Memory: parameters 3.0 GiB.",
+        "replicate, last stage: a step is 2 all-reduce over dp_replicate of 2.0 GiB in float32."
+        " Memory: parameters 3.0 GiB.",
+        "FSDP: not counted: a fake step ended with boom. Memory: parameters 1.0 MiB.",
+    ]
+
+
+def test_of_ddp_the_bytes_are_told_where_it_is_alone():
+    memory = {"memory": {"parameters": 8}, "collectives": []}
+    weight = {"shape": [1024, 1024], "dtype": "float32", "trains": True}
+    scene = Scene(
+        "llama3",
+        layout(dp_replicate=2),
+        records={"baseline": {"parameters": {"w": weight}}},
+        steps={"migrated": [memory]},
+    )
+    assert rehearsal.costs(scene)[-1] == "DDP: all-reduces of 4.0 MiB, in buckets."

@@ -48,12 +48,14 @@ class Unknown(Exception):
 class Made:
     """What the trainer would hold before its first step.
 
-    parts: the model, or this rank's stages of it. known: what functions of the
+    parts: the model, or this rank's stages of it. ends: whether the first of them has the
+    tokens for its input, and the last has the logits for its output. known: what functions of the
     checkout are given, by name. spec: the train spec. ties: names of parameters
     that were one before anything was wrapped.
     """
 
     parts: list[nn.Module]
+    ends: tuple[bool, bool]
     known: dict[str, Any]
     spec: Any
     ties: list[list[str]]
@@ -120,11 +122,12 @@ def make(request: dict[str, Any]) -> Made:
         if not getattr(spec, "pipelining_fn", None):
             raise Unknown("its train spec has no pipelining_fn")
         known["loss_fn"] = lambda *_: None
-        _, parts, *_ = call(spec.pipelining_fn, known)
+        _, parts, *ends = call(spec.pipelining_fn, known)
     else:
         # The plan wraps in place, but may hand on another module.
-        parts = [call(spec.parallelize_fn, known) or model]
-    return Made(list(parts), known, spec, tied)
+        parts, ends = [call(spec.parallelize_fn, known) or model], [True, True]
+    first, last = ends
+    return Made(list(parts), (first, last), known, spec, tied)
 
 
 def parsed(arguments: list[str]) -> Any:

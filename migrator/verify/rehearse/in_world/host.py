@@ -16,7 +16,7 @@ imports these models once, before anything is forked, and is answered by
     degrees        {"pp": ...}, as large as the world is to be      rank      the rank to be
     overrides      arguments of the model itself       step      whether to count a fake step
 
-answered by {"record": ...} as `read.py` and `step.py` make it, or by {"error":
+answered by {"record": ..., "step": ...} as `read.py` and `step.py` make them, or by {"error":
 {"type", "message", "traceback", "ours", "missing"}}; an error is `ours` where no code of the
 checkout raised it, so that it says nothing of the checkout; `missing` names a module that there is not. Each world is a fork: what it leaves in
 torch goes with it, and the imports are paid once.
@@ -174,10 +174,9 @@ def answered(request: dict[str, Any], tree: str) -> dict[str, Any]:
     reply: dict[str, Any]
     try:
         made = make(request)
-        found = record(made)
+        reply = {"record": record(made)}
         if request["step"]:
-            found["step"] = count(made)
-        reply = {"record": found}
+            reply["step"] = count(made)
     except BaseException as error:  # what a checkout raises may be SystemExit
         reply = {"error": told(error, tree)}
     # What torch imports by and by, such as its compiler, costs half a second.
