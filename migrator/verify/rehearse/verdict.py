@@ -8,6 +8,7 @@ from typing import Any
 from migrator.verify.rehearse import compare
 from migrator.verify.rehearse.compare import Record
 from migrator.verify.rehearse.layouts import Layout
+from migrator.verify.rehearse.picture import Plan, plan
 
 Answers = dict[str, list[dict[str, Any]]]
 """By party, for each pipeline stage, what `in_world/host.py` answered."""
@@ -51,6 +52,18 @@ class Scene:
             return "broken"
         return "not run" if self.not_run else "failed" if self.failures else "passed"
 
+    @property
+    def plans(self) -> dict[str, Plan]:
+        """How each party wraps the model, where it only replicates; what is odd is marked where it failed."""
+        if not self.layout.replicates:
+            return {}
+        held = {"migrated": self.records.get("reference")} if self.failures else {}
+        return {
+            party: plan(self.records[party], held.get(party))
+            for party in ("baseline", "migrated", "reference")
+            if party in self.records
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
@@ -58,6 +71,7 @@ class Scene:
             "layout": self.layout.by_name,
             "world": self.layout.world,
             "verdict": self.word,
+            "plans": {party: asdict(plan) for party, plan in self.plans.items()},
             **{
                 key: value
                 for key, value in asdict(self).items()
