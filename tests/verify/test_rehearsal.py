@@ -43,6 +43,27 @@ def test_it_says_what_passes_and_leaves_nothing(checkout):
     assert after == before
 
 
+def test_a_configuration_names_the_model_and_lays_out_a_world_of_any_size(
+    checkout, tmp_path
+):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[model]\nname = "llama3"\nflavor = "debugmodel_deep"\n'
+        "[parallelism]\ntensor_parallel_degree = 4\n"
+        '[training]\nmixed_precision_param = "float32"\n'
+    )
+    done = rehearsed(
+        checkout, "--config", file, "--world-size", 64, "--json", "--no-step",
+        "--", "--training.mixed_precision_reduce=bfloat16",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (scene,) = json.loads(done.stdout)["scenes"]
+    assert scene["model"] == "llama3/debugmodel_deep"
+    assert scene["layout"] == {"dp_replicate": 16, "tp": 4}
+    says = scene["plans"]["migrated"]["says"]
+    assert says[:2] == ["computes in float32", "reduces in bfloat16"]
+
+
 def test_wrong_arguments_are_a_sentence(checkout):
     done = rehearsed(checkout, "--world", "dp=2")
     assert done.exit_code == 2 and "--world dp=2" in done.stderr

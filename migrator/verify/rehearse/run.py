@@ -187,7 +187,7 @@ class _Pair:
                 )
         if "error" in before:
             error = before["error"]
-            why = f"the base revision has no train spec of it that could be looked up ({last_line(error)})"
+            why = f"its train spec could not be looked up in the base revision: {last_line(error)}"
             if model.name.startswith(_UNREGISTERED):
                 why = f"{_SEARCHED}: {model.reason.partition(',')[0]}"
             return Scene(model.title, layout, not_run=why, details=error["traceback"])

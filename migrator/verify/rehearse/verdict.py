@@ -8,6 +8,7 @@ from typing import Any
 from migrator.verify.rehearse import compare
 from migrator.verify.rehearse.compare import Record
 from migrator.verify.rehearse.layouts import Layout
+from migrator.verify.rehearse.packages import lacking
 from migrator.verify.rehearse.picture import Plan, plan
 
 Answers = dict[str, list[dict[str, Any]]]
@@ -277,7 +278,9 @@ def _error(answers: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def last_line(error: dict[str, Any]) -> str:
-    """An error in one line: its type and the first line of what it says."""
+    """An error in one line: its type and the first line of what it says; of a package that is missing, how to get it."""
+    if error["missing"] and (said := lacking(error["missing"])):
+        return said
     if error["type"] == "Unknown":
         return str(error["message"])
     lines = [line.strip() for line in error["message"].splitlines() if line.strip()]

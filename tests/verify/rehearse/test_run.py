@@ -13,7 +13,7 @@ from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.layouts import layout
 from migrator.verify.rehearse.run import Asked, rehearse
 
-from rehearsing import edit
+from rehearsing import edit, trees
 
 LLAMA3 = "models/llama3/infra/parallelize.py"
 DP = layout(dp_replicate=2)
@@ -193,3 +193,18 @@ def broken_copy(tmp_path, monkeypatch, name, old, new):
     assert source.count(old) == 1
     file.write_text(source.replace(old, new))
     monkeypatch.setattr(launch, "HOST", file.with_name("host.py"))
+
+
+def test_a_package_that_is_missing_is_a_reason_with_the_command(
+    right, theatre, tmp_path
+):
+    places = [tmp_path / name for name in ("base", "migrated")]
+    for tree, place in zip((right.base, right.migrated), places):
+        shutil.copytree(tree, place)
+        registered = place / "torchtitan/models/qwen3/__init__.py"
+        source = registered.read_text()
+        registered.write_text(f"import codecs_of_no_one\n{source}")
+    asked = [(Model("qwen3"), [DP]), (Model("llama3"), [DP])]
+    lacking, other = rehearse(trees(*places), asked, theatre).scenes
+    assert (lacking.word, other.word) == ("not run", "passed")
+    assert "the module codecs_of_no_one is missing here" in lacking.not_run

@@ -20,6 +20,7 @@ def raised(message, ours=False):
                 "message": message,
                 "traceback": "T",
                 "ours": ours,
+                "missing": None,
             }
         }
     ]
