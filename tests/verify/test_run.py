@@ -100,6 +100,7 @@ def test_what_fails_in_rehearsal_is_not_trained(fork, tmp_path, trained, monkeyp
     assert found.exit_code == 1 and {v.word for v in found.verdicts} == {"not run"}
     text = (tmp_path / "report" / "report.md").read_text()
     assert "FAILED" in text and "layers.0: not wrapped." in text
+    assert "Exit status 1: the rehearsal failed, before anything trained" in text
 
 
 def test_a_rehearsal_that_cannot_be_made_keeps_nobody_from_training(

@@ -127,6 +127,13 @@ def render(
     return "\n".join(parts).rstrip() + "\n"
 
 
+def _meaning(verification: Verification) -> str:
+    """The exit status in words."""
+    if verification.rehearsal and verification.rehearsal.failed:
+        return "the rehearsal failed, before anything trained: do not merge this migration yet"
+    return _EXIT[verification.exit_code]
+
+
 def _head(verification: Verification) -> list[str]:
     words = Counter(verdict.word for verdict in verification.verdicts)
     status = verification.exit_code
@@ -143,7 +150,7 @@ def _head(verification: Verification) -> list[str]:
     parts = [
         f"# titan-migrate verify: {title}",
         "",
-        f"Exit status {status}: {_EXIT[status]} (cells: {counted}). {took(verification.environment)}".rstrip(),
+        f"Exit status {status}: {_meaning(verification)} (cells: {counted}). {took(verification.environment)}".rstrip(),
         "",
         *table(heads, rows),
         "Largest relative differences of the migrated tree from the reference, FSDP of the same tree; where a path"
