@@ -69,7 +69,10 @@ def main() -> None:
     while True:
         tree, passed, _, _ = socket.recv_fds(control, 1 << 16, 1)
         if not passed:
-            os.killpg(0, signal.SIGKILL)
+            # Those that it has forked are in a group of their own with it.
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)
+            os._exit(0)
         if os.fork() == 0:
             control.close()
             serve(os.fsdecode(tree), socket.socket(fileno=passed[0]), problem)
