@@ -172,6 +172,16 @@ def test_a_process_that_is_killed_ends_it_with_what_there_is(
     assert "has ended, or hangs" in found.problem.said
 
 
+def test_a_torch_without_a_fake_process_group_is_a_sentence(
+    right, tmp_path, monkeypatch
+):
+    broken_copy(tmp_path, monkeypatch, "host.py", "import fake_pg ", "import no_pg ")
+    with Theatre(tmp_path) as theatre:
+        found = rehearse(right, [(Model("llama3"), [DP])], theatre)
+    assert "this torch cannot rehearse: cannot import name" in found.problem.said
+    assert found.exit_code == 2
+
+
 def test_a_tree_that_does_not_import_is_told_as_its_own(planted):
     found = planted(
         lambda tree: (tree / "torchtitan/models/__init__.py").write_text("1 / 0\n"),

@@ -64,6 +64,8 @@ def main() -> None:
     try:
         prepare_cpu()
         from torch.testing._internal.distributed import fake_pg  # noqa: F401
+    except ImportError as error:
+        problem = Unknown(f"this torch cannot rehearse: {error}")
     except Exception as error:
         problem = error
     while True:
