@@ -14,7 +14,7 @@ from rich.console import Console
 from migrator.verify.choose import devices, scenarios
 from migrator.verify.choose.models import Model
 from migrator.verify.choose.scenarios import PARTIES, Cell, Party
-from migrator.verify.judge import checks, compare, judges, trace
+from migrator.verify.judge import compare, each, judges, trace
 from migrator.verify.judge.verdict import Terms, Verdict
 from migrator.verify.train import corpus, disk, launch, nodes
 from migrator.verify.train.assets_build import ASSETS
@@ -67,6 +67,7 @@ class Job:
             "migrated": scenarios.known_settings(trees.migrated),
         }
         self._done: dict[str, trace.Trace] = {}
+        self._noise: dict[str, tuple[compare.Tolerances, each.Limits]] = {}
         self._seed_problem: str | None = None
         corpus.write_dataset(self.folder / "tests" / "assets" / "c4_test")
 
@@ -121,9 +122,14 @@ class Job:
         broken: tuple[str, ...] = (),
     ) -> Verdict:
         """The verdict of a cell from the traces of its parties, and from what was found without training."""
-        tolerances = _tolerances(cell, traces)
+        noise = _noise(cell, traces) or self._noise.get(cell.noise_of)
+        tolerances, limits = noise or ({}, {})
+        if noise:
+            self._noise[cell.name] = noise
         ranks = place.dp * cell.other_ranks
-        terms = Terms(self.plan.steps, place.dp, ranks, tolerances or judges.EXACTLY)
+        terms = Terms(
+            self.plan.steps, place.dp, ranks, tolerances or judges.EXACTLY, limits
+        )
         verdict = judges.JUDGES[cell.kind](traces, terms)
         noisy = compare.too_noisy(tolerances)
         if noisy and verdict.passed:
@@ -156,15 +162,12 @@ class Job:
                 # Whether it should have trained there: DDP or, failing that, FSDP says.
                 if not traces["baseline"].first_error or name != "reference":
                     continue
-            if party.nudged and traces[name.replace("nudged", "reference")].first_error:
+            if party.nudged and (
+                cell.noise_of in self._noise
+                or traces[_unnudged(name, traces)].first_error
+            ):
                 continue
             traces[name] = self.train(cell, party, place)
-        reference = traces.get("reference")
-        if reference and "baseline" in traces and "control" not in traces:
-            steps, ranks = range(1, self.plan.steps + 1), place.dp * cell.other_ranks
-            if reference.first_error or checks.incomplete(reference, steps, ranks):
-                # Whose fault it is, FSDP of the base revision says.
-                traces["control"] = self.train(cell, PARTIES["control"], place)
         return traces
 
     def _seed(self, device: str) -> str | None:
@@ -373,17 +376,22 @@ class Job:
         )
 
 
-def _tolerances(cell: Cell, traces: dict[str, trace.Trace]) -> compare.Tolerances:
-    """From the noise of the cell's reference; none where the cell has none or a run of it crashed, which the judge will say."""
-    prefix = "resumed-" if cell.kind == "resumed" else ""
-    reference, nudged = (
-        traces.get(f"{prefix}{name}") for name in ("reference", "nudged")
-    )
-    if reference is None or nudged is None:
-        return {}
-    if any(run.first_error or not run.steps for run in (reference, nudged)):
-        return {}
-    return compare.measured_tolerances(reference, nudged)
+def _unnudged(name: str, traces: dict[str, trace.Trace]) -> str:
+    """The run of which another is the same with its rounding changed: FSDP of the base revision, where there is one."""
+    return "control" if "control" in traces else name.replace("nudged", "reference")
+
+
+def _noise(
+    cell: Cell, traces: dict[str, trace.Trace]
+) -> tuple[compare.Tolerances, each.Limits] | None:
+    """What rounding makes of a cell's FSDP; None where that was not measured, or a run of it crashed, which the judge will say."""
+    name = "resumed-nudged" if cell.kind == "resumed" else "nudged"
+    nudged, plain = traces.get(name), traces.get(_unnudged(name, traces))
+    if nudged is None or plain is None:
+        return None
+    if any(run.first_error or not run.steps for run in (plain, nudged)):
+        return None
+    return compare.measured_tolerances(plain, nudged), each.limits(plain, nudged)
 
 
 def _by_rank(rank: trace.RankTrace) -> int:

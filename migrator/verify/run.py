@@ -47,7 +47,7 @@ def run_verify(
     steps: int = 10,
     nproc: int | None = None,
     timeout: float = 600,
-    model: Sequence[str] = ("llama3",),
+    model: Sequence[str] = (),
     precision: str = "float32",
     device: str = "auto",
     report_dir: Path | None = None,
@@ -63,7 +63,7 @@ def run_verify(
     rev: the migrated revision; the working tree where None. steps: optimizer
     steps of each run. nproc: data-parallel ranks; all GPUs, or 2 on a CPU, where
     None. timeout: seconds that one run may take. model: titles of
-    `models.models_of`, or "all". precision: dtype that parameters are cast to,
+    `models.models_of`, "changed" or "all"; one of those changed where empty. precision: dtype that parameters are cast to,
     where a cell does not say. device: "cpu", "cuda", or "auto" for GPUs where
     there are any. report_dir: where the report, traces and logs go;
     `titan-migrate-report/` beside the checkout where None. console: where the
@@ -191,7 +191,7 @@ def _verified(
             if leader:
                 leader.gather(trees, scratch / "caches", console)
             digest = nodes.digest(trees.migrated)
-            wanted = models.choose(trees.base, model)
+            wanted, left = _models(trees, model)
             broken = broken_sites(trees.base, trees.migrated)
             jobs = [
                 Job(
@@ -230,7 +230,9 @@ def _verified(
     return Verification(
         found,
         environment={
-            "command": _command(plan, chosen, model, revision, rev),
+            "command": _command(
+                plan, chosen, [one.title for one in wanted], revision, rev
+            ),
             "torch": metadata.version("torch"),
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -242,6 +244,7 @@ def _verified(
             "migrated_revision": trees.migrated_revision,
             "migrated_digest": digest,
             "changed_files": list(trees.changed),
+            "not_trained": left,
             "steps": plan.steps,
             "precision": plan.precision,
             "nproc": plan.nproc,
@@ -282,6 +285,32 @@ def _rehearsal(
 def _untrained(cells: Sequence[scenarios.Cell]) -> dict[str, Verdict]:
     why = "the rehearsal before it failed (--no-rehearse trains all the same)"
     return {cell.name: Verdict(not_run=why) for cell in cells}
+
+
+def _models(
+    trees: worktrees.Trees, titles: Sequence[str]
+) -> tuple[list[models.Model], dict[str, str]]:
+    """What is trained, and what is not although the migration changes its plan, with the reason.
+
+    Raises VerifyError where there is no such model, and where none can be trained.
+    """
+    touched = models.changed(trees.base, trees.changed)
+    if titles:
+        wanted = models.choose(trees.base, titles, trees.changed)
+    else:
+        wanted = models.one_of(touched) or models.one_of(
+            list(models.models_of(trees.base).values())
+        )
+    if not wanted:
+        reasons = "; ".join(f"{one.title}: {one.reason}" for one in touched)
+        raise VerifyError(f"No model of this checkout can be trained. {reasons}.")
+    trained = {one.name for one in wanted}
+    left = {
+        one.title: one.reason or "--model changed trains it too"
+        for one in touched
+        if one.name not in trained
+    }
+    return wanted, left
 
 
 def _command(
