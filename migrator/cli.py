@@ -1,5 +1,6 @@
 """The command line: parses arguments and calls one function each."""
 
+import json
 import shlex
 import shutil
 from collections.abc import Iterable
@@ -46,6 +47,7 @@ def main() -> None:
       titan-migrate check ./torchtitan      what is there, what has to change
       titan-migrate diff ./torchtitan       the patch
       titan-migrate apply ./torchtitan      write it
+      titan-migrate rehearse ./torchtitan   wrap every model on ranks that need not be there
       titan-migrate verify ./torchtitan     train both and compare
       titan-migrate report ./torchtitan     the pull request's text, or a page
       titan-migrate explain TM101           what a rule does and why
@@ -415,6 +417,84 @@ def explain(code: str | None) -> None:
 @main.command(
     context_settings=CONTEXT,
     epilog=examples(
+        "rehearse ./torchtitan",
+        "rehearse --model llama3/405B --world dp_replicate=128,tp=8",
+        "rehearse --config train_configs/llama3_70b.toml --world-size 1024 -- --compile.enable",
+    ),
+)
+@PATH
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@verbosity_options("No more than without.")
+@click.option(
+    "--model",
+    "models",
+    metavar="NAME,...",
+    help="NAME, NAME/FLAVOR, NAME/* for every flavor, NAME:tied, NAME:untied, all or all/*.  "
+    "[default: the configuration's, or all]",
+)
+@click.option(
+    "--world",
+    "worlds",
+    multiple=True,
+    metavar="DEGREES",
+    help="A layout of ranks, as dp_replicate=128,tp=8; may be repeated.  "
+    "[default: a small table]",
+)
+@click.option(
+    "--world-size",
+    type=click.IntRange(min=1),
+    help="Ranks, laid out by the degrees of the configuration.",
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="The fork's job configuration, or the name of one in train_configs.  "
+    "[default: torchtitan's defaults]",
+)
+@click.option(
+    "--base",
+    metavar="REV",
+    help="The unmigrated revision.  [default: HEAD, or the parent of the migration's commit]",
+)
+@click.option(
+    "--rev", metavar="REV", help="The migrated revision.  [default: the working tree]"
+)
+@click.option(
+    "--step/--no-step",
+    default=None,
+    help="Count what a step costs.  [default: where --model or --config names the model]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Everything on stdout, as JSON.")
+@handled
+def rehearse(
+    path: Path,
+    models: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Wrap every model on as many ranks as you like, in seconds, and compare the plans.
+
+    PATH is the migrated checkout. Models are made on the meta device in a world of
+    one process; nothing trains. What follows -- goes to torchtitan's own parser.
+    Exit 1 where a plan is wrong, 2 where nothing could be rehearsed, 4 where the
+    rehearsal itself broke.
+    """
+    titles = names("--model", models)
+    refuse_without_git("rehearse")
+
+    from migrator.terminal import console_on_stdout
+    from migrator.verify.rehearsal import run_rehearse
+
+    console = console_on_stdout(quiet=as_json or verbosity() < 0)
+    rehearsal = run_rehearse(path, titles=titles, console=console, **options)
+    if as_json:
+        click.echo(json.dumps(rehearsal.to_dict(), indent=1))
+    return rehearsal.exit_code
+
+
+@main.command(
+    context_settings=CONTEXT,
+    epilog=examples(
         "verify ./torchtitan",
         "verify --cells dp,dp-bf16 --model llama3,qwen3:untied",
         "verify --base v0.2.1 --rev my-migration --report ./verdict",
@@ -507,6 +587,12 @@ def explain(code: str | None) -> None:
     "--rdzv-endpoint",
     metavar="HOST:PORT",
     help="Node 0's address and a port that is free there, for several nodes.",
+)
+@click.option(
+    "--rehearse/--no-rehearse",
+    "rehearsed",
+    default=True,
+    help="Rehearse every model first, and do not train where that fails.  [default: do]",
 )
 @handled
 def verify(

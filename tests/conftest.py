@@ -26,10 +26,13 @@ def unit(nodeid: str) -> str:
     are the first unit, beside all others, and some the last, so that no core is left
     idle. Not by ``--dist loadgroup``: xdist 3.8 writes the groups where pytest 9.2 no
     longer reads them (pytest-xdist issue 1386). The toys train once for all that ask,
-    and a release is migrated once for all that look at its commits.
+    and a release is migrated once for all that look at its commits. A small torchtitan
+    is rehearsed once for all that plant something in it.
     """
     if nodeid.startswith("tests/hazards/"):
         return "tests/hazards"
+    if re.match(r"tests/verify/rehearse/test_(planted|run)\.py::", nodeid):
+        return "tests/verify/rehearse"
     if released := re.search(r"^tests/migrator/series/.*(\[released\d+\])$", nodeid):
         return released[1]
     if not nodeid.startswith("tests/verify/trained/"):

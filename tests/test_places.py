@@ -21,9 +21,10 @@ WHOLES = (
     "tests/migrator/test_texts.py",
     "tests/codemods/test_cases.py",
     "tests/review/browser",
+    "tests/verify/rehearse/test_planted.py",
     "tests/verify/trained",
 )
-"""Tests of a whole: a first sentence, what is said of documents, a migration, a page in a browser, trainings."""
+"""Tests of a whole: a first sentence, what is said of documents, a migration, a page in a browser, wrong migrations, trainings."""
 
 ELSEWHERE = {
     "codemods/ways.py": "ways past a place that is left: migrator/render/test_ways.py",
@@ -39,6 +40,10 @@ ELSEWHERE = {
     "migrator/verify/judge/names.py": "what leftover looks up: test_leftover.py",
     "migrator/verify/judge/signatures.py": "what leftover compares: test_leftover.py",
     "migrator/verify/job.py": "runs torchrun: trainings of tests/verify/trained",
+    "migrator/verify/rehearse/in_world/host.py": "runs in the processes of rehearse/test_run.py",
+    "migrator/verify/rehearse/in_world/build.py": "runs in the processes of rehearse/test_run.py",
+    "migrator/verify/rehearse/in_world/step.py": "runs in the processes of rehearse/test_run.py",
+    "migrator/verify/rehearse/in_world/read.py": "runs in the processes of rehearse/test_run.py",
     "migrator/verify/train/in_rank/cpu.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/figures.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/forward.py": "runs in the ranks of those trainings",

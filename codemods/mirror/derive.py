@@ -56,7 +56,7 @@ def derive(tree: cst.Module, apply_fsdp: cst.FunctionDef, wishes: Wishes) -> Pla
         _refuse_effects(nodes)
     for left, right in wishes.ties:
         pair = (f"{model}.{left}", f"{model}.{right}")
-        nodes = in_one_group(nodes, pair, model)
+        nodes = in_one_group(nodes, pair, model, wishes.stand_ins)
     move_division_to_the_end(nodes, model, wishes, sums)
     lines = _lines(_ended(nodes, model, wishes), wishes)
     parameters = _parameters(tree, params, mesh, lines)

@@ -77,6 +77,7 @@ class Wishes:
             be called where ``apply_fsdp`` itself does not.
         averaging_option: one call site is outside that loop and must keep averaging.
         ties: pairs of module attributes that share their weight in some model.
+        stand_ins: a module that a stage of a pipeline lacks may be an Identity there.
         log: the statement that logs success, or None.
         without_dtypes: one call site passes None for the dtypes.
         returns_model: ``apply_ddp`` returned its model, so callers may rely on it.
@@ -94,6 +95,7 @@ class Wishes:
     averaging_option: bool = False
     without_dtypes: bool = False
     ties: tuple[tuple[str, str], ...] = ()
+    stand_ins: bool = False
     log: str | None = None
     returns_model: bool = False
     dimension: str | None = None

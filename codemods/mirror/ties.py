@@ -14,7 +14,7 @@ _IGNORES = re.compile(r"# pyrefly: ignore ?\[[^]]*missing-attribute")
 
 
 def in_one_group(
-    nodes: list[AnyNode], pair: Sequence[str], model: str
+    nodes: list[AnyNode], pair: Sequence[str], model: str, stand_ins: bool
 ) -> list[AnyNode]:
     """The nodes with a tied pair of modules in one group, where the pair is tied.
 
@@ -25,6 +25,7 @@ def in_one_group(
         nodes: of the whole function.
         pair: the expressions of two modules.
         model: that of the root, whose group has what no other has.
+        stand_ins: whether a module that is not there may be an Identity, not None.
     """
     places = [
         (index, wrap)
@@ -33,7 +34,7 @@ def in_one_group(
         if set(wrap.modules) & set(pair) and wrap.variable is None
     ]
     if len(places) == 1:
-        return _in_the_root(nodes, pair, model, *places[0])
+        return _in_the_root(nodes, pair, model, stand_ins, *places[0])
     if len(places) != 2 or places[0][0] == places[1][0]:
         return nodes
     (early, first), (late, last) = places
@@ -41,7 +42,7 @@ def in_one_group(
         return nodes
     one = next(module for module in pair if module in first.modules)
     other = next(module for module in pair if module in last.modules)
-    flag = _flag(nodes, one, other, nodes[early].blank)
+    flag = _flag(nodes, one, other, nodes[early].blank, stand_ins)
     return [
         *nodes[:early],
         flag,
@@ -60,7 +61,12 @@ def _holds(node: AnyNode, wrap: Wrap) -> bool:
 
 
 def _in_the_root(
-    nodes: list[AnyNode], pair: Sequence[str], model: str, index: int, wrap: Wrap
+    nodes: list[AnyNode],
+    pair: Sequence[str],
+    model: str,
+    stand_ins: bool,
+    index: int,
+    wrap: Wrap,
 ) -> list[AnyNode]:
     """The nodes where only one of a pair has a group, and the root's has the other."""
     root = any(
@@ -70,11 +76,13 @@ def _in_the_root(
         return nodes
     one = next(module for module in pair if module in wrap.modules)
     other = next(module for module in pair if module != one)
-    flag = _flag(nodes, one, other, nodes[index].blank)
+    flag = _flag(nodes, one, other, nodes[index].blank, stand_ins)
     return [*nodes[:index], flag, _unless_tied(nodes[index]), *nodes[index + 1 :]]
 
 
-def _flag(nodes: list[AnyNode], one: str, other: str, blank: bool) -> Plain:
+def _flag(
+    nodes: list[AnyNode], one: str, other: str, blank: bool, stand_ins: bool
+) -> Plain:
     """The statement that finds out whether a pair is tied in this model.
 
     What is asked of a module is an attribute that pyrefly does not know. Where lines
@@ -82,7 +90,9 @@ def _flag(nodes: list[AnyNode], one: str, other: str, blank: bool) -> Plain:
     """
     guarded = "\n".join(emit(nodes, 0))
     terms = [f"{m} is not None" for m in (one, other)]
-    if terms[0] not in guarded and terms[1] not in guarded:
+    if stand_ins:
+        terms = [f'hasattr({m}, "weight")' for m in (one, other)]
+    elif terms[0] not in guarded and terms[1] not in guarded:
         terms = []  # no model is in stages here
     tied = f"{other}.weight is {one}.weight"
     ignored = [_UNKNOWN] if _IGNORES.search(guarded) else []

@@ -39,6 +39,18 @@ def ties_of(facts: Facts, sites: Sequence[CallSite]) -> tuple[tuple[str, str], .
     )
 
 
+def has_stand_ins(facts: Facts, sites: Sequence[CallSite]) -> bool:
+    """Whether a pipeline beside these calls puts an Identity, not None, where a stage lacks a module.
+
+    torchtitan's plan for models of transformers does, in 0.2.1 and 0.2.2.
+    """
+    homes = {folder_of(site.reference.path) for site in sites}
+    return any(
+        folder_of(file.path) in homes
+        for file in facts.checkout.mentioning(", nn.Identity())")
+    )
+
+
 def before_wrapping(facts: Facts, tie: Tie, site: CallSite) -> bool:
     """Whether a tie is there when a call wraps, as far as its place tells."""
     if of_a_test(tie.path) or "scripts" in PurePosixPath(tie.path).parts:

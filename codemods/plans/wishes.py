@@ -11,7 +11,7 @@ from codemods.plans.dimension import spelling
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
 from codemods.plans.sites import keeps_averaging, standalone
-from codemods.plans.ties import ties_of
+from codemods.plans.ties import has_stand_ins, ties_of
 from codemods.shapes import FULLY_SHARD, first_parameter, is_ddp_replicate
 from codemods.survey import CallSite, function_of
 
@@ -49,6 +49,7 @@ def wishes_for(
         averaging_option=any(keeps_averaging(facts, site) for site in sites),
         without_dtypes=any(standalone(site) for site in sites),
         ties=ties_of(facts, sites),
+        stand_ins=has_stand_ins(facts, sites),
         log=log_statement(facts, apply_ddp),
         returns_model=returns_model(facts, apply_ddp, sites),
         dimension=_looked_up(facts, source),

@@ -15,6 +15,7 @@ from migrator.review.model import (
     File,
     Hazard,
     Hunk,
+    Rehearsed,
     Review,
     Rule,
     Verified,
@@ -217,6 +218,8 @@ class _Document:
                 f"{text(verified.took)} {text(', '.join(verified.versions))}.",
                 "",
             ]
+        if verified.rehearsed:
+            parts += self._rehearsed(verified.rehearsed)
         items = [item for cell in verified.cells for item in _said(cell)]
         parts += [*self._listed(items), ""]
         curves = [cell for cell in verified.cells if cell.plot]
@@ -231,6 +234,23 @@ class _Document:
                 body += [f"![Loss and grad_norm of {name}](plots/{png}.png)", ""]
             parts += folded("Curves of loss and grad_norm", body)
         return parts
+
+    def _rehearsed(self, rehearsed: Rehearsed) -> list[str]:
+        items = [
+            f"- **{text(scene.model)}, {text(scene.layout)} {scene.word} in rehearsal:** {text(sentence)}"
+            for scene in rehearsed.scenes
+            if scene.word in ("failed", "broken")
+            for sentence in scene.said
+        ]
+        said = f"Rehearsed before anything trained: {rehearsed.counted}. {rehearsed.limits}"
+        early = [f"It ended early: {text(rehearsed.problem)}", ""]
+        return [
+            said,
+            "",
+            *(early if rehearsed.problem else []),
+            *self._listed(items),
+            "",
+        ]
 
     def _claims(self) -> list[str]:
         parts = ["### How to see it again", ""]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from codemods.attribution import Touch
 from codemods.findings import Severity, kind_of
+from migrator.verify.rehearse.picture import Plan
 
 Part = tuple[str, bool]
 """Some text of a line, and whether it is what changed in it."""
@@ -204,6 +205,46 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """What a rehearsal found of one model on ranks in one layout.
+
+    Args:
+        model, layout: their names.
+        word: ``passed``, ``failed``, ``broken`` or ``not run``.
+        said: one sentence each.
+        plans: whose -> how the model is wrapped there, to be drawn.
+    """
+
+    model: str
+    layout: str
+    word: str
+    said: tuple[str, ...]
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What ``verify`` found before it trained.
+
+    Args:
+        scenes: in order.
+        problem: why there are none, or no more of them; empty where it went to its end.
+        limits: what it does not show.
+    """
+
+    scenes: tuple[Scene, ...]
+    problem: str
+    limits: str
+
+    @property
+    def counted(self) -> str:
+        """How many scenes there are of each word."""
+        words = [scene.word for scene in self.scenes]
+        counts = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
+        return ", ".join(counts) or "nothing"
+
+
+@dataclass(frozen=True)
 class Verified:
     """A report of ``verify``.
 
@@ -216,6 +257,7 @@ class Verified:
         versions: what it ran with.
         command: what to type for the same once more.
         plots: file name -> image, PNG or SVG.
+        rehearsed: what came before the training, None where nothing did.
     """
 
     word: str
@@ -226,6 +268,7 @@ class Verified:
     versions: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     plots: Mapping[str, bytes] = field(default_factory=dict)
+    rehearsed: Rehearsed | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
+from migrator.review import rehearsed
 from migrator.review.compare import Compared, differing
 from migrator.review.model import Cell, Verified, visible
 from migrator.verify.choose.scenarios import CELLS
@@ -100,6 +101,9 @@ def _verified(
     words = {cell.word for cell in cells}
     if not words <= {"passed", "failed", "not run"}:
         raise _Foreign
+    before = rehearsed.read(data.get("rehearsal"))
+    if before and any(scene.word == "failed" for scene in before.scenes):
+        words.add("failed")
     ours, sentence = _about(environment, path, compared)
     packages = {"Python": environment.get("python"), **environment.get("packages", {})}
     command = tuple(map(str, environment.get("command") or ()))
@@ -114,6 +118,7 @@ def _verified(
         versions=tuple(visible(f"{name} {value}") for name, value in packages.items()),
         command=command,
         plots={cell.plot: _image(folder, cell.plot) for cell in cells if cell.plot},
+        rehearsed=before,
     )
 
 

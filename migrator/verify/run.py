@@ -25,9 +25,14 @@ from migrator.verify.errors import VerifyError
 from migrator.verify.job import Job, Plan
 from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.rehearse import layouts
+from migrator.verify.rehearse.launch import Theatre
+from migrator.verify.rehearse.run import Asked, rehearse
+from migrator.verify.rehearse.verdict import Problem, Rehearsal
 from migrator.verify.show import files, terminal
 from migrator.verify.show.folder import clear, report_folder, written_alone
 from migrator.verify.show.progress import Progress, runs_of
+from migrator.verify.show.rehearsal import show_end, show_scene
 from migrator.verify.train import disk, nodes, worktrees
 from migrator.verify.train.launch import Nodes
 
@@ -51,6 +56,7 @@ def run_verify(
     cells: Sequence[str] = scenarios.QUICK,
     among: Nodes = Nodes(),
     by_step: bool = False,
+    rehearsed: bool = True,
 ) -> Verification:
     """Trains the base revision and the migrated tree of the checkout at `path` and judges them.
 
@@ -65,7 +71,8 @@ def run_verify(
     verdict is printed; nothing is printed where None. cells: names of
     `scenarios.CELLS`, the ways of training to compare. among: the nodes that train
     together, of which this is node 0; the others `follow_verify`. by_step: print the
-    figures of every step, not only where a cell fails.
+    figures of every step, not only where a cell fails. rehearsed: rehearse every
+    model before the first training, and do not train where that fails.
 
     Nothing is written in the checkout, and on return, by an exception or
     Ctrl-C too, no process and no worktree is left. Raises VerifyError where
@@ -99,6 +106,7 @@ def run_verify(
             console,
             leader,
             by_step,
+            rehearsed,
         )
         verification.environment["total_seconds"] = time.monotonic() - began
         # Before it is shown: what cannot be printed costs no figure.
@@ -168,8 +176,9 @@ def _verified(
     console: Console,
     leader: nodes.Leader | None,
     by_step: bool,
+    rehearsed: bool,
 ) -> Verification:
-    """Makes the trees, trains and judges; the report is not written yet."""
+    """Makes the trees, rehearses, trains and judges; the report is not written yet."""
     seconds: dict[str, float] = {}
     found: dict[str, dict[str, Verdict]] = {}
     with _scratch() as made:
@@ -202,6 +211,12 @@ def _verified(
             ]
             # Nothing but training is left that could keep a new report from being written.
             clear(folder, [one.title for one in wanted])
+            rehearsal = (
+                _rehearsal(trees, wanted, scratch, console) if rehearsed else None
+            )
+            if rehearsal and rehearsal.failed:
+                found = {one.title: _untrained(chosen) for one in wanted}
+                jobs = []
             for job in jobs:
 
                 def show(
@@ -238,7 +253,41 @@ def _verified(
             "nproc": plan.nproc,
             "seconds": seconds,
         },
+        rehearsal=rehearsal,
     )
+
+
+def _rehearsal(
+    trees: worktrees.Trees,
+    wanted: Sequence[models.Model],
+    scratch: Path,
+    console: Console,
+) -> Rehearsal:
+    """The rehearsal of the models that will train, in every layout, and of all others in the simplest one; it ends with the first model that fails."""
+    titles = {one.title for one in wanted}
+    others = [m for m in models.choose(trees.base, ["all"]) if m.title not in titles]
+    asked: list[tuple[models.Model, Sequence[layouts.Layout]]]
+    asked = [(one, layouts.DEFAULT) for one in wanted]
+    asked += [(one, layouts.DEFAULT[:1]) for one in others]
+    _say(console, "Rehearsal: every model is wrapped on ranks that need not be there.")
+    try:
+        with Theatre(scratch) as theatre:
+            found = rehearse(
+                trees,
+                asked,
+                theatre,
+                Asked(until_failed=True),
+                lambda scene: show_scene(scene, console),
+            )
+    except VerifyError as error:
+        found = Rehearsal(problem=Problem(str(error)))
+    show_end(found, console)
+    return found
+
+
+def _untrained(cells: Sequence[scenarios.Cell]) -> dict[str, Verdict]:
+    why = "the rehearsal before it failed (--no-rehearse trains all the same)"
+    return {cell.name: Verdict(not_run=why) for cell in cells}
 
 
 def _models(

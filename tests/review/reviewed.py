@@ -16,6 +16,8 @@ from migrator.apply import apply_checkout
 from migrator.cli import main
 from migrator.verify.judge.judges import judge_combination, judge_parity
 from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.rehearse.layouts import layout
+from migrator.verify.rehearse.verdict import Problem, Rehearsal, Scene
 from migrator.verify.show import files, plots
 from migrator.verify.show.plots import draw_all
 from migrator.verify.train import nodes
@@ -24,6 +26,7 @@ from hostile import committed
 from places import FIXTURES
 from planted import BASELINE, CONTROL, MIGRATED, REFERENCE, failing, judged
 from planted import run as trained
+from recorded import changed, ddp, record
 from releases import git
 
 PLAN = "torchtitan/models/llama3/infra/parallelize.py"
@@ -72,13 +75,46 @@ REFUSED = judged(
 NOT_RUN = Verdict(not_run="there is no such GPU here")
 
 
-def verify_report(folder: Path, tree: Path, base: str | None = None, **cells) -> Path:
+def rehearsal(word: str = "") -> Rehearsal:
+    """One with a scene of each kind, whose failing plan averages the gradients of one block; `word` is in all that it says."""
+    right = {
+        "baseline": ddp(),
+        "migrated": record("dp_replicate"),
+        "reference": record("fsdp"),
+    }
+    wrong = changed("dp_replicate", lambda r: r["groups"][1].update(divide=None))
+    wrong["groups"][3]["modules"] = [f"output{word}"]
+    dp = layout(dp_replicate=2)
+    return Rehearsal(
+        (
+            Scene("llama3", dp, notes=(f"DDP refuses{word}.",), records=right),
+            Scene(
+                f"qwen3{word}",
+                dp,
+                (f"layers.0: wrong{word}.",),
+                records={**right, "migrated": wrong},
+            ),
+            Scene("flux", layout(tp=2), not_run=f"no package{word}"),
+            Scene("vlm", layout(tp=2), broken=f"boom{word}", details=f"T{word}"),
+        ),
+        problem=Problem(f"it has ended{word}", broken=True),
+    )
+
+
+def verify_report(
+    folder: Path,
+    tree: Path,
+    base: str | None = None,
+    before: Rehearsal | None = None,
+    **cells,
+) -> Path:
     """A report of verify about a tree, as ``verify`` would have written it.
 
     Args:
         folder: where; made here.
         tree: the checkout whose Python files were trained.
         base: the revision compared with, HEAD where None.
+        before: what was rehearsed.
         cells: verdict by cell, ``dp`` passed where there are none.
     """
     folder.mkdir()
@@ -95,7 +131,7 @@ def verify_report(folder: Path, tree: Path, base: str | None = None, **cells) ->
     }
     models = {"llama3": cells or {"dp": PASSED}}
     with patch.object(plots, "draw_all", draw_all if cells else _curves):
-        files.write(Verification(models, environment), folder)
+        files.write(Verification(models, environment, before), folder)
     return folder
 
 

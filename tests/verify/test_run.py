@@ -8,12 +8,16 @@ import math
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 from rich.console import Console
 
 from migrator.verify import VerifyError, run, run_verify
 from migrator.verify.choose.models import Model
+from migrator.verify.judge.verdict import Verdict
+from migrator.verify.rehearse.layouts import layout
+from migrator.verify.rehearse.verdict import Rehearsal, Scene
 from migrator.verify.show import terminal
 from migrator.verify.train.launch import Nodes
 
@@ -64,7 +68,7 @@ def test_an_earlier_report_stays_until_there_is_something_to_train(fork, ours):
 
 def test_an_earlier_report_makes_way_for_the_next(fork, ours, trained):
     fill(ours, "notes.txt", "report.json", "report.md", "llama3/dp/rank0.jsonl")
-    run_verify(fork, report_dir=ours)
+    run_verify(fork, report_dir=ours, rehearsed=False)
     assert "rank0.jsonl" not in " ".join(listed(ours)) and "notes.txt" in listed(ours)
     assert json.loads((ours / "report.json").read_text())["models"] == {"llama3": {}}
 
@@ -77,17 +81,53 @@ def test_the_report_is_written_before_anything_is_shown(
 
     monkeypatch.setattr(terminal, "show_summary", show)
     with pytest.raises(UnicodeEncodeError):
-        run_verify(fork, report_dir=tmp_path / "report")
+        run_verify(fork, report_dir=tmp_path / "report", rehearsed=False)
     assert {"report.json", "report.md"} <= set(listed(tmp_path / "report"))
 
 
 def test_the_last_lines_name_the_report_however_its_path_looks(fork, tmp_path, trained):
     place = tmp_path / "a [b]" / "[/x]"
     console = Console(record=True, file=open(os.devnull, "w"), width=40)
-    run_verify(fork, report_dir=place, console=console)
+    run_verify(fork, report_dir=place, console=console, rehearsed=False)
     last = console.export_text().splitlines()[-2:]
     assert last[0].endswith(str(place / "report.md"))
     assert last[1].endswith(str(place))
+
+
+def test_what_fails_in_rehearsal_is_not_trained(fork, tmp_path, trained, monkeypatch):
+    scene = Scene("llama3", layout(dp_replicate=2), ("layers.0: not wrapped.",))
+    monkeypatch.setattr(run, "Theatre", lambda scratch: nullcontext())
+    monkeypatch.setattr(run, "rehearse", lambda *_: Rehearsal((scene,)))
+    monkeypatch.setattr(Trained, "verdicts", lambda *_: pytest.fail("it trains"))
+    found = run_verify(fork, report_dir=tmp_path / "report")
+    assert found.exit_code == 1 and {v.word for v in found.verdicts} == {"not run"}
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "FAILED" in text and "layers.0: not wrapped." in text
+    assert "Exit status 1: the rehearsal failed, before anything trained" in text
+
+
+def test_a_rehearsal_that_cannot_be_made_keeps_nobody_from_training(
+    fork, tmp_path, trained
+):
+    found = run_verify(fork, report_dir=tmp_path / "report")
+    assert "has no JobConfig" in found.rehearsal.problem.said
+    assert run_verify(fork, report_dir=tmp_path / "report", rehearsed=False)
+
+
+def test_a_rehearsal_that_broke_is_no_pass_and_keeps_nobody_from_training(
+    fork, tmp_path, trained, monkeypatch
+):
+    scene = Scene("llama3", layout(dp_replicate=2), broken="boom", details="T: x")
+    monkeypatch.setattr(run, "Theatre", lambda scratch: nullcontext())
+    monkeypatch.setattr(run, "rehearse", lambda *_: Rehearsal((scene,)))
+    ran = []
+    monkeypatch.setattr(
+        Trained, "verdicts", lambda *_: ran.append(1) or {"dp": Verdict()}
+    )
+    found = run_verify(fork, report_dir=tmp_path / "report")
+    assert ran and found.exit_code == 4 and not found.passed
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "NO VERDICT" in text and "T: x" in text
 
 
 @pytest.mark.parametrize("timeout", [math.nan, math.inf, -math.inf])

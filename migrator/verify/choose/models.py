@@ -22,6 +22,9 @@ _REGISTRIES = (
     ("models", "_supported_models"),
     ("experiments", "_supported_experiments"),
 )
+USUAL = "debugmodel"
+"""The flavor that is meant where none is named."""
+
 # A part of a model that casts itself when it is built.
 _BUILT_IN_BF16 = re.compile(rb"\)\.to\(\s*torch\.bfloat16\s*\)")
 _TRAINERS = ("train.py", "trainer.py", "engine.py", "example_train.py")
@@ -38,7 +41,7 @@ class Model:
     """
 
     name: str
-    flavor: str = "debugmodel"
+    flavor: str = USUAL
     settings: Settings = field(default_factory=dict)
     overrides: dict[str, bool] = field(default_factory=dict)
     bf16: bool = False
@@ -50,7 +53,7 @@ class Model:
         """Name, flavor where it is not the usual one, and what is overridden."""
         tied = self.overrides.get("enable_weight_tying")
         ending = {True: ":tied", False: ":untied", None: ""}[tied]
-        flavor = "" if self.flavor == "debugmodel" else f"/{self.flavor}"
+        flavor = "" if self.flavor == USUAL else f"/{self.flavor}"
         return f"{self.name}{flavor}{ending}"
 
     @property

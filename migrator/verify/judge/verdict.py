@@ -9,6 +9,7 @@ from typing import Any
 from migrator.verify.judge.compare import Comparison, Tolerances
 from migrator.verify.judge.each import Limits
 from migrator.verify.judge.trace import Trace
+from migrator.verify.rehearse.verdict import BROKEN, Rehearsal
 
 Traces = dict[str, Trace]
 """The runs of a cell, by party."""
@@ -88,11 +89,12 @@ class Verification:
     """All that one `verify` found.
 
     models: verdict by name of the cell, by name of the model. environment: what
-    ran where.
+    ran where. rehearsal: what came before the training, None where nothing did.
     """
 
     models: dict[str, dict[str, Verdict]]
     environment: dict[str, object] = field(default_factory=dict)
+    rehearsal: Rehearsal | None = None
 
     @property
     def cells(self) -> dict[str, Verdict]:
@@ -110,9 +112,13 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """0 where all cells that ran passed, 1 where one failed, 2 where none could run."""
+        """0 where all cells that ran passed, 1 where one or the rehearsal failed, 4 where the rehearsal broke, 2 where none could run."""
         words = {verdict.word for verdict in self.verdicts}
-        return 1 if "failed" in words else 0 if "passed" in words else 2
+        if "failed" in words or (self.rehearsal and self.rehearsal.failed):
+            return 1
+        if self.rehearsal and self.rehearsal.broken:
+            return BROKEN
+        return 0 if "passed" in words else 2
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain values for JSON."""
@@ -124,6 +130,7 @@ class Verification:
             "passed": self.passed,
             "exit_code": self.exit_code,
             "environment": self.environment,
+            "rehearsal": self.rehearsal and self.rehearsal.to_dict(),
             "models": models,
         }
 

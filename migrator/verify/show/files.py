@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from migrator.verify.judge.verdict import Verification
-from migrator.verify.show import markdown, plots
+from migrator.verify.show import markdown, plots, rehearsal
 
 
 def write(verification: Verification, folder: Path) -> None:
@@ -19,7 +19,8 @@ def write(verification: Verification, folder: Path) -> None:
     plain = json.dumps(_plain(verification.to_dict()), indent=1, allow_nan=False)
     _write_whole(folder / "report.json", plain + "\n")
     figures, missing = _curves(verification, folder)
-    text = markdown.render(verification, figures, missing)
+    rehearsed = verification.rehearsal and rehearsal.section(verification.rehearsal)
+    text = markdown.render(verification, figures, missing, rehearsed or ())
     _write_whole(folder / "report.md", text)
 
 

@@ -42,6 +42,7 @@ _EXIT = {
     0: "every cell that ran passed",
     1: "a cell failed: do not merge this migration yet",
     2: "no cell ran, so there is no verdict",
+    4: "the rehearsal broke by itself, so there is no verdict of it",
 }
 _MARKS = {"passed": "✅ passed", "failed": "❌ **failed**", "not run": "⚪ not run"}
 _QUANTITIES = ("loss", "grad_norm", "gradients", "parameters")
@@ -105,13 +106,18 @@ def folded(title: str, content: list[str]) -> list[str]:
 # --- the document -------------------------------------------------------------------
 
 
-def render(verification: Verification, plots: Plots, missing: str = "") -> str:
+def render(
+    verification: Verification,
+    plots: Plots,
+    missing: str = "",
+    rehearsed: Sequence[str] = (),
+) -> str:
     """The report of a verification.
 
     plots: the figures, by model and cell. missing: why there are none, in a
-    sentence.
+    sentence. rehearsed: the section on what came before, in lines.
     """
-    parts = [*_head(verification)]
+    parts = [*_head(verification), *rehearsed]
     if missing:
         parts += [text(missing), ""]
     for model, cells in verification.models.items():
@@ -122,10 +128,17 @@ def render(verification: Verification, plots: Plots, missing: str = "") -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def _meaning(verification: Verification) -> str:
+    """The exit status in words."""
+    if verification.rehearsal and verification.rehearsal.failed:
+        return "the rehearsal failed, before anything trained: do not merge this migration yet"
+    return _EXIT[verification.exit_code]
+
+
 def _head(verification: Verification) -> list[str]:
     words = Counter(verdict.word for verdict in verification.verdicts)
     status = verification.exit_code
-    title = {0: "PASSED", 1: "FAILED", 2: "NO VERDICT"}[status]
+    title = {0: "PASSED", 1: "FAILED"}.get(status, "NO VERDICT")
     counted = ", ".join(
         f"{words[w]} {w}" for w in ("passed", "failed", "not run") if words[w]
     )
@@ -138,7 +151,7 @@ def _head(verification: Verification) -> list[str]:
     parts = [
         f"# titan-migrate verify: {title}",
         "",
-        f"Exit status {status}: {_EXIT[status]} (cells: {counted}). {took(verification.environment)}".rstrip(),
+        f"Exit status {status}: {_meaning(verification)} (cells: {counted}). {took(verification.environment)}".rstrip(),
         "",
         *table(heads, rows),
         f"{text(untrained(verification.environment))}",

@@ -88,6 +88,12 @@ def show_summary(verification: Verification, console: Console) -> None:
     ]
     if verification.passed:
         _say(console, "PASSED in every cell that ran.", "bold green")
+    elif verification.rehearsal and verification.rehearsal.failed:
+        text = "FAILED in rehearsal, before anything trained: do not merge this migration yet."
+        _say(console, text, "bold red")
+    elif verification.rehearsal and verification.rehearsal.broken and not failed:
+        text = "The rehearsal itself broke, so there is no verdict of it: --no-rehearse goes without."
+        _say(console, text, "bold red")
     elif failed:
         text = f"FAILED in {', '.join(failed)}: do not merge this migration yet."
         _say(console, text, "bold red")

@@ -123,7 +123,7 @@ def run_job(
             process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=_environment(
+                env=environment(
                     caches or folder, on_cpu=options["device"] == "cpu", nodes=nodes
                 ),
                 stdin=subprocess.DEVNULL,
@@ -146,7 +146,9 @@ def run_job(
     return Outcome(status, time.monotonic() - began, timed_out)
 
 
-def _environment(folder: Path, *, on_cpu: bool, nodes: Nodes) -> dict[str, str]:
+def environment(
+    folder: Path, *, on_cpu: bool, nodes: Nodes = Nodes()
+) -> dict[str, str]:
     """This process's environment, with what a run needs to be offline and the same each time."""
     # Settings of an outer torchrun or Slurm step would reach the ranks.
     outer = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

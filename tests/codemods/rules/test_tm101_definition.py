@@ -813,6 +813,25 @@ def test_a_checker_is_told_of_tied_weights_where_it_is_told_of_others():
     assert "pyrefly" not in tied(GROUPS, TIED)
 
 
+def test_an_identity_that_a_stage_has_in_place_of_a_module_is_no_tied_weight():
+    """As the pipeline of the models of transformers leaves it."""
+    pipeline = """
+        def split(model, names):
+            for name in names:
+                setattr(model, name, nn.Identity())
+    """
+    beside = {**TIED, "torchtitan/models/llama3/infra/pipeline.py": pipeline}
+    assert """\
+    weights_tied = (
+        hasattr(model.tok_embeddings, "weight")
+        and hasattr(model.output, "weight")
+        and model.output.weight is model.tok_embeddings.weight
+    )
+""" in tied(GROUPS, beside)
+    elsewhere = {**TIED, "torchtitan/models/flux/layers.py": pipeline}
+    assert "hasattr" not in tied(GROUPS, elsewhere)
+
+
 def test_untied_weights_stay_apart():
     assert "weights_tied" not in tied(GROUPS, {})
 

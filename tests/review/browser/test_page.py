@@ -8,7 +8,17 @@ import pytest
 from migrator import review
 
 from hostile import HOSTILE, hostile_checkout
-from reviewed import EVIL, FAILED, PASSED, PLAN, edit, evil, migrated, verify_report
+from reviewed import (
+    EVIL,
+    FAILED,
+    PASSED,
+    PLAN,
+    edit,
+    evil,
+    migrated,
+    rehearsal,
+    verify_report,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -48,7 +58,8 @@ def found(tmp_path_factory):
     edit(tree, PLAN, "def apply_replicate(", "def apply_replicate(  # by hand")
     (tree / "torchtitan/long.py").write_text(f"x = '{'long ' * 500}{'x' * 3000}'\n")
     cells = {"dp": PASSED, "dp+tp": evil(FAILED)}
-    report = verify_report(folder / "report", tree, **cells)
+    before = rehearsal(f" {EVIL}")
+    report = verify_report(folder / "report", tree, before=before, **cells)
     for plot in (report / "plots").glob("01-*.svg"):
         script = "<script>parent.pwned=3;fetch('https://evil.example')</script>"
         head, _, rest = plot.read_text().partition("<metadata>")
@@ -394,3 +405,20 @@ def test_names_for_those_who_listen(opened):
     )
     assert levels[0] == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:]))
     assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_plans_stand_beside_each_other_with_their_groups_in_them(opened):
+    page = opened()
+    failed = page.locator("#rehearsal details").nth(1)
+    failed.locator("summary").click()
+    plans = failed.locator(".plan")
+    assert plans.count() == 3
+    tops = {round(plans.nth(n).bounding_box()["y"]) for n in range(3)}
+    assert len(tops) == 1
+    odd = failed.locator(".box.odd").locator("visible=true")
+    assert "differs" in odd.first.inner_text()
+    assert "gradients averaged" in odd.first.inner_text()
+    page.locator("#rehearsal summary").first.click()
+    right = page.locator("#rehearsal details").first
+    assert right.locator(".box").locator("visible=true").count() == 1 + 3 + 3
+    assert right.locator(".odd").count() == 0

@@ -41,7 +41,7 @@ def test_training_data_stay_out_of_the_users_cache(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     for name in launch._CACHES:
         monkeypatch.setenv(name, str(tmp_path / "mine"))
-    environment = launch._environment(tmp_path / "run", on_cpu=True, nodes=Nodes())
+    environment = launch.environment(tmp_path / "run", on_cpu=True, nodes=Nodes())
     command = [sys.executable, "-c", CACHES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     found = done.stdout.splitlines()

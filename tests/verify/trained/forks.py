@@ -100,5 +100,7 @@ def verified(tree: Path, **options) -> tuple[dict[str, Verdict], str]:
     """The verdicts of the cells of one model, with a report beside the checkout, and what was printed."""
     console = Console(record=True, width=140, file=open(os.devnull, "w"))
     report = tree.parent / "report"
+    # What training alone shows; the rehearsal before it has tests of its own.
+    options = {"rehearsed": False, **options}
     verification = run_verify(tree, console=console, report_dir=report, **options)
     return verification.cells, console.export_text()

@@ -136,7 +136,14 @@ def verify(tmp_path) -> Iterator[Callable[..., Run]]:
         folder = tmp_path / f"run{len(began)}"
         folder.mkdir()
         before = state(tree)
-        command = [sys.executable, "-m", "migrator.cli", "verify", str(tree)]
+        command = [
+            sys.executable,
+            "-m",
+            "migrator.cli",
+            "verify",
+            str(tree),
+            "--no-rehearse",
+        ]
         command += ["--base=HEAD", "--cells=dp", "--device=cpu"]
         command += ["--steps=100", f"--report={folder / 'report'}"]
         with open(folder / "printed", "wb") as printed:
@@ -292,7 +299,11 @@ def test_killed_rank_fails_the_migrated_tree(tmp_path):
             "    return _apply_replicate(*args, **kwargs)\n"
         )
     verification = run_verify(
-        tree, steps=1, cells=("dp",), report_dir=tmp_path / "report"
+        tree,
+        steps=1,
+        cells=("dp",),
+        report_dir=tmp_path / "report",
+        rehearsed=False,
     )
     assert not verification.passed
     assert any(

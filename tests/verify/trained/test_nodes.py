@@ -35,7 +35,15 @@ def node(tmp_path):
     def start(rank: int, tree: Path, *options: str) -> subprocess.Popen:
         temporary = tmp_path / f"tmp{rank}"
         temporary.mkdir()
-        command = [sys.executable, "-c", START, "verify", str(tree), "--nnodes=2"]
+        command = [
+            sys.executable,
+            "-c",
+            START,
+            "verify",
+            str(tree),
+            "--nnodes=2",
+            "--no-rehearse",
+        ]
         command += [f"--node-rank={rank}", f"--rdzv-endpoint=127.0.0.1:{port}"]
         command += ["--cells=dp", f"--report={tmp_path / 'report'}", *options]
         process = subprocess.Popen(

@@ -187,10 +187,12 @@ _COLLECTIVES = {
 }
 
 
-def collective_counter() -> Any:
+def collective_counter(
+    key: Callable[[str, tuple[Any, ...]], Any] = lambda kind, args: kind,
+) -> Any:
     """A dispatch mode whose `kinds` is {kind: [calls, bytes]}; bytes of the whole buffer, gathered or to be scattered.
 
-    torch's CommDebugMode counts the calls of DTensor; this one sees DDP's and
+    key: what is counted together, from the kind and the arguments of a call. torch's CommDebugMode counts the calls of DTensor; this one sees DDP's and
     FSDP's as well and how much they carry.
     """
     import torch
@@ -204,7 +206,7 @@ def collective_counter() -> Any:
     class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
-            self.kinds: dict[str, list[int]] = {}
+            self.kinds: dict[Any, list[int]] = {}
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -215,7 +217,7 @@ def collective_counter() -> Any:
                 flat = name.replace("_", "")
                 kind = next((k for n, k in _COLLECTIVES.items() if n in flat), None)
                 if kind:
-                    count = self.kinds.setdefault(kind, [0, 0])
+                    count = self.kinds.setdefault(key(kind, args), [0, 0])
                     count[0] += 1
                     # A functional collective returns its output, others are given it.
                     count[1] += max(size(part) for part in (*args, result))
