@@ -106,7 +106,7 @@ def run_job(
     from migrator.verify.train import launch
 
     began = time.monotonic()
-    environment = launch._environment(folder, on_cpu=True, nodes=launch.Nodes())
+    environment = launch.environment(folder, on_cpu=True, nodes=launch.Nodes())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

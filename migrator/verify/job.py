@@ -13,13 +13,16 @@ from rich.console import Console
 
 from migrator.verify.choose import devices, scenarios
 from migrator.verify.choose.models import Model
-from migrator.verify.choose.scenarios import PARTIES, Cell, Party
-from migrator.verify.judge import compare, each, judges, trace
+from migrator.verify.choose.scenarios import ON_ONE_RANK, PARTIES, Cell, Party
+from migrator.verify.judge import causes, compare, each, judges, trace
 from migrator.verify.judge.verdict import Terms, Verdict
 from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.train import corpus, disk, launch, nodes
 from migrator.verify.train.assets_build import ASSETS
 from migrator.verify.train.worktrees import Trees
+
+ALIKE = "alike"
+"""The folder, in that of a model's runs, in which data lies that is the same for every rank."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,9 @@ class Job:
         self._done: dict[str, trace.Trace] = {}
         self._noise: dict[str, tuple[compare.Tolerances, each.Limits]] = {}
         self._seed_problem: str | None = None
-        corpus.write_dataset(self.folder / "tests" / "assets" / "c4_test")
+        for home in (self.folder, self.folder / ALIKE):
+            data = home / "tests" / "assets" / "c4_test"
+            corpus.write_dataset(data, alike=home != self.folder)
 
     def verdicts(
         self,
@@ -176,6 +181,9 @@ class Job:
             ):
                 continue
             traces[name] = self.train(cell, party, place)
+        if cell.kind == "parity" and causes.by_a_factor(traces):
+            for name in ON_ONE_RANK:
+                traces[name] = self.train(cell, PARTIES[name], place)
         return traces
 
     def _seed(self, device: str) -> str | None:
@@ -210,8 +218,10 @@ class Job:
         A run that was made already, to the letter, is made again only where asked.
         """
         where = f"{cell.name}/{party.name}" if cell and party else "seed"
+        if party and party.alone:
+            place = dataclasses.replace(place, dp=1)
         settings = self._settings(cell, party, place, where)
-        key = f"{party and (party.tree, party.nudged)} {place} {_without_paths(settings, where)}"
+        key = f"{party and (party.tree, party.nudged, party.alike)} {place} {_without_paths(settings, where)}"
         if key in self._done and not again:
             return dataclasses.replace(
                 self._done[key], party=party.name if party else "seed"
@@ -244,7 +254,7 @@ class Job:
             outcome = self._run_job(
                 self._tree(party),
                 config=config,
-                folder=self.folder,
+                folder=self.folder / ALIKE if party and party.alike else self.folder,
                 traces=kept,
                 nproc=ranks,
                 options=self._options(cell, party, place, folder),
@@ -269,7 +279,8 @@ class Job:
     def _steps(self, cell: Cell | None, party: Party | None) -> int:
         """The last step of a run: what loads an export, or starts afresh, has no more to show than one."""
         loads = cell and cell.kind == "exported" and party and party.starts_from
-        return 1 if loads or (cell and cell.kind == "fresh") else self.plan.steps
+        fresh = cell and cell.kind == "fresh"
+        return 1 if loads or fresh or (party and party.alike) else self.plan.steps
 
     def _settings(
         self, cell: Cell | None, party: Party | None, place: devices.Place, where: str

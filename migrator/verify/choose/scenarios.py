@@ -31,7 +31,8 @@ class Party:
 
     tree: "base" or "migrated". sharded: FSDP, else DDP or replicate. who: in
     words. nudged: the rounding of its gradients is changed. starts_from: the
-    party whose checkpoint it loads; the seed checkpoint where None.
+    party whose checkpoint it loads; the seed checkpoint where None. alone: on one
+    rank. alike: every rank reads the same data, for one step.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Party:
     who: str
     nudged: bool = False
     starts_from: str | None = None
+    alone: bool = False
+    alike: bool = False
 
 
 PARTIES = {
@@ -86,9 +89,30 @@ PARTIES = {
             "replicate loads what it exported",
             starts_from="migrated",
         ),
+        Party("alone", "base", True, "base revision, one rank", alone=True, alike=True),
+        Party(
+            "alike-baseline",
+            "base",
+            False,
+            "base revision, DDP on the data of one rank",
+            alike=True,
+        ),
+        Party(
+            "alike-control",
+            "base",
+            True,
+            "base revision, FSDP on the data of one rank",
+            alike=True,
+        ),
     )
 }
 """Every run that a cell may have, by name."""
+
+ON_ONE_RANK = ("alone", "alike-baseline", "alike-control")
+"""The runs that tell who is right where the gradients of DDP and FSDP differ by a factor.
+
+Where every rank reads the same data, the gradient of the mean is that of one rank.
+"""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+from migrator.verify.choose.scenarios import ON_ONE_RANK
 from migrator.verify.judge.compare import Comparison, constant_ratio, departs
-from migrator.verify.judge.trace import Trace, digest
+from migrator.verify.judge.trace import Trace, digest, first_line
+from migrator.verify.judge.verdict import Traces
 
 
 def departures(
@@ -36,6 +40,49 @@ def departures(
             f"In every step the migrated tree's gradients are {ratio:.4g} times the reference's."
         )
     return found
+
+
+def by_a_factor(traces: Traces) -> bool:
+    """Whether DDP's gradients are those of FSDP times one number in every step, and that is not 1."""
+    sides = [traces.get(name) for name in ("baseline", "control")]
+    if not all(one and one.steps and not one.first_error for one in sides):
+        return False
+    ratio = constant_ratio(traces["baseline"], traces["control"])
+    return ratio is not None and abs(ratio - 1) > 1e-3
+
+
+def who_is_right(traces: Traces, dp: int) -> tuple[list[str], list[str]]:
+    """(failures, notes) of where DDP's and FSDP's gradients differ by a factor: what one rank has with the same data says who is right.
+
+    Args:
+        traces: with those of ``ON_ONE_RANK``, where they were needed.
+        dp: data-parallel ranks.
+    """
+    if "alone" not in traces:
+        return [], []
+    runs = [traces[name] for name in ON_ONE_RANK]
+    bad = next((run for run in runs if run.first_error or not run.steps), None)
+    if bad is not None:
+        why = f": {first_line(bad.first_error[1])}" if bad.first_error else ""
+        return [], [f"One rank could not say whether DDP or FSDP is right{why}."]
+    truth, ddp, fsdp = (run.steps[0].gradients or math.nan for run in runs)
+    of_ddp, of_fsdp = ddp / truth, fsdp / truth
+    right = [abs(ratio - 1) < 1e-2 for ratio in (of_ddp, of_fsdp)]
+    if right == [False, True]:
+        return [], [
+            "Where all ranks read the same data, FSDP's gradients are those of one rank, and DDP's are"
+            f" {of_ddp:.4g} times those: FSDP is right."
+        ]
+    if right == [True, False]:
+        return [
+            "Where all ranks read the same data, DDP's gradients are those of one rank, and FSDP's are"
+            f" {of_fsdp:.4g} times those ({dp} data-parallel ranks): DDP was right, and apply_fsdp, which the migrated"
+            " tree follows, is wrong. Mend the gradient division of apply_fsdp first."
+        ], []
+    return [], [
+        f"Where all ranks read the same data, DDP's gradients are {of_ddp:.4g} times those of one rank, and FSDP's"
+        f" {of_fsdp:.4g} times: one rank cannot say which of them is right."
+    ]
 
 
 def baseline_departs(

@@ -22,6 +22,9 @@ def in_words(trace: Trace) -> str:
         "resumed-nudged": "FSDP, resuming DDP's checkpoint with its rounding changed",
         "returned": "Base revision (DDP), resuming replicate's checkpoint",
         "reloaded": "Migrated tree, loading its own export",
+        "alone": "Base revision on one rank",
+        "alike-baseline": "Baseline, each rank on the data of one",
+        "alike-control": "Control, each rank on the data of one",
     }[trace.party]
 
 

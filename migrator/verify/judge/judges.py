@@ -7,9 +7,14 @@ did as well unless the baseline itself departs from the reference.
 
 from __future__ import annotations
 
-from migrator.verify.choose.scenarios import PARTIES, halfway
+from migrator.verify.choose.scenarios import ON_ONE_RANK, PARTIES, halfway
 from migrator.verify.judge import each
-from migrator.verify.judge.causes import baseline_departs, departures, mistrains
+from migrator.verify.judge.causes import (
+    baseline_departs,
+    departures,
+    mistrains,
+    who_is_right,
+)
 from migrator.verify.judge.checks import (
     in_words,
     incomplete,
@@ -76,7 +81,10 @@ def judge_parity(traces: Traces, terms: Terms) -> Verdict:
     before = compare(baseline, reference, terms.tolerances)
     to_baseline = compare(migrated, baseline, terms.tolerances)
     if departs(before):
-        notes += baseline_departs(baseline, reference, before, terms.dp)
+        wrong, told = who_is_right(traces, terms.dp)
+        if not wrong:
+            notes += baseline_departs(baseline, reference, before, terms.dp)
+        failures, notes = failures + wrong, notes + told
     elif baseline.model.get("autocast") and not reference.model.get("autocast"):
         notes.append("DDP computes under autocast and is not expected to equal FSDP.")
     else:
@@ -308,7 +316,7 @@ def _sound(traces: Traces, terms: Terms) -> list[str]:
     failures = []
     for name, trace in traces.items():
         # What DDP did is not on trial.
-        if not trace.first_error and name != "baseline":
+        if not trace.first_error and name not in ("baseline", *ON_ONE_RANK):
             failures += incomplete(trace, range(1, terms.steps + 1), terms.ranks)
     drifting = tensor_ranks_apart(migrated)
     if drifting and not failures and not tensor_ranks_apart(reference):

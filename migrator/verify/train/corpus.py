@@ -85,9 +85,13 @@ def documents(count: int = 200, seed: int = 20240) -> list[str]:
     ]
 
 
-def write_dataset(folder: Path) -> None:
-    """Writes the texts as `data.json` lines, which `datasets.load_dataset(folder)` reads."""
+def write_dataset(folder: Path, alike: bool = False) -> None:
+    """Writes the texts as `data.json` lines, which `datasets.load_dataset(folder)` reads.
+
+    alike: the first of them over and over, so that all ranks read the same.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    texts = documents()
     with open(folder / "data.json", "w", encoding="utf-8") as file:
-        for text in documents():
+        for text in [texts[0]] * len(texts) if alike else texts:
             file.write(json.dumps({"text": text}) + "\n")

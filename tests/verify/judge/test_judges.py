@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from migrator.verify.judge.causes import by_a_factor
 from migrator.verify.judge.judges import (
     judge_combination,
     judge_exported,
     judge_fresh,
+    judge_parity,
     judge_resumed,
     judge_unchanged,
 )
@@ -392,3 +394,48 @@ def test_a_start_that_crashes_is_the_migrations_unless_ddp_crashes_too():
     assert (
         judge_fresh({"baseline": REFUSES, "migrated": broken}, TERMS).word == "not run"
     )
+
+
+def of_one_rank(alone: float, ddp: float, fsdp: float) -> dict[str, Trace]:
+    """Runs of one step on the data of one rank, with gradients of these sizes."""
+    return {
+        "alone": trace("alone", "fsdp", scale=alone),
+        "alike-baseline": trace("alike-baseline", "ddp", scale=ddp),
+        "alike-control": trace("alike-control", "fsdp", scale=fsdp),
+    }
+
+
+@pytest.mark.parametrize(
+    "scales, word, said",
+    [
+        ((1.0, 0.5, 1.0), "passed", "DDP's are 0.5 times those: FSDP is right"),
+        (
+            (0.5, 0.5, 1.0),
+            "failed",
+            "FSDP's are 2 times those (2 data-parallel ranks): DDP was right",
+        ),
+        ((0.7, 0.5, 1.0), "passed", "one rank cannot say which of them is right"),
+    ],
+)
+def test_one_rank_says_whether_ddp_or_fsdp_is_right(scales, word, said):
+    runs = {run.party: run for run in (HALVED, MIGRATED, REFERENCE, CONTROL)}
+    found = judge_parity({**runs, **of_one_rank(*scales)}, TERMS)
+    assert found.word == word
+    assert any(said in sentence for sentence in (*found.failures, *found.notes))
+
+
+def test_one_rank_that_does_not_train_is_said():
+    runs = {run.party: run for run in (HALVED, MIGRATED, REFERENCE, CONTROL)}
+    broken = {
+        **of_one_rank(1, 1, 1),
+        "alone": Trace("alone", (RankTrace(0, error=ERROR),)),
+    }
+    found = judge_parity({**runs, **broken}, TERMS)
+    assert found.passed
+    assert any("One rank could not say" in note for note in found.notes)
+
+
+def test_one_rank_is_asked_where_a_factor_lies_between_ddp_and_fsdp():
+    assert by_a_factor({"baseline": HALVED, "control": CONTROL})
+    assert not by_a_factor({"baseline": BASELINE, "control": CONTROL})
+    assert not by_a_factor({"baseline": REFUSES, "control": CONTROL})

@@ -33,7 +33,17 @@ NEW = "def apply_replicate"
 PLACE = Place("cpu", 2)
 
 
+def sum_under_fsdp(tree: Path) -> None:
+    """A fork whose apply_fsdp sums gradients, where its loss is a mean."""
+    plan = tree / PLAN
+    text = plan.read_text()
+    wraps = text.index("fully_shard(model, **fsdp_config", text.index("def apply_fsdp"))
+    end = text.index("\n", wraps) + 1
+    plan.write_text(text[:end] + SUM.replace("\n\n", "\n") + text[end:])
+
+
 FORKS = {
+    "0.2.1, sums under FSDP": ("0.2.1", sum_under_fsdp, Model("llama3")),
     "0.2.1": ("0.2.1", lambda tree: None, Model("llama3")),
     "0.2.2": ("0.2.2", lambda tree: None, Model("llama3")),
     "0.2.2, tied": (
@@ -343,6 +353,14 @@ def test_a_planted_defect_fails(bench, name):
     found = bench(version).verdict(cell, defect)
     assert found.word == "failed"
     assert any(reason in failure for failure in found.failures), found.failures
+
+
+def test_fsdp_that_is_wrong_is_not_followed(bench):
+    """The migrated tree does what FSDP does, and DDP was right."""
+    found = bench("0.2.1, sums under FSDP").job.verdict(CELLS["dp"])
+    assert found.word == "failed"
+    (said,) = [failure for failure in found.failures if "DDP was right" in failure]
+    assert "FSDP's are 2 times those" in said
 
 
 @pytest.mark.parametrize(
