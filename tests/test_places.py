@@ -13,7 +13,12 @@ ROOTS = {
 }
 """Source folder -> where the tests of what is in it lie; the first that fits."""
 
-TOGETHER = ("codemods/interpret", "codemods/mirror", "codemods/plans")
+TOGETHER = (
+    "codemods/execute",
+    "codemods/interpret",
+    "codemods/mirror",
+    "codemods/plans",
+)
 """Packages that one file tests as a whole; a module of theirs may have one besides."""
 
 WHOLES = (
