@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 CLEANUP = "cleanup"
 """The stage that takes out what the rules before it left unused."""
 
+LAYOUT = "layout"
+"""The stage that lays out what the rules before it wrote: it is theirs still."""
+
 BY_HAND = "hand"
 """A stage that no rule made: what a person changed afterwards."""
 
@@ -22,7 +25,7 @@ class Stage:
     """The text of a file after one rule.
 
     Args:
-        by: the rule's code, ``CLEANUP`` or ``BY_HAND``.
+        by: the rule's code, ``CLEANUP``, ``LAYOUT`` or ``BY_HAND``.
         source: the whole file; its tree takes a while to be written out, and is so when
             somebody asks.
     """
@@ -114,13 +117,17 @@ def attribute(before: str, stages: Sequence[Stage]) -> Attribution:
             if kind == "equal":
                 fresh += origins[start:end]
                 continue
-            touch = _touch(stage, now[start:end], after, first, removed)
+            written = Touch()
+            for _, earlier in origins[start:end]:
+                written |= earlier
+            touch = written
+            if stage.by != LAYOUT:
+                touch = _touch(stage, now[start:end], after, first, removed)
             everyone |= touch
-            written = touch
-            for line, earlier in origins[start:end]:
+            written |= touch
+            for line, _ in origins[start:end]:
                 if line is not None:
                     removed[line] = touch
-                written |= earlier
             fresh += [(None, written)] * (new_end - new_start)
         now, origins = after, fresh
     return Attribution(removed, tuple(touch for _, touch in origins), everyone)

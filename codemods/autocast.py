@@ -2,13 +2,14 @@
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
 from codemods import layout
 from codemods.bindings import Checkout
 from codemods.names import dotted
+from codemods.once import once
 from codemods.source import SourceFile
 
 FUNCTION = "maybe_enable_amp"
@@ -66,6 +67,7 @@ def is_autocast(node: ast.AST) -> TypeGuard[ast.Call]:
     )
 
 
+@once
 def mixed_precision(checkout: Checkout) -> Literal["here", "outside", "none"]:
     """Who opens autocast under DDP: this checkout, a torchtitan that it uses, or nobody.
 
@@ -122,17 +124,21 @@ def of_a_test(path: str) -> bool:
     return name.startswith("test_") or bool({"test", "tests"} & set(folders))
 
 
-def choices(checkout: Checkout, file: SourceFile) -> Iterator[Choice]:
+@once
+def choices(checkout: Checkout, file: SourceFile) -> tuple[Choice, ...]:
     """Every condition of a file by which autocast is opened or not.
 
     Conditions that have nothing to do with data parallelism are none: they choose for
     FSDP and replicate alike.
     """
+    if not any(word in file.raw for word in (b"autocast", FUNCTION.encode())):
+        return ()
     finder = _Finder(checkout, file)
     finder.visit(file.syntax)
-    yield from finder.found
+    return tuple(finder.found)
 
 
+@once
 def bases(checkout: Checkout) -> set[str]:
     """The names of what the checkout asks for ``dp_replicate_enabled``, ``parallel_dims`` first."""
     found = {"parallel_dims"}
@@ -270,7 +276,10 @@ class _Finder(ast.NodeVisitor):
             self._add(node, kind, "done")
             return
         base = self._base(excluded)
-        if base is not None and fits and self._has_no_comment(test):
+        # For pure DDP alone: to go on asking for replication would be a contradiction.
+        parts = _operands(self._meant(test), ast.And)
+        wanted = any(_asks(self._meant(part), (REPLICATED,)) for part in parts)
+        if base is not None and fits and not wanted and self._has_no_comment(test):
             self._add(node, kind, "open", "and", _operands(test, ast.And), base)
         elif self._is_about(test):
             self._add(node, kind, "unclear", test=test)
@@ -335,22 +344,37 @@ class _Finder(ast.NodeVisitor):
     def _meant(self, node: ast.expr) -> ast.expr:
         """What a variable that is set once stands for; anything else is itself."""
         seen: set[str] = set()
-        while isinstance(node, ast.Name) and node.id not in seen:
-            seen.add(node.id)
-            values = _assigned(self._around[-1], node.id)
+        while True:
+            name = ast.unparse(node)
+            if name in seen or not re.fullmatch(r"\w+|self\.\w+", name):
+                return node
+            seen.add(name)
+            own = name.startswith("self.")
+            around = self.file.syntax if own else self._around[-1]
+            values = _assigned(around, name)
             if len(values) != 1 or values[0] is None:
                 return node
             node = values[0]
-        return node
 
     def _base(self, terms: Sequence[ast.expr]) -> str | None:
         """The object that can be asked for dp_replicate_enabled as well."""
         for term in terms:
             if _asks(term, SHARDED) and isinstance(term, ast.Attribute):
-                base = dotted(term.value)
-                if base and base.rpartition(".")[2] in self.bases:
+                base = dotted(term.value) or ""
+                root, _, last = base.rpartition(".")
+                here = root.split(".")[0] == "self" or self._is_named(base)
+                if last in self.bases and here:
                     return base
         return None
+
+    def _is_named(self, base: str) -> bool:
+        """Whether an object is one of the code around, and not of another method's."""
+        root = base.split(".")[0]
+        return any(
+            root == getattr(node, "id" if isinstance(node, ast.Name) else "arg", None)
+            for node in ast.walk(self._around[-1])
+            if isinstance(node, (ast.Name, ast.arg))
+        )
 
     def _is_about(self, test: ast.expr) -> bool:
         return bool(_ABOUT_DATA_PARALLELISM.search(ast.unparse(self._meant(test))))
@@ -397,19 +421,23 @@ def _operands(node: ast.expr, operator: type[ast.boolop]) -> list[ast.expr]:
 
 
 def _assigned(scope: ast.Module | ast.FunctionDef, name: str) -> list[ast.expr | None]:
-    """What a name is set to, once for each time; None where that cannot be told."""
-    plain = {
-        id(node.targets[0]): node.value
-        for node in ast.walk(scope)
-        if isinstance(node, ast.Assign) and len(node.targets) == 1
-    }
-    return [
-        plain.get(id(node))
-        for node in ast.walk(scope)
-        if isinstance(node, ast.Name)
-        and node.id == name
-        and not isinstance(node.ctx, ast.Load)
-    ]
+    """What a name, or ``self.name``, is set to each time; None where that cannot be told."""
+    return _assignments(scope).get(name, [])
+
+
+@once
+def _assignments(
+    scope: ast.Module | ast.FunctionDef,
+) -> dict[str, list[ast.expr | None]]:
+    plain: dict[int, ast.expr] = {}
+    found: dict[str, list[ast.expr | None]] = {}
+    for node in ast.walk(scope):  # what assigns comes before its target
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            plain[id(node.targets[0])] = node.value
+        elif isinstance(node, (ast.Name, ast.Attribute)):
+            if not isinstance(node.ctx, ast.Load):
+                found.setdefault(ast.unparse(node), []).append(plain.get(id(node)))
+    return found
 
 
 def _holds(nodes: Sequence[ast.AST], called: str) -> bool:

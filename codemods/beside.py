@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from codemods.guards import is_guard
 from codemods.source import SourceFile
+from codemods.wording import NAME, of_replicate
 
-_DDP = re.compile(r"\bDDP\b|\bDistributedDataParallel\b")
 _SAYS = re.compile(r"(\w*log\w*\.)?(debug|info|warning|warn|print|log|info_once)$")
 # Words with which a sentence says more than which kind of data parallelism is used.
 _SAYS_MORE = re.compile(
@@ -40,11 +40,6 @@ class Said:
     is_comment: bool
 
 
-def of_replicate(words: str) -> str:
-    """A sentence on DDP, said of replicate."""
-    return _DDP.sub("replicate", words)
-
-
 def said_beside(file: SourceFile, call: ast.Call) -> Iterator[Said]:
     """Every log line and comment beside a call that speaks of DDP.
 
@@ -60,7 +55,7 @@ def said_beside(file: SourceFile, call: ast.Call) -> Iterator[Said]:
     branch = len(path) > 1 and isinstance(path[-2][1], _HOLDERS)
     for node in block if branch else _talking(block, block.index(statement)):
         text = ast.unparse(node)
-        if _is_said(node) and _DDP.search(text):
+        if _is_said(node) and NAME.search(text):
             yield Said(node.lineno, text, of_replicate(text), _certain(text), False)
     comments = _comments(file)
     lines = _lines_of(statement, comments)
@@ -70,7 +65,7 @@ def said_beside(file: SourceFile, call: ast.Call) -> Iterator[Said]:
         lines -= _lines_of(guard, comments)
     for number in sorted(lines):
         text = comments[number].text
-        if _DDP.search(text):
+        if NAME.search(text):
             yield Said(number, text, of_replicate(text), _certain(text), True)
 
 

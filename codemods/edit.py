@@ -16,12 +16,7 @@ _Line = cst.SimpleStatementLine | cst.BaseCompoundStatement
 def _in_style(tree: cst.Module, text: str) -> str:
     """``text`` with the indentation and line ends of ``tree``."""
     if tree.default_indent != layout.INDENT:
-        lines = []
-        for line in text.split("\n"):
-            bare = line.lstrip(" ")
-            steps, rest = divmod(len(line) - len(bare), len(layout.INDENT))
-            lines.append(tree.default_indent * steps + " " * rest + bare)
-        text = "\n".join(lines)
+        text = layout.reindented(text, tree.default_indent)
     # What is taken from the checkout brings its own line ends.
     return text.replace("\r\n", "\n").replace("\n", tree.default_newline)
 
@@ -113,21 +108,6 @@ class ScopedTransformer(cst.CSTTransformer):
         self.depth -= 1
         return updated_node
 
-    def fitted(self, call: cst.Call) -> cst.BaseExpression:
-        """A call whose words have changed, broken where it does not fit its line any more."""
-        text = self.code(call)
-        room = layout.WIDTH - self.depth * len(layout.INDENT)
-        if len(text) <= room or "\n" in text or not call.args:
-            return call
-        bare = [a.with_changes(comma=cst.MaybeSentinel.DEFAULT) for a in call.args]
-        text = layout.bracketed(
-            f"{self.code(call.func)}(",
-            [self.code(argument) for argument in bare],
-            ")",
-            depth=self.depth,
-        )
-        return expression(self.tree, text)
-
 
 # Imports
 
@@ -155,9 +135,8 @@ def from_import(
     line: cst.SimpleStatementLine,
     module: str,
     names: Sequence[tuple[str, str | None]],
-    depth: int,
 ) -> cst.SimpleStatementLine:
-    """``line`` rewritten to import ``names``, sorted and laid out as usort does.
+    """``line`` rewritten to import ``names``, sorted as usort does.
 
     A list that holds comments keeps its lines: only the names in it change.
     """
@@ -166,12 +145,7 @@ def from_import(
     if "#" in tree.code_for_node(old):
         return _in_place(tree, line, ordered)
     items = [f"{name} as {alias}" if alias else name for name, alias in ordered]
-    one_line = f"from {module} import {', '.join(items)}"
-    if len(one_line) + depth * len(layout.INDENT) <= layout.WIDTH:
-        text = one_line
-    else:
-        head = f"from {module} import ("
-        text = layout.bracketed(head, items, ")", depth=depth, exploded=True)
+    text = f"from {module} import {', '.join(items)}"
     fresh = cast(cst.SimpleStatementLine, statement(tree, text))
     return line.with_changes(body=fresh.body)
 
@@ -248,8 +222,6 @@ def add_import(
         if extended is not None:
             return extended
         text = f"from {module} import {name}{suffix}"
-        if len(text) > layout.WIDTH:
-            text = f"from {module} import (\n    {name}{suffix},\n)"
     fresh = cast(cst.SimpleStatementLine, statement(tree, text))
     at = _place(tree.body, _sort_key(module, name is not None))
     body = _inserted(tree.body, at, fresh, _category(module))
@@ -282,7 +254,7 @@ def _with_one_more(
         if (name, alias) in names:
             return tree
         body = list(tree.body)
-        body[index] = from_import(tree, line, module, [*names, (name, alias)], 0)
+        body[index] = from_import(tree, line, module, [*names, (name, alias)])
         return tree.with_changes(body=body)
     return None
 
@@ -380,9 +352,7 @@ class _DropImport(ScopedTransformer):
             if len(kept) == len(names):
                 return updated_node
             if kept:
-                return from_import(
-                    self.tree, updated_node, module_of(node), kept, self.depth
-                )
+                return from_import(self.tree, updated_node, module_of(node), kept)
             return cst.RemoveFromParent()
         if isinstance(node, cst.Import):
             aliases = [

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from codemods.attribution import CLEANUP, Stage
+from codemods import layout
+from codemods.attribution import CLEANUP, LAYOUT, Stage
 from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.names import Scope
+from codemods.other_target import for_other_target
 from codemods.rules import all_rules
 from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource
 from codemods.steps import SHARED
 from codemods.survey import Survey, function_of, survey
 from codemods.targets import Target
+from codemods.texts import TextFile, Texts, none
 
 if TYPE_CHECKING:
     from codemods.plans import Facts
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
 
 _OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
 """What can be said of a tree that has no plan of its own to migrate."""
-
-_TORCH = {"1d": "torch 2.10 and later", "2d": "torch 2.9"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def migrate(
     files: Mapping[str, SourceFile],
     target: Target,
     selection: Selection = Selection(),
+    texts: Texts = none,
     *,
     write: bool = True,
 ) -> Outcome:
@@ -79,6 +81,8 @@ def migrate(
         files: path -> file, for every Python file of the checkout.
         target: the API to write for.
         selection: which rules, and which files.
+        texts: reads the files that are not Python's, which are asked for where something
+            moves.
         write: work the changes out too, and check them; without, only what is found, in
             a third of the time.
 
@@ -103,6 +107,7 @@ def migrate(
     if found.kind in ("past", "dependent"):
         codes &= _OF_CALLS
     facts = decide(found, target)
+    facts.read_texts = partial(_marked_texts, texts, selection)
     findings = _find(facts, codes)
     outcome = replace(outcome, findings=findings, problems=_problems(findings))
     return outcome if outcome.problems or not write else _written(outcome, facts, codes)
@@ -126,22 +131,8 @@ def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:
 
 def _written_for_other(outcome: Outcome) -> Iterator[Finding]:
     """Every function that is replicate's already, on a mesh that the target does not take."""
-    survey, mesh = outcome.survey, outcome.survey.migrated_to
-    for definition in survey.migrated:
-        node = function_of(survey.checkout, definition)
-        assert node is not None
-        line = node.lineno
-        opted_out = survey.files[definition.path].opted_out(line, "TM101")
-        yield Finding(
-            definition.path,
-            line,
-            "TM101",
-            f"{definition.name} wraps with the replicate of {_TORCH[mesh or '1d']} on a "
-            f"{(mesh or '1d').upper()} mesh; that of {_TORCH[outcome.target.mesh]} takes a "
-            f"{outcome.target.mesh.upper()} one",
-            "opted-out" if opted_out else "left",
-            f"replicate(model, {outcome.target.mesh_keyword}=dp_mesh)",
-        )
+    for definition in outcome.survey.migrated:
+        yield for_other_target(outcome.survey, outcome.target, definition)
 
 
 def _marked(
@@ -158,19 +149,35 @@ def _marked(
             yield path, marked
 
 
+def _marked_texts(texts: Texts, selection: Selection) -> Mapping[str, TextFile]:
+    """The same of the files that are not Python's."""
+    files = texts()
+    excluded = selection.excluded(files)
+    return {p: replace(f, excluded=p in excluded) for p, f in files.items()}
+
+
 def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:
     found = {
         kept
         for rule in all_rules()
         if rule.CODE in codes
         for finding in rule.find(facts)
-        for kept in [_kept(finding, facts.survey.files[finding.path])]
+        for kept in [_kept(finding, facts.file(finding.path))]
         if kept is not None
     }
+    found = {_in_lines(finding, facts.target.width) for finding in found}
     return tuple(sorted(found, key=lambda f: (f.path, f.line, f.code, f.message)))
 
 
-def _kept(finding: Finding, file: SourceFile) -> Finding | None:
+def _in_lines(finding: Finding, width: int) -> Finding:
+    """A finding whose code to write fits the lines of the checkout, where it is code."""
+    code = finding.suggestion or ""
+    if not finding.path.endswith(".py") or max(map(len, code.split("\n"))) <= width:
+        return finding
+    return replace(finding, suggestion=layout.as_black(code, width) or code)
+
+
+def _kept(finding: Finding, file: SourceFile | TextFile) -> Finding | None:
     """What is left of a finding after opt-outs and exclusion."""
     if file.excluded:
         return _of_excluded(finding)
@@ -184,7 +191,7 @@ def _of_excluded(finding: Finding) -> Finding | None:
     shared = finding.code in SHARED and finding.status == "opted-out"
     if not shared and finding.status not in ("rewrite", "left"):
         return None
-    if finding.code in ("TM103", "TM106") or finding.code.startswith("TM2"):
+    if finding.code in ("TM103", "TM106", "TM107") or finding.code.startswith("TM2"):
         return None
     return replace(
         finding,
@@ -217,13 +224,16 @@ def _rewrite(
                 tree = rule.rewrite(tree, path, facts)
                 made.append(Stage(rule.CODE, tree))
         tree = prune(tree, file, partial(_taken, facts.checkout, path))
+        text = layout.laid_out(
+            file.text, tree.code, facts.target.width, tree.default_indent
+        )
         try:
-            after = file.encode(tree.code)
+            after = file.encode(text)
         except UnicodeEncodeError as error:
             raise UnreadableSource(path, None, f"cannot be written: {error}") from error
         if after != file.raw:
             changes[path] = after
-            stages[path] = (*made, Stage(CLEANUP, tree))
+            stages[path] = (*made, Stage(CLEANUP, tree), Stage(LAYOUT, text))
     return changes
 
 

@@ -3,8 +3,10 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard
+
+from codemods.once import once
 
 _MESSAGE = re.compile(
     r"(DDP|replicate).*(> ?1-?D|1-?D|> 1 dim|one.dimension)", re.I | re.S
@@ -24,6 +26,20 @@ _OTHER_DIMENSION = re.compile(
     r"\b(tp|pp|tensor_parallel|pipeline_parallel)(_enabled|_degree|_size)?\b"
 )
 _LOGS = re.compile(r"(\w*log\w*|warnings)\.\w+|print|warn")
+_NO_SHARDING = re.compile(
+    r"not [\w.]*\b(fsdp|dp_shard)(_enabled)?|[\w.]*\bdp_shard(_degree)? (== 1|<= 1|< 2)"
+)
+_PURELY_REPLICATED = re.compile(
+    rf"^({_NO_SHARDING.pattern})$|\bdp_replicate(_enabled)?\b|\bddp\b"
+)
+_REPLICATION = re.compile(
+    r"[\w.]*\b(dp_replicate|ddp)(_enabled)?|[\w.]*\bdp_replicate(_degree)? > 1"
+)
+_SOME_MESH = re.compile(r"\w*mesh( is not None)?")
+_NOT_REPLICATES = re.compile(
+    r"\b(cp|ep|etp|context_parallel|expert_parallel)(_enabled|_degree|_size)?\b"
+)
+_CHECKS = re.compile(r"torch\._check\w*")
 
 Shape = Literal["statement", "head", "else", "return"]
 """How a guard is spelled, and so what its going means.
@@ -71,6 +87,7 @@ class Guard:
         words: whether it says that it is about DDP; without, only its place tells.
         strings: nodes of the message, where that is apart from it.
         prepared: the names that hold that message.
+        rest: what else the condition asks, and has to go on asking.
     """
 
     node: ast.stmt
@@ -82,6 +99,30 @@ class Guard:
     words: bool = True
     strings: tuple[ast.AST, ...] = ()
     prepared: tuple[str, ...] = ()
+    rest: tuple[ast.expr, ...] = ()
+
+
+def is_check(node: ast.AST) -> TypeGuard[ast.Expr]:
+    """Whether a statement is ``torch._check(condition, message)``."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and bool(node.value.args)
+        and bool(_CHECKS.fullmatch(ast.unparse(node.value.func)))
+    )
+
+
+def spots(tree: ast.AST) -> dict[int, tuple[int, int]]:
+    """id of every statement -> its line, and how many others there are before it on it."""
+    found: dict[int, tuple[int, int]] = {}
+    for outer in ast.walk(tree):
+        for block in _inner_blocks(outer):
+            before = 0
+            for index, node in enumerate(block):
+                follows = index and block[index - 1].end_lineno == node.lineno
+                before = before + 1 if follows else 0
+                found[id(node)] = node.lineno, before
+    return found
 
 
 def refuses(node: ast.AST) -> TypeGuard[ast.Constant]:
@@ -99,6 +140,7 @@ def is_guard(node: ast.stmt) -> bool:
     return found is not None and found.shape == "statement" and found.words
 
 
+@once
 def guards(tree: ast.Module) -> list[Guard]:
     """Every guard of a file, in its order; those within another are part of it."""
     found: list[Guard] = []
@@ -111,7 +153,7 @@ def guards(tree: ast.Module) -> list[Guard]:
         known = module
         if place.function is not None:
             if id(place.function) not in local:
-                own = _values(list(_blocks(place.function)))
+                own = _values(list(all_statements(place.function)))
                 local[id(place.function)] = {**module, **own}
             known = local[id(place.function)]
         guard = guard_at(node, place, known)
@@ -125,7 +167,7 @@ def guards(tree: ast.Module) -> list[Guard]:
 
 
 def statements(tree: ast.Module) -> Iterator[tuple[ast.stmt, Place]]:
-    """Every statement that has its line for itself, with its place, in source order."""
+    """Every statement that begins on a line of its block, with its place, in source order."""
     yield from _statements(tree.body, "", None, ())
 
 
@@ -137,9 +179,7 @@ def _statements(
 ) -> Iterator[tuple[ast.stmt, Place]]:
     for index, node in enumerate(block):
         here = (*chain, (block, index))
-        alone = index + 1 == len(block) or block[index + 1].lineno != node.lineno
-        if alone and (index == 0 or (block[index - 1].end_lineno or 0) < node.lineno):
-            yield node, Place(scope, function, here)
+        yield node, Place(scope, function, here)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             inner = f"{scope}.{node.name}".lstrip(".")
             new = function if isinstance(node, ast.ClassDef) else node
@@ -152,18 +192,23 @@ def _statements(
 
 
 def _inner_blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    for name in ("body", "orelse", "finalbody"):
-        block = getattr(node, name, None)
-        if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
-            yield block
-    for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
-        yield part.body
+    """The blocks that a statement holds, in source order."""
+    for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+        held = getattr(node, name, None)
+        if not isinstance(held, list) or not held:
+            continue
+        if isinstance(held[0], ast.stmt):
+            yield held
+        elif name in ("handlers", "cases"):
+            yield from (part.body for part in held)
 
 
-def _blocks(function: ast.AST) -> Iterator[ast.stmt]:
-    for node in ast.walk(function):
-        if isinstance(node, ast.stmt):
+def all_statements(outer: ast.AST) -> Iterator[ast.stmt]:
+    """Every statement in a function or file, however deep, in source order."""
+    for block in _inner_blocks(outer):
+        for node in block:
             yield node
+            yield from all_statements(node)
 
 
 def _values(block: Sequence[ast.stmt]) -> dict[str, ast.expr]:
@@ -199,6 +244,11 @@ def guard_at(
         return _judged(
             node, place, "statement", node.test, (node,), (), [message], known
         )
+    if is_check(node):
+        call = node.value
+        assert isinstance(call, ast.Call)
+        said = list[ast.AST](call.args[1:])
+        return _judged(node, place, "statement", call.args[0], (node,), (), said, known)
     if not isinstance(node, ast.If):
         return None
     body, orelse = node.body, node.orelse
@@ -209,12 +259,14 @@ def guard_at(
             node, place, shape, node.test, tuple(body), tuple(orelse), said, known
         )
     if orelse and _refuses_only(orelse):
-        if _is_elif(place):
-            return None
         said = _said(orelse)
-        return _judged(
-            node, place, "else", node.test, tuple(orelse), tuple(body), said, known
-        )
+        for asked, rest in _split(node.test):
+            found = _judged(
+                node, place, "else", asked, tuple(orelse), tuple(body), said, known
+            )
+            if found is not None:
+                return replace(found, rest=rest)
+        return None
     if not orelse and isinstance(body[-1], ast.Return) and not _is_elif(place):
         block, index = place.chain[-1]
         after = block[index + 1 :]
@@ -224,6 +276,23 @@ def guard_at(
                 node, place, "return", node.test, tuple(after), tuple(body), said, known
             )
     return None
+
+
+def _split(test: ast.expr) -> Iterator[tuple[ast.expr, tuple[ast.expr, ...]]]:
+    """A condition, and what of it asks how many dimensions there are beside the rest.
+
+    The rest asks for replication: without any there is nothing to be refused.
+    """
+    yield test, ()
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        asked = [
+            v
+            for v in test.values
+            if _strict([v], True) or _SOME_MESH.fullmatch(ast.unparse(v))
+        ]
+        rest = tuple(v for v in test.values if v not in asked)
+        if asked and all(_REPLICATION.fullmatch(ast.unparse(v)) for v in rest):
+            yield (asked[0] if len(asked) == 1 else ast.BoolOp(ast.And(), asked)), rest
 
 
 def _is_elif(place: Place) -> bool:
@@ -246,6 +315,12 @@ def _refuses_only(block: Sequence[ast.stmt]) -> bool:
         return False
     if isinstance(last, ast.Raise):
         return last.exc is not None
+    if isinstance(last, ast.If):
+        # Refused one by one: each with words of its own.
+        strict = _strict(list(_leaves(last.test, {})), False)
+        replicated = _REPLICATION.fullmatch(ast.unparse(last.test))
+        rest = not last.orelse or _refuses_only(last.orelse)
+        return bool(strict or replicated) and rest and _refuses_only(last.body)
     if isinstance(last, ast.Return):
         # To give up with a word about it is to refuse; a return alone is anything.
         return any(isinstance(n, ast.Expr) for n in before) and not any(
@@ -259,7 +334,10 @@ def _refuses_only(block: Sequence[ast.stmt]) -> bool:
 
 
 def _raises(block: Sequence[ast.stmt]) -> bool:
-    return isinstance(block[-1], ast.Raise)
+    last = block[-1]
+    if isinstance(last, ast.If):
+        return _raises(last.body) and (not last.orelse or _raises(last.orelse))
+    return isinstance(last, ast.Raise)
 
 
 def _only_says(node: ast.stmt) -> bool:
@@ -300,7 +378,7 @@ def _judged(
     strict = _strict(list(_leaves(test, known)), negated)
     refuses_if = isinstance(node, ast.If) and not negated
     # A word in a log, or a return, refuses only where it says so of the mesh alone.
-    hard = isinstance(node, ast.Assert) or _raises(refusal)
+    hard = isinstance(node, ast.Assert) or is_check(node) or _raises(refusal)
     loose = hard and not negated
     words = _has_words(spoken, strict, _only_about_the_mesh(test) if loose else strict)
     if not words:
@@ -321,7 +399,7 @@ def _has_words(spoken: str, strict: bool, asks: bool) -> bool:
         asks: what is asked is about the mesh.
     """
     if _MESSAGE.search(spoken) and not _others_only(spoken):
-        return asks
+        return asks or strict
     about = _DDP.search(spoken) and _MORE.search(spoken) and not _OTHERS.search(spoken)
     return bool(about) and strict
 
@@ -345,6 +423,8 @@ def _leaves(test: ast.expr, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]
     if isinstance(test, ast.BoolOp):
         for value in test.values:
             yield from _leaves(value, known)
+    elif _NO_SHARDING.fullmatch(ast.unparse(test)):
+        yield test
     elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         yield from _leaves(test.operand, known)
     elif isinstance(test, ast.Name) and test.id in known:
@@ -364,9 +444,9 @@ def _strict(asked: Sequence[ast.expr], negated: bool) -> bool:
         text = ast.unparse(leaf)
         if _RANK.search(text) or _OTHER_DIMENSION.search(text):
             some = True
-        elif re.fullmatch(r"\w*mesh( is not None)?", text):
+        elif _SOME_MESH.fullmatch(text):
             continue
-        elif negated or not re.search(r"\bdp_replicate(_enabled)?\b|\bddp\b", text):
+        elif negated or not _PURELY_REPLICATED.search(text):
             return False
     return some
 
@@ -400,7 +480,10 @@ def _only_about_the_mesh(test: ast.expr) -> bool:
             return True
     if isinstance(test, ast.Name):
         return True
-    return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", ast.unparse(test)))
+    text = ast.unparse(test)
+    if _NOT_REPLICATES.search(text):
+        return False  # the ranks of context parallelism are none of dp_replicate's
+    return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", text))
 
 
 def other_than_mesh(test: ast.expr) -> ast.expr | None:
@@ -411,6 +494,18 @@ def other_than_mesh(test: ast.expr) -> ast.expr | None:
     if not rest or len(rest) == len(test.values):
         return None
     return rest[0] if len(rest) == 1 else ast.BoolOp(ast.Or(), rest)
+
+
+def is_mixed(node: ast.stmt) -> TypeGuard[ast.If]:
+    """Whether an ``if`` refuses DDP beside several parallelisms, not all replicate's.
+
+    Context parallelism in an ``or``, say: its ranks are none of dp_replicate's.
+    """
+    if not isinstance(node, ast.If) or node.orelse or not _refuses_only(node.body):
+        return False
+    spoken = _messages(node.body)
+    about = _DDP.search(spoken) and _MORE.search(spoken)
+    return bool(about) and _raises(node.body) and other_than_mesh(node.test) is not None
 
 
 # Guards that somebody has commented out

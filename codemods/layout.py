@@ -1,17 +1,21 @@
-"""Code laid out as black lays it out, for the few shapes that the rules write.
+"""Code in few words, and statements laid out as black leaves them.
 
-black is what torchtitan's reviewers run, but no need of this package at run time:
-the shapes are few, and the tests hold them against the real black and usort.
+The rules write what is right, on one line where it can be; ``laid_out`` then gives the
+statements that differ the layout that black has for them, in the checkout's line
+length. Statements of a fork that another hand laid out stay as they are.
 """
 
 import ast
-import io
 import re
 import textwrap
-import tokenize
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache
 
 WIDTH = 88
+"""Columns of a line, where the checkout does not say."""
+
 INDENT = "    "
 
 
@@ -48,205 +52,30 @@ def normal(code: str) -> str:
 
 
 def bracketed(
-    head: str,
-    items: Sequence[str],
-    tail: str,
-    *,
-    depth: int,
-    exploded: bool = False,
+    head: str, items: Sequence[str], tail: str, *, exploded: bool = False
 ) -> str:
-    """``head`` + items + ``tail`` as black would break it.
+    """``head`` + items + ``tail``, on one line or with a line for each item.
 
     Args:
         head: up to and with the opening bracket, ``replicate(``.
-        items: what stands between the commas, each on one line.
+        items: what stands between the commas.
         tail: from the closing bracket on, ``)`` or ``) -> None:``.
-        depth: indentation steps of the line that ``head`` starts on.
-        exploded: one item a line whatever fits (black's magic trailing comma).
+        exploded: one item a line and a comma after the last, which black keeps so.
 
     Returns:
         The text, its first line without indentation, the others indented relative
         to it.
     """
-    one_line = head + ", ".join(items) + tail
-    room = WIDTH - depth * len(INDENT)
-    if not exploded and len(one_line) <= room and "\n" not in one_line:
-        return one_line
-    # A lone * or ** item keeps black 22 from adding a comma only in definitions
-    # for Python 2; for every version supported here the comma is right.
-    inner = INDENT + ", ".join(items)
-    if not exploded and items and len(inner) <= room:
-        return f"{head}\n{inner}\n{tail}"
-    lines = [head]
-    # black adds a comma where it splits at commas, which one item alone has not.
-    alone = len(items) == 1 and not exploded and not head.startswith("def ")
-    for item in items:
-        broken = _broken(item if alone else item + ",", room - len(INDENT))
-        lines += [INDENT + line for line in broken.split("\n")]
-    return "\n".join([*lines, tail])
+    if not exploded:
+        return f"{head}{', '.join(items)}{tail}"
+    inner = [indented(f"{item},", 1) for item in items]
+    return "\n".join([head, *inner, tail])
 
 
-# From the loosest to the tightest, as black splits them.
-_OPERATORS = (
-    ("if", "else"),
-    ("or",),
-    ("and",),
-    ("<", "<=", "==", "!=", ">=", ">", "in", "is", "not"),
-    ("|",),
-    ("^",),
-    ("&",),
-    ("<<", ">>"),
-    ("+", "-"),
-    ("*", "/", "//", "%", "@"),
-)
-
-
-def _broken(item: str, room: int) -> str:
-    """An item too long for its line, broken as black does.
-
-    Before its loosest operators, or else in its last bracket: what is inside goes on
-    one line, and else one line each, of which every one is broken again.
-    """
-    if len(item) <= room or "\n" in item or item.startswith(("for ", "if ")):
-        return item
-    lines = _at_operators(item)
-    if len(lines) > 1 and all(len(line) <= room for line in lines):
-        return "\n".join(lines)
-    opening = _opening_of_last(item)
-    comma = "," if item.endswith(",") else ""
-    closing = len(item) - len(comma) - 1
-    body = item[opening + 1 : closing]
-    if opening < 0 or not body:
-        return item
-    inside = [body] if len(body) <= room - len(INDENT) else _inside(body)
-    broken = "\n".join(_broken(line, room - len(INDENT)) for line in inside)
-    inner = "\n".join(INDENT + line for line in broken.split("\n"))
-    return f"{item[: opening + 1]}\n{inner}\n{item[closing:]}"
-
-
-def _inside(body: str) -> list[str]:
-    """What stands in a bracket, cut where it binds least: a comprehension, commas."""
-    depth = 0
-    commas: list[int] = []
-    clauses: list[int] = []
-    for token in _tokens(body):
-        if token.string in ("]", ")", "}"):
-            depth -= 1
-        elif depth == 0 and token.string == ",":
-            commas.append(token.start[1])
-        elif depth == 0 and (
-            token.string == "for" or (clauses and token.string == "if")
-        ):
-            clauses.append(token.start[1])
-        if token.string in ("[", "(", "{"):
-            depth += 1
-    if clauses:
-        edges = [0, *clauses, len(body)]
-        return [body[a:b].strip() for a, b in zip(edges, edges[1:])]
-    if not commas:
-        return [body]
-    edges = [-1, *commas, len(body)]
-    parts = [body[a + 1 : b].strip() for a, b in zip(edges, edges[1:])]
-    return [f"{part}," for part in parts if part]
-
-
-def _at_operators(item: str) -> list[str]:
-    """``item`` cut before those operators outside of brackets that bind least."""
-    depth, outside, previous = 0, [], ""
-    for token in _tokens(item.removesuffix(",")):
-        if token.string in ("]", ")", "}"):
-            depth -= 1
-        # Without an operand before it, a sign is part of its operand.
-        elif depth == 0 and (previous[-1:].isalnum() or previous[-1:] in "_])}\"'"):
-            outside.append((token.string, token.start[1]))
-        if token.string in ("[", "(", "{"):
-            depth += 1
-        previous = token.string
-    for operators in _OPERATORS:
-        cuts = [place for operator, place in outside if operator in operators]
-        if cuts:
-            edges = [0, *cuts, len(item)]
-            return [item[a:b].rstrip() for a, b in zip(edges, edges[1:])]
-    return [item]
-
-
-def _opening_of_last(item: str) -> int:
-    """Where the bracket opens that closes at the end of ``item``, before its comma; -1 where none does."""
-    depth = 0
-    for token in reversed(_tokens(item.removesuffix(","))):
-        if token.string in ("]", ")", "}"):
-            depth += 1
-        elif depth == 0:
-            return -1
-        elif token.string in ("[", "(", "{"):
-            depth -= 1
-            if depth == 0:
-                return token.start[1]
-    return -1
-
-
-def _tokens(line: str) -> list[tokenize.TokenInfo]:
-    """The tokens of one line of code; none where it is not one."""
-    try:
-        found = list(tokenize.generate_tokens(io.StringIO(line).readline))
-    except (tokenize.TokenError, SyntaxError):
-        return []
-    return [token for token in found if token.string.strip()]
-
-
-def conjunction(
-    head: str, terms: Sequence[str], tail: str, *, depth: int, operator: str = "and"
-) -> str:
-    """``head`` + terms joined by ``and`` or ``or`` + ``tail``, in brackets when too long."""
-    joined = f" {operator} ".join(terms)
-    one_line = f"{head}{joined}{tail}"
-    if len(one_line) <= WIDTH - depth * len(INDENT):
-        return one_line
-    together = INDENT + joined
-    if len(together) <= WIDTH - depth * len(INDENT):
-        return "\n".join([f"{head}(", together, f"){tail}"])
-    inner = [INDENT + terms[0], *(f"{INDENT}{operator} {t}" for t in terms[1:])]
-    return "\n".join([f"{head}(", *inner, f"){tail}"])
-
-
-def conditional(
-    head: str,
-    chosen: str,
-    terms: Sequence[str],
-    called: tuple[str, Sequence[str], str],
-    tail: str,
-    *,
-    depth: int,
-    operator: str = "or",
-    exploded: bool = False,
-) -> str:
-    """``head`` + ``chosen if terms else called`` + ``tail`` as black would break it.
-
-    Args:
-        head: what stands before it on its line, ``context = ``.
-        chosen: on one line.
-        terms: of the condition, each on one line.
-        called: what is taken otherwise, as the ``head``, items and ``tail`` of ``bracketed``.
-        tail: what follows, ``:`` of a ``with``.
-        depth: indentation steps of the line that ``head`` starts on.
-        operator: what joins the terms.
-        exploded: the call has a magic trailing comma.
-    """
-    asked = f"if {f' {operator} '.join(terms)}"
-    before, items, after = called
-    whole = f"{chosen} {asked} else {before}{', '.join(items)}{after}"
-    room = WIDTH - depth * len(INDENT)
-    if "\n" not in whole and not exploded:
-        if len(head + whole + tail) <= room:
-            return head + whole + tail
-        if len(INDENT + whole) <= room:
-            return f"{head}(\n{INDENT}{whole}\n){tail}"
-    asking = [asked]
-    if len(INDENT + asked) > room:
-        asking = [f"if {terms[0]}", *(f"{operator} {term}" for term in terms[1:])]
-    last = bracketed(f"else {before}", items, after, depth=depth + 1, exploded=exploded)
-    lines = [chosen, *asking, *last.split("\n")]
-    return "\n".join([f"{head}(", *(INDENT + line for line in lines), f"){tail}"])
+def joined(terms: Sequence[str], operator: str = "and") -> str:
+    """Terms joined by ``and`` or ``or``, in brackets where one goes over several lines."""
+    text = f" {operator} ".join(terms)
+    return f"({text})" if "\n" in text else text
 
 
 def indented(text: str, depth: int) -> str:
@@ -271,3 +100,203 @@ def _parsed(text: str) -> ast.AST:
         return ast.parse(text)
     except SyntaxError:
         return ast.Module(body=[], type_ignores=[])
+
+
+# Layout
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A simple statement, or the head of one that holds others.
+
+    Args:
+        start: its first line, from 0.
+        end: the line after its last.
+        is_head: what it holds comes after it.
+    """
+
+    start: int
+    end: int
+    is_head: bool
+
+    def meets(self, start: int, end: int) -> bool:
+        """Whether lines are among its own, or between two of them where there are none."""
+        if start == end:
+            return self.start < start < self.end
+        return self.start < end and start < self.end
+
+
+def laid_out(before: str, after: str, width: int = WIDTH, indent: str = INDENT) -> str:
+    """``after`` with those statements as black lays them out that ``before`` has otherwise.
+
+    A statement stays as it is written where that which it takes the place of, or
+    comes after, is not in black's layout either. But no line that was written here stays
+    too long.
+
+    Args:
+        before: a whole module.
+        after: the same, rewritten.
+        width: columns that a line may have.
+        indent: one step of indentation.
+
+    Returns:
+        A module of the same syntax tree.
+    """
+    if "\r" in after:
+        if after.count("\r") != after.count("\n"):
+            return after
+        before, after = before.replace("\r", ""), after.replace("\r", "")
+        return laid_out(before, after, width, indent).replace("\n", "\r\n")
+    old, new = before.split("\n"), after.split("\n")
+    try:
+        theirs, ours = ast.parse(before), ast.parse(after)
+    except (SyntaxError, ValueError):
+        return after
+    blocks = [
+        block
+        for block in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        if block[0] != "equal"
+    ]
+    is_in_layout = _layout_of(theirs, old, width, indent)
+    versions = _versions_of(ours, after)
+    lines, below = list(new), len(new)
+    for piece in sorted(_pieces(ours, new), key=lambda p: -p.start):
+        met = [block for block in blocks if piece.meets(block[3], block[4])]
+        text = "\n".join(new[piece.start : piece.end])
+        too_long = "\n" not in text and len(text) > width
+        if not met or piece.end > below:  # two that share a line
+            continue
+        if not too_long and not all(is_in_layout(b[1], b[2]) for b in met):
+            continue
+        done = as_black(
+            text, width, indent=indent, is_head=piece.is_head, versions=versions
+        )
+        if done is not None:
+            lines[piece.start : piece.end] = done.split("\n")
+            below = piece.start
+    result = "\n".join(lines)
+    return result if ast.dump(ast.parse(result)) == ast.dump(ours) else after
+
+
+def _pieces(tree: ast.Module, lines: Sequence[str]) -> set[_Piece]:
+    """Every statement of a module, what it holds apart."""
+    found = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.stmt, ast.ExceptHandler)) or _is_text(node):
+            continue
+        if isinstance(node, ast.Match):
+            continue  # holds cases, which hold statements
+        body = getattr(node, "body", None)
+        start, end = node.lineno - 1, node.end_lineno or node.lineno
+        if isinstance(body, list):
+            first = body[0]
+            decorators = getattr(first, "decorator_list", ())
+            end = min(n.lineno for n in (first, *decorators)) - 1
+            while end > start and re.match(r"\s*(#|$)", lines[end - 1]):
+                end -= 1
+        if end > start:
+            found.add(_Piece(start, end, isinstance(body, list)))
+    return found
+
+
+def _is_text(node: ast.AST) -> bool:
+    """A docstring, whose layout is its content."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _layout_of(
+    tree: ast.Module, lines: Sequence[str], width: int, indent: str
+) -> Callable[[int, int], bool]:
+    """Whether what stands on lines of a module is as black lays it out.
+
+    Where no statement stands on them, that above them counts, whole functions as one.
+    """
+    pieces = _pieces(tree, lines)
+
+    @cache
+    def good(piece: _Piece) -> bool:
+        text = "\n".join(lines[piece.start : piece.end])
+        return text == as_black(
+            text, width, indent=indent, is_head=piece.is_head, versions=()
+        )
+
+    def is_in_layout(start: int, end: int) -> bool:
+        chosen = [piece for piece in pieces if piece.meets(start, end)]
+        if not chosen:
+            above = [n for n in tree.body if n.lineno <= start][-1:]
+            chosen = [
+                piece
+                for piece in pieces
+                for node in above
+                if piece.meets(node.lineno - 1, node.end_lineno or node.lineno)
+            ]
+        return all(map(good, chosen))
+
+    return is_in_layout
+
+
+def _versions_of(tree: ast.Module, source: str) -> Collection[str]:
+    """The Pythons that can read a module, which black finds out from all of it."""
+    if any(isinstance(node, ast.JoinedStr) for node in ast.walk(tree)):
+        return ("PY36",)  # to find out more takes a while, and changes nothing
+    from black import detect_target_versions
+    from black.parsing import InvalidInput, lib2to3_parse
+
+    try:
+        return {found.name for found in detect_target_versions(lib2to3_parse(source))}
+    except InvalidInput:
+        return ("PY310",)
+
+
+def as_black(
+    text: str,
+    width: int = WIDTH,
+    *,
+    indent: str = INDENT,
+    is_head: bool = False,
+    versions: Collection[str] = ("PY310",),
+) -> str | None:
+    """A statement as black lays it out; None where black cannot read it.
+
+    Quotes stay as they are.
+
+    Args:
+        text: whole lines, with their indentation.
+        width: columns that a line may have.
+        indent: one step of indentation.
+        is_head: it is the head of a statement whose body is left out.
+        versions: black's names of the Pythons that can read the module. Where all of
+            them can, a comma follows a last argument ``**a`` too.
+    """
+    import black  # takes a while
+    from black.mode import Mode, TargetVersion
+    from black.parsing import InvalidInput
+
+    margin = re.match(r"[ \t]*", text)[0]  # type: ignore[index]
+    depth, rest = divmod(len(margin), len(indent))
+    if margin != indent * depth or (indent != INDENT and re.search("\"\"\"|'''", text)):
+        return None
+    above = [f"{indent * step}if x:" for step in range(depth)]
+    before = {"elif": "if x:", "except": "try:"}.get(text.split()[0].rstrip(":"))
+    if before:
+        above += [f"{margin}{before}", f"{margin}{indent}pass"]
+    below = [f"{margin}{indent}pass"] if is_head else []
+    targets = {TargetVersion[name] for name in versions}
+    mode = Mode(targets, width, string_normalization=False)
+    try:
+        done = black.format_str("\n".join([*above, text, *below]) + "\n", mode=mode)
+    except InvalidInput:
+        return None
+    lines = done.rstrip("\n").split("\n")
+    text = "\n".join(lines[len(above) : len(lines) - len(below)]).strip("\n")
+    return text if indent == INDENT else reindented(text, indent)
+
+
+def reindented(text: str, indent: str) -> str:
+    """``text`` with other steps of indentation than ours."""
+    lines = []
+    for line in text.split("\n"):
+        bare = line.lstrip(" ")
+        steps, rest = divmod(len(line) - len(bare), len(INDENT))
+        lines.append(indent * steps + " " * rest + bare)
+    return "\n".join(lines)

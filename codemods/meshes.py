@@ -21,6 +21,7 @@ from codemods.interpret import (
 )
 from codemods.interpret.values import Class, Function
 from codemods.names import Definition
+from codemods.once import once
 from codemods.survey import parallel_dims_files
 
 _HERE = ast.Pass()
@@ -163,6 +164,7 @@ def followed(checkout: Checkout, home: str) -> bool:
         return False
 
 
+@once
 def parallel_dims_of(checkout: Checkout, path: str) -> str | None:
     """The file of the ParallelDims that a file uses: imported there, else the nearest."""
     homes = [file.path for file, _ in parallel_dims_files(checkout)]
@@ -176,12 +178,20 @@ def parallel_dims_of(checkout: Checkout, path: str) -> str | None:
     return max(homes, key=in_common, default=None)
 
 
-def _dimensions(checkout: Checkout, home: str) -> Iterator[str | None]:
+@once
+def _built(checkout: Checkout, home: str) -> tuple[Meshes | None, ...]:
+    """What each of the layouts gives; None where it is refused, before any plan is reached."""
+    found: list[Meshes | None] = []
     for degrees in _LAYOUTS:
         try:
-            meshes = build(checkout, home, degrees)
+            found.append(build(checkout, home, degrees))
         except Raised:
-            continue  # this layout is refused before any plan is reached
+            found.append(None)
+    return tuple(found)
+
+
+def _dimensions(checkout: Checkout, home: str) -> Iterator[str | None]:
+    for meshes in filter(None, _built(checkout, home)):
         if (found := meshes.got("dp_replicate")) and found.sizes == (3,):
             yield "dp_replicate"
             continue
@@ -206,11 +216,53 @@ def gives(
     if home is None:
         return False
     try:
-        layouts = [build(checkout, home, degrees) for degrees in _LAYOUTS]
-    except (CannotFollow, Raised):
+        layouts = _built(checkout, home)
+    except CannotFollow:
         return False
-    found = [layout.find(*names) for layout in layouts]
+    found = [layout.find(*names) if layout else None for layout in layouts]
     return all(mesh is not None and mesh.sizes == tuple(sizes) for mesh in found)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A statement by which a ParallelDims refuses what replicate makes possible.
+
+    Args:
+        path: of its file.
+        line: from 1.
+        beside: the dimension that it refuses beside dp_replicate, "tp" or "pp".
+    """
+
+    path: str
+    line: int
+    beside: str
+
+
+def refusals(checkout: Checkout, path: str) -> list[Refusal]:
+    """Where the ParallelDims that a plan uses refuses tensor or pipeline parallelism.
+
+    Nothing where it is not followed, or refuses replication itself.
+    """
+    home = parallel_dims_of(checkout, path)
+    if home is None:
+        return []
+    alone, *others = _LAYOUTS
+    try:
+        build(checkout, home, alone)
+    except (CannotFollow, Raised):
+        return []
+    found: dict[tuple[str, int], Refusal] = {}
+    for degrees in others:
+        try:
+            build(checkout, home, degrees)
+        except CannotFollow:
+            return []
+        except Raised as error:
+            beside = [name for name in degrees if name != "dp_replicate"][0]
+            if error.path:
+                refusal = Refusal(error.path, error.line, beside)
+                found.setdefault((error.path, error.line), refusal)
+    return list(found.values())
 
 
 def keeps_fsdp_dimension(checkout: Checkout) -> bool:

@@ -9,7 +9,7 @@ from codemods import edit
 from codemods.names import ModuleNames, Scope
 from codemods.source import SourceFile
 
-_HARMLESS_CALLS = {"get_mesh", "get_optional_mesh", "size", "len", "getattr"}
+_HARMLESS_CALLS = {"get_mesh", "get_optional_mesh", "size", "len", "getattr", "dict"}
 
 
 def prune(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pathspec
 
 from codemods.rules import all_rules, meant_by
-from codemods.steps import step_of
+from codemods.steps import FOLLOWS, step_of
 from codemods.targets import Target
 
 
@@ -32,7 +32,9 @@ class Selection:
     exclude: tuple[str, ...] = ()
 
     def takes(self, code: str) -> bool:
-        """Whether a rule runs."""
+        """Whether a rule runs; one that tells of another's work does not without it."""
+        if code in FOLLOWS and not self.takes(FOLLOWS[code]):
+            return False
         wanted = _longest(self.select, code) if self.select else 0
         return wanted is not None and (_longest(self.ignore, code) or -1) < wanted
 

@@ -34,7 +34,7 @@ def function_of(checkout: Checkout, definition: Definition) -> ast.FunctionDef |
 
 def first_parameter(node: ast.FunctionDef) -> str | None:
     """The name of a function's first parameter, the model of a plan."""
-    every = (*node.args.posonlyargs, *node.args.args)
+    every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
     return every[0].arg if every else None
 
 

@@ -9,6 +9,9 @@ from codemods.targets import Target
 SHARED = ("TM104", "TM105")
 """Rules about code that all models use: none of them is migrated rightly without it."""
 
+FOLLOWS = {"TM107": "TM101"}
+"""A rule that tells of what another one did -> that one, without which it does not run."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -51,7 +54,10 @@ SINCE = (
 )
 """What became of PR 2458, for whoever decides whether to follow it."""
 
-_SUBJECTS = {"TM106": "Accept Replicate placements in the MoE state-dict adapter"}
+_SUBJECTS = {
+    "TM106": "Accept Replicate placements in the MoE state-dict adapter",
+    "TM107": "Say in the help what is so under replicate",
+}
 
 
 def _replicate(target: Target) -> Step:

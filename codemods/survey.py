@@ -5,12 +5,13 @@ Everything here is found with the standard library's ``ast``; no file is execute
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from codemods.bindings import Checkout
 from codemods.names import Definition, Use
+from codemods.once import once
 from codemods.outside import PACKAGE, Outside, find_outside
 from codemods.shapes import (
     DDP_REPLICATE,
@@ -464,12 +465,14 @@ def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
 
 def enclosing_line(tree: ast.Module, line: int) -> ast.FunctionDef | None:
     """The innermost function that a line is in."""
-    holding = [
-        f
-        for f in ast.walk(tree)
-        if isinstance(f, ast.FunctionDef) and f.lineno <= line <= (f.end_lineno or 0)
-    ]
+    holding = [f for f in functions_of(tree) if f.lineno <= line <= (f.end_lineno or 0)]
     return max(holding, key=lambda f: f.lineno, default=None)
+
+
+@once
+def functions_of(tree: ast.Module) -> list[ast.FunctionDef]:
+    """Every function in a file, those within classes and functions too."""
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
 def _find_direct_uses(found: Survey) -> None:
@@ -563,15 +566,27 @@ def _find_ties(checkout: Checkout) -> Iterable[Tie]:
                 if node.func.attr == "tie_weights":
                     line = node.lineno
                     yield Tie(file.path, line, "output", "tok_embeddings", True)
-    for file in checkout.mentioning(".weight = "):
+    for file in checkout.mentioning(".weight = ", "setattr("):
         for node in ast.walk(file.syntax):
-            if not isinstance(node, ast.Assign):
-                continue
-            right = _weight_of(node.value)
-            for target in node.targets:
-                left = _weight_of(target)
-                if left and right and left != right:
-                    yield Tie(file.path, node.lineno, left, right)
+            for left, value in _set_weights(node):
+                right = _weight_of(value)
+                if right and left != right:
+                    yield Tie(file.path, value.lineno, left, right)
+
+
+def _set_weights(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """The modules whose weight a node sets, and to what: by ``=`` or by ``setattr``."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            left = _weight_of(target)
+            if left:
+                yield left, node.value
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+        if len(node.args) == 3 and isinstance(node.args[1], ast.Constant):
+            weight = ast.Attribute(node.args[0], str(node.args[1].value))
+            left = _weight_of(weight)
+            if left:
+                yield left, node.args[2]
 
 
 def _weight_of(node: ast.expr) -> str | None:
@@ -585,6 +600,7 @@ def _weight_of(node: ast.expr) -> str | None:
     return None
 
 
+@once
 def parallel_dims_files(checkout: Checkout) -> list[tuple[SourceFile, ast.ClassDef]]:
     """Every definition of ParallelDims that is not derived from another."""
     return [

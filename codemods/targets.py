@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from codemods.layout import WIDTH
+
 REPLICATE_MODULE = "torch.distributed._composable.replicate_with_fsdp"
 """Where the composable replicate lives; ``_composable.replicate`` is still DDP."""
 
@@ -33,12 +35,14 @@ class Target:
         function_name: what ``apply_ddp`` is called afterwards.
         reason: why this target was taken, for people.
         keep_precision: calls pass fp32, in which DDP without autocast computed.
+        width: columns that a line of it may have.
     """
 
     mesh: Mesh
     function_name: str
     reason: str
     keep_precision: bool = False
+    width: int = WIDTH
 
     @property
     def mesh_keyword(self) -> str:

@@ -12,6 +12,7 @@ from codemods.source import UnreadableSource
 from codemods.targets import Asked, Target, TargetError, choose_target
 from migrator.changeset import Changeset
 from migrator.checkout import Checkout, open_checkout
+from migrator.config import line_length
 from migrator.errors import FileProblem, LeftToDo, TitanMigrateError
 from migrator.pins import Pin, torch_pins
 
@@ -38,7 +39,7 @@ def resolve_target(
         torch_version: of the torch that the migrated code will run on; where it is None,
             ``auto`` takes the one that the checkout pins, or that of this environment.
         function_name: ``apply_replicate``, ``apply_ddp`` or None.
-        root: of the checkout whose pins count.
+        root: of the checkout whose pins count, and the length of whose lines.
         keep_precision: whether calls pass fp32, in which DDP without autocast computed.
 
     Raises:
@@ -53,7 +54,8 @@ def resolve_target(
         chosen = choose_target(target, version, function_name, source)
     except TargetError as error:
         raise TitanMigrateError(str(error)) from error
-    return replace(chosen, keep_precision=keep_precision)
+    width = line_length(root) if root else chosen.width
+    return replace(chosen, keep_precision=keep_precision, width=width)
 
 
 def _decisive_pin(root: Path) -> Pin | None:
@@ -91,7 +93,7 @@ def plan(
     """
     checkout.refuse_sparse()
     try:
-        outcome = migrate(checkout.files, target, selection)
+        outcome = migrate(checkout.files, target, selection, lambda: checkout.texts)
     except SelectionError as error:
         raise TitanMigrateError(str(error)) from error
     except UnreadableSource as error:

@@ -4,16 +4,19 @@ Nothing of the checkout is executed: its hooks are switched off, its configurati
 is asked for nothing that runs a program, and its code is only read.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from codemods.source import SourceFile
+from codemods.texts import LONGEST, PATTERNS, TextFile, is_text
 from migrator.errors import FileProblem, TitanMigrateError
 
 _SKIPPED = {
@@ -72,18 +75,8 @@ class Checkout:
         In a git checkout those that git tracks or would add; what it ignores, other
         checkouts inside this one, and symlinks that lead out of it are left out.
         """
-        if self.is_git:
-            listed = self.git(
-                "ls-files", "-z", "-co", "--exclude-standard", "--", "*.py"
-            )
-            paths = [self.root / name for name in listed.split("\0") if name]
-        else:
-            paths = list(_python_files(self.root))
-        top = self.root.resolve()
         found = {}
-        for path in sorted(set(paths)):
-            if not path.is_file() or not path.resolve().is_relative_to(top):
-                continue
+        for path in self._listed("*.py"):
             relative = path.relative_to(self.root).as_posix()
             try:
                 found[relative] = SourceFile(relative, path.read_bytes())
@@ -93,6 +86,40 @@ class Checkout:
                     "read permission and run again; nothing was written."
                 ) from error
         return found
+
+    @cached_property
+    def texts(self) -> dict[str, TextFile]:
+        """Documentation, guides and configurations, by their path from the root.
+
+        Listed like ``files``. What is linked to, is very large, binary or cannot be read
+        is left out: nothing of it is written.
+        """
+        found = {}
+        for path in self._listed(*PATTERNS):
+            relative = path.relative_to(self.root).as_posix()
+            if not is_text(relative) or path.is_symlink():
+                continue
+            with contextlib.suppress(OSError):
+                if path.stat().st_size <= LONGEST:
+                    raw = path.read_bytes()
+                    if b"\0" not in raw:
+                        found[relative] = TextFile(relative, raw)
+        return found
+
+    def _listed(self, *patterns: str) -> list[Path]:
+        """The files of the checkout whose names fit one of the patterns, sorted."""
+        if self.is_git:
+            options = ("ls-files", "-z", "-co", "--exclude-standard", "--")
+            listed = self.git(*options, *patterns)
+            paths = [self.root / name for name in listed.split("\0") if name]
+        else:
+            paths = list(_files(self.root, patterns))
+        top = self.root.resolve()
+        return [
+            path
+            for path in sorted(set(paths))
+            if path.is_file() and path.resolve().is_relative_to(top)
+        ]
 
     @cached_property
     def filters(self) -> tuple[str, ...]:
@@ -293,8 +320,8 @@ def _nearest(path: Path) -> str:
     return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
-def _python_files(root: Path) -> Iterator[Path]:
-    """The Python files of a folder without git, environments left out."""
+def _files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
+    """The files of a folder without git that fit a pattern, environments left out."""
     for folder, folders, names in os.walk(root):
         here = Path(folder)
         folders[:] = [
@@ -302,4 +329,8 @@ def _python_files(root: Path) -> Iterator[Path]:
             for name in folders
             if name not in _SKIPPED and not (here / name / "pyvenv.cfg").exists()
         ]
-        yield from (here / name for name in names if name.endswith(".py"))
+        yield from (
+            here / name
+            for name in names
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        )

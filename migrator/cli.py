@@ -566,6 +566,7 @@ def verify(
 )
 @PATH
 @target_options
+@precision_option
 @click.option(
     "--html",
     "page",

@@ -1,4 +1,4 @@
-"""`[tool.titan-migrate]` of the checkout's pyproject.toml."""
+"""What the checkout's pyproject.toml says: `[tool.titan-migrate]`, and how long a line is."""
 
 import sys
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from codemods.layout import WIDTH
 from codemods.selection import Selection
 from migrator.errors import TitanMigrateError
 
@@ -16,6 +17,8 @@ else:
 
 KEYS = ("select", "ignore", "exclude")
 """What the table may hold; each is a list of strings, like the option of that name."""
+
+_OF_RUFF = ("ruff.toml", ".ruff.toml")
 
 
 def selection(root: Path, given: Mapping[str, tuple[str, ...]]) -> Selection:
@@ -39,7 +42,48 @@ def selection(root: Path, given: Mapping[str, tuple[str, ...]]) -> Selection:
     return Selection(**chosen)
 
 
+def line_length(root: Path) -> int:
+    """How many columns the checkout's formatter fills: black's, or ruff's where that is alone.
+
+    Args:
+        root: the top of the checkout.
+
+    Raises:
+        TitanMigrateError: a file that would say it cannot be read.
+    """
+    tool = _tool(root / "pyproject.toml")
+    settings = [tool.get("ruff"), *(_toml(root / name) for name in _OF_RUFF)]
+    if "black" in tool or "ufmt" in tool or _runs_black(root):
+        settings = [tool.get("black")]
+    for table in settings:
+        if isinstance(table, dict):
+            width = table.get("line-length", table.get("line_length"))
+            if type(width) is int and width > 0:
+                return width
+    return WIDTH
+
+
+def _runs_black(root: Path) -> bool:
+    """Whether a pre-commit hook formats with black: ruff may only lint, then."""
+    hooks = root / ".pre-commit-config.yaml"
+    text = hooks.read_bytes() if hooks.is_file() else b""
+    return b"ufmt" in text or b"/black" in text
+
+
+def _tool(path: Path) -> dict[str, Any]:
+    tool = _toml(path).get("tool", {})
+    return tool if isinstance(tool, dict) else {}
+
+
 def _table(path: Path) -> dict[str, tuple[str, ...]]:
+    table = _tool(path).get("titan-migrate", {})
+    if not isinstance(table, dict):
+        raise TitanMigrateError(f"{path}: tool.titan-migrate has to be a table.")
+    return {key: _strings(path, key, value) for key, value in table.items()}
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    """What a file says, nothing where it is not there."""
     if not path.is_file():
         return {}
     try:
@@ -50,16 +94,12 @@ def _table(path: Path) -> dict[str, tuple[str, ...]]:
             f"{path} could not be read ({reason}): mend it and run again."
         ) from error
     try:
-        tool = tomllib.loads(text).get("tool", {})
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # Among them is TOMLDecodeError, and what Python says to too many digits.
         raise TitanMigrateError(
             f"{path} is not TOML that can be read ({error}): mend it and run again."
         ) from error
-    table = tool.get("titan-migrate", {}) if isinstance(tool, dict) else {}
-    if not isinstance(table, dict):
-        raise TitanMigrateError(f"{path}: tool.titan-migrate has to be a table.")
-    return {key: _strings(path, key, value) for key, value in table.items()}
 
 
 def _strings(path: Path, key: str, value: Any) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def _code(heading: str, excerpt: str) -> str:
 
 
 def _ranges() -> str:
-    """``TM101 to TM106 and TM201 to TM212``."""
+    """``TM101 to TM107 and TM201 to TM218``."""
     ends: dict[str, tuple[str, str]] = {}
     for rule in all_rules():
         first, _ = ends.get(rule.CODE[:3], (rule.CODE, ""))

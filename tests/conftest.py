@@ -10,6 +10,7 @@ import pytest
 
 from codemods.engine import Outcome, migrate
 from codemods.selection import Selection
+from codemods.texts import none
 from migrator import apply
 from migrator.review import compare
 
@@ -58,16 +59,16 @@ def migrated_once() -> Iterator[None]:
     """What the commands plan for a tree is a function of its files, so it is worked out once for the same files."""
     known: OrderedDict[tuple, Outcome] = OrderedDict()
 
-    def remembered(files, target, selection=Selection()) -> Outcome:
+    def remembered(files, target, selection=Selection(), texts=none) -> Outcome:
         content = hashlib.sha256()
-        for path, file in files.items():
+        for path, file in (*files.items(), *texts().items()):
             content.update(
                 f"{path}\0{len(file.raw)}\0".encode("utf-8", "surrogateescape")
             )
             content.update(file.raw)
         key = content.digest(), target, selection
         if key not in known:
-            known[key] = migrate(files, target, selection)
+            known[key] = migrate(files, target, selection, texts)
         known.move_to_end(key)
         if len(known) > 12:  # with their syntax trees
             known.popitem(last=False)

@@ -14,8 +14,8 @@ IN_RANK = "migrator.verify.train.in_rank"
 LAYERS = f"""
     codemods
     migrator.errors migrator.signals migrator.terminal migrator.patch
-    migrator.pins migrator.checkout migrator.changeset migrator.apply
-    migrator.config migrator.explain migrator.render migrator.series
+    migrator.config migrator.pins migrator.checkout migrator.changeset migrator.apply
+    migrator.explain migrator.render migrator.series
     migrator.verify.errors
     migrator.verify.choose {IN_RANK} migrator.verify.train migrator.verify.judge migrator.verify.show
     migrator.verify.job migrator.verify.run migrator.verify

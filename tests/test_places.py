@@ -23,15 +23,19 @@ TOGETHER = (
 
 WHOLES = (
     "tests/migrator/render/test_text_head.py",
+    "tests/migrator/test_texts.py",
     "tests/codemods/test_cases.py",
     "tests/review/browser",
     "tests/verify/trained",
 )
-"""Tests of a whole: a first sentence, a migration, a page in a browser, trainings."""
+"""Tests of a whole: a first sentence, what is said of documents, a migration, a page in a browser, trainings."""
 
 ELSEWHERE = {
     "codemods/ways.py": "ways past a place that is left: migrator/render/test_ways.py",
     "codemods/beside.py": "what TM102 does around a call: rules/test_tm102_call_sites.py",
+    "codemods/findings.py": "several lines in one: rules/test_tm215_words.py and those after it",
+    "codemods/prose.py": "what TM217 reads: rules/test_tm217_documents.py",
+    "codemods/wording.py": "what TM107 writes: rules/test_tm107_help.py",
     "codemods/autocast.py": "what TM105 looks for: rules/test_tm105_amp.py",
     "codemods/names.py": "the names of one file: test_bindings.py, with those of all",
     "migrator/verify/judge/causes.py": "a part of every verdict: test_judges.py",

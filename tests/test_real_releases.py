@@ -1,6 +1,7 @@
 """Every torchtitan release that carries DDP, migrated to both targets."""
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -69,6 +70,39 @@ COMMENTS_OF_REMOVED_CODE = {
     "# the following code will only be executed for DDP or single-device training",
     "# FSDP handles mixed precision internally",
 }
+
+HELP = {
+    "0.1.0": ("torchtitan/config_manager.py", 225, 232, 265),
+    "0.2.0": ("torchtitan/config/job_config.py", 235, 242, 275),
+    "0.2.1": ("torchtitan/config/job_config.py", 278, 285, 312),
+    "0.2.2": ("torchtitan/config/job_config.py", 286, 293, 320),
+}
+"""The help of both precisions and of replication, in what users read of options."""
+
+DOCSTRINGS = {
+    "0.2.1": {
+        # the dimension that replicate takes
+        ("torchtitan/distributed/parallel_dims.py", 82, "TM215"),
+        # whose trainer is wrapped by what was apply_ddp
+        (
+            "torchtitan/experiments/rl/unified/infra/parallelism_utils.py",
+            71,
+            "TM215",
+        ),
+    }
+}
+DOCSTRINGS["0.2.2"] = {
+    (path, 81 if line == 82 else line, code) for path, line, code in DOCSTRINGS["0.2.1"]
+}
+
+WORDS = {
+    (version, target): {(path, line, "TM107") for line in lines}
+    | (DOCSTRINGS.get(version, set()) if target == "1d" else set())
+    for version, (path, *lines) in HELP.items()
+    for target in ("1d", "2d")
+}
+"""Everything that is said about words. The wheels hold no documents, configurations and
+tests. SimpleFSDP, torchft's replicas and autoparallel have a DDP that is not this one."""
 
 
 @pytest.fixture(scope="module", params=[(v, t) for v in VERSIONS for t in ("1d", "2d")])
@@ -151,6 +185,38 @@ def test_formatted_as_ufmt_leaves_it(migrated):
     command = [sys.executable, "-m", "ufmt", "check", *changed(after)]
     done = subprocess.run(command, cwd=after, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Its pre-commit runs pyrefly from late 2025 on, and the torch here is one for 1d.
+@pytest.mark.parametrize("migrated", [("0.2.1", "1d"), ("0.2.2", "1d")], indirect=True)
+def test_pyrefly_finds_nothing_new(migrated):
+    """On everything but experiments, as torchtitan runs it."""
+    *_, before, after, _ = migrated
+    paths = [path for path in changed(after) if "experiments" not in path]
+    new = pyrefly(after, paths) - pyrefly(before, paths)
+    assert not new
+
+
+def pyrefly(root: Path, paths: list[str]) -> Counter[str]:
+    """What pyrefly says of the files, by file and without line numbers."""
+    config = root.parent / "pyrefly.toml"
+    config.write_text(
+        "replace-imports-with-any = ['torchao.*']\n"
+        f"python-interpreter-path = '{sys.executable}'\n"
+        f"search-path = ['{root}']\n"
+    )
+    command = [sys.executable, "-m", "pyrefly", "check", "--output-format=json"]
+    done = subprocess.run(
+        [*command, "--config", str(config), *paths],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout, done.stderr
+    return Counter(
+        f"{error['path'].rpartition('torchtitan/')[2]}: {error['description']}"
+        for error in json.loads(done.stdout)["errors"]
+    )
 
 
 def test_second_apply_changes_no_byte(migrated):
@@ -243,14 +309,65 @@ def test_hazards_are_explained_with_code(migrated):
     version, target, before, _, _ = migrated
     outcome = plan(Checkout(before, is_git=True), choose_target(target, None)).outcome
     hazards = [f for f in outcome.findings if f.status == "hazard"]
-    assert {f.code for f in hazards} == {
-        "0.1.0": {"TM207", "TM208", "TM214", "TM215"},
-        "0.2.0": {"TM201", "TM207", "TM208", "TM214", "TM215"},
-        "0.2.1": {"TM201", "TM206", "TM207", "TM214", "TM215"},
-        "0.2.2": {"TM206", "TM207", "TM214", "TM215"},
+    said = {"TM215"} & {code for _, _, code in WORDS[version, target]}
+    assert {f.code for f in hazards} == said | {
+        "0.1.0": {"TM207", "TM208", "TM214"},
+        "0.2.0": {"TM201", "TM207", "TM208", "TM214"},
+        "0.2.1": {"TM201", "TM206", "TM207", "TM214"},
+        "0.2.2": {"TM206", "TM207", "TM214"},
     }[version]
     assert len(hazards) < 10
     assert all(f.suggestion for f in hazards)
+
+
+def test_words_that_stop_being_true(migrated):
+    version, target, before, after, _ = migrated
+    outcome = plan(Checkout(before, is_git=True), choose_target(target, None)).outcome
+    words = ("TM107", "TM215", "TM216", "TM217", "TM218")
+    assert {(f.path, f.line, f.code) for f in outcome.findings if f.code in words} == (
+        WORDS[version, target]
+    )
+    said = (after / HELP[version][0]).read_text()
+    assert "i.e. under DDP" not in said and "method used is DDP" not in said
+    assert "only takes effect when data_parallel_shard_degree" not in said
+    old = (before / HELP[version][0]).read_text()
+    longest = max(map(len, old.splitlines()))
+    assert max(map(len, said.splitlines())) <= longest
+
+
+DOCUMENTS = {
+    "README.md": "# torchtitan\n\n6. Float8\n7. DDP and HSDP\n8. TorchFT\n",
+    "docs/converging.md": "FSDP can be verified by comparing with DDP on small models.\n",
+    "docs/torchft.md": "Replicas of torchft are FSDP or DDP.\n",
+    "CLAUDE.md": "Techniques: TP, AC, compile, FSDP / HSDP.\n",
+    "tests/integration_tests/features.py": """\
+TESTS = [
+    OverrideDefinitions([["--parallelism.data_parallel_replicate_degree=4"]], "DDP", "ddp"),
+    OverrideDefinitions([["--parallelism.data_parallel_shard_degree=4"]], "FSDP", "fsdp"),
+]
+""",
+    "torchtitan/models/llama3/train_configs/debug_model.toml": "[parallelism]\n"
+    "data_parallel_replicate_degree = 1\nenable_compiled_autograd = true\n",
+}
+"""What stands beside the package in a checkout of torchtitan, in short."""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_documents_beside_a_release(version, tmp_path):
+    checkout = as_checkout(release(version), tmp_path / "checkout")
+    for path, said in DOCUMENTS.items():
+        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / path).write_text(said)
+    target = choose_target("1d", None)
+    outcome = plan(Checkout(checkout, is_git=True), target).outcome
+    found = {(f.path, f.line, f.code) for f in outcome.findings if f.path in DOCUMENTS}
+    took = version in ("0.1.0", "0.2.0")  # apply_ddp took enable_compiled_autograd
+    toml = (list(DOCUMENTS)[-1], 3, "TM218")
+    assert found == {
+        ("README.md", 4, "TM217"),
+        ("tests/integration_tests/features.py", 2, "TM216"),
+        *([toml] if took else []),
+    }
 
 
 def test_past_the_replicate_api_there_is_nothing_to_do(tmp_path):

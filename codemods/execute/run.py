@@ -90,6 +90,7 @@ class Run(Interpreter):
             values = {**self._given(function), **(given or {})}
             record.returned = show(self.call(function, [], values))
         except Raised as raised:
+            record.raised_at = (raised.path, raised.line) if raised.path else None
             record.raised = (raised.kind, self._words(raised))
         except CannotFollow as error:
             record.unclear = str(error)
@@ -102,8 +103,7 @@ class Run(Interpreter):
     def _words(self, raised: Raised) -> str:
         """What is said of an exception; not what ParallelDims says of its own meshes."""
         home = self._meshes.parallel_dims.of if self._meshes else None
-        at = self.record.raised_at
-        own = home is not None and at is not None and at[0] == home.definition.path
+        own = home is not None and home.definition.path == raised.path
         return "" if own else raised.message
 
     def _given(self, function: Function) -> dict[str, object]:
@@ -199,7 +199,7 @@ class Run(Interpreter):
     # A model, a configuration: whatever is asked of them
 
     def attribute(self, owner: object, name: str, node: ast.AST) -> object:
-        if isinstance(owner, (Class, Function)):
+        if isinstance(owner, Function):
             return Unknown(f"{show(owner)}.{name}")
         return super().attribute(owner, name, node)
 
@@ -465,29 +465,12 @@ class Run(Interpreter):
         return True
 
     def _do_Raise(self, node: ast.Raise, frame: Frame) -> None:
-        self._refuse_or_pass(
-            lambda: super(Run, self)._do_Raise(node, frame), node, frame
-        )
+        if (frame.path, node.lineno) not in self._passing:
+            super()._do_Raise(node, frame)
 
     def _do_Assert(self, node: ast.Assert, frame: Frame) -> None:
-        self._refuse_or_pass(lambda: self._checked(node, frame), node, frame)
-
-    def _checked(self, node: ast.Assert, frame: Frame) -> None:
-        value = self.evaluate(node.test, frame)
-        if not isinstance(value, Unknown):
+        if (frame.path, node.lineno) not in self._passing:
             super()._do_Assert(node, frame)
-
-    def _refuse_or_pass(
-        self, do: Callable[[], None], node: ast.stmt, frame: Frame
-    ) -> None:
-        place = (frame.path, node.lineno)
-        if place in self._passing:
-            return
-        try:
-            do()
-        except Raised:
-            self.record.raised_at = place
-            raise
 
 
 def wraps(name: str) -> Kind | None:

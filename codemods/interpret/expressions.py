@@ -9,10 +9,12 @@ from typing import Any
 
 from codemods.bindings import Checkout
 from codemods.interpret.values import (
+    Class,
     External,
     Frame,
     Function,
     Instance,
+    Member,
     Mesh,
     Raised,
     Unknown,
@@ -102,6 +104,10 @@ class Expressions(ABC):
         """What an object has from its class."""
 
     @abstractmethod
+    def of_class(self, owner: Class, name: str) -> object:
+        """What a class has itself: a constant, or a member of an enumeration."""
+
+    @abstractmethod
     def step(self) -> None:
         """Count one step of the evaluation."""
 
@@ -170,8 +176,14 @@ class Expressions(ABC):
             if name in owner.attributes:
                 return owner.attributes[name]
             return self.class_attribute(owner, name)
+        if isinstance(owner, Class):
+            return self.of_class(owner, name)
         if isinstance(owner, Mesh):
             return self._of_mesh(owner, name, node)
+        if isinstance(owner, Member):
+            owner = str(owner)
+            if name == "value":
+                return owner
         if name in _METHODS.get(type(owner), ()):
             return getattr(owner, name)
         if type(owner) in _METHODS or owner is None:

@@ -14,6 +14,7 @@ from codemods.interpret.values import (
     Frame,
     Function,
     Instance,
+    Member,
     Raised,
     Unknown,
     derived,
@@ -66,6 +67,7 @@ class Interpreter(Expressions):
         self._handled: list[Raised] = []
         self._constants: dict[Definition, object] = {}
         self._named: dict[Definition, object] = {}
+        self._members: dict[tuple[Definition, str], Instance] = {}
 
     # What a checkout holds
 
@@ -199,6 +201,25 @@ class Interpreter(Expressions):
         if owner.of.node.bases:
             return Unknown(f"{show(owner)}.{name}")  # a base from outside may have it
         raise Raised("AttributeError", name)
+
+    def of_class(self, owner: Class, name: str) -> object:
+        """What a class has itself: a constant, or a member of an enumeration."""
+        bases = {(dotted(base) or "").rpartition(".")[2] for base in owner.node.bases}
+        for node in reversed(self._class_body(owner)):
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
+                targets = (
+                    node.targets if isinstance(node, ast.Assign) else [node.target]
+                )
+                if not any(isinstance(t, ast.Name) and t.id == name for t in targets):
+                    continue
+                value = self._default(node.value, owner)
+                if not any(base.endswith("Enum") for base in bases):
+                    return value
+                if isinstance(value, str) and bases & {"str", "StrEnum"}:
+                    return Member(value)
+                made = Instance({"value": value, "name": name}, owner)
+                return self._members.setdefault((owner.definition, name), made)
+        return Unknown(f"{show(owner)}.{name}")
 
     # Calls
 
@@ -490,8 +511,9 @@ class Interpreter(Expressions):
         if isinstance(what, ast.Call):
             said = [self.evaluate(argument, frame) for argument in what.args]
             words = " ".join(s if isinstance(s, str) else show(s) for s in said)
-            raise Raised(ast.unparse(what.func), words)
-        raise Raised(ast.unparse(what) if what else "Exception", "")
+            raise Raised(ast.unparse(what.func), words, frame.path, node.lineno)
+        kind = ast.unparse(what) if what else "Exception"
+        raise Raised(kind, "", frame.path, node.lineno)
 
     def _do_Assert(self, node: ast.Assert, frame: Frame) -> None:
         value = self.evaluate(node.test, frame)
@@ -499,7 +521,7 @@ class Interpreter(Expressions):
             return  # it holds wherever the code goes on
         if not self.truth(value, node.test):
             said = self.evaluate(node.msg, frame) if node.msg else ""
-            raise Raised("AssertionError", str(said))
+            raise Raised("AssertionError", str(said), frame.path, node.lineno)
 
     def _do_With(self, node: ast.With, frame: Frame) -> None:
         for item in node.items:

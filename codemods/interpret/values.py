@@ -21,10 +21,13 @@ class Raised(Exception):
     Args:
         kind: the name of its class.
         message: what it says, as far as that is known.
+        path: the file that raises, "" where it is no statement that does.
+        line: of the statement, from 1.
     """
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, path: str = "", line: int = 0) -> None:
         self.kind, self.message = kind, message
+        self.path, self.line = path, line
         super().__init__(f"{kind}: {message}")
 
 
@@ -65,6 +68,10 @@ class Class:
 
     definition: Definition
     node: ast.ClassDef
+
+
+class Member(str):
+    """A member of an enumeration of strings: its value, which knows that it is one."""
 
 
 @dataclass(frozen=True)

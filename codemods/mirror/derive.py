@@ -55,7 +55,8 @@ def derive(tree: cst.Module, apply_fsdp: cst.FunctionDef, wishes: Wishes) -> Pla
     if wishes.only_wraps:
         _refuse_effects(nodes)
     for left, right in wishes.ties:
-        nodes = in_one_group(nodes, (f"{model}.{left}", f"{model}.{right}"))
+        pair = (f"{model}.{left}", f"{model}.{right}")
+        nodes = in_one_group(nodes, pair, model)
     move_division_to_the_end(nodes, model, wishes, sums)
     lines = _lines(_ended(nodes, model, wishes), wishes)
     parameters = _parameters(tree, params, mesh, lines)

@@ -61,10 +61,11 @@ def fold(
         return terms, None if terms else True
     code = tree.code_for_node(test).strip()
     names = names_in(code)
-    if names and names <= set(constants) and _only_compares(code):
+    bracketed = f"(\n{code}\n)"  # what goes over several lines may be in brackets here
+    if names and names <= set(constants) and _only_compares(bracketed):
         try:
             value = eval(
-                compile(code, "<default>", "eval"),
+                compile(bracketed, "<default>", "eval"),
                 {"__builtins__": {}},
                 dict(constants),
             )

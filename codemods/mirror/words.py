@@ -23,12 +23,17 @@ _WORDS = (
 _STRINGS = (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 
 
+def is_pragma(comment: str) -> bool:
+    """Whether a comment speaks to a checker, of the line below it."""
+    return bool(_PRAGMA.match(comment))
+
+
 def of_replicate(comments: Sequence[str]) -> list[str]:
     """The lines of one comment, less those that are true of sharding only.
 
     What it says of tied weights holds for any groups, so that stays, in other words.
     """
-    pragmas = [comment for comment in comments if _PRAGMA.match(comment)]
+    pragmas = [comment for comment in comments if is_pragma(comment)]
     prose = " ".join(c for c in comments if c not in pragmas)
     if not _SHARDING.search(prose) or "gradient division" in prose:
         return list(comments)

@@ -20,12 +20,10 @@ def emit(nodes: Sequence[AnyNode], depth: int) -> list[str]:
         if isinstance(node, Wrap):
             modules = ", ".join(node.modules)
             shown = node.variable or (f"[{modules}]" if node.is_list else modules)
-            text = layout.bracketed(
-                f"{CALL}(", [shown, *node.arguments], ")", depth=depth
-            )
+            text = layout.bracketed(f"{CALL}(", [shown, *node.arguments], ")")
             lines.append(layout.indented(text, depth))
         elif isinstance(node, Dict):
-            text = layout.bracketed(node.head, node.items, node.tail, depth=depth)
+            text = layout.bracketed(node.head, node.items, node.tail)
             lines.append(layout.indented(text, depth))
         elif isinstance(node, Plain):
             lines.append(layout.indented(node.text, depth))
@@ -35,12 +33,9 @@ def emit(nodes: Sequence[AnyNode], depth: int) -> list[str]:
 
 
 def _emit_block(node: Block, depth: int, keyword: str) -> list[str]:
-    if node.terms:
-        head = layout.conjunction(f"{keyword} ", node.terms, ":", depth=depth)
-    else:
-        head = f"{keyword}:"
+    asked = f" {layout.joined(node.terms)}" if node.terms else ""
     body: list[AnyNode] = node.body or [Plain([], False, "pass")]
-    lines = [layout.indented(head, depth), *emit(body, depth + 1)]
+    lines = [layout.indented(f"{keyword}{asked}:", depth), *emit(body, depth + 1)]
     if len(node.orelse) == 1:
         only = node.orelse[0]
         if isinstance(only, Block) and only.keyword == "if" and not only.comments:
@@ -65,7 +60,6 @@ def signature(
         f"def {name}(",
         [parameter.text for parameter in parameters],
         tail,
-        depth=0,
         exploded=_has_trailing_comma(apply_fsdp.params),
     )
 

@@ -1,5 +1,7 @@
 """What each call site of ``apply_ddp`` becomes."""
 
+import ast
+
 from codemods import layout
 from codemods.findings import Finding
 from codemods.mirror import Plan
@@ -12,6 +14,8 @@ from codemods.plans.sites import standalone
 from codemods.plans.strings import alias
 from codemods.plans.template import usual_plan
 from codemods.plans.values import arguments
+from codemods.plans.wishes import other_value, value_is_used
+from codemods.siblings import subject
 from codemods.survey import CallSite
 
 
@@ -26,7 +30,8 @@ def decide_call(facts: Facts, site: CallSite) -> None:
     )
     if function is None:
         return
-    if site.sibling.several and function.replaces is not None:
+    several = site.sibling.several and not _part_by_part(facts, site)
+    if several and function.replaces is not None:
         _add_sequence(facts, site, function.plan)
         return
     own = own_plan(facts, site, function)
@@ -44,6 +49,18 @@ def decide_call(facts: Facts, site: CallSite) -> None:
         if function.definition.name == "apply_ddp":
             return
     _add(facts, site, function, _spelling(facts, site, function))
+
+
+def _part_by_part(facts: Facts, site: CallSite) -> bool:
+    """Whether DDP wraps, call by call, just what the branch beside it shards."""
+    wrapped = [
+        subject(other.node)
+        for other in facts.survey.call_sites
+        if other.function is site.function
+        and other.sibling.branch == site.sibling.branch
+    ]
+    sharded = [subject(step.call) for step in site.sibling.steps]
+    return len(wrapped) > 1 and sorted(wrapped) == sorted(sharded)
 
 
 def decide_inline(facts: Facts, site: CallSite) -> None:
@@ -78,11 +95,15 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     file = facts.survey.files[site.reference.path]
     mesh = MeshEdit("") if function.plan.mesh is None else mesh_edit(facts, site, file)
     if isinstance(mesh, str):
-        _leave(facts, site, function.plan, mesh)
+        _leave(facts, site, function.plan, mesh, _with_known(facts, site, function))
         return
     passed = arguments(facts, site, function, mesh)
     if isinstance(passed, str):
         _leave(facts, site, function.plan, passed)
+        return
+    lacking = _lacks_value(facts, site, function)
+    if lacking is not None:
+        _leave(facts, site, function.plan, lacking, _with_known(facts, site, function))
         return
     facts.calls.append(
         NewCall(site, function, spelling, tuple(passed), mesh, standalone(site))
@@ -100,6 +121,35 @@ def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
     return f"{head}.{alias(facts, last)}".lstrip(".")
 
 
+def _lacks_value(facts: Facts, site: CallSite, function: NewFunction) -> str | None:
+    """Why what a call is used for is not what the new function returns."""
+    if not value_is_used(facts, site):
+        return None
+    other = other_value(facts, site)
+    if other is not None:
+        return f"it is used for its value, {other}, and the new function has only the model"
+    model = function.plan.parameters[0].name
+    returned = (
+        ast.unparse(node.value)
+        for node in ast.walk(ast.parse(function.plan.text))
+        if isinstance(node, ast.Return) and node.value is not None
+    )
+    if model in returned:
+        return None
+    return (
+        f"it is used for its value, and {function.plan.name} does not return its model"
+    )
+
+
+def _with_known(facts: Facts, site: CallSite, function: NewFunction) -> str | None:
+    """The call to write where all but the mesh is known."""
+    mesh = MeshEdit(suggested_mesh(facts, site.reference.path))
+    passed = arguments(facts, site, function, mesh)
+    if isinstance(passed, str):
+        return None
+    return layout.bracketed(f"{function.plan.name}(", passed, ")")
+
+
 def _leave(
     facts: Facts, site: CallSite, plan: Plan, reason: str, code: str | None = None
 ) -> None:
@@ -108,7 +158,6 @@ def _leave(
         f"{plan.name}(",
         ["model", wanted, *(f"{p.name}=..." for p in plan.others if p.required)],
         ")",
-        depth=0,
     )
     facts.findings.append(
         Finding(

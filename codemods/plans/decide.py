@@ -1,7 +1,7 @@
 """All decisions for a checkout: its definitions first, then every call."""
 
 from codemods.names import Definition
-from codemods.plans import outside
+from codemods.plans import outside, passed_on
 from codemods.plans.calls import decide_call, decide_inline
 from codemods.plans.functions import existing, function_for
 from codemods.plans.records import Facts
@@ -25,6 +25,7 @@ def decide(survey: Survey, target: Target) -> Facts:
     for site in survey.inline:
         decide_inline(facts, site)
     outside.report(facts)
+    passed_on.report(facts)
     return facts
 
 

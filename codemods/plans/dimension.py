@@ -4,6 +4,7 @@ import ast
 from dataclasses import dataclass
 
 from codemods import meshes
+from codemods.autocast import of_a_test
 from codemods.interpret import CannotFollow
 from codemods.plans.records import Facts
 from codemods.survey import parallel_dims_files
@@ -24,6 +25,11 @@ class Spelling:
     names: tuple[str, ...]
     after_get_mesh: tuple[str, ...]
 
+    @property
+    def alone(self) -> "Spelling":
+        """The dimension of replication without the one of degree 1 beside it."""
+        return Spelling(self.names[:1], self.after_get_mesh[:1])
+
     def sliced(self, world: str) -> str:
         """The slice of a world mesh."""
         return f"{world}[{', '.join(map(_quoted, self.names))}]"
@@ -41,8 +47,9 @@ def spelling(facts: Facts, path: str) -> Spelling | str:
     name = _dimension(facts, path)
     if name is None:
         return (
-            "it cannot be seen what ParallelDims calls the dimension of pure data "
-            "parallelism: it depends on the other degrees"
+            "it cannot be seen what this checkout calls the dimension of pure data "
+            "parallelism: it depends on the other degrees, or the mesh is made in a way "
+            "that is not followed"
         )
     if facts.target.mesh == "1d":
         return Spelling((name,), (name,))
@@ -62,16 +69,34 @@ def _dimension(facts: Facts, path: str) -> str | None:
 
 
 def _by_names(facts: Facts, path: str) -> str | None:
-    """Where ParallelDims is out of reach: by the names that this checkout uses."""
-    files = [facts.survey.files[path]]
-    files += [file for file, _ in parallel_dims_files(facts.checkout)]
+    """Where no ParallelDims can be followed: by the names that this checkout uses.
+
+    None where it makes its mesh itself and none of the names that torchtitan has had is
+    seen there. Where torchtitan, outside of the checkout, makes it, the name is the
+    later one.
+    """
+    checkout = facts.checkout
+    making = [
+        f for f in checkout.mentioning("init_device_mesh(") if not of_a_test(f.path)
+    ]
+    dims = parallel_dims_files(checkout)
+    files = [facts.survey.files[path], *making, *(file for file, _ in dims)]
     seen = {
         node.value
         for file in files
         for node in ast.walk(file.syntax)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    return "dp" if "dp" in seen and not seen & _LATER else "dp_replicate"
+    if "dp" in seen and not seen & _LATER:
+        return "dp"
+    torchtitans = not making and all(_gives_meshes(cls) for _, cls in dims)
+    return "dp_replicate" if "dp_replicate" in seen or torchtitans else None
+
+
+def _gives_meshes(cls: ast.ClassDef) -> bool:
+    """Whether a ParallelDims has one of the methods by which torchtitan's gives meshes."""
+    names = {node.name for node in cls.body if isinstance(node, ast.FunctionDef)}
+    return bool(names & {"build_mesh", "get_mesh"} or cls.bases)
 
 
 def _quoted(name: str) -> str:

@@ -169,6 +169,8 @@ def _derive(
         raise CannotMirror("it is no function at the top of its module")
     home = apply_ddp or apply_fsdp
     wishes = wishes_for(facts, apply_fsdp.path, home, apply_ddp, sites, name)
+    if name and apply_ddp is None and not sites:
+        wishes = replace(wishes, log=None)  # of a part, it would speak of the model
     plan = facts.derived[key] = mirror.derive(tree, node, wishes)
     return plan
 

@@ -9,7 +9,7 @@ from codemods.guards import Guard, Place, guards, statements
 from codemods.names import Definition, Use
 from codemods.plans.records import Facts
 from codemods.source import SourceFile
-from codemods.survey import OLD, function_of
+from codemods.survey import OLD, function_of, parallel_dims_files
 
 Fate = Literal["goes", "opted-out", "stays", "alone", "none"]
 """``goes`` with the DDP that it guards; ``opted-out``: it says so itself; ``stays``:
@@ -90,6 +90,12 @@ class Guards:
             elif "." in use.spelling:
                 self._unknown.add(place)
         self._of: dict[str, list[Guarded]] = {}
+        self._values = {
+            (r.path, r.line, r.spelling)
+            for r in facts.survey.references
+            if r.kind == "value"
+        }
+        self._dims = {file.path for file, _ in parallel_dims_files(facts.checkout)}
 
     @property
     def any_followed(self) -> bool:
@@ -159,6 +165,9 @@ class Guards:
         around = self._definition_around(file, guard.place)
         if around is not None:
             return around, "", 0
+        in_dims = guard.place.scope.partition(".")[0] == "ParallelDims"
+        if in_dims and file.path in self._dims and self._all_followed:
+            return "goes", "", 0  # it stands before every plan
         function = guard.place.function
         whole = function.body if function else file.syntax.body
         # The nearest calls decide: behind it in its own block, then further out.
@@ -169,6 +178,21 @@ class Guards:
                     if fate == wanted:
                         return fate, text, line
         return "alone", "", 0
+
+    @property
+    def _all_followed(self) -> bool:
+        """Whether nothing of the checkout wraps with DDP afterwards."""
+        survey = self.facts.survey
+        sites = (*survey.call_sites, *survey.inline)
+        others = (*survey.direct_uses, *survey.class_uses, *survey.unresolved)
+        values = any(r.kind == "value" for r in survey.references)
+        known = self._rewritten.keys() | self._done
+        return not others and not values and all(id(s.node) in known for s in sites)
+
+    def fate_at(self, file: SourceFile, node: ast.stmt, place: Place) -> Fate:
+        """What would become of a statement as a guard, going by what is behind it."""
+        guard = Guard(node, place, "statement", ast.Constant(True), (node,))
+        return self._fate(file, guard)[0]
 
     def _definition_around(self, file: SourceFile, place: Place) -> Fate | None:
         """Where a guard stands in apply_ddp itself, what becomes of that."""
@@ -201,11 +225,16 @@ class Guards:
         self, file: SourceFile, block: Iterable[ast.stmt], depth: int
     ) -> Iterator[tuple[Fate, str, int]]:
         """Calls of DDP or replicate in some statements, and in what these call."""
-        uses = {id(use.call): use for use in file.names.uses if use.call is not None}
+        uses = {id(use.call or use.node): use for use in file.names.uses}
         for statement in block:
             for node in ast.walk(statement):
                 use = uses.get(id(node))
-                if use is None or use.call is None:
+                if use is None:
+                    continue
+                if use.call is None:
+                    line = use.node.lineno
+                    if (file.path, line, use.spelling) in self._values:
+                        yield "stays", use.spelling, line
                     continue
                 fate = self._direct(file, use) or self._through(file, use, depth)
                 if fate is not None:
@@ -271,7 +300,9 @@ class Guards:
             for name, node in _functions(file.syntax):
                 own = tuple(g for g in found if g.place.function is node)
                 kept = any(file.opted_out(g.node.lineno, "TM103") for g in own)
-                if own and not kept and node.name != OLD and _all_guard(node.body, own):
+                if node.name == OLD or node.name.startswith("__"):
+                    continue  # the latter is called without being named
+                if own and not kept and _all_guard(node.body, own):
                     yield Helper(Definition(file.path, name), node, own)
 
     def _helper_around(self, file: SourceFile, guard: Guard) -> Helper | None:

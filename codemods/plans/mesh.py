@@ -3,10 +3,11 @@
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from codemods import meshes
 from codemods.guards import is_guard
-from codemods.plans.arguments import argument, written
+from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.dimension import Spelling, spelling
 from codemods.plans.flow import block_of, last_assignment, reaches
 from codemods.plans.records import Facts, MeshEdit
@@ -24,7 +25,12 @@ def mesh_edit(facts: Facts, site: CallSite, file: SourceFile) -> MeshEdit | str:
     wanted = spelling(facts, file.path)
     if isinstance(wanted, str):
         return wanted
+    looked_up = _looked_up_inside(facts, site)
+    if looked_up is not None:
+        return _Meshes(facts, site, file, wanted).inside(*looked_up)
     node = _mesh_argument(facts, site)
+    if node is None and passes_by_star(site.node):
+        return "it passes arguments by * or **, which cannot be followed"
     if node is None:
         return "it passes no mesh"
     return _Meshes(facts, site, file, wanted).edit(node)
@@ -71,6 +77,40 @@ def _mesh_parameter(definition: ast.FunctionDef) -> tuple[int, str | None]:
     return 1, names[1] if len(names) > 1 else None
 
 
+def _looked_up_inside(
+    facts: Facts, site: CallSite
+) -> tuple[ast.FunctionDef, ast.expr] | None:
+    """An ``apply_ddp`` that takes its mesh out of something else, and how it does."""
+    definition = site.reference.definition
+    node = function_of(facts.checkout, definition)
+    if node is None or definition not in facts.survey.definitions:
+        return None
+    passed = [
+        inner.value
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.keyword) and inner.arg in ("device_mesh", "mesh")
+    ]
+    if len(passed) != 1:
+        return None
+    value, parameters = passed[0], set(_parameters(node))
+    set_to = {
+        inner.targets[0].id: inner.value
+        for inner in node.body
+        if isinstance(inner, ast.Assign) and isinstance(inner.targets[0], ast.Name)
+    }
+    if isinstance(value, ast.Name) and value.id not in parameters:
+        value = set_to.get(value.id, value)
+    read = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+    if isinstance(value, ast.Name) or not read or not read <= parameters:
+        return None
+    return node, value
+
+
+def _parameters(node: ast.FunctionDef) -> list[str]:
+    every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    return [arg.arg for arg in every]
+
+
 class _Meshes:
     """What the meshes in reach of one call are, and how they are written afterwards."""
 
@@ -91,6 +131,25 @@ class _Meshes:
         if assignment is None:
             return self._from_outside(node.id)
         return self._of_variable(node.id, *assignment)
+
+    def inside(self, definition: ast.FunctionDef, value: ast.expr) -> MeshEdit | str:
+        """The mesh that a definition looks up itself, as the call has to pass it."""
+        path = self.site.reference.definition.path
+        home = self.facts.survey.files[path]
+        inner = _Meshes(
+            self.facts, replace(self.site, function=definition), home, self.wanted
+        )
+        text = inner._as_replicate_mesh(value)
+        if text is None:
+            return f"it is not clear which mesh {written(home, value)} is"
+        names = _parameters(definition)
+        for name in sorted({n.id for n in ast.walk(value) if isinstance(n, ast.Name)}):
+            given = argument(self.site.node, names.index(name), name)
+            if not isinstance(given, (ast.Name, ast.Attribute)):
+                return f"it does not say what {name} is, which its mesh is taken from"
+            fresh = written(self.file, given)
+            text = re.sub(rf"(?<![\w.\"']){name}\b(?![\"'])", fresh, text)
+        return MeshEdit(text)
 
     def _from_outside(self, name: str) -> MeshEdit | str:
         """The change to a mesh that the function around the call does not set itself."""
@@ -114,10 +173,18 @@ class _Meshes:
         if changed == source:
             return MeshEdit(name)
         others = list(self._other_uses(name, value))
+        breaking = [
+            u for u in others if _breaks_on_several(u) and self._runs_with_the_call(u)
+        ]
+        if breaking and self.facts.target.mesh == "2d":
+            return (
+                f"`{name}` is used beside it as a mesh of one dimension, and replicate takes "
+                f"one of two here: give what follows it {self._alone(value)}"
+            )
         if in_block and all(map(_wants_one_dimension, others)):
             if not others or _FOR_DATA.search(name):
                 return MeshEdit(name, name, changed, source)
-        if any(_breaks_on_several(u) and self._runs_with_the_call(u) for u in others):
+        if breaking:
             return (
                 f"`{name}` is used for several meshes once more dimensions are allowed: "
                 f"give the call and what follows it {changed}"
@@ -150,7 +217,7 @@ class _Meshes:
             if ast.unparse(use.value) == ast.unparse(node):
                 return (
                     f"{text}.{use.attr}() beside it breaks once {text} has more "
-                    f"dimensions: write {changed}.{use.attr}()"
+                    f"dimensions: write {self._alone(node)}.{use.attr}()"
                 )
         return MeshEdit(changed)
 
@@ -190,6 +257,11 @@ class _Meshes:
             spans = [(first, last), *passed_over]
             if not any(start <= node.lineno <= end for start, end in spans):
                 yield node
+
+    def _alone(self, node: ast.expr) -> str:
+        """A mesh as the dimension of replication alone."""
+        one = _Meshes(self.facts, self.site, self.file, self.wanted.alone)
+        return one._as_replicate_mesh(node) or written(self.file, node)
 
     # What a mesh is
 

@@ -1,6 +1,7 @@
 """Methods that wrap their own model with DDP: named, and what to write instead."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -106,9 +107,13 @@ def _mirrored(facts: Facts, method: Method) -> str | None:
         if "fully_shard(" not in file.tree.code_for_node(node):
             continue
         try:
-            text = mirror.derive(file.tree, _without_import(node), wishes).text
+            plan = mirror.derive(file.tree, _without_import(node), wishes)
         except CannotMirror:
             continue
+        # The mesh comes behind the model, where that is not the object itself.
+        model = re.escape(plan.wraps[-1])
+        order = re.compile(rf"\(self, ({plan.mesh}), ({model}\b[^,)]*)")
+        text = order.sub(r"(self, \2, \1", plan.text, count=1)
         lines = text.split("\n")
         start = next(i for i, line in enumerate(lines) if line.endswith(":")) + 1
         imports = [f"{layout.INDENT}from {REPLICATE_MODULE} import replicate"]

@@ -1,6 +1,7 @@
 """What new functions are called, and what replicate is called beside them."""
 
 import re
+from collections.abc import Collection
 
 from codemods.names import Definition
 from codemods.plans.records import Facts
@@ -21,7 +22,8 @@ def new_name(facts: Facts, old: Definition) -> str | None:
         return old.name
     if old.name.startswith("_"):
         wanted = f"_{wanted}"
-    return _free(facts, old, wanted, "ddp")
+    using = {r.path for r in facts.survey.references if r.definition == old}
+    return _free(facts, old, wanted, "ddp", using)
 
 
 def name_beside(facts: Facts, sharding: Definition) -> str | None:
@@ -29,20 +31,39 @@ def name_beside(facts: Facts, sharding: Definition) -> str | None:
     wanted = facts.target.function_name
     if sharding.name.startswith("_"):
         wanted = f"_{wanted}"
-    return _free(facts, sharding, wanted, "fsdp")
+    sites = (*facts.survey.call_sites, *facts.survey.inline)
+    using = {s.reference.path for s in sites if s.fsdp_definition == sharding}
+    return _free(facts, sharding, wanted, "fsdp", using)
 
 
-def _free(facts: Facts, beside: Definition, wanted: str, word: str) -> str | None:
+def _free(
+    facts: Facts, beside: Definition, wanted: str, word: str, using: Collection[str]
+) -> str | None:
+    """The first name that is neither taken where the function is nor where it is used."""
     top = facts.checkout.names(beside.path).top
     styled = re.sub(word, "replicate", beside.name)
-    for name in (wanted, styled):
+    private = "_" if wanted.startswith("_") else ""
+    for name in (wanted, styled, f"{private}apply_{BESIDE_DDP}"):
         # An import of the old name goes with its last call.
         known = name in top.bound or (name in top.imports and name != OLD)
+        known |= any(_is_other(facts, path, name, beside.path) for path in using)
         if not known and Definition(beside.path, name) not in facts.functions:
             return name
-        if name == styled == wanted:
-            break
     return None
+
+
+def _is_other(facts: Facts, path: str, name: str, home: str) -> bool:
+    """Whether a file has something else of a name than what its home is to define."""
+    for qualname, scope in facts.checkout.names(path).scopes.items():
+        if path != home and name in scope.bound and not scope.is_class:
+            return True
+        if path == home and name in scope.bound and qualname and not scope.is_class:
+            return True
+        if name in scope.imports and name != OLD:
+            found = facts.checkout.resolve(path, qualname, name)
+            if found is None or found.path != home:
+                return True
+    return False
 
 
 def replicate_name(facts: Facts, path: str) -> str:

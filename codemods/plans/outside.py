@@ -253,4 +253,4 @@ def _call(
                 if p.required
             ),
         ]
-    return layout.bracketed(f"{function.plan.name}(", passed, ")", depth=0)
+    return layout.bracketed(f"{function.plan.name}(", passed, ")")

@@ -1,14 +1,17 @@
 """What is decided: the functions to write, the calls to rewrite, and all facts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from codemods.bindings import Checkout
 from codemods.findings import Finding
 from codemods.mirror import Plan
 from codemods.names import Definition
+from codemods.source import SourceFile
 from codemods.survey import CallSite, Survey
 from codemods.targets import Target
+from codemods.texts import TextFile, Texts, none
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Facts:
         calls: every call to rewrite.
         findings: what the decisions have to report (hazards, places left).
         derived: the plans derived so far; some are asked for at every call.
+        read_texts: reads the files that are not Python's.
     """
 
     survey: Survey
@@ -93,6 +97,7 @@ class Facts:
     calls: list[NewCall] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     derived: dict[object, Plan] = field(default_factory=dict)
+    read_texts: Texts = none
 
     def reported(self, code: str) -> Iterator[Finding]:
         """What the decisions have to say under one rule."""
@@ -101,6 +106,15 @@ class Facts:
     @property
     def checkout(self) -> Checkout:
         return self.survey.checkout
+
+    @cached_property
+    def texts(self) -> Mapping[str, TextFile]:
+        """Path -> file, of those that are not Python's; reads them all, once."""
+        return self.read_texts()
+
+    def file(self, path: str) -> SourceFile | TextFile:
+        """A file of the checkout, Python's or not."""
+        return self.survey.files.get(path) or self.texts[path]
 
     def becomes(self, definition: Definition) -> NewFunction | None:
         """What takes the place of a definition of ``apply_ddp``."""
@@ -113,6 +127,11 @@ class Facts:
         """The functions that are not there already."""
         kept = self.survey.migrated
         return (f for f in self.functions.values() if f.definition not in kept)
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything is rewritten from DDP to replicate."""
+        return bool(self.calls) or any(True for _ in self.written())
 
     def calls_in(self, path: str) -> Iterator[NewCall]:
         return (call for call in self.calls if call.site.reference.path == path)

@@ -42,6 +42,11 @@ def in_sequence(facts: Facts, site: CallSite, mesh: MeshEdit) -> NewCall | str:
     calls: list[_Call] = []
     functions: list[NewFunction] = []
     for step in steps:
+        if not _is_part(site, subject(step.call)):
+            return (
+                f"line {step.call.lineno} also wraps {subject(step.call)}, which is not "
+                f"seen to be a part of {subject(site.node)}"
+            )
         if id(step.call) not in direct:
             return (
                 f"line {step.call.lineno} also wraps {subject(step.call)}, under a "
@@ -69,6 +74,24 @@ def in_sequence(facts: Facts, site: CallSite, mesh: MeshEdit) -> NewCall | str:
         False,
         tuple(before),
         tuple(functions),
+    )
+
+
+def _is_part(site: CallSite, wrapped: str) -> bool:
+    """Whether something is what a call wraps, or was taken out of it."""
+    whole = subject(site.node)
+    if f"{wrapped}.".startswith(f"{whole}.") or not wrapped:
+        return True
+    taken = [
+        (node.targets if isinstance(node, ast.Assign) else [node.target], value)
+        for node in (ast.walk(site.function) if site.function else ())
+        if isinstance(node, (ast.Assign, ast.For))
+        for value in [node.value if isinstance(node, ast.Assign) else node.iter]
+    ]
+    return any(
+        f"{ast.unparse(value)}.".startswith((f"{whole}.", f"reversed({whole}."))
+        and wrapped in {ast.unparse(inner) for t in targets for inner in ast.walk(t)}
+        for targets, value in taken
     )
 
 

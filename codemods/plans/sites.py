@@ -12,6 +12,13 @@ def folder_of(path: str) -> str:
     return found[1] if found else path.rpartition("/")[0]
 
 
+def of_ours(facts: Facts, path: str) -> bool:
+    """Whether a file is not of an experiment that has its own way to replicate."""
+    folder = folder_of(path)
+    ours = {folder_of(site.reference.path) for site in facts.survey.call_sites}
+    return folder in ours or "experiments/" not in path
+
+
 def is_inline(facts: Facts, call: NewCall) -> bool:
     """Whether a call was of DDP's ``replicate`` itself."""
     return any(call.site is site for site in facts.survey.inline)

@@ -61,9 +61,9 @@ def followed(facts: Facts, file: SourceFile) -> Iterator[Followed]:
                 part.isidentifier() for part in node.value.split(".")
             ):
                 continue
-            if module and _moves(facts, facts.checkout.at(node.value)):
-                fresh = f"{module}.{alias(facts, last)}"
-                yield Followed(node.lineno, node.value, fresh, None)
+            fresh = _fresh(facts, facts.checkout.at(node.value), last)
+            if module and fresh:
+                yield Followed(node.lineno, node.value, f"{module}.{fresh}", None)
     for use in file.names.uses:
         if use.call is None or use.spelling.rpartition(".")[2] not in _BY_NAME:
             continue
@@ -74,11 +74,17 @@ def followed(facts: Facts, file: SourceFile) -> Iterator[Followed]:
             if OLD not in name.value:
                 continue
             found = facts.checkout.resolve(file.path, use.scope, f"{of}.{name.value}")
-            if _moves(facts, found):
-                fresh = alias(facts, name.value)
+            fresh = _fresh(facts, found, name.value)
+            if fresh:
                 call = ast.unparse(use.call)
                 yield Followed(name.lineno, name.value, fresh, call)
 
 
-def _moves(facts: Facts, definition: Definition | None) -> bool:
-    return definition is not None and facts.becomes(definition) is not None
+def _fresh(facts: Facts, definition: Definition | None, word: str) -> str | None:
+    """What a name of a function is afterwards, None where that does not move."""
+    function = facts.becomes(definition) if definition is not None else None
+    if function is None or function.replaces is None:
+        return None
+    if word == function.replaces.name:
+        return function.definition.name
+    return alias(facts, word)

@@ -90,7 +90,6 @@ def template(
         f"def {name}(",
         [p.text for p in parameters],
         "):",
-        depth=0,
         exploded=True,
     )
     called = replicate_name(facts, definition.path)
@@ -107,7 +106,7 @@ def template(
     log = log_statement(facts, definition)
     if log:
         text.append(f"\n    {log}")
-    if returns_model(facts, definition):
+    if returns_model(facts, definition, sites):
         text.append("    return model")
     return Plan(
         name,

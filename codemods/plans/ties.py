@@ -1,10 +1,11 @@
 """Which weights are tied when a model is wrapped, and by which function it is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from codemods.autocast import of_a_test
 from codemods.bindings import Checkout
+from codemods.once import once
 from codemods.plans.records import Facts
 from codemods.plans.sites import folder_of
 from codemods.survey import CallSite, Tie, enclosing_line
@@ -80,20 +81,18 @@ def _is_above(other: str, path: str, home: str) -> bool:
     return inside and PurePosixPath(path).is_relative_to(folder)
 
 
-def _importers(checkout: Checkout, path: str) -> Iterator[str]:
+@once
+def _importers(checkout: Checkout, path: str) -> tuple[str, ...]:
     """The files that import a file, tests apart."""
     module = checkout.files[path].module
-    for file in checkout.mentioning(module.rpartition(".")[2]):
-        if file.path == path or of_a_test(file.path):
-            continue
-        imports = [
-            imported
-            for scope in file.names.scopes.values()
-            for imported in (*scope.imports.values(), *scope.stars)
-        ]
+    return tuple(
+        file.path
+        for file in checkout.mentioning(module.rpartition(".")[2])
+        if file.path != path and not of_a_test(file.path)
         if any(
             path
             in (checkout.path_of(i.module), checkout.path_of(f"{i.module}.{i.name}"))
-            for i in imports
-        ):
-            yield file.path
+            for scope in file.names.scopes.values()
+            for i in (*scope.imports.values(), *scope.stars)
+        )
+    )

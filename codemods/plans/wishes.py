@@ -11,7 +11,7 @@ from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
 from codemods.plans.sites import keeps_averaging, standalone
 from codemods.plans.ties import ties_of
-from codemods.shapes import FULLY_SHARD
+from codemods.shapes import FULLY_SHARD, first_parameter, is_ddp_replicate
 from codemods.survey import CallSite, function_of
 
 
@@ -49,7 +49,7 @@ def wishes_for(
         without_dtypes=any(standalone(site) for site in sites),
         ties=ties_of(facts, sites),
         log=log_statement(facts, apply_ddp),
-        returns_model=returns_model(facts, apply_ddp),
+        returns_model=returns_model(facts, apply_ddp, sites),
         dimension=_looked_up(facts, source),
         replicate=replicate_name(facts, home.path),
     )
@@ -95,14 +95,58 @@ def log_statement(facts: Facts, apply_ddp: Definition | None) -> str | None:
     return None
 
 
-def returns_model(facts: Facts, apply_ddp: Definition | None) -> bool:
-    """Whether ``apply_ddp`` returns its model."""
+def returns_model(
+    facts: Facts, apply_ddp: Definition | None, sites: Sequence[CallSite] = ()
+) -> bool:
+    """Whether ``apply_ddp`` returns its model, or a call of it takes it for that."""
+    if any(value_is_used(facts, site) for site in sites):
+        return True
     node = function_of(facts.checkout, apply_ddp) if apply_ddp else None
-    if not node or not node.args.args:
-        return False
-    return any(
-        isinstance(n, ast.Return)
-        and isinstance(n.value, ast.Name)
-        and n.value.id == node.args.args[0].arg
-        for n in ast.walk(node)
+    first = first_parameter(node) if node else None
+    return first is not None and any(
+        isinstance(value, ast.Name) and value.id == first for value in _returned(node)
     )
+
+
+def value_is_used(facts: Facts, site: CallSite) -> bool:
+    """Whether a call is more than a statement."""
+    around = site.function or facts.survey.files[site.reference.path].syntax
+    return not any(
+        isinstance(node, ast.Expr) and node.value is site.node
+        for node in ast.walk(around)
+    )
+
+
+def other_value(facts: Facts, site: CallSite) -> str | None:
+    """What the function of a call returns that is not its model, if anything."""
+    definition = site.reference.definition
+    node = function_of(facts.checkout, definition)
+    if node is None or definition not in facts.survey.definitions:
+        return None
+    uses = {id(u.call): u for u in facts.checkout.names(definition.path).uses if u.call}
+
+    def wraps(value: ast.AST) -> bool:
+        use = uses.get(id(value))
+        return use is not None and is_ddp_replicate(
+            facts.checkout, definition.path, use
+        )
+
+    models = {first_parameter(node)} | {
+        ast.unparse(target)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Assign) and wraps(inner.value)
+        for target in inner.targets
+    }
+    for value in _returned(node):
+        if not wraps(value) and ast.unparse(value) not in models:
+            return ast.unparse(value)
+    return None
+
+
+def _returned(node: ast.FunctionDef | None) -> list[ast.expr]:
+    """The values that a function returns."""
+    return [
+        inner.value
+        for inner in (ast.walk(node) if node else ())
+        if isinstance(inner, ast.Return) and inner.value is not None
+    ]

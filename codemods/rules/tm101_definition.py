@@ -11,6 +11,7 @@ from codemods import edit
 from codemods.example import Example
 from codemods.findings import Finding
 from codemods.names import Definition
+from codemods.other_target import for_other_target, is_for_other_target
 from codemods.plans import Facts, NewFunction, is_inline, replicate_name
 from codemods.survey import function_of
 from codemods.targets import REPLICATE_MODULE
@@ -118,6 +119,9 @@ def find(facts: Facts) -> Iterator[Finding]:
     for definition in facts.survey.migrated:
         node = function_of(facts.checkout, definition)
         assert node is not None
+        if is_for_other_target(facts.survey, facts.target, definition):
+            yield for_other_target(facts.survey, facts.target, definition)
+            continue
         message = f"{definition.name} already wraps with replicate"
         yield Finding(definition.path, node.lineno, CODE, message, "done")
     inline = {
@@ -224,9 +228,7 @@ def _new_replicate_import(tree: cst.Module) -> cst.Module:
                 names = edit.import_names(node)
                 module = edit.module_of(node)
                 if module == _DDP_MODULE and names == [("replicate", None)]:
-                    body.append(
-                        edit.from_import(tree, line, REPLICATE_MODULE, names, 0)
-                    )
+                    body.append(edit.from_import(tree, line, REPLICATE_MODULE, names))
                     moved = True
                     continue
                 if (
@@ -239,11 +241,11 @@ def _new_replicate_import(tree: cst.Module) -> cst.Module:
                 ):
                     names.remove(("replicate", None))
                     if names:
-                        body.append(edit.from_import(tree, line, module, names, 0))
+                        body.append(edit.from_import(tree, line, module, names))
                         continue
                     body.append(
                         edit.from_import(
-                            tree, line, REPLICATE_MODULE, [("replicate", None)], 0
+                            tree, line, REPLICATE_MODULE, [("replicate", None)]
                         )
                     )
                     moved = True

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 
 from codemods import edit, layout
-from codemods.beside import Said, of_replicate, said_beside
+from codemods.beside import Said, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.names import Definition
@@ -26,6 +26,7 @@ from codemods.plans import alias as renamed
 from codemods.source import SourceFile
 from codemods.survey import OLD, Reference, function_of
 from codemods.targets import REPLICATE_MODULE
+from codemods.wording import of_replicate
 
 CODE = "TM102"
 TITLE = "calls and imports of apply_ddp"
@@ -116,16 +117,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 yield Finding(
                     reference.path, reference.line, CODE, _message(call, facts)
                 )
-        elif reference.kind == "value":
-            yield Finding(
-                reference.path,
-                reference.line,
-                CODE,
-                f"{reference.spelling} is passed on as a value, so what it is called "
-                "with cannot be followed: call it by name here",
-                "left",
-            )
-        elif _import_changes(facts, reference):
+        elif reference.kind != "value" and _import_changes(facts, reference):
             yield Finding(
                 reference.path,
                 reference.line,
@@ -343,16 +335,14 @@ class _CallSites(edit.ScopedTransformer):
         return edit.expression(self.tree, text)
 
     def _written(self, called: str, passed: Sequence[str], exploded: bool) -> str:
-        return layout.bracketed(
-            f"{called}(", passed, ")", depth=self.depth, exploded=exploded
-        )
+        return layout.bracketed(f"{called}(", passed, ")", exploded=exploded)
 
     def _renamed(
         self, original_node: cst.Call, updated_node: cst.Call
     ) -> cst.BaseExpression:
         """A log line that says replicate, or a call that takes the name in a string."""
         if self._saying:
-            return self.fitted(updated_node)
+            return updated_node
         takers = {string.call for string in self.strings} - {None}
         if not takers or len(updated_node.args) < 2:
             return updated_node
@@ -442,9 +432,8 @@ class _CallSites(edit.ScopedTransformer):
             return updated_node
         if not changed:
             return cst.RemoveFromParent()
-        return edit.from_import(
-            self.tree, updated_node, edit.module_of(node), changed, self.depth
-        )
+        module = edit.module_of(node)
+        return edit.from_import(self.tree, updated_node, module, changed)
 
     def _changed(
         self, names: list[tuple[str, str | None]]

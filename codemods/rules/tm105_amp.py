@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Iterator
-from typing import cast
 
 import libcst as cst
 
@@ -158,6 +157,8 @@ def _unclear(file: SourceFile, choice: Choice) -> Finding:
             f"contextlib.nullcontext() if parallel_dims.{REPLICATED} else {choice.code}"
         )
     else:
+        if choice.kind == "enabled":
+            suggestion = _enabled(choice.code)
         message = (
             "whether autocast is opened here goes by the kind of data parallelism, in a shape "
             "that is not followed: leave it out where replicate does mixed precision"
@@ -166,6 +167,17 @@ def _unclear(file: SourceFile, choice: Choice) -> Finding:
     if file.opted_out(choice.line, CODE):
         status = "opted-out"
     return Finding(file.path, choice.line, CODE, message, status, suggestion)
+
+
+def _enabled(code: str) -> str:
+    """A call of autocast that is not enabled under replicate."""
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    off = ast.parse(f"not parallel_dims.{REPLICATED}", mode="eval").body
+    for given in call.keywords:
+        if given.arg == "enabled":
+            given.value = ast.BoolOp(ast.And(), [given.value, off])
+    return ast.unparse(call)
 
 
 def _left(file: SourceFile, node: ast.stmt) -> Finding:
@@ -291,89 +303,23 @@ class _Amp(edit.ScopedTransformer):
         choice = self._choice("if", original_node)
         if choice is None:
             return updated_node
-        code = self.code(original_node).lstrip()
-        head = "elif " if code.startswith("elif") else "if "
-        text = layout.conjunction(
-            head, choice.terms, ":", depth=self.depth, operator=choice.operator
-        )
-        test = edit.expression(self.tree, text.removeprefix(head).removesuffix(":"))
-        return updated_node.with_changes(test=test)
+        return updated_node.with_changes(test=self._condition(choice))
 
-    def leave_SimpleStatementLine(
-        self,
-        original_node: cst.SimpleStatementLine,
-        updated_node: cst.SimpleStatementLine,
-    ) -> cst.BaseStatement:
-        node = original_node.body[0]
-        value = getattr(node, "value", None)
-        if len(original_node.body) != 1 or not isinstance(
-            node, (cst.Assign, cst.AnnAssign, cst.Return)
-        ):
-            return updated_node
-        text = self._chosen(value, self.code(node), "")
-        if text is None:
-            return updated_node
-        fresh = cast(cst.SimpleStatementLine, edit.statement(self.tree, text))
-        return updated_node.with_changes(body=fresh.body)
+    def _condition(self, choice: Choice) -> cst.BaseExpression:
+        text = layout.joined(choice.terms, choice.operator)
+        return edit.expression(self.tree, text)
 
     def leave_With(self, original_node: cst.With, updated_node: cst.With) -> cst.With:
-        items = original_node.items
-        if len(items) != 1 or items[0].asname is not None:
-            return updated_node
-        text = self._chosen(items[0].item, f"with {self.code(items[0].item)}", ":")
-        if text is None:
-            return updated_node
-        fresh = cast(cst.With, edit.statement(self.tree, f"{text}\n    pass"))
-        return updated_node.with_changes(
-            items=fresh.items, lpar=fresh.lpar, rpar=fresh.rpar
-        )
+        """A condition in the head of a ``with`` in brackets, which black does not add."""
+        items = [
+            new.with_changes(item=_in_brackets(new.item))
+            if isinstance(new.item, cst.IfExp) and new.item is not old.item
+            else new
+            for old, new in zip(original_node.items, updated_node.items)
+        ]
+        return updated_node.with_changes(items=items)
 
-    def _chosen(
-        self, value: cst.BaseExpression | None, code: str, tail: str
-    ) -> str | None:
-        """A statement with the conditional expression that it has to have, if any.
-
-        Args:
-            value: the expression that it holds at its end.
-            code: the statement up to and with that.
-            tail: what follows.
-        """
-        choice = self._choice("call", value)
-        null: str = self.null
-        if choice is None:
-            choice = self._choice("expression", value)
-            if choice is None or not isinstance(value, cst.IfExp):
-                return None
-            null, call = layout.flatten(self.code(value.body)), value.orelse
-            if choice.operator == "and":
-                return None
-        else:
-            call = cast(cst.BaseExpression, value)
-        assert value is not None
-        if "#" in code or not isinstance(call, cst.Call):
-            return None
-        last = call.args[-1] if call.args else None
-        return layout.conditional(
-            code.removesuffix(self.code(value)),
-            null,
-            choice.terms,
-            (
-                f"{self.code(call.func)}(",
-                [
-                    layout.flatten(
-                        self.code(arg.with_changes(comma=cst.MaybeSentinel.DEFAULT))
-                    )
-                    for arg in call.args
-                ],
-                ")",
-            ),
-            tail,
-            depth=self.depth,
-            operator=choice.operator,
-            exploded=last is not None and isinstance(last.comma, cst.Comma),
-        )
-
-    # Expressions that no statement above took as a whole
+    # Expressions
 
     def leave_IfExp(
         self, original_node: cst.IfExp, updated_node: cst.IfExp
@@ -381,16 +327,18 @@ class _Amp(edit.ScopedTransformer):
         choice = self._choice("expression", original_node)
         if choice is None:
             return updated_node
-        text = f" {choice.operator} ".join(choice.terms)
-        return updated_node.with_changes(test=edit.expression(self.tree, text))
+        return updated_node.with_changes(test=self._condition(choice))
 
     def leave_Call(
         self, original_node: cst.Call, updated_node: cst.Call
     ) -> cst.BaseExpression:
+        choice = self._choice("call", original_node)
+        if choice is not None:
+            null = edit.expression(self.tree, self.null)
+            return cst.IfExp(self._condition(choice), null, updated_node)
         choice = self._choice("enabled", original_node)
         if choice is not None:
-            text = f" {choice.operator} ".join(choice.terms)
-            value = edit.expression(self.tree, text)
+            value = self._condition(choice)
             args = [
                 arg.with_changes(value=value)
                 if arg.keyword is not None and arg.keyword.value == "enabled"
@@ -398,7 +346,7 @@ class _Amp(edit.ScopedTransformer):
                 for arg in updated_node.args
             ]
             return updated_node.with_changes(args=args)
-        return self.fitted(updated_node) if self._rewording else updated_node
+        return updated_node
 
     # Words
 
@@ -426,6 +374,12 @@ class _Amp(edit.ScopedTransformer):
         elif self._inside():
             value = value.replace("DDP or single", "single")
         return updated_node.with_changes(comment=comment.with_changes(value=value))
+
+
+def _in_brackets(choice: cst.IfExp) -> cst.IfExp:
+    if choice.lpar:
+        return choice
+    return choice.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
 def _of_both(words: str) -> str:

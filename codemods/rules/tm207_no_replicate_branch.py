@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding
 from codemods.plans import Facts
-from codemods.survey import function_of
+from codemods.survey import enclosing_line, function_of
 
 CODE = "TM207"
 TITLE = "plans with no replicate branch"
@@ -56,11 +56,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         True for _ in facts.checkout.mentioning("def maybe_enable_amp")
     ):
         return
-    replicating = {
-        (site.reference.path, site.function.name)
-        for site in facts.survey.call_sites
-        if site.function is not None
-    }
+    replicating = _replicating(facts)
     for file in facts.checkout.mentioning("apply_fsdp("):
         if "/tests/" in file.path:
             continue
@@ -92,3 +88,20 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f'    raise NotImplementedError("{function.name} needs FSDP")',
                 )
                 break
+
+
+def _replicating(facts: Facts) -> set[tuple[str, str]]:
+    """(path, name) of the functions that call apply_ddp, or may."""
+    replicating = {
+        (site.reference.path, site.function.name)
+        for site in (*facts.survey.call_sites, *facts.survey.inline)
+        if site.function is not None
+    }
+    for reference in facts.survey.references:
+        if reference.kind == "value":  # whoever calls it may be there
+            syntax = facts.survey.files[reference.path].syntax
+            around = enclosing_line(syntax, reference.line)
+            functions = [n for n in syntax.body if isinstance(n, ast.FunctionDef)]
+            near = [around] if around is not None else functions
+            replicating |= {(reference.path, function.name) for function in near}
+    return replicating

@@ -1,8 +1,10 @@
 """TM211: DDP in other places, not touched."""
 
 import ast
+import re
 from collections.abc import Iterator
 
+from codemods import layout
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.names import Definition, Use
@@ -11,7 +13,7 @@ from codemods.plans.guarded import Guarded, Guards
 from codemods.plans.mesh import suggested_mesh
 from codemods.plans.methods import methods, named, to_write
 from codemods.source import SourceFile
-from codemods.survey import OLD, exported, function_of
+from codemods.survey import OLD, CallSite, enclosing_line, exported, function_of
 from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM211"
@@ -91,7 +93,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 path,
                 line,
                 CODE,
-                "DDP's replicate is called here, outside of any apply_ddp: not touched",
+                f"DDP's replicate is called here, {_where(facts, path, line)}: not touched",
                 status,
                 _wrap(facts),
             )
@@ -99,6 +101,15 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield from _strings(facts)
         yield from _patches(facts)
     yield from _unknown_modules(facts)
+
+
+def _where(facts: Facts, path: str, line: int) -> str:
+    """Where a call stands, as seen from the functions that are followed."""
+    syntax = facts.survey.files[path].syntax
+    around = enclosing_line(syntax, line)
+    if around is not None and around.name == OLD and around not in syntax.body:
+        return f"in an {OLD} that is not at the top of its module"
+    return f"outside of any {OLD}"
 
 
 def _wrap(facts: Facts) -> str:
@@ -123,11 +134,24 @@ def _classes(facts: Facts) -> Iterator[Finding]:
             f"{ast.unparse(step.func)}; it holds the model as .module and replicate does "
             "not, so what uses it has to be looked at"
         )
-        model = file.segment(site.node.args[0]) if site.node.args else "model"
-        mesh = suggested_mesh(facts, path)
-        code = f"{facts.target.function_name}({model}, {mesh}, ...)  # returns nothing"
+        code = _as_beside(facts, site)
         status: Status = "opted-out" if file.opted_out(line, CODE) else "left"
         yield Finding(path, line, CODE, message, status, code)
+
+
+def _as_beside(facts: Facts, site: CallSite) -> str:
+    """The call of what shards beside DDP's class, as one of the new function."""
+    path, step = site.reference.path, site.sibling.steps[0].call
+    file = facts.survey.files[path]
+    mesh = suggested_mesh(facts, path)
+    passed = [file.segment(site.node.args[0]) if site.node.args else "model", mesh]
+    passed += [
+        f"{given.arg}={layout.flatten(file.segment(given.value))}"
+        for given in step.keywords
+        if given.arg and "dtype" in given.arg
+    ]
+    name = facts.target.function_name
+    return layout.bracketed(f"{name}(", passed, ")")
 
 
 def _unknown_modules(facts: Facts) -> Iterator[Finding]:
@@ -167,7 +191,7 @@ def _of_unknown(
     code = f"{use.spelling.replace(OLD, facts.target.function_name)}(...)"
     if method is not None:
         message = message.replace(" is:", f" is, perhaps {method}:")
-        code = ast.unparse(use.call or use.node)
+        code = code.replace("(...)", _arguments(facts, file, use))
     if guarded is None:
         return Finding(file.path, line, CODE, message, "hazard", code)
     message += (
@@ -176,6 +200,15 @@ def _of_unknown(
     )
     status: Status = "opted-out" if file.opted_out(line, CODE) else "left"
     return Finding(file.path, line, CODE, message, status, code)
+
+
+def _arguments(facts: Facts, file: SourceFile, use: Use) -> str:
+    """What a call passes, with the mesh of replicate for that of all ranks."""
+    mesh = suggested_mesh(facts, file.path)
+    given = [ast.unparse(value) for value in (use.call.args if use.call else ())]
+    given = [mesh if re.search(r"world_mesh$", text) else text for text in given]
+    keywords = use.call.keywords if use.call else []
+    return f"({', '.join([*given, *map(ast.unparse, keywords)])})"
 
 
 def _patches(facts: Facts) -> Iterator[Finding]:

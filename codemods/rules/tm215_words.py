@@ -1,4 +1,4 @@
-"""TM215: words in the code that are not true of replicate."""
+"""TM215: help, docstrings and comments that are not true of replicate, or may not be."""
 
 import ast
 import re
@@ -7,21 +7,24 @@ from collections.abc import Iterator
 from codemods.autocast import choices, of_a_test
 from codemods.beside import comments_of, said_beside
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, hazard_of_lines
 from codemods.plans import Facts
-from codemods.plans.sites import folder_of
+from codemods.plans.help import lies
+from codemods.plans.sites import of_ours
 from codemods.source import SourceFile
-from codemods.survey import OLD
+from codemods.survey import OLD, function_of
+from codemods.wording import NAME, of_replicate
 
 CODE = "TM215"
 TITLE = "words that are not true of replicate"
-WHAT = "A help text, a comment beside a call or the name of a test speaks of DDP or of autocast."
+WHAT = "A help text, a docstring or a comment speaks of DDP or of autocast, and the new words are not certain."
 WHY = """\
 The configuration's help says that mixed precision comes by autocast under DDP, that
-mixed_precision_reduce needs sharding, and that replication alone is DDP. A comment
-beside a call says what DDP does, and an integration test is named after it. None of
-them runs, and each tells the next reader something that is not so any more. One finding
-for each file, with the sentences to write.
+mixed_precision_reduce needs sharding, and that replication alone is DDP; TM107 rewrites
+that where it is certain what is so now. A docstring tells of the dimension that DDP
+replicates over, and a comment of what DDP does. None of them runs, and each tells the
+next reader something that is not so any more. One finding for each file, with the
+sentences to write.
 """
 UPSTREAM = """\
 None. torchtitan's own help still spoke of autocast under DDP in 0.3.0.
@@ -43,61 +46,32 @@ EXAMPLE = Example(
 """,
 )
 
-_SENTENCES = (
-    (
-        re.compile(r"via\s+torch\.autocast\b.{0,200}?\bDDP\b", re.S),
-        "This feature takes effect via fully_shard or replicate under any data parallelism, "
-        "and via torch.autocast on a single device.",
-    ),
-    (
-        re.compile(
-            r"only takes? effect when\s+data_parallel_shard_degree\s*>\s*1", re.S
-        ),
-        "This feature takes effect under any data parallelism, via fully_shard or replicate.",
-    ),
-    (
-        re.compile(r"parallelism\s+method\s+used\s+is\s+DDP\b[^.\n]*", re.S),
-        "Otherwise, the parallelism method used is replicate.",
-    ),
-)
-_NAMED = re.compile(r"DDP(?:\W.*)?\Z")
+# Without one of these a docstring speaks of another DDP, or of DDP as such.
+_OURS = re.compile(r"dp_replicate|data_parallel_|HSDP|ParallelDims|\bapply_ddp\b")
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    if not any(facts.becomes(d) for d in facts.survey.definitions):
+    if not facts.moves:
         return
-    for file in facts.checkout.mentioning("autocast", "takes effect", "DDP"):
+    yield from _helps(facts)
+    for file in facts.checkout.mentioning("autocast"):
         if not of_a_test(file.path):
-            yield from _helps(file)
             yield from _of_autocast(facts, file)
-    if facts.target.function_name == OLD:
-        return
-    for file in facts.checkout.mentioning("DDP"):
-        if of_a_test(file.path) and _of_ours(facts, file):
-            yield from _names_of_tests(file)
-    yield from _comments(facts)
+    if facts.target.function_name != OLD:
+        yield from _docstrings(facts)
+        yield from _comments(facts)
 
 
-def _helps(file: SourceFile) -> Iterator[Finding]:
-    """The help texts and docstrings of a file, in one finding."""
-    found = sorted(
-        (node.lineno + node.value[: match.start()].count("\n"), sentence)
-        for node in ast.walk(file.syntax)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        for pattern, sentence in _SENTENCES
-        for match in [pattern.search(node.value)]
-        if match
-    )
-    if found:
-        lines = ", ".join(str(line) for line, _ in found)
-        yield Finding(
-            file.path,
-            found[0][0],
-            CODE,
-            f"the help says what was so under DDP (line{'s' * (len(found) > 1)} {lines})",
-            "hazard",
-            "\n".join(dict.fromkeys(sentence for _, sentence in found)),
-        )
+def _helps(facts: Facts) -> Iterator[Finding]:
+    """The help of a file for which no new words are certain, in one finding."""
+    found: dict[str, dict[int, str]] = {}
+    for file, said in lies(facts):
+        if not said.certain:
+            line = said.last if file.opted_out(said.last, CODE) else said.line
+            found.setdefault(file.path, {})[line] = said.sentence.instead
+    for path, lines in found.items():
+        file = facts.survey.files[path]
+        yield hazard_of_lines(file, CODE, "the help says what was so under DDP", lines)
 
 
 def _of_autocast(facts: Facts, file: SourceFile) -> Iterator[Finding]:
@@ -110,52 +84,62 @@ def _of_autocast(facts: Facts, file: SourceFile) -> Iterator[Finding]:
         and any(scope.split(".")[-1] == node.name for scope in scopes)
     ]
     found = {
-        line: text
+        line: re.sub(r"\bDDP (and|or) ", "", text)
         for line, text in comments_of(file).items()
         if re.search(r"\bDDP\b", text)
         and "DDP or single" not in text  # TM105 rewrites that
         and any(f.lineno <= line <= (f.end_lineno or 0) for f in functions)
     }
     if found:
-        first = min(found)
-        lines = ", ".join(map(str, sorted(found)))
-        yield Finding(
-            file.path,
-            first,
-            CODE,
-            f"autocast is not on under replicate as it was under DDP (line"
-            f"{'s' * (len(found) > 1)} {lines})",
-            "hazard",
-            re.sub(r"\bDDP (and|or) ", "", found[first]),
-        )
+        message = "autocast is not on under replicate as it was under DDP"
+        yield hazard_of_lines(file, CODE, message, found)
 
 
-def _of_ours(facts: Facts, file: SourceFile) -> bool:
-    """Whether a test is not about an experiment that has its own way to replicate."""
-    folder = folder_of(file.path)
-    ours = {folder_of(site.reference.path) for site in facts.survey.call_sites}
-    return folder in ours or "experiments/" not in file.path
+def _docstrings(facts: Facts) -> Iterator[Finding]:
+    """What docstrings say of DDP, outside of the functions that change, in one finding a file."""
+    helps = {(file.path, said.raw) for file, said in lies(facts)}
+    for file in facts.checkout.mentioning("DDP", "DistributedDataParallel"):
+        if of_a_test(file.path) or not of_ours(facts, file.path):
+            continue
+        gone = _lines_of_definitions(facts, file.path)
+        found = {
+            line: words
+            for node in ast.walk(file.syntax)
+            if isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+            and _OURS.search(node.value.value)
+            and node.lineno not in gone
+            and (file.path, file.segment(node.value)) not in helps
+            for line, words in _of_ddp(file, node)
+        }
+        if found:
+            message = "a docstring says DDP of what is replicate's now"
+            yield hazard_of_lines(file, CODE, message, found)
 
 
-def _names_of_tests(file: SourceFile) -> Iterator[Finding]:
-    lines = sorted(
-        node.lineno
-        for node in ast.walk(file.syntax)
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and _NAMED.match(node.value)
-        and len(node.value) < 40
-    )
-    if lines:
-        what = ", ".join(map(str, lines))
-        yield Finding(
-            file.path,
-            lines[0],
-            CODE,
-            f"tests are named after DDP (line{'s' * (len(lines) > 1)} {what}), and run replicate",
-            "hazard",
-            "# say replicate for DDP in what people read; keep names that a CI asks for",
-        )
+def _of_ddp(file: SourceFile, node: ast.Expr) -> Iterator[tuple[int, str]]:
+    """The lines of a docstring that name DDP, each with what to write."""
+    last = node.end_lineno or node.lineno
+    for line in range(node.lineno, last + 1):
+        words = file.lines[line - 1].strip().strip("\"'")
+        if NAME.search(words):
+            # A comment can stand on the last line of a string only.
+            yield last if file.opted_out(last, CODE) else line, of_replicate(words)
+
+
+def _lines_of_definitions(facts: Facts, path: str) -> set[int]:
+    nodes = [
+        function_of(facts.checkout, definition)
+        for definition in facts.survey.definitions
+        if definition.path == path
+    ]
+    return {
+        line
+        for node in nodes
+        if node is not None
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
 
 
 def _comments(facts: Facts) -> Iterator[Finding]:
@@ -163,20 +147,14 @@ def _comments(facts: Facts) -> Iterator[Finding]:
     for path in sorted({call.site.reference.path for call in facts.calls}):
         file = facts.survey.files[path]
         said = {
-            one.line: one
+            one.line: one.fresh
             for call in facts.calls_in(path)
             for one in said_beside(file, call.site.node)
             if not one.certain
         }
         if said:
-            first = min(said)
-            what = ", ".join(map(str, sorted(said)))
-            yield Finding(
-                path,
-                first,
-                CODE,
+            message = (
                 "what is said here of DDP may not be true of replicate, which wraps group by "
-                f"group and casts by a policy (line{'s' * (len(said) > 1)} {what}): reword it",
-                "hazard",
-                said[first].fresh,
+                "group and casts by a policy: reword it"
             )
+            yield hazard_of_lines(file, CODE, message, said)

@@ -68,6 +68,7 @@ def compare(
     target: Asked = "auto",
     torch_version: str | None = None,
     function_name: str | None = None,
+    keep_precision: bool = False,
     selection: Selection = Selection(),
     require_git: bool = True,
 ) -> Compared:
@@ -79,6 +80,7 @@ def compare(
         target, torch_version, function_name: as ``apply.resolve_target`` takes them. A
             migrated tree may have been written for another target than the one that
             ``auto`` takes here: then the one that explains most of it is taken.
+        keep_precision: whether it is, or is to be, written with calls that pass fp32.
         selection: which rules, and which files.
         require_git: refuse a folder that git does not keep.
 
@@ -86,7 +88,9 @@ def compare(
         TitanMigrateError: as ``apply.plan``, or ``base`` is no revision here.
     """
     checkout = open_checkout(path, require_git=require_git)
-    wanted = apply.resolve_target(target, torch_version, function_name, checkout.root)
+    wanted = apply.resolve_target(
+        target, torch_version, function_name, checkout.root, keep_precision
+    )
     now = apply.plan(checkout, wanted, selection).outcome
     unmigrated = bool(now.to_do) and not now.survey.migrated
     revision = None if unmigrated and base is None else _base(checkout, base)
@@ -146,7 +150,7 @@ def _other_targets(taken: Target) -> Iterator[Target]:
     for mesh in ("1d", "2d"):
         for name in ("apply_replicate", "apply_ddp"):
             if (mesh, name) != (taken.mesh, taken.function_name):
-                yield Target(mesh, name, reason)
+                yield replace(taken, mesh=mesh, function_name=name, reason=reason)
 
 
 def _done(
@@ -168,7 +172,8 @@ def _done(
     tried: list[tuple[int, Outcome]] = []
     for target in targets:
         try:
-            outcome = _behind_links(checkout, migrate(tree, target, selection))
+            outcome = migrate(tree, target, selection, lambda: checkout.texts)
+            outcome = _behind_links(checkout, outcome)
         except SelectionError:
             continue  # what is selected does not go with this target
         except UnreadableSource as error:

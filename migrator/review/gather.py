@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,10 @@ def _hazards(compared: Compared) -> Iterator[Hazard]:
     found = [_hazard(finding) for finding in now]
     if compared.state == "done":
         before = _for_a_person(compared.outcome.findings)
-        found += [_hazard(finding, True) for finding in _gone(compared, before, now)]
+        found += [
+            replace(_hazard(finding, True), before=finding.path in compared.after)
+            for finding in _gone(compared, before, now)
+        ]
     yield from sorted(found, key=lambda h: (h.path, h.line, h.code, h.before))
 
 

@@ -216,6 +216,8 @@ def _with_reasons(
     reasons: list[list[Reason]] = [[] for _ in hunks]
     for finding in findings:
         own = [n for n, hunk in enumerate(hunks) if finding.code in hunk.codes]
+        # Or another rule took its line out first: a guard that goes with its apply_ddp.
+        own = own or [n for n, hunk in enumerate(hunks) if _removes(hunk, finding.line)]
         if own:
             nearest = min(own, key=lambda n: _distance(hunks[n], finding.line))
             reasons[nearest].append(
@@ -223,6 +225,13 @@ def _with_reasons(
             )
     return tuple(
         Hunk(hunk.rows, hunk.touch, tuple(found)) for hunk, found in zip(hunks, reasons)
+    )
+
+
+def _removes(hunk: Hunk, line: int) -> bool:
+    return any(
+        row.changed and row.old is not None and row.old.number == line
+        for row in hunk.rows
     )
 
 

@@ -68,6 +68,8 @@ def claims(
 
 def _options(target: Target, selection: Selection) -> str:
     words = ["--target", target.mesh, "--function-name", target.function_name]
+    if target.keep_precision:
+        words.append("--keep-precision")
     for name in ("select", "ignore"):
         given = getattr(selection, name)
         if given:

@@ -22,6 +22,7 @@ from codemods.engine import Outcome, migrate
 from codemods.findings import Finding
 from codemods.source import SourceFile
 from codemods.targets import Target, choose_target
+from codemods.texts import TextFile, is_text
 
 PLAN = "torchtitan/models/llama3/parallelize.py"
 """The file of ``BASE`` that defines ``apply_fsdp`` and ``apply_ddp``."""
@@ -155,6 +156,12 @@ def checkout(
     }
 
 
+def texts(files: Mapping[str, str]) -> dict[str, TextFile]:
+    """Files that are not Python's; those that would not be read fail the test."""
+    assert all(map(is_text, files))
+    return {path: TextFile(path, text(said).encode()) for path, said in files.items()}
+
+
 def aim(target: str = "1d", name: str | None = None) -> Target:
     return choose_target(target, None, name)
 
@@ -163,9 +170,10 @@ def outcome(
     files: Mapping[str, str | bytes | None] | None = None,
     target: str = "1d",
     name: str | None = None,
+    said: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """What a migration of ``checkout(files)`` would do."""
-    return migrate(checkout(files), aim(target, name))
+    """What a migration of ``checkout(files)`` would do, with the texts beside them."""
+    return migrate(checkout(files), aim(target, name), texts=lambda: texts(said or {}))
 
 
 def migrated(

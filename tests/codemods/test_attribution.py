@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codemods.attribution import BY_HAND, CLEANUP, Stage, Touch, attribute, lines
+from codemods.attribution import (
+    BY_HAND,
+    CLEANUP,
+    LAYOUT,
+    Stage,
+    Touch,
+    attribute,
+    lines,
+)
 from codemods.engine import migrate
 
 from support import BASE, HERE, IMPORT, PLAN, aim, checkout, outcome
@@ -44,6 +52,13 @@ def test_each_hunk_is_put_down_to_its_own_rule():
     two = one.replace("f\n", "F\nF2\n")
     found = touches(BEFORE, Stage("TM103", one), Stage("TM102", two))
     assert found == [("-b", by("TM103")), ("-f+F+F2", by("TM102"))]
+
+
+def test_lines_that_are_only_laid_out_stay_with_who_wrote_them():
+    one = BEFORE.replace("c", "call(old, x)")
+    laid = one.replace("call(old, x)", "call(\n    old,\n    x,\n)")
+    found = touches(BEFORE, Stage("TM102", one), Stage(LAYOUT, laid))
+    assert found == [("-c+call(+    old,+    x,+)", by("TM102"))]
 
 
 def test_lines_that_moved_down_are_followed():
@@ -109,8 +124,13 @@ CALLER = f"""
 
 def test_the_engine_keeps_a_stage_for_each_rule_that_ran():
     made = outcome({HERE: CALLER})
-    assert [stage.by for stage in made.stages[HERE]] == ["TM102", "TM103", CLEANUP]
-    assert [stage.by for stage in made.stages[PLAN]] == ["TM101", CLEANUP]
+    assert [stage.by for stage in made.stages[HERE]] == [
+        "TM102",
+        "TM103",
+        CLEANUP,
+        LAYOUT,
+    ]
+    assert [stage.by for stage in made.stages[PLAN]] == ["TM101", CLEANUP, LAYOUT]
     for path, stages in made.stages.items():
         assert stages[-1].text.encode() == made.changes[path]
 

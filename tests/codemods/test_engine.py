@@ -104,7 +104,7 @@ def test_a_call_that_does_not_fit(monkeypatch):
 
 
 def test_a_call_with_too_many_arguments(monkeypatch):
-    rewrite = replacing("            model,\n", "            model, 1, 2, 3, 4,\n")
+    rewrite = replacing("apply_replicate(model,", "apply_replicate(model, 1, 2, 3, 4,")
     assert any("positional" in p for p in broken(monkeypatch, rewrite))
 
 
@@ -114,7 +114,7 @@ def test_a_call_that_lacks_an_argument(monkeypatch):
 
 
 def test_an_argument_given_twice(monkeypatch):
-    rewrite = replacing("            model,\n", "            model, 1, 2,\n")
+    rewrite = replacing("apply_replicate(model,", "apply_replicate(model, 1, 2,")
     assert broken(monkeypatch, rewrite)
 
 

@@ -129,3 +129,32 @@ def test_what_it_raises_is_told(body, kind):
     with pytest.raises(Raised) as raised:
         result(f"def f(x=1):\n    {body}\n")
     assert raised.value.kind == kind
+
+
+MEMBERS = """\
+from enum import Enum
+
+class Name(BASES):
+    DATA = "data"
+
+class Sizes:
+    DATA = 3
+
+def f():
+    return VALUE
+"""
+
+
+@pytest.mark.parametrize(
+    "bases, value, worth",
+    [
+        ("Enum", "Name.DATA.value", "data"),
+        ("Enum", "Name.DATA.name", "DATA"),
+        ("str, Enum", "Name.DATA.value", "data"),
+        ("str, Enum", "'-'.join([Name.DATA, Name.DATA.lower()])", "data-data"),
+        ("Enum", "Sizes.DATA", 3),
+        ("Enum", "Name.OTHER", Unknown("Name.OTHER")),
+    ],
+)
+def test_classes_give_their_constants_and_members(bases, value, worth):
+    assert result(MEMBERS.replace("BASES", bases).replace("VALUE", value)) == worth

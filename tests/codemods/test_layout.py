@@ -1,116 +1,307 @@
 """The layout of the code that is written, held against the real black."""
 
+import ast
+import os
+from dataclasses import replace
+
 import black
+import libcst as cst
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from codemods import layout
+from codemods.engine import migrate
+from codemods.mirror import Wishes, derive
+from codemods.targets import choose_target
 
-names = st.integers(1, 40).map(lambda n: ("ab_c" * 10)[:n])
-dotted = st.lists(names, min_size=1, max_size=3).map(".".join)
-strings = names.map('"{}"'.format)
-values = st.one_of(
-    dotted,
-    strings,
-    st.builds("{}[{}]".format, dotted, strings),
-    st.builds("{}({})".format, dotted, names),
-    st.builds("{}[{}.{}]".format, names, names, dotted),
-)
-keywords = st.builds("{}={}".format, names, values)
-calls = st.lists(values, max_size=3).flatmap(
-    lambda first: st.lists(
-        keywords, max_size=4, unique_by=lambda k: k.split("=")[0]
-    ).map(lambda last: [*first, *last])
-)
+from support import APPLY_DDP, HERE, IMPORT, PLAN, PLAN_IMPORTS, checkout
+
+EXAMPLES = int(os.environ.get("LAYOUT_EXAMPLES", 200))
 
 
-def nested(text, depth):
-    """``text`` as the body of ``depth`` blocks."""
-    heads = "".join(f"{layout.INDENT * d}if x:\n" for d in range(depth))
-    return heads + layout.indented(text, depth) + "\n"
-
-
-def assert_as_black(text, depth):
-    source = nested(text, depth)
+def as_black(source, width=88):
+    mode = black.Mode(line_length=width)
     try:
-        wanted = black.format_file_contents(source, fast=True, mode=black.Mode())
+        return black.format_file_contents(source, fast=True, mode=mode)
     except black.NothingChanged:
-        wanted = source
-    assert source == wanted
+        return source
 
 
-@settings(max_examples=150, deadline=None)
-@given(dotted, calls.filter(bool), st.integers(0, 6))
-def test_calls(name, items, depth):
-    assert_as_black(layout.bracketed(f"{name}(", items, ")", depth=depth), depth)
+# Whole migrations of what black has formatted
 
-
-@settings(max_examples=60, deadline=None)
-@given(dotted, calls.filter(bool), st.integers(0, 4))
-def test_calls_with_a_magic_trailing_comma(name, items, depth):
-    text = layout.bracketed(f"{name}(", items, ")", depth=depth, exploded=True)
-    assert_as_black(text, depth)
-
-
-@settings(max_examples=60, deadline=None)
-@given(names, calls, st.integers(0, 4))
-def test_dictionaries_and_assignments(name, items, depth):
-    assert_as_black(layout.bracketed(f"{name} = dict(", items, ")", depth=depth), depth)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    names,
-    # A new function always takes a model and a mesh.
-    st.lists(
-        st.builds("{}: {}".format, names, dotted),
-        min_size=2,
-        max_size=6,
-        unique_by=lambda p: p.split(":")[0],
-    ),
-    st.sampled_from(["):", ") -> None:", ") -> nn.Module:"]),
+words = st.integers(1, 24).map(lambda n: ("ab_c" * 6)[:n] + "d")
+dotted = st.lists(words, min_size=1, max_size=3).map(".".join)
+literals = st.one_of(
+    words.map('"{}"'.format),
+    words.map('f"{{{0}}} of {{{0}.x!r}}"'.format),
+    st.sampled_from(["None", "1", "0.5", "-1"]),
 )
-def test_signatures(name, parameters, tail):
-    text = layout.bracketed(f"def {name}(", parameters, tail, depth=0)
-    assert_as_black(f"{text}\n    pass", 0)
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    st.sampled_from([("if ", ":"), ("elif ", ":"), ("tied = ", "")]),
-    st.lists(
-        st.one_of(
-            dotted,
-            dotted.map("{} is not None".format),
-            st.builds("{}.weight is {}.weight".format, dotted, dotted),
-            dotted.map("not {}".format),
+def operand(expression):
+    """An expression as a part of another, in brackets where it needs them, once."""
+    node = ast.parse(expression, mode="eval").body
+    if isinstance(node, (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.List)):
+        return expression
+    if expression[0] == "(" and ast.get_source_segment(expression, node) != expression:
+        return expression
+    return f"({expression})"
+
+
+def _composed(inner):
+    several = st.lists(inner, min_size=1, max_size=4).map(", ".join)
+    plain = st.one_of(dotted, inner.map(operand))
+    comparison = st.sampled_from(["is", "is not", "==", "in", "not in", ">"])
+    operator = st.sampled_from(["+", "*", "-", "and", "or", "|", "//"])
+    return st.one_of(
+        several.map("[{}]".format),
+        several.map("({},)".format),
+        st.builds("{}({})".format, dotted, several),
+        st.builds("{}({}={}, **{})".format, dotted, words, inner, dotted),
+        st.builds("{}.{}({}).{}({})".format, dotted, words, inner, words, several),
+        st.builds("{}[{}]".format, dotted, inner),
+        st.builds("{}[{}, {}]".format, dotted, inner, inner),
+        st.builds("{{{}: {}, {}: {}}}".format, literals, inner, literals, inner),
+        st.builds("{} {} {}".format, plain, comparison, plain),
+        st.builds("{} {} {}".format, plain, operator, plain),
+        plain.map("not {}".format),
+        st.builds("{} if {} else {}".format, plain, plain, inner),
+        st.builds("lambda {}: {}".format, words, inner),
+        st.builds("[{0} for {0} in {1} if {2}]".format, words, plain, plain),
+        st.builds("{}(\n# why\n{})".format, dotted, inner),
+    )
+
+
+expressions = st.recursive(st.one_of(dotted, literals), _composed, max_leaves=9)
+conditions = st.lists(
+    st.one_of(expressions, st.just("(ep_degree == 1)")), min_size=1, max_size=3
+).map(lambda terms: " and ".join(map(operand, terms)))
+
+config = st.sampled_from(["**fsdp_config", "mesh=dp_mesh, reshard_after_forward=True"])
+groups = st.lists(expressions, min_size=1, max_size=5).map(
+    lambda modules: f"[{', '.join(modules)}]"
+)
+simple = st.one_of(
+    st.builds("fully_shard({}, {})".format, st.one_of(groups, expressions), config),
+    st.builds("fsdp_{} = {}".format, words, expressions),
+    st.builds("model.{}({})".format, words, expressions),
+    st.builds("model.{}({})  # why not".format, words, expressions),
+    st.builds("model.{} = {}".format, words, expressions),
+    st.builds("raise ValueError({})".format, expressions),
+    st.builds("model.{} += {}".format, words, expressions),
+    st.builds("fsdp_config[{}] = {}".format, literals, expressions),
+)
+
+
+def _held(inner):
+    body = st.lists(inner, min_size=1, max_size=2).map(
+        lambda lines: layout.indented("\n".join(lines), 1)
+    )
+    return st.one_of(
+        st.builds("if {}:\n{}".format, conditions, body),
+        st.builds(
+            "if {}:\n{}\nelif {}:\n{}".format, conditions, body, conditions, body
         ),
-        min_size=2,
-        max_size=5,
-    ),
-    st.integers(0, 4),
+        st.builds("for {} in {}:\n{}".format, words, expressions, body),
+        st.builds("with {}({}) as {}:\n{}".format, dotted, expressions, words, body),
+    )
+
+
+statements = st.recursive(simple, _held, max_leaves=3)
+
+PLAN_FILE = f"""{PLAN_IMPORTS}
+
+def apply_fsdp(model, dp_mesh, param_dtype, reduce_dtype, ep_degree=1):
+    fsdp_config = {{"mesh": dp_mesh, "mp_policy": MixedPrecisionPolicy()}}
+%s
+    fully_shard(model, **fsdp_config)
+
+
+{APPLY_DDP}"""
+
+CALLING = f"""
+{IMPORT} apply_ddp, apply_fsdp
+
+
+def parallelize(model, parallel_dims, world_mesh, job_config):
+    if parallel_dims.fsdp_enabled:
+        apply_fsdp(model, world_mesh, param_dtype={{0}}, reduce_dtype={{1}})
+    elif parallel_dims.dp_replicate_enabled:
+        if world_mesh.ndim > 1:
+            raise RuntimeError("DDP has not supported > 1D parallelism")
+        {{2}} = apply_ddp(model, world_mesh, enable_compile={{1}})
+
+
+def maybe_enable_amp(parallel_dims):
+    if parallel_dims.fsdp_enabled or ({{0}}):
+        return contextlib.nullcontext()
+    return torch.autocast("cuda", enabled=({{1}}) and not parallel_dims.fsdp_enabled)
+"""
+
+
+thorough = settings(
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes minutes
+    suppress_health_check=[HealthCheck.too_slow],
 )
-def test_conjunctions(ends, terms, depth):
-    # A single term too long for a line would be broken inside; none is ever written.
-    assume(all(len(term) + 4 * depth + 8 <= layout.WIDTH for term in terms))
-    # See the test below.
-    joined = " and ".join(terms)
-    fits_whole = len(ends[0] + joined + ends[1]) + 4 * depth <= layout.WIDTH
-    assume(fits_whole or len(joined) + 4 * (depth + 1) > layout.WIDTH)
-    text = layout.conjunction(ends[0], terms, ends[1], depth=depth)
-    if ends[0] == "elif ":
-        text = f"if x:\n    pass\n{text}\n    pass"
-    elif ends[1]:
-        text = f"{text}\n    pass"
-    assert_as_black(text, depth)
+bodies = st.lists(statements, min_size=1, max_size=3).map(
+    lambda lines: layout.indented("\n".join(lines), 1)
+)
+widths = st.sampled_from([88, 88, 120, 79])
 
 
-@pytest.mark.parametrize("head, tail", [("elif ", ":"), ("weights_tied = ", "")])
-def test_conjunction_that_fits_on_one_line_inside_the_brackets(head, tail):
-    terms = ["a" * 40, "b" * 39]
-    text = layout.conjunction(head, terms, tail, depth=0)
-    assert text == f"{head}(\n    {' and '.join(terms)}\n){tail}"
+def clean(source, width):
+    """``source`` as black leaves it; of a few it makes what it would change again."""
+    done = as_black(source, width)
+    assume(done == as_black(done, width))
+    return done
+
+
+@settings(thorough, max_examples=EXAMPLES)
+@given(bodies, widths)
+def test_a_mirror_beside_what_black_left_alone(body, width):
+    before = clean(PLAN_FILE % body, width)
+    tree = cst.parse_module(before)
+    apply_fsdp = next(n for n in tree.body if isinstance(n, cst.FunctionDef))
+    wishes = Wishes("apply_replicate", "mesh", frozenset({"fully_shard"}), False)
+    plan = derive(tree, apply_fsdp, wishes)
+    after = layout.laid_out(before, f"{before}\n\n{plan.text}\n", width)
+    assert after == as_black(after, width)
+    assert after.startswith(before)
+
+
+@settings(thorough, max_examples=EXAMPLES // 15)
+@given(bodies, st.tuples(expressions, expressions, dotted), widths)
+def test_what_black_left_alone_it_leaves_alone_after(body, values, width):
+    files = {
+        PLAN: clean(PLAN_FILE % body, width),
+        HERE: clean(CALLING.format(*values), width),
+    }
+    target = replace(choose_target("1d", None), width=width)
+    result = migrate(checkout(files), target)
+    for path, raw in result.changes.items():
+        after = raw.decode()
+        assert after == as_black(after, width), path
+
+
+# The parts
+
+
+def test_a_group_that_is_put_together():
+    """As FSDP of 0.2.2 trains tied embeddings on torch 2.12 and later."""
+    tied = "model.output.weight is model.tok_embeddings.weight"
+    plan = as_black(
+        PLAN_FILE
+        % f"""
+    if model.tok_embeddings is not None and not ({tied}):
+        fully_shard(model.tok_embeddings, **fsdp_config)
+    if model.norm is not None and model.output is not None:
+        fully_shard(
+            [model.norm, model.output] + ([model.tok_embeddings] if {tied} else []),
+            **fsdp_config,
+            reshard_after_forward=True,
+        )
+"""
+    )
+    after = migrate(checkout({PLAN: plan}), choose_target("1d", None)).changes[PLAN]
+    new = after.decode()[after.decode().index("def apply_replicate") :]
+    assert (
+        """\
+    if model.tok_embeddings is not None and not (
+        model.output.weight is model.tok_embeddings.weight
+    ):
+        replicate(model.tok_embeddings, **replicate_config)
+    if model.norm is not None and model.output is not None:
+        replicate(
+            [model.norm, model.output]
+            + (
+                [model.tok_embeddings]
+                if model.output.weight is model.tok_embeddings.weight
+                else []
+            ),
+            **replicate_config,
+        )
+"""
+        in new
+    )
+
+
+@pytest.mark.parametrize(
+    "before, after, laid",
+    [
+        pytest.param(
+            "x = f(a)", "x = f(%s, b)", "x = f(\n    %s, b\n)", id="black's before"
+        ),
+        pytest.param(
+            "x = f(a,\n      b)",
+            "x = f(a + 1,\n      b)",
+            "x = f(a + 1,\n      b)",
+            id="another hand's before",
+        ),
+        pytest.param(
+            "x = f( a )", "x = f(%s, b)", "x = f(\n    %s, b\n)", id="a line too long"
+        ),
+        pytest.param(
+            "y=1\nx = f(a)",
+            "y=1\nx = f(%s, b)",
+            "y=1\nx = f(\n    %s, b\n)",
+            id="beside",
+        ),
+        pytest.param(
+            "def f(a,\n      b):\n    g(a,\n      b)",
+            "def f(a,\n      b):\n    g(a,\n      b)\n\n\ndef h(a,\n      b):\n    g(a,\n      b)",
+            "def f(a,\n      b):\n    g(a,\n      b)\n\n\ndef h(a,\n      b):\n    g(a,\n      b)",
+            id="a new function as those above",
+        ),
+        pytest.param("x = f('a')", "x = f('%s')", "x = f(\n    '%s'\n)", id="quotes"),
+        pytest.param(
+            "a = (\n    1); b = f(a)",
+            "a = (\n    2); b = f(%s, b)",
+            "a = (\n    2); b = f(%s, b)",
+            id="two on a line",
+        ),
+        pytest.param(
+            "match x:\n    case 1:\n        f(a)",
+            "match x:\n    case 1:\n        f(%s)",
+            "match x:\n    case 1:\n        f(\n            %s\n        )",
+            id="a match",
+        ),
+        pytest.param("x = 1", "x = (", "x = (", id="no Python"),
+    ],
+)
+def test_only_what_was_in_the_layout_of_black_gets_it(before, after, laid):
+    long = "a" * 81
+    wanted = laid.replace("%s", long)
+    assert layout.laid_out(before, after.replace("%s", long)) == wanted
+
+
+def test_line_ends_stay():
+    long = "a" * 85
+    before, after = "x = f(a)\r\n", f"x = f({long})\r\n"
+    assert layout.laid_out(before, after) == f"x = f(\r\n    {long}\r\n)\r\n"
+    mixed = f"y = 1\n{after}"
+    assert layout.laid_out(f"y = 1\n{before}", mixed) == mixed
+
+
+@pytest.mark.parametrize("indent", ["\t", "  "])
+def test_steps_of_indentation_stay(indent):
+    long = "a" * 85
+    before, after = f"if x:\n{indent}f(a)\n", f"if x:\n{indent}f({long})\n"
+    laid = f"if x:\n{indent}f(\n{indent * 2}{long}\n{indent})\n"
+    assert layout.laid_out(before, after, indent=indent) == laid
+
+
+def test_the_line_is_as_long_as_the_checkout_has_it():
+    call = f"f({'a' * 95})"
+    assert layout.laid_out("f(a)", call, width=100) == call
+    assert layout.laid_out("f(a)", call, width=96).count("\n") == 2
+
+
+def test_what_is_all_the_same_is_not_laid_out():
+    source = "x = f( a )\ny = [1,2]\n"
+    assert layout.laid_out(source, source) == source
+    assert layout.laid_out(source, source + "z = 1\n") == source + "z = 1\n"
 
 
 @pytest.mark.parametrize(
@@ -129,8 +320,6 @@ def test_conjunction_that_fits_on_one_line_inside_the_brackets(head, tail):
     ],
 )
 def test_flatten_keeps_the_meaning(before, after):
-    import ast
-
     flat = layout.flatten(before)
     assert after in (None, flat)
     assert ast.dump(ast.parse(flat, mode="eval")) == ast.dump(
@@ -146,36 +335,3 @@ def test_indented_leaves_strings_alone():
     """A line inside a triple-quoted string is content, not layout."""
     text = 'raise ValueError(\n    """one\ntwo"""\n)'
     assert 'two"""' in layout.indented(text, 1).split("\n")
-
-
-def test_an_item_is_broken_at_the_bracket_that_closes_last():
-    extra = "([model.tok_embeddings] if model.output.weight is model.tied else [])"
-    items = [f"[model.norm, model.output] + {extra}", "**replicate_config"]
-    assert_as_black(layout.bracketed("replicate(", items, ")", depth=2), 2)
-
-
-lists = st.recursive(
-    dotted,
-    lambda inner: st.one_of(
-        st.lists(inner, min_size=1, max_size=6).map(
-            lambda items: f"[{', '.join(items)}]"
-        ),
-        st.builds("{}({})".format, names, inner),
-        st.builds("[b for b in {}.values() if b.{}]".format, names, names),
-    ),
-    max_leaves=30,
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(lists, min_size=1, max_size=4), st.integers(0, 4))
-def test_lists_in_lists(items, depth):
-    assert_as_black(layout.bracketed("replicate(", items, ")", depth=depth), depth)
-
-
-def test_a_list_of_modules_too_long_for_its_line():
-    modules = [f"model.decoder.blocks.part_{n}.projection" for n in range(4)]
-    items = [f"[model.MP, {', '.join(modules)}, model.head]", "**replicate_config"]
-    text = layout.bracketed("replicate(", items, ")", depth=1)
-    assert text.count("\n") == 10
-    assert_as_black(text, 1)

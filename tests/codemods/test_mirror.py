@@ -63,6 +63,30 @@ def test_conditions_that_follow_from_defaults_are_folded(parameters, test, kept)
     assert result == ("model.hook()\n" if kept else "") + FRESH
 
 
+def test_conditions_over_several_lines_are_folded():
+    lines = f"""
+        if (
+            ep_degree
+            > 1
+        ):
+            model.a()
+        if (ep_degree
+            == 1 and model.moe is
+                not None):
+            model.b()
+        if ep_degree > 1 and (
+            model.moe
+            or ep_degree
+            == 2  # never
+        ):
+            model.c()
+        {ROOT}
+    """
+    assert body(lines, "model, mesh, ep_degree=1") == (
+        f"if model.moe is not None:\n    model.b()\n{FRESH}"
+    )
+
+
 def test_the_part_of_a_condition_that_is_open_stays():
     lines = f"if model.moe and ep_degree == 1:\n    model.hook()\n{ROOT}"
     assert body(lines, "model, mesh, ep_degree=1") == (

@@ -6,10 +6,12 @@ from rewriting import LOOP, PLAIN, plan, wrapped
 from support import (
     APPLY_AC,
     APPLY_FSDP,
+    BASE,
     HERE,
     IMPORT,
     NAMED_MESHES,
     PLAN,
+    PLAN_IMPORTS,
     assert_formatted,
     assert_left,
     assert_nothing_unused,
@@ -460,7 +462,7 @@ def test_unpacked_arguments_are_left(call):
         def parallelize(arguments):
             {call}
         """,
-        "passes no",
+        "passes arguments by",
         files=PLAIN,
     )
 
@@ -750,3 +752,134 @@ def test_several_calls_are_told_apart_by_line():
     )
     assert b"lambda apply_ddp: apply_ddp(model, world_mesh, 1)" in result.changes[HERE]
     assert b"    apply_replicate(model, world_mesh[" in result.changes[HERE]
+
+
+# Parts of a model
+
+PARTS = f"""\
+{IMPORT} apply_ddp, apply_fsdp
+
+
+def parallelize(model, world_mesh, job_config):
+    if job_config.shard:
+        apply_fsdp(model.vision, world_mesh["dp_shard"], job_config.a, job_config.b)
+        apply_fsdp(model.text, world_mesh["dp_shard"], job_config.c, job_config.d)
+    else:
+        apply_ddp(model.text, world_mesh, False)
+        apply_ddp(model.vision, world_mesh, False)
+"""
+
+
+def test_parts_that_are_wrapped_one_by_one_go_one_by_one():
+    after = migrated({HERE: PARTS})[HERE]
+    (text_, vision) = after.split("apply_replicate(\n")[1:]
+    assert "model.text," in text_ and "param_dtype=job_config.c" in text_
+    assert "model.vision," in vision and "param_dtype=job_config.a" in vision
+
+
+def test_a_part_that_ddp_does_not_wrap_is_not_added():
+    before = PARTS.replace("        apply_ddp(model.vision, world_mesh, False)\n", "")
+    left = assert_left(
+        before, "also wraps model.vision, which is not seen to be a part"
+    )
+    assert "model.text" in left.suggestion
+
+
+@pytest.mark.parametrize(
+    "head, part", [("", "model.vision"), ("    vision = model.vision\n", "vision")]
+)
+def test_a_part_and_then_the_model(head, part):
+    before = PARTS.replace("        apply_ddp(model.vision, world_mesh, False)\n", "")
+    before = before.replace("model.text", "model").replace("model.vision", part)
+    before = before.replace("    if job", f"{head}    if job")
+    after = migrated({HERE: before})[HERE]
+    (first, second) = after.split("apply_replicate(\n")[1:]
+    assert f" {part}," in first and " model," in second
+
+
+def test_a_function_for_a_part_does_not_speak_of_the_model():
+    encoder = "\n\ndef apply_fsdp_encoder(encoder, mesh):\n    for block in encoder.blocks:\n        fully_shard(block, mesh=mesh)\n"
+    before = f"""\
+{IMPORT} apply_ddp, apply_fsdp, apply_fsdp_encoder
+
+
+def parallelize(model, world_mesh, job_config):
+    if job_config.shard:
+        apply_fsdp_encoder(model.encoder, world_mesh["dp_shard"])
+        apply_fsdp(model, world_mesh["dp_shard"], job_config.a, job_config.b)
+    else:
+        apply_ddp(model, world_mesh, False)
+"""
+    result = migrated({HERE: before, PLAN: BASE[PLAN] + encoder})
+    assert 'apply_replicate_encoder(model.encoder, world_mesh["dp_replicate"])' in result[HERE]  # fmt: skip
+    assert result[PLAN].count("Applied replicate to the model") == 1
+
+
+# The value of a call
+
+VALUE = f"""\
+{PLAN_IMPORTS}
+
+def parallelize(model, world_mesh, job_config):
+    if job_config.shard:
+        apply_fsdp(model, world_mesh["dp_shard"])
+    else:
+        CALL
+    return model
+
+
+def apply_fsdp(model: nn.Module, dp_mesh: DeviceMesh):
+    fully_shard(model, mesh=dp_mesh)
+"""
+DDP = """
+
+def apply_ddp(model, dp_mesh):
+    BODY
+"""
+WRAPS = "replicate(model, device_mesh=dp_mesh)"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"return {WRAPS}",
+        f"model = {WRAPS}\n    return model",
+        f"wrapped = {WRAPS}\n    return wrapped",
+        f"{WRAPS}\n    return model",
+    ],
+)
+def test_a_value_that_is_used_is_returned(body):
+    before = VALUE.replace("CALL", "model = apply_ddp(model, world_mesh)")
+    after = migrated({PLAN: before + DDP.replace("BODY", body)})[PLAN]
+    assert 'model = apply_replicate(model, world_mesh["dp_replicate"])' in after
+    assert function(after, "apply_replicate").endswith("\n    return model\n")
+
+
+@pytest.mark.parametrize("call", ["model = WRAPS", "return WRAPS"])
+def test_the_value_of_a_call_in_a_plan_is_returned(call):
+    call = call.replace("WRAPS", "replicate(model, device_mesh=world_mesh)")
+    after = migrated({PLAN: VALUE.replace("CALL", call)})[PLAN]
+    assert function(after, "apply_replicate").endswith("\n    return model\n")
+
+
+def test_nothing_is_returned_that_nobody_wants():
+    before = VALUE.replace("CALL", "apply_ddp(model, world_mesh)")
+    after = migrated({PLAN: before + DDP.replace("BODY", WRAPS)})[PLAN]
+    assert "return" not in function(after, "apply_replicate")
+
+
+def test_another_value_that_is_used_is_left():
+    before = VALUE.replace("CALL", "model, handle = apply_ddp(model, world_mesh)")
+    before += DDP.replace("BODY", f"{WRAPS}\n    return model, None")
+    left = assert_left(before, r"used for its value, \(model, None\)", path=PLAN)
+    assert left.suggestion == 'apply_replicate(model, world_mesh["dp_replicate"])'
+
+
+def test_a_function_that_is_there_has_to_return_what_is_used():
+    fresh = "torch.distributed._composable.replicate_with_fsdp import replicate"
+    ready = f"from {fresh}\n\n\ndef apply_replicate(model, dp_mesh):\n    replicate(model, mesh=dp_mesh)\n"
+    before = "from torchtitan.ready import apply_replicate as apply_ddp\n\n\ndef parallelize(model, world_mesh):\n    model = apply_ddp(model, world_mesh)\n"
+    result = outcome({HERE: before, "torchtitan/ready.py": ready})
+    left = [f for f in result.findings if f.status == "left"]
+    assert [f.path for f in left] == [HERE]
+    assert "apply_replicate does not return its model" in left[0].message

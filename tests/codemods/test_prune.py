@@ -71,6 +71,20 @@ def test_the_base_loses_nothing_that_it_needs():
     assert migrated()[PLAN].startswith(IMPORT_TORCH) and IMPORT_TORCH in BASE[PLAN]
 
 
+def test_keywords_that_only_the_call_took_go_with_it():
+    before = f"""\
+{IMPORT} apply_ddp
+
+
+def parallelize(model, world_mesh, job_config):
+    passed = KWARGS
+    apply_ddp(model, world_mesh, **passed)
+"""
+    kept = migrated({PLAN: PLAIN, HERE: before.replace("KWARGS", "made()")})[HERE]
+    gone = migrated({PLAN: PLAIN, HERE: before.replace("KWARGS", "dict(enable_compile=True)")})[HERE]  # fmt: skip
+    assert "    passed = made()\n" in kept and "passed" not in gone
+
+
 GUARD = (
     '    if {}:\n        raise RuntimeError("DDP has not supported > 1D parallelism")\n'
 )

@@ -22,7 +22,7 @@ def test_every_code_is_of_a_rule():
         ("tm1O6", "TM106"),
         ("T106", "TM106"),
         ("2", "TM2"),
-        ("TM107", None),
+        ("TM108", None),
         ("E501", None),
         ("TM", None),
         ("", None),

@@ -94,7 +94,7 @@ def test_hazards_alone_write_nothing():
     [
         ("TM1O6", "Did you mean TM106"),
         ("tm1", "Did you mean TM1?"),
-        ("TM107", "Give codes"),
+        ("TM999", "Give codes"),
         ("E501", "Give codes"),
     ],
 )

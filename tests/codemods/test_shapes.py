@@ -31,6 +31,7 @@ def shape(function: str) -> tuple[bool, bool]:
     [
         ("def a(m, mesh):\n    for b in m.layers:\n        shard(b, mesh=mesh)\n    shard(m, mesh=mesh)", (True, False)),
         ("def a(m, mesh):\n    ddp(m, device_mesh=mesh, bucket_cap_mb=100)", (False, True)),
+        ("def a(*, m, mesh):\n    ddp(m, device_mesh=mesh, bucket_cap_mb=100)", (False, True)),
         # of parts, or of something else
         ("def a(m, mesh):\n    shard(m.part, mesh=mesh)", (True, False)),
         ("def a(m, mesh):\n    for b in m.blocks:\n        shard([b.up, b.down], mesh=mesh)", (True, False)),

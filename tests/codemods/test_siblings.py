@@ -1,5 +1,7 @@
 """Which plan is mirrored, by what it does: names, meshes, parts and branches of forks."""
 
+from textwrap import dedent
+
 import pytest
 from test_cases import (
     APPLY_DDP,
@@ -264,7 +266,7 @@ def test_the_class_is_left(name):
     )  # fmt: skip
     ((line, message, code),) = left({PLAN: changed})
     assert "DDP(model)" in changed.splitlines()[line - 1] and ".module" in message
-    assert code.startswith('apply_replicate(model, world_mesh["dp_replicate"]')
+    assert code == dedent(CALL).strip()
 
 
 # Words

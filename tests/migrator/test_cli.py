@@ -51,7 +51,7 @@ def without_amp(tmp_path):
 
 
 def test_keep_precision_is_refused_where_ddp_had_autocast(fork):
-    for command in ("check", "diff", "apply"):
+    for command in ("check", "diff", "apply", "report"):
         result = run(command, fork, "--keep-precision")
         assert result.exit_code == 2
         (line,) = result.stderr.splitlines()
@@ -67,6 +67,16 @@ def test_keep_precision_passes_fp32(without_amp):
     result = run("apply", without_amp, "--keep-precision")
     assert result.exit_code == 0 and "Precision" not in result.stderr
     assert run("check", without_amp).exit_code == 0
+
+
+def test_a_report_of_a_tree_with_its_precision_kept(without_amp):
+    run("apply", without_amp, "--keep-precision")
+    shown = run("report", without_amp, "--keep-precision")
+    assert shown.exit_code == 0, shown.stderr
+    exactly = "It is exactly what the tool writes: nothing was changed by hand."
+    assert exactly in shown.stdout
+    assert "--keep-precision --html FILE" in shown.stdout
+    assert exactly not in run("report", without_amp).stdout
 
 
 def test_apply_and_the_commit_say_what_becomes_of_the_precision(without_amp, fork):

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from migrator.config import line_length
+
 from commands import run
 from places import FIXTURES
 
@@ -85,3 +87,42 @@ def test_a_pyproject_that_is_no_text_or_no_file(tree):
 def test_a_table_of_somebody_else_is_nobodys_business(tree):
     (tree / "pyproject.toml").write_text('[tool.ruff]\nselect = ["E"]\ntool = 1\n')
     assert run("check", "--no-git", tree).exit_code == 1
+
+
+# How long a line is
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "width"),
+    [
+        ("", 88),
+        ("[tool.black]\nline-length = 100", 100),
+        ("[tool.black]\nline_length = 100", 100),
+        ("[tool.ruff]\nline-length = 120", 120),
+        ("[tool.black]\nline-length = 100\n[tool.ruff]\nline-length = 120", 100),
+        # ruff only lints here.
+        ("[tool.ufmt]\nexcludes = []\n[tool.ruff]\nline-length = 120", 88),
+        ("[tool.black]\npreview = true\n[tool.ruff]\nline-length = 120", 88),
+        ("[tool.black]\nline-length = 'wide'", 88),
+        ("tool = 1", 88),
+    ],
+)
+def test_line_length_of_the_formatter(tmp_path, pyproject, width):
+    (tmp_path / "pyproject.toml").write_text(pyproject)
+    assert line_length(tmp_path) == width
+
+
+def test_line_length_of_ruff_in_a_file_of_its_own(tmp_path):
+    assert line_length(tmp_path) == 88
+    (tmp_path / "ruff.toml").write_text("line-length = 100\n")
+    assert line_length(tmp_path) == 100
+    hooks = tmp_path / ".pre-commit-config.yaml"
+    hooks.write_text("repos:\n- repo: https://github.com/omnilib/ufmt\n")
+    assert line_length(tmp_path) == 88
+
+
+def test_what_is_written_fills_the_lines_of_the_checkout(tree):
+    (tree / "pyproject.toml").write_text("[tool.black]\nline-length = 120\n")
+    done = run("diff", "--no-git", tree, "--torch", "2.10")
+    added = [line for line in done.stdout.splitlines() if line.startswith("+")]
+    assert 88 < max(map(len, added)) <= 121

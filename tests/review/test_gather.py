@@ -40,13 +40,7 @@ def test_the_plan_of_every_fixture(tmp_path, name):
         for h in f.hunks
         for r in h.reasons
     ]
-    rewritten = [
-        f
-        for f in made.findings
-        if f.status == "rewrite" and f.path in stats
-        # There the guard stands inside apply_ddp and goes with it, by TM101.
-        if (name, f.code) != ("legacy_mid", "TM103")
-    ]
+    rewritten = [f for f in made.findings if f.status == "rewrite" and f.path in stats]
     assert sorted(reasons) == sorted((f.path, f.line, f.code) for f in rewritten)
     for file in found.files:
         for hunk in file.hunks:

@@ -215,3 +215,76 @@ def test_get_mesh_is_asked_by_name():
         'dp_mesh = parallel_dims.get_mesh("dp_replicate")\napply_replicate(model, dp_mesh)',
         **{DIMS: NAMED_MESHES},
     )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "dp_mesh = world_mesh\n"
+        "apply_ddp(model, dp_mesh, enable_compile=False)\n"
+        "model.group = dp_mesh.get_group()",
+        "apply_ddp(model, world_mesh, enable_compile=False)\n"
+        "model.group = world_mesh.get_group()",
+    ],
+)
+def test_a_mesh_of_two_dimensions_serves_nobody_who_wants_one(body):
+    left = assert_left(plan(body), "beside it", files=PLAIN, target="2d")
+    assert 'world_mesh["dp_replicate"]' in left.message
+
+
+INSIDE = f"""{PLAN_IMPORTS}
+
+def apply_fsdp(model: nn.Module, dp_mesh: DeviceMesh):
+    fully_shard(model, mesh=dp_mesh)
+
+
+def apply_ddp(model, dims):
+    if dims.world_mesh.ndim > 1:
+        raise RuntimeError("DDP has not supported > 1D parallelism")
+    LOOKUP
+"""
+
+
+@pytest.mark.parametrize(
+    "lookup, mesh",
+    [
+        (
+            "replicate(model, device_mesh=dims.world_mesh)",
+            '.world_mesh["dp_replicate"]',
+        ),
+        (
+            "mesh = dims.world_mesh\n    replicate(model, device_mesh=mesh)",
+            '.world_mesh["dp_replicate"]',
+        ),
+        (
+            'replicate(model, device_mesh=dims.get_mesh("dp_replicate"))',
+            '.get_mesh("dp_replicate")',
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "passed, owner",
+    [
+        ("parallel_dims", "parallel_dims"),
+        ("dims=self.parallel_dims", "self.parallel_dims"),
+    ],
+)
+def test_a_mesh_that_apply_ddp_looks_up_is_passed(lookup, mesh, passed, owner):
+    assert_becomes(
+        f"apply_ddp(model, {passed})",
+        f"apply_replicate(model, {owner}{mesh})",
+        more="\nself = None\n",
+        **{PLAN: INSIDE.replace("LOOKUP", lookup)},
+    )
+
+
+@pytest.mark.parametrize(
+    "lookup, call, reason",
+    [
+        ("replicate(model, device_mesh=dims.mine)", "apply_ddp(model, parallel_dims)", "not clear which mesh dims.mine"),
+        ("replicate(model, device_mesh=dims.world_mesh)", "apply_ddp(model, build())", "does not say what dims is"),
+    ],
+)  # fmt: skip
+def test_a_mesh_that_apply_ddp_looks_up_in_the_dark_is_left(lookup, call, reason):
+    files = {**PLAIN, PLAN: INSIDE.replace("LOOKUP", lookup)}
+    assert_left(plan(call), reason, files=files)

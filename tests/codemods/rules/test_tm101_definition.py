@@ -758,6 +758,61 @@ def test_tied_weights_form_one_group():
     )
 
 
+HEAD_AND_EMBEDDING = """
+    def apply_fsdp(model: nn.Module, dp_mesh: DeviceMesh, param_dtype: torch.dtype):
+        config = {{"mesh": dp_mesh, "mp_policy": MixedPrecisionPolicy(param_dtype)}}
+        # The embedding comes first
+        {0}
+        fully_shard(model.embed, **config)
+        for block in model.blocks:
+            fully_shard(block, **config)
+        # The head comes last
+        {0}
+        fully_shard(model.head, **config)
+        fully_shard(model, **config)
+"""
+HEAD_TIES = {
+    "torchtitan/models/llama3/model.py": """
+        def build(self):
+            self.embed.weight = self.head.weight
+    """
+}
+
+
+def test_what_is_said_of_tied_modules_is_said_once():
+    result = tied(HEAD_AND_EMBEDDING.format("# pyrefly: ignore [call]"), HEAD_TIES)
+    assert result.count("# The head comes last\n    modules = [model.head]\n") == 1
+    assert result.count("# The head comes last") == 1
+    assert "    # pyrefly: ignore [call]\n    replicate(modules, **config)\n" in result
+    assert (
+        """\
+    # The embedding comes first
+    if not weights_tied:
+        # pyrefly: ignore [call]
+        replicate(model.embed, **config)
+"""
+        in result
+    )
+
+
+def test_a_checker_is_told_of_tied_weights_where_it_is_told_of_others():
+    ignored = "# pyrefly: ignore [missing-attribute]"
+    result = tied(HEAD_AND_EMBEDDING.format(ignored), HEAD_TIES)
+    assert f"    {ignored}\n    weights_tied = model.head.weight is" in result
+    guarded = GROUPS.replace(
+        "        for block", f"        {ignored}\n        for block"
+    )
+    assert f"""\
+    weights_tied = (
+        model.tok_embeddings is not None
+        and model.output is not None
+        {ignored}
+        and model.output.weight is model.tok_embeddings.weight
+    )
+""" in tied(guarded, TIED)
+    assert "pyrefly" not in tied(GROUPS, TIED)
+
+
 def test_untied_weights_stay_apart():
     assert "weights_tied" not in tied(GROUPS, {})
 
@@ -773,18 +828,60 @@ def test_tied_weights_without_guards():
             fully_shard(model.head, **config)
             fully_shard(model, **config)
         """,
-        {
-            "torchtitan/models/llama3/model.py": """
-                def build(self):
-                    self.embed.weight = self.head.weight
-            """
-        },
+        HEAD_TIES,
     )
     assert "    weights_tied = model.head.weight is model.embed.weight\n" in result
     assert (
         "    if not weights_tied:\n        replicate(model.embed, **config)\n" in result
     )
     assert "        modules = [model.embed, *modules]\n    replicate(modules," in result
+
+
+SOME_GROUPS = """
+    def apply_fsdp(model: nn.Module, dp_mesh: DeviceMesh, param_dtype: torch.dtype):
+        config = {"mesh": dp_mesh, "mp_policy": MixedPrecisionPolicy(param_dtype)}
+        fully_shard(model.tok_embeddings, **config)
+        for block in model.layers.values():
+            fully_shard(block, **config)
+        fully_shard(model, **config)
+"""
+
+
+def test_a_weight_tied_to_one_of_the_roots_group_goes_there():
+    result = tied(SOME_GROUPS, TIED)
+    assert (
+        "    weights_tied = model.output.weight is model.tok_embeddings.weight\n"
+        in result
+    )
+    alone = (
+        "    if not weights_tied:\n        replicate(model.tok_embeddings, **config)\n"
+    )
+    assert alone in result and result.count(" replicate(") == 3
+
+
+def test_tied_weights_in_the_roots_group_are_together():
+    whole = SOME_GROUPS.replace(
+        "    fully_shard(model.tok_embeddings, **config)\n    ", ""
+    )
+    assert "weights_tied" not in tied(whole, TIED)
+
+
+def test_weights_of_stages_that_are_tied_are_asked_for():
+    stages = SOME_GROUPS.replace(
+        "        fully_shard(model.tok",
+        "        if model.tok_embeddings is not None:\n            fully_shard(model.tok",
+    )
+    assert "        and model.output is not None\n" in tied(stages, TIED)
+
+
+def test_weights_tied_by_setattr():
+    path = "torchtitan/models/llama3/model.py"
+    by_name = TIED[path].replace(
+        "self.output.weight = self.tok_embeddings.weight",
+        'setattr(self.output, "weight", self.tok_embeddings.weight)',
+    )
+    assert by_name != TIED[path]
+    assert tied(GROUPS, {path: by_name}) == tied(GROUPS, TIED)
 
 
 def test_weights_tied_in_one_group_already_are_left_alone():

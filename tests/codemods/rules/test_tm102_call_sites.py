@@ -912,49 +912,44 @@ def test_comprehension_variable_that_shadows_the_import():
     assert result.problems or b"[apply_ddp for apply_ddp in ()]" in result.changes[HERE]
 
 
-def test_the_new_name_already_taken_in_this_file():
+@pytest.mark.parametrize(
+    "head, argument",
+    [
+        ("def apply_replicate(model):\n    return model\n\n\n", ""),
+        ("class apply_replicate:\n    times = 1\n\n\n", ""),
+        ("", ", apply_replicate"),
+    ],
+)
+def test_the_new_name_already_taken_in_this_file(head, argument):
     """Two functions of one name in a file: whichever comes last would win."""
-    result = outcome(
-        {
-            **PLAIN,
-            HERE: f"""
-            {IMPORT} apply_ddp
-
-
-            def apply_replicate(model):
-                return model
-
-
-            def parallelize(model, world_mesh, config):
-                apply_replicate(model)
-                apply_ddp(model, world_mesh, False)
-            """,
-        }
+    before = (
+        f"{IMPORT} apply_ddp\n\n\n{head}"
+        f"def parallelize(model, world_mesh, config{argument}):\n"
+        "    apply_replicate(model)\n"
+        "    apply_ddp(model, world_mesh, False)\n"
     )
-    assert result.changes == {} and result.problems
+    fresh = "apply_replicate_with_fsdp"
+    after = before.replace("apply_ddp(model, world_mesh, False)", f'{fresh}(model, world_mesh["dp_replicate"])').replace("apply_ddp", fresh)  # fmt: skip
+    assert_rewrites(before, after, files=PLAIN)
+    assert (
+        f"def {fresh}(model: nn.Module, dp_mesh"
+        in migrated({**PLAIN, HERE: before})[PLAN]
+    )
 
 
 def test_the_new_name_already_taken_where_apply_ddp_is_defined():
-    plan = PLAIN[PLAN] + "\n\ndef apply_replicate(model):\n    return model\n"
-    result = outcome({PLAN: plan})
-    assert result.changes == {} and result.problems
+    taken = "def apply_replicate(model):\n    return model\n"
+    plan = f"{PLAIN[PLAN]}\n\n{taken}"
+    mock = f'mock.patch("{PLAN[:-3].replace("/", ".")}.apply_ddp")\n'
+    after = migrated({PLAN: plan, "tests/x.py": f"from unittest import mock\n\n{mock}"})
+    assert "def apply_replicate_with_fsdp(model: nn.Module, dp_mesh" in after[PLAN]
+    assert taken in after[PLAN]
+    assert mock.replace("apply_ddp", "apply_replicate_with_fsdp") in after["tests/x.py"]
 
 
-def test_the_new_name_already_a_parameter():
-    result = outcome(
-        {
-            **PLAIN,
-            HERE: f"""
-            {IMPORT} apply_ddp
-
-
-            def parallelize(model, world_mesh, config, apply_replicate):
-                if not apply_replicate:
-                    return
-                apply_ddp(model, world_mesh, False)
-            """,
-        }
-    )
+def test_both_new_names_taken():
+    taken = "apply_replicate = apply_replicate_with_fsdp = None\n"
+    result = outcome({PLAN: f"{PLAIN[PLAN]}\n\n{taken}"})
     assert result.changes == {} and result.problems
 
 
@@ -1315,7 +1310,11 @@ WRAPS = {"torchtitan/models/mine/wraps.py": f"{IMPORT} apply_ddp\n"}
 def test_strings_that_resolve_follow():
     result = migrated({"tests/test_plan.py": PATCHES, **WRAPS})
     fresh = text(PATCHES).replace("apply_ddp", "apply_replicate")
-    assert result["tests/test_plan.py"] == fresh
+    long = """is hasattr(wraps, "apply_replicate")"""
+    broken = """is hasattr(
+                wraps, "apply_replicate"
+            )"""
+    assert result["tests/test_plan.py"] == fresh.replace(long, broken)
     found = findings({"tests/test_plan.py": PATCHES, **WRAPS}, code="TM211")
     assert found == []
 

@@ -6,6 +6,7 @@ from support import (
     APPLY_DDP,
     HERE,
     IMPORT,
+    LOOP_MESHES,
     PLAN,
     PLAN_IMPORTS,
     assert_noop,
@@ -354,6 +355,55 @@ def test_what_is_said_of_something_else_above_a_guard_stays():
             ["if job_config.ddp:", f"    {FRESH}"],
             id="in a block before",
         ),
+        pytest.param(
+            ["if job_config.shard:", "    return model", "elif world_mesh.ndim == 1:", f"    {CALL}", "else:", f"    {REFUSAL}"],
+            ["if job_config.shard:", "    return model", "else:", f"    {FRESH}"],
+            id="the refusal in the else of an elif",
+        ),
+        pytest.param(
+            ["if parallel_dims.dp_replicate_enabled and world_mesh.ndim == 1:", f"    {CALL}", "else:", f"    {REFUSAL}"],
+            ["if parallel_dims.dp_replicate_enabled:", f"    {FRESH}"],
+            id="the refusal in the else of replication in one dimension",
+        ),
+        pytest.param(
+            ["if job_config.shard:", "    return model", "elif (", "    world_mesh.ndim == 1", "    and parallel_dims.dp_replicate_enabled", "):", f"    {CALL}", "else:", f"    {REFUSAL}"],
+            ["if job_config.shard:", "    return model", "elif parallel_dims.dp_replicate_enabled:", f"    {FRESH}"],
+            id="the same in an elif",
+        ),
+        pytest.param(
+            ["if (", "    world_mesh is not None", "    and job_config.ddp", "    and world_mesh.ndim == 1", "):", f"    {CALL}", "elif job_config.ddp:", f"    {REFUSAL}"],
+            ["if job_config.ddp:", f"    {FRESH}"],
+            id="the refusal in an elif of replication",
+        ),
+        pytest.param(
+            ["if world_mesh.ndim == 1:", f"    {CALL}", "elif parallel_dims.tp_enabled:", "    raise RuntimeError('DDP + TP')", "else:", f"    {REFUSAL}"],
+            [FRESH],
+            id="refused one by one",
+        ),
+        pytest.param(
+            ["for dim in ('tp', 'pp'):", "    if getattr(parallel_dims, dim) > 1:", f"        {REFUSAL}", CALL],
+            [FRESH],
+            id="in a loop over the other dimensions",
+        ),
+        pytest.param(
+            ['assert world_mesh.ndim == 1, "DDP has not supported > 1D parallelism"; x = 1', CALL],
+            ["x = 1", FRESH],
+            id="on one line with another statement",
+        ),
+        pytest.param(
+            [f"assert world_mesh.ndim == 1; {CALL}"], [FRESH], id="on one line with the call"
+        ),
+        pytest.param(
+            ["message = 'DDP has not supported > 1D parallelism'; assert world_mesh.ndim == 1, message", CALL],
+            [FRESH],
+            id="on one line with its message",
+        ),
+        pytest.param(
+            ['torch._check(world_mesh.ndim == 1, lambda: "DDP has not supported > 1D parallelism")', CALL],
+            [FRESH],
+            id="a check of torch",
+        ),
+        pytest.param(["torch._check(world_mesh.ndim == 1)", CALL], [FRESH], id="a check without words"),
     ],
 )  # fmt: skip
 def test_each_shape(before, after):
@@ -466,17 +516,18 @@ def test_a_message_of_the_module_goes_with_its_guards():
 
 
 @pytest.mark.parametrize(
-    "line",
+    "lines",
     [
-        'assert world_mesh.ndim == 1, "DDP has not supported > 1D parallelism"; x = 1',
-        'torch._check(world_mesh.ndim == 1, lambda: "DDP has not supported > 1D parallelism")',
+        ["match world_mesh.ndim:", "    case 1:", "        pass", "    case _:", f"        {REFUSAL}"],
+        ["if world_mesh.ndim > 1:", "    give_up('DDP has not supported > 1D parallelism')"],
+        ["if model.whole and world_mesh.ndim == 1:", "    model.train()", "else:", f"    {REFUSAL}"],
     ],
-)
-def test_a_shape_that_is_not_followed_is_left(line):
-    result = outcome({**FILES, HERE: f"{IMPORT} apply_ddp\n\n\n{plan(line, CALL)}"})
+)  # fmt: skip
+def test_a_shape_that_is_not_followed_is_left(lines):
+    result = outcome({**FILES, HERE: f"{IMPORT} apply_ddp\n\n\n{plan(*lines, CALL)}"})
     assert not result.changes
     left = [f for f in result.findings if f.status == "left"]
-    assert [(f.path, f.line, f.code) for f in left] == [(HERE, 5, "TM103")]
+    assert [(f.path, f.code, f.suggestion) for f in left] == [(HERE, "TM103", FRESH)]
 
 
 # Only with its call
@@ -568,24 +619,91 @@ def test_another_refusal_before_the_call_stays(guard):
     assert "".join(f"    {line}\n" for line in guard) in raw([*guard, CALL])
 
 
-def test_a_guard_that_refuses_more_than_the_mesh_is_left():
-    result = outcome(
-        {
-            **FILES,
-            HERE: f"{IMPORT} apply_ddp\n\n\n"
-            + plan(
-                "if world_mesh.ndim > 1 or not model.supports_replicate:",
-                f"    {REFUSAL}",
-                CALL,
-            ),
-        }
-    )
+@pytest.mark.parametrize(
+    "test, rest",
+    [
+        (
+            "world_mesh.ndim > 1 or not model.supports_replicate",
+            "not model.supports_replicate",
+        ),
+        ("parallel_dims.tp > 1 or parallel_dims.cp > 1", "parallel_dims.cp > 1"),
+    ],
+)
+@pytest.mark.parametrize(
+    "message", ["DDP has not supported > 1D parallelism", "DDP takes no TP, no CP"]
+)
+def test_a_guard_that_refuses_more_than_the_mesh_is_left(test, rest, message):
+    lines = [f"if {test}:", f'    raise RuntimeError("{message}")', CALL]
+    result = outcome({**FILES, HERE: f"{IMPORT} apply_ddp\n\n\n{plan(*lines)}"})
     assert not result.changes
     (left,) = [f for f in result.findings if f.code == "TM103" and f.status == "left"]
-    assert left.suggestion == (
-        "if not model.supports_replicate:\n"
-        "    raise RuntimeError('DDP has not supported > 1D parallelism')"
+    code = f"if {rest}:\n    raise RuntimeError('not supported: {rest}')"
+    assert left.suggestion == code
+
+
+def test_a_refusal_of_what_replicate_does_not_do_stays():
+    lines = ["if parallel_dims.cp > 1:", '    raise RuntimeError("DDP takes no CP")']
+    assert_goes([*lines, CALL], [*lines, FRESH])
+
+
+DIMS = "torchtitan/distributed/parallel_dims.py"
+
+
+def dims(*lines, method="__post_init__"):
+    head = f"class ParallelDims:\n    def {method}(self):\n"
+    body = "".join(f"        {line}\n" for line in lines)
+    return LOOP_MESHES.replace("class ParallelDims:\n", f"{head}{body}\n")
+
+
+REFUSED = [
+    "if self.dp_replicate > 1 and self.dp_shard == 1 and (self.tp > 1 or self.pp > 1):",
+    '    raise ValueError("DDP cannot be combined with TP or PP")',
+]
+
+
+def test_a_guard_in_parallel_dims_goes_with_all_ddp():
+    before = f"{IMPORT} apply_ddp\n\n\n{plan(CALL)}"
+    after = migrated({**FILES, DIMS: dims(*REFUSED), HERE: before})
+    assert after[DIMS] == LOOP_MESHES
+    kept = ["self.ranks = self.dp_replicate * self.tp"]
+    after = migrated({**FILES, DIMS: dims(*REFUSED, *kept), HERE: before})
+    assert after[DIMS] == dims(*kept)
+
+
+def test_a_guard_in_parallel_dims_is_left_while_some_ddp_stays():
+    before = f"{IMPORT} apply_ddp\n\n\n{plan('backend.apply_ddp(model)')}"
+    other = "from torch.distributed._composable.replicate import replicate\n\nreplicate(x)\n"
+    files = {**FILES, DIMS: dims(*REFUSED), HERE: before, "torchtitan/x.py": other}
+    result = outcome(files)
+    assert not result.changes
+    left = [f for f in result.findings if f.status == "left"]
+    assert [(f.path, f.code) for f in left] == [(DIMS, "TM103")]
+
+
+def test_what_parallel_dims_refuses_without_a_word_of_ddp_is_left():
+    init = "def __init__(self, pp, dp_replicate, dp_shard, cp, tp):"
+    refusing = LOOP_MESHES.replace(
+        "class ParallelDims:\n",
+        f"""class ParallelDims:
+    {init}
+        self.pp, self.cp, self.tp = pp, cp, tp
+        self.dp_replicate, self.dp_shard = dp_replicate, dp_shard
+        assert self.tp == 1 or self.dp_shard > 1
+        if self.dp_replicate > 1 and self.pp > 1:
+            raise ValueError("stages want sharded data")
+        self.ready = True
+
+""",
     )
+    before = f"{IMPORT} apply_ddp\n\n\n{plan(CALL)}"
+    result = outcome({**FILES, DIMS: refusing, HERE: before})
+    assert not result.changes
+    left = {f.line: f for f in result.findings if f.status == "left"}
+    assert {line: f.message.split(" here")[0] for line, f in left.items()} == {
+        8: "ParallelDims refuses tp beside dp_replicate",
+        10: "ParallelDims refuses pp beside dp_replicate",
+    }
+    assert left[10].suggestion == "self.ready = True"
 
 
 METHOD = f"""\

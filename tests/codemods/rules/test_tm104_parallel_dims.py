@@ -8,6 +8,7 @@ from support import (
     NAMED_MESHES,
     PLAN,
     PLAN_IMPORTS,
+    assert_formatted,
     assert_left,
     assert_rewrites,
     findings,
@@ -77,7 +78,12 @@ def test_other_names_of_self():
 
 def test_a_comment_beside_the_condition_stays():
     other = LOOP_MESHES.replace("if d > 1:", "if d > 1:  # only what is on")
-    assert f"{KEPT}  # only what is on\n" in migrated({DIMS: other}, "2d")[DIMS]
+    after = migrated({DIMS: other}, "2d")[DIMS]
+    assert ":  # only what is on\n" in after
+    assert KEPT in after.replace("(\n                ", "(").replace(
+        "\n            )", ")"
+    )
+    assert_formatted(DIMS, after)
 
 
 def test_names_that_come_from_a_variable_are_left():

@@ -162,6 +162,9 @@ def test_already_done():
         "if backend == Backend.FSDP:\n        return nullcontext()\n    return autocast()",
         "if flag.fsdp_enabled:\n        return nullcontext()\n    return autocast()",
         "if flag.fsdp_enabled:\n        print(1)\n    return autocast()",
+        # to go on asking for replication would contradict itself
+        "if parallel_dims.dp_replicate_enabled and not parallel_dims.fsdp_enabled:\n        return autocast()\n    return nullcontext()",
+        "if (\n        not parallel_dims.fsdp_enabled\n        and parallel_dims.dp_replicate_enabled\n    ):\n        return autocast()\n    return nullcontext()",
     ],
 )
 def test_other_shapes_are_left(body):
@@ -347,7 +350,11 @@ LOOP = "torchtitan/loop.py"
             """,
             """
             def step(model, dims, batch):
-                amp = autocast("cuda") if not dims.fsdp_enabled and not dims.dp_replicate_enabled else nullcontext()
+                amp = (
+                    autocast("cuda")
+                    if not dims.fsdp_enabled and not dims.dp_replicate_enabled
+                    else nullcontext()
+                )
                 with amp:
                     return model(batch), dims.dp_replicate_enabled
             """,
@@ -404,7 +411,9 @@ LOOP = "torchtitan/loop.py"
             """
             def step(model, parallel_dims, batch):
                 use_amp = not parallel_dims.fsdp_enabled
-                with torch.autocast("cuda", enabled=use_amp and not parallel_dims.dp_replicate_enabled):
+                with torch.autocast(
+                    "cuda", enabled=use_amp and not parallel_dims.dp_replicate_enabled
+                ):
                     return model(batch)
             """,
             id="enabled",
@@ -431,8 +440,39 @@ LOOP = "torchtitan/loop.py"
 def test_own_autocast(before, after):
     result = migrated({LOOP: before})
     assert result[LOOP] == text(after)
-    if max(map(len, result[LOOP].splitlines())) <= 88:
-        assert_formatted(LOOP, result[LOOP])
+    assert_formatted(LOOP, result[LOOP])
+
+
+TRAINER = """\
+import torch
+
+
+class Trainer:
+    def __init__(self, parallel_dims):
+        self.parallel_dims = parallel_dims
+        self.use_amp = not BASE.fsdp_enabled
+
+    def step(self, batch):
+        with torch.autocast("cuda", enabled=self.use_amp):
+            return self.model(batch)
+"""
+
+
+def test_own_autocast_by_an_attribute_is_left_where_nothing_can_be_asked():
+    before = TRAINER.replace("BASE", "parallel_dims")
+    left = assert_left(before, "shape that is not followed", path=LOOP)
+    assert left.suggestion == (
+        "torch.autocast(\n    'cuda', enabled=self.use_amp and "
+        "(not parallel_dims.dp_replicate_enabled)\n)"
+    )
+
+
+def test_own_autocast_by_an_attribute():
+    before = TRAINER.replace("BASE", "self.parallel_dims")
+    fresh = "self.use_amp and not self.parallel_dims.dp_replicate_enabled"
+    after = migrated({LOOP: before})[LOOP]
+    assert f'(\n            "cuda", enabled={fresh}\n        ):' in after
+    assert_formatted(LOOP, after)
 
 
 @pytest.mark.parametrize(

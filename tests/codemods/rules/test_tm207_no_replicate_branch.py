@@ -34,5 +34,19 @@ def test_does_not_fire_with_a_replicate_branch():
     assert findings({**AMP, HERE: BOTH}, code="TM207") == []
 
 
+def test_does_not_fire_for_a_plan_that_calls_replicate_itself():
+    inline = SHARDED.replace("    from", "    from torch.distributed._composable.replicate import replicate\n    from", 1)  # fmt: skip
+    inline += "        else:\n            replicate(model, device_mesh=world_mesh)\n"
+    assert findings({**AMP, HERE: inline}, code="TM207") == []
+
+
+def test_does_not_fire_where_apply_ddp_is_passed_on():
+    passed = BOTH.replace("apply_ddp(model,", "partial(apply_ddp)(model,")
+    assert findings({**AMP, HERE: passed}, code="TM207") == []
+    passed = SHARDED.replace("import apply_fsdp", "import apply_ddp, apply_fsdp")
+    passed += "\n\n    WRAP = apply_ddp\n"
+    assert findings({**AMP, HERE: passed}, code="TM207") == []
+
+
 def test_does_not_fire_without_amp():
     assert findings({HERE: SHARDED}, code="TM207") == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support import HERE, findings, migrated
+from support import HERE, IMPORT, assert_left, findings, migrated
 
 
 def test_fires_for_another_apply_ddp():
@@ -47,3 +47,56 @@ def test_does_not_fire_for_a_string_where_the_name_stays():
 )
 def test_does_not_fire(other):
     assert findings({HERE: other}, code="TM211") == []
+
+
+PLANS = """\
+from torch.distributed._composable.replicate import replicate
+from torch.distributed.fsdp import fully_shard
+
+
+class Plans:
+    def apply_ddp(self, model):
+        replicate(model, device_mesh=self.world_mesh)
+
+    def apply_fsdp(self, model):
+        fully_shard(model, mesh=self.world_mesh["dp_shard"])
+"""
+
+
+def test_a_method_that_wraps_something_else_takes_its_mesh_behind_it():
+    (found,) = findings({HERE: PLANS}, code="TM211")
+    assert "def apply_replicate(self, model, dp_mesh):\n" in found.suggestion
+
+
+def test_a_nested_function_is_called_that():
+    nested = """
+        from torch.distributed._composable.replicate import replicate
+
+
+        def parallelize(model, world_mesh):
+            def apply_ddp(model):
+                replicate(model, device_mesh=world_mesh)
+
+            apply_ddp(model)
+    """
+    found = findings({HERE: nested}, code="TM211")
+    assert "in an apply_ddp that is not at the top of its module" in found[0].message
+
+
+def test_ddps_class_beside_apply_fsdp_is_left_with_the_call():
+    plan = f"""
+        from torch.nn.parallel import DistributedDataParallel as DDP
+        {IMPORT} apply_fsdp
+
+
+        def parallelize(model, world_mesh, job_config):
+            if job_config.shard:
+                apply_fsdp(model, world_mesh["dp_shard"], param_dtype=job_config.a)
+            else:
+                model = DDP(model, device_mesh=world_mesh)
+            return model
+    """
+    left = assert_left(plan, "holds the model as .module")
+    assert left.suggestion == (
+        'apply_replicate(model, world_mesh["dp_replicate"], param_dtype=job_config.a)'
+    )

@@ -19,6 +19,13 @@ HELP = """
         degree: int = 1
         '''Otherwise, the parallelism method used is DDP (Distributed Data Parallelism).'''
 """
+ONE_STAYS = f"""
+    {IMPORT} apply_ddp
+
+
+    def parallelize(model, world_mesh):
+        apply_ddp(model, world_mesh, False)  # titan-migrate: ignore[TM102]
+"""
 
 
 def words(files, **options):
@@ -28,7 +35,7 @@ def words(files, **options):
 
 
 def test_help_is_one_finding_for_a_file():
-    ((path, line, suggestion),) = words({CONFIG: HELP})
+    ((path, line, suggestion),) = words({CONFIG: HELP, HERE: ONE_STAYS})
     assert (path, line) == (CONFIG, 4)
     assert len(suggestion.splitlines()) == 3
     assert "the parallelism method used is replicate" in suggestion
@@ -45,19 +52,40 @@ def test_nothing_where_nothing_moves():
     assert words({CONFIG: HELP, plan: None}) == []
 
 
+DOCSTRING = '''
+    def build(ddp_size):
+        """Make ParallelDims.
+
+        Args:
+            ddp_size: degree of DDP
+        """
+'''
+
+
+def test_docstrings():
+    assert words({CONFIG: DOCSTRING}) == [(CONFIG, 5, "ddp_size: degree of replicate")]
+    kept = DOCSTRING.replace(
+        'of DDP\n        """', 'of DDP\n        """  # titan-migrate: ignore[TM215]'
+    )
+    found = outcome({CONFIG: kept}).findings
+    assert [f.status for f in found if f.code == "TM215"] == ["opted-out"]
+    assert [f for f in found if f.code == "TM213"] == []
+
+
 @pytest.mark.parametrize(
-    ("path", "named"),
+    ("path", "said"),
     [
-        ("tests/integration_tests/features.py", True),
-        ("torchtitan/experiments/simple_fsdp/tests/integration_tests.py", False),
-        ("torchtitan/names.py", False),
+        (CONFIG, "DDP replicas have the same parameters after a round."),
+        (CONFIG, "As DDP does."),
+        ("tests/x.py", "ParallelDims of DDP."),
+        (
+            "torchtitan/experiments/simple_fsdp/simple_fsdp.py",
+            "The mesh of FSDP/DDP/HSDP.",
+        ),
     ],
 )
-def test_names_of_tests(path, named):
-    source = (
-        "TESTS = [Flavor('DDP', 'ddp'), Flavor('DDP+TP', 'x'), Flavor('HSDP', 'y')]\n"
-    )
-    assert [p for p, _, _ in words({path: source})] == [path] * named
+def test_docstrings_about_something_else(path, said):
+    assert words({path: f'"""{said}"""\n'}) == []
 
 
 def test_comments_beside_the_call():

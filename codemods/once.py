@@ -1,0 +1,31 @@
+"""What is asked again and again of the same files is worked out once."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+_Of = TypeVar("_Of")
+_Rest = ParamSpec("_Rest")
+_Result = TypeVar("_Result")
+
+
+def once(
+    function: Callable[Concatenate[_Of, _Rest], _Result],
+) -> Callable[Concatenate[_Of, _Rest], _Result]:
+    """Remembers each result of a pure function, for as long as its first argument lives.
+
+    Args:
+        function: its first argument (a checkout, a file, a syntax tree) takes attributes
+            and never changes; the others are hashable and given by position. What it
+            returns is shared by all who ask, so it is no iterator and nobody changes it.
+    """
+    name = f"_once_{function.__module__}.{function.__qualname__}"
+
+    @wraps(function)
+    def remembered(of: _Of, /, *args: _Rest.args, **keywords: _Rest.kwargs) -> _Result:
+        known: dict[Any, _Result] = of.__dict__.setdefault(name, {})
+        if args not in known:
+            known[args] = function(of, *args, **keywords)
+        return known[args]
+
+    return remembered
