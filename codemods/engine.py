@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from codemods import layout
 from codemods.attribution import CLEANUP, LAYOUT, Stage
 from codemods.bindings import Checkout
+from codemods.execute.confirm import Verdict
 from codemods.findings import Finding
 from codemods.names import Scope
 from codemods.other_target import for_other_target
@@ -44,6 +45,7 @@ class Outcome:
         selection: which rules ran.
         excluded: paths that the selection leaves alone.
         stages: path of a change -> its text after each rule, for ``attribution``.
+        unconfirmed: (path, function) that could not be executed before and after -> why.
     """
 
     survey: Survey
@@ -54,6 +56,7 @@ class Outcome:
     selection: Selection = Selection()
     excluded: frozenset[str] = frozenset()
     stages: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
+    unconfirmed: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def to_do(self) -> tuple[Finding, ...]:
@@ -120,7 +123,27 @@ def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome
     problems = tuple(_check(facts, changes, codes)) if changes else ()
     if problems:
         return replace(outcome, problems=problems)
-    return replace(outcome, changes=changes, stages=stages)
+    shown = _executed(outcome, facts, changes, codes) if changes else Verdict()
+    if shown.mismatches:
+        return replace(outcome, problems=tuple(map(str, shown.mismatches)))
+    return replace(outcome, changes=changes, stages=stages, unconfirmed=shown.unclear)
+
+
+def _executed(
+    outcome: Outcome,
+    facts: "Facts",
+    changes: Mapping[str, bytes],
+    codes: frozenset[str],
+) -> Verdict:
+    """What executing the changed functions shows; nothing where a part is left out."""
+    from codemods.execute.migration import executed
+
+    whole = all(rule.CODE in codes for rule in all_rules() if hasattr(rule, "rewrite"))
+    if not whole or any(f.status == "opted-out" for f in outcome.findings):
+        return Verdict()
+    files = {path: SourceFile(path, raw) for path, raw in changes.items()}
+    after = Checkout({**facts.survey.files, **files})
+    return executed(facts, after, outcome.findings)
 
 
 def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:

@@ -233,6 +233,8 @@ class Confirmation:
         flips: also answer each open question the other way, one at a time.
         said: path and line of statements that a person is told to take over.
         templates: new functions that are no mirror, which a person is told as well.
+        full_precision: calls pass fp32, whatever FSDP is given.
+        summed: gradients have to be summed over ranks, whatever FSDP does.
     """
 
     before: Tree
@@ -243,9 +245,16 @@ class Confirmation:
     flips: bool
     said: Set[tuple[str, int]]
     templates: Set[Place]
+    full_precision: bool
+    summed: bool
     verdict: Verdict = field(default_factory=Verdict)
     entered: set[Place] = field(default_factory=set)
     records: dict[tuple[object, ...], Record | None] = field(default_factory=dict)
+
+    @cached_property
+    def changed(self) -> list[Place]:
+        """The functions that are in both and not the same."""
+        return list(changed_functions(self.before, self.after))
 
     @cached_property
     def fresh(self) -> list[Place]:
@@ -253,9 +262,8 @@ class Confirmation:
         return new_wrappers(self.before, self.after)
 
     def all(self) -> Verdict:
-        changed = list(changed_functions(self.before, self.after))
         # The plans first: what they enter is shown by them.
-        for place in changed:
+        for place in self.changed:
             if place not in self.fresh:
                 self._of(place)
         for place in self.fresh:
@@ -379,6 +387,10 @@ class Confirmation:
             if record.unclear:
                 yield f"{_UNCLEAR}{record.unclear}"
                 return
+        failed = before.raised if before.raised_at is None else None
+        if failed and world.replicates and not world.answers:
+            yield f"{_UNCLEAR}it raises {': '.join(failed)}"
+            return
         self.entered |= after.entered if after.of("replicate") else set()
         if before.of("ddp") and not world.replicates:
             yield from self._alone(place, world, before, after)
@@ -430,6 +442,9 @@ class Confirmation:
         if after.entered & self.templates:
             yield f"{_UNCLEAR}a template stands in the place of what FSDP does"
             return
+        reference = judge.dividing(reference, self.summed)
+        if self.full_precision:
+            reference = judge.in_full_precision(reference)
         yield from judge.as_sharded(reference, after, self.mesh, world.tied)
         if before.raised and before.raised_at:
             passed = self._run(self.before, place, world, frozenset({before.raised_at}))
@@ -443,7 +458,10 @@ class Confirmation:
     ) -> Iterator[str]:
         """What differs from the plan that shards beside the function that is called."""
         groups = after.of("replicate")
-        if not world.replicates and before.raised == after.raised and before.raised:
+        if not world.replicates and (before.raised or after.raised):
+            return  # a mesh of replicas is asked for where there are none
+        if after.raised and after.raised_at is None:
+            yield f"{_UNCLEAR}it would raise {': '.join(after.raised)}"
             return
         if not groups:
             yield "it would no longer wrap"
@@ -460,6 +478,7 @@ class Confirmation:
         if reference.unclear:
             yield f"{_UNCLEAR}{reference.unclear}"
             return
+        reference = judge.dividing(reference, self.summed)
         yield from judge.same_groups(reference, after, world.tied)
         yield from judge.beside(before, reference, after, self.said)
 
@@ -476,7 +495,11 @@ class Confirmation:
             if record.unclear:
                 yield "", f"{_UNCLEAR}{record.unclear}"
                 return
-        for difference in judge.as_sharded(reference, after, self.mesh):
+        if reference.raised or after.raised or place in self.templates:
+            yield "", f"{_UNCLEAR}it cannot be executed by itself"
+            return
+        reference = judge.dividing(reference, self.summed)
+        for difference in judge.by_itself(reference, after, self.mesh):
             yield "by itself", difference
 
     def _definition(
@@ -503,7 +526,8 @@ class Confirmation:
         two = self.mesh == "2d" and tree is self.after
         names = ("dp_replicate", "dp_shard") if two else ("dp_replicate",)
         mesh = MeshStandIn(names, (REPLICAS, 1)[: len(names)])
-        for arg in (*node.args.args, *node.args.kwonlyargs):
+        plain = node.args.args[: len(node.args.args) - len(node.args.defaults)]
+        for arg in (*plain, *node.args.kwonlyargs):
             if "mesh" in arg.arg:
                 given[arg.arg] = mesh
         self.verdict.runs += 1
@@ -521,7 +545,7 @@ class Confirmation:
         """Path and line of every refusal that goes with the migration."""
         return {
             (path, part.lineno)
-            for path, _ in changed_functions(self.before, self.after)
+            for path in {path for path, _ in self.changed}
             for guard in guards(self.before.checkout.files[path].syntax)
             if guard.words
             for part in guard.refusal
@@ -538,6 +562,8 @@ def confirm(
     flips: bool = True,
     said: Set[tuple[str, int]] = frozenset(),
     templates: Set[Place] = frozenset(),
+    full_precision: bool = False,
+    summed: bool = False,
 ) -> Verdict:
     """Execute every changed function before and after, and compare what it does.
 
@@ -546,5 +572,14 @@ def confirm(
     """
     chosen = few_degrees() if degrees is None else degrees
     return Confirmation(
-        Tree(before), Tree(after), mesh, chosen, ties or {}, flips, said, templates
+        Tree(before),
+        Tree(after),
+        mesh,
+        chosen,
+        ties or {},
+        flips,
+        said,
+        templates,
+        full_precision,
+        summed,
     ).all()

@@ -16,6 +16,8 @@ GRADIENTS = re.compile(r"\.set_\w*(gradient|reduc|divi|all_reduce)\w*$")
 _MESH = re.compile(r"Mesh\(([^()]*)\)")
 _DDPS_OWN = re.compile(r"optimize_ddp|compiled_autograd|\.(static_graph|ddp_)")
 _WORDS = re.compile(r"\b(DDP|FSDP2?|HSDP|fully_shard|replicate)\b", re.I)
+_DTYPE = re.compile(r"\b(param|reduce)_dtype=[^,()]+")
+_SUM = (("", "1.0"),)
 _RENAMED = re.compile(r"\b_?apply_(ddp|replicate)\b")
 _ADDED = re.compile(r"(, | or )replicate\b")
 DATA_PARALLEL = "the mesh of data parallelism"
@@ -44,6 +46,23 @@ def as_chosen(reference: Record, after: Record) -> Iterator[str]:
     yield from same(replace(reference, events=events), after)
 
 
+def in_full_precision(record: Record) -> Record:
+    """The same with a policy of fp32 in each group."""
+    return replace(
+        record,
+        events=[
+            replace(
+                event,
+                arguments=tuple(
+                    (k, _DTYPE.sub(r"\1_dtype=torch.float32", v))
+                    for k, v in event.arguments
+                ),
+            )
+            for event in record.events
+        ],
+    )
+
+
 def as_sharded(
     reference: Record, after: Record, mesh: Mesh, tied: Sequence[tuple[str, str]] = ()
 ) -> Iterator[str]:
@@ -70,6 +89,48 @@ def as_sharded(
             return
     if reference.returned != after.returned:
         yield f"it would return {after.returned}, where with FSDP it returns {reference.returned}"
+
+
+def dividing(reference: Record, summed: bool) -> Record:
+    """What FSDP does, with the division of gradients as it has to be.
+
+    Args:
+        reference: with FSDP.
+        summed: the training loop divides by the tokens of all ranks, so that gradients
+            must be summed, whether FSDP sees to that or not.
+    """
+    division = [e for e in _about_groups(reference) if not e.modules]
+    if all(event.arguments == _SUM for event in division) and (division or not summed):
+        return reference
+    # Any other factor is applied twice by replicate, and so is not taken over.
+    events = [event for event in reference.events if event not in division]
+    modules = dict.fromkeys(m for event in events for m in event.modules)
+    if summed:
+        name = "set_gradient_divide_factor"
+        events += [Event("call", f"{m}.{name}", arguments=_SUM) for m in modules]
+    return replace(reference, events=events)
+
+
+def by_itself(reference: Record, after: Record, mesh: Mesh) -> Iterator[str]:
+    """What differs between two functions that no plan calls, their meshes aside."""
+    wanted = [_apart(event, "mesh") for event in _about_groups(reference)]
+    keyword = "device_mesh" if mesh == "2d" else "mesh"
+    got = [_apart(event, keyword) for event in _about_groups(after)]
+    for one, other in _zipped(wanted, got):
+        if one != other:
+            yield f"it would {_does(other)}, where FSDP {_did(one, 'has')}"
+            return
+
+
+def _apart(event: Event, keyword: str) -> Event:
+    if not event.modules:
+        return event
+    kept = tuple(
+        ("mesh", "") if key in (keyword, "1") else (key, value)
+        for key, value in event.arguments
+        if key not in SHARDING_ONLY
+    )
+    return Event("shard", "group", event.modules, tuple(sorted(kept)), event.place)
 
 
 def same_groups(

@@ -62,7 +62,7 @@ def judged(
             continue
         elif not here and got.returned != everything:
             yield where, f"it would return {got.returned}, where every expert is local"
-        elif here and got.returned != reference.returned:
+        elif here and reference.returned not in (got.returned, "(None, None)"):
             yield where, f"it would return {got.returned}, and not {reference.returned}"
 
 
@@ -87,6 +87,7 @@ def _run(
         "dtensor_placements": placements,
         "placements": placements,
         "device_mesh": mesh,
+        "mesh": mesh,
         "dim": _DIM,
         "dim_size": _DIM_SIZE,
         "shape": (_DIM_SIZE, 4, 4),

@@ -207,19 +207,21 @@ class Run(Interpreter):
         if "kind" in owner.attributes:  # a placement, which has what it has
             raise Raised("AttributeError", name)
         if self._meshes and owner is self._meshes.parallel_dims:
-            if name in ("mesh", "world_mesh", "device_mesh"):
-                return self._world_mesh(owner, name)
+            return self._of_parallel_dims(owner, name)
         return super().class_attribute(owner, name)
 
-    def _world_mesh(self, owner: Instance, name: str) -> object:
-        """The mesh of ParallelDims under the name that somebody outside gives it."""
+    def _of_parallel_dims(self, owner: Instance, name: str) -> object:
+        """What ParallelDims has, or is given by somebody outside of its class."""
         assert self._meshes is not None
         try:
             return super().class_attribute(owner, name)
         except Raised as raised:
-            if raised.kind != "AttributeError":
-                raise
-            return self._meshes.world
+            degree = owner.attributes.get(name.removesuffix("_enabled"))
+            if raised.kind == "AttributeError" and isinstance(degree, int):
+                return degree > 1
+            if name in ("mesh", "world_mesh", "device_mesh"):
+                return self._meshes.world
+            raise
 
     def unknown_attribute(self, owner: Unknown, name: str) -> object:
         text = f"{owner}.{name}"
