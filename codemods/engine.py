@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from codemods import layout
 from codemods.attribution import CLEANUP, LAYOUT, Stage
 from codemods.bindings import Checkout
-from codemods.execute.confirm import Verdict
+from codemods.execute.records import Verdict
 from codemods.findings import Finding
 from codemods.names import Scope
 from codemods.other_target import for_other_target

@@ -29,10 +29,17 @@ def same(before: Record, after: Record) -> Iterator[str]:
         if one is None or other is None or _told(one) != _told(other):
             yield f"it would {_does(other)}, where it {_did(one)}"
             return
-    if before.raised != after.raised:
+    if _raised(before) != _raised(after):
         yield f"it would {_ends(after)}, where it {_ended(before)}"
     elif before.returned != after.returned:
         yield f"it would return {after.returned}, where it returned {before.returned}"
+
+
+def _raised(record: Record) -> tuple[str, str] | None:
+    """What a record ended with; only what a statement raises has words of its own."""
+    if record.raised is None or record.raised_at is not None:
+        return record.raised
+    return record.raised[0], ""
 
 
 def as_chosen(reference: Record, after: Record) -> Iterator[str]:
@@ -81,12 +88,7 @@ def as_sharded(
     for pair in tied:
         wanted = _tied(wanted, pair)
     got = [_group(event, mesh) for event in _about_groups(after)]
-    if tied:
-        wanted, got = _in_no_order(wanted), _in_no_order(got)
-    for one, other in _zipped(wanted, got):
-        if one != other:
-            yield f"it would {_does(other)}, where FSDP {_did(one, 'has')}"
-            return
+    yield from _groups_differ(wanted, got)
     if reference.returned != after.returned:
         yield f"it would return {after.returned}, where with FSDP it returns {reference.returned}"
 
@@ -116,10 +118,7 @@ def by_itself(reference: Record, after: Record, mesh: Mesh) -> Iterator[str]:
     wanted = [_apart(event, "mesh") for event in _about_groups(reference)]
     keyword = "device_mesh" if mesh == "2d" else "mesh"
     got = [_apart(event, keyword) for event in _about_groups(after)]
-    for one, other in _zipped(wanted, got):
-        if one != other:
-            yield f"it would {_does(other)}, where FSDP {_did(one, 'has')}"
-            return
+    yield from _groups_differ(wanted, got)
 
 
 def _apart(event: Event, keyword: str) -> Event:
@@ -136,27 +135,38 @@ def _apart(event: Event, keyword: str) -> Event:
 def same_groups(
     reference: Record, after: Record, tied: Sequence[tuple[str, str]] = ()
 ) -> Iterator[str]:
-    """What differs between the modules of the groups, where nothing says more of them.
-
-    Gradients are divided as there, or as by default everywhere.
-    """
-    events = [e for e in reference.events if e.modules]
+    """What differs between the modules of the groups, where nothing says more of them."""
+    events = _about_groups(reference)
     for pair in tied:
         events = _tied(events, pair)
-    wanted = [e.modules for e in events]
-    got = [e.modules for e in after.events if e.modules]
-    if tied:
-        wanted = [tuple(sorted(modules)) for modules in wanted]
-        got = [tuple(sorted(modules)) for modules in got]
-    if wanted != got:
-        yield f"it would wrap {got}, where FSDP wraps {wanted}"
-    divided = [e for e in _about_groups(after) if not e.modules]
-    if (
-        divided
-        and not tied
-        and divided != [e for e in _about_groups(reference) if not e.modules]
-    ):
-        yield "it would divide gradients for other groups than FSDP"
+    wanted = [_bare(event) for event in events]
+    got = [_bare(event) for event in _about_groups(after)]
+    yield from _groups_differ(wanted, got)
+
+
+def _bare(event: Event) -> Event:
+    """A group without its mesh and policy."""
+    return Event("shard", "group", event.modules) if event.modules else event
+
+
+def tied_in(record: Record) -> list[tuple[str, str]]:
+    """The pairs of modules that get one weight before anything is wrapped."""
+    found = []
+    for event in record.events:
+        if event.modules:
+            break
+        if event.kind == "set" and event.name.endswith(".weight"):
+            value = event.arguments[0][1]
+            if value.endswith(".weight"):
+                pair = (event.name, value)
+                found.append((pair[0][: -len(".weight")], pair[1][: -len(".weight")]))
+    return found
+
+
+def averaging(record: Record) -> Record:
+    """The same with gradients divided, as by default."""
+    division = [e for e in _about_groups(record) if not e.modules]
+    return replace(record, events=[e for e in record.events if e not in division])
 
 
 def beside(
@@ -173,9 +183,11 @@ def beside(
         after: with replicate.
         said: path and line of statements that a person is told to take over.
     """
-    kept, new = Counter(map(_told, _else(before))), Counter(map(_told, _else(after)))
-    allowed = kept | Counter(map(_told, _else(reference)))
+    kept, new = (Counter(map(_aside, _else(record))) for record in (before, after))
+    allowed = kept | Counter(map(_aside, _else(reference)))
     for event in new - allowed:
+        if event.kind == "log" and event in allowed:
+            continue  # said once more
         yield f"it would {_does(event)}, which neither DDP nor FSDP does here"
     for event in kept - new:
         if not _DDPS_OWN.search(event.name) and event.place not in said:
@@ -230,6 +242,12 @@ def _is_data_parallel(event: Event, value: str, mesh: Mesh) -> bool:
 def _tied(groups: list[Event], pair: tuple[str, str]) -> list[Event]:
     """The groups with those of a pair of modules that are one parameter in one."""
     holding = [g for g in groups if g.kind == "shard" and set(g.modules) & set(pair)]
+    if len(holding) == 1 and not set(pair) <= set(holding[0].modules):
+        # The other is in the root's group, so this has to be as well.
+        (held,) = holding
+        rest = tuple(module for module in held.modules if module not in pair)
+        kept = [replace(held, modules=rest)] if rest else []
+        return [g for group in groups for g in (kept if group is held else [group])]
     if len(holding) != 2:
         return groups
     first, last = holding
@@ -239,10 +257,43 @@ def _tied(groups: list[Event], pair: tuple[str, str]) -> list[Event]:
     return [merged if g is last else g for g in groups if g is not first]
 
 
-def _in_no_order(events: list[Event]) -> list[Event]:
-    """Groups in order, each with its modules in none, and then what is done to them."""
-    groups = [replace(e, modules=tuple(sorted(e.modules))) for e in events if e.modules]
-    return [*groups, *sorted((e for e in events if not e.modules), key=str)]
+def _groups_differ(wanted: list[Event], got: list[Event]) -> Iterator[str]:
+    """What differs between two lists of groups, and of what is done to them.
+
+    Which of two groups comes first matters only where one is within the other.
+    """
+    missing = [*(Counter(map(_unordered, wanted)) - Counter(map(_unordered, got)))]
+    extra = [*(Counter(map(_unordered, got)) - Counter(map(_unordered, wanted)))]
+    if missing or extra:
+        one, other = (next(iter(events), None) for events in (missing, extra))
+        yield f"it would {_does(other)}, where FSDP {_did(one, 'has')}"
+    elif before := _before_their_parts(got) - _before_their_parts(wanted):
+        outer, inner = min(before)
+        yield f"it would wrap {outer} before {inner}, which is within it"
+
+
+def _unordered(event: Event) -> Event:
+    return replace(event, modules=tuple(sorted(event.modules)))
+
+
+def _before_their_parts(events: list[Event]) -> set[tuple[str, str]]:
+    """(module, one within it) of groups, where the outer one comes first."""
+    modules = [m for event in events for m in event.modules]
+    return {
+        (outer, inner)
+        for index, outer in enumerate(modules)
+        for inner in modules[index + 1 :]
+        if inner.startswith((f"{outer}.", f"{outer}["))
+    }
+
+
+def _aside(event: Event) -> Event:
+    """An event beside the groups, which mesh it is about aside."""
+    told = _told(event)
+    if event.kind == "set":  # what DDP's function returned is not what this returns
+        return replace(told, arguments=())
+    arguments = tuple((k, _MESH.sub("the mesh", v)) for k, v in told.arguments)
+    return replace(told, name=_MESH.sub("the mesh", told.name), arguments=arguments)
 
 
 def _told(event: Event) -> Event:

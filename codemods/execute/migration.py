@@ -1,10 +1,14 @@
 """A migration executed: what is known of it beside its text, and what it has shown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from codemods.autocast import FUNCTION as AUTOCAST
+from codemods.autocast import of_a_test
 from codemods.bindings import Checkout
-from codemods.execute.confirm import Place, Verdict, confirm
-from codemods.execute.worlds import few_degrees
+from codemods.execute.confirm import Known, confirm
+from codemods.execute.placements import takes_placements
+from codemods.execute.records import Place, Verdict
+from codemods.execute.tree import Tree
 from codemods.findings import Finding
 from codemods.plans import Facts
 from codemods.plans.ties import ties_of
@@ -31,13 +35,9 @@ def executed(
         degrees: of parallelism to execute it under; each branch once if left out.
         flips: also answer each open question the other way.
     """
-    return confirm(
-        facts.checkout,
-        after,
+    known = Known(
         facts.target.mesh,
-        degrees=few_degrees() if degrees is None else degrees,
         ties=_ties(facts),
-        flips=flips,
         said={(f.path, f.line) for f in findings if f.code == _TOLD},
         templates={
             (f.definition.path, f.definition.name)
@@ -46,7 +46,25 @@ def executed(
         },
         full_precision=facts.target.keep_precision,
         summed=bool(facts.survey.global_tokens),
+        due=set(_due(facts)),
+        averaging={
+            (call.site.reference.path, call.site.reference.scope)
+            for call in facts.calls
+            if call.standalone
+            and call.site.reference.path not in facts.survey.global_tokens
+        },
     )
+    return confirm(facts.checkout, after, known, degrees, flips=flips)
+
+
+def _due(facts: Facts) -> Iterator[Place]:
+    """The choices of autocast and the adapters of state dicts, changed or not."""
+    tree = Tree(facts.checkout)
+    for file in facts.checkout.mentioning(AUTOCAST, "placement.dim"):
+        if facts.functions and not of_a_test(file.path):
+            for name, (node, _) in tree.functions(file.path).items():
+                if node.name == AUTOCAST or takes_placements(node):
+                    yield file.path, name
 
 
 def _ties(facts: Facts) -> dict[Place, list[tuple[str, str]]]:

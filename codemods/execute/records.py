@@ -6,6 +6,10 @@ from typing import Literal
 Kind = Literal["shard", "replicate", "ddp", "call", "set", "log"]
 
 
+Place = tuple[str, str]
+"""A path, and the qualified name of a function in it."""
+
+
 @dataclass(frozen=True)
 class Event:
     """One thing that a plan did.
@@ -56,3 +60,42 @@ class Record:
 
     def of(self, *kinds: Kind) -> list[Event]:
         return [event for event in self.events if event.kind in kinds]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Something that the migrated code does and should not.
+
+    Args:
+        path: of the function.
+        function: its qualified name.
+        line: where it is, from 1.
+        world: the degrees and answers under which it shows.
+        what: what differs.
+    """
+
+    path: str
+    function: str
+    line: int
+    world: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.function} ({self.world}): {self.what}"
+
+
+@dataclass
+class Verdict:
+    """What executing the changed functions has shown.
+
+    Args:
+        confirmed: those that do what they should.
+        mismatches: what is wrong.
+        unclear: those that could not be followed, each with the reason.
+        runs: how many executions it took.
+    """
+
+    confirmed: list[Place] = field(default_factory=list)
+    mismatches: list[Mismatch] = field(default_factory=list)
+    unclear: dict[Place, str] = field(default_factory=dict)
+    runs: int = 0

@@ -3,50 +3,43 @@
 from pathlib import Path
 
 import pytest
+from mutants import MUTANTS, migration, shown
 
 from codemods.bindings import Checkout
-from codemods.engine import migrate
-from codemods.execute.confirm import Verdict, confirm
-from codemods.execute.worlds import all_degrees, few_degrees
+from codemods.execute.confirm import Known, confirm
+from codemods.execute.migration import executed
+from codemods.execute.records import Verdict
+from codemods.execute.worlds import all_degrees
 from codemods.source import SourceFile
-from codemods.targets import choose_target
 
 from places import TOP
 from releases import VERSIONS, release
+from support import text
 
 FIXTURES = sorted(p.name for p in (TOP / "fixtures").iterdir() if p.is_dir())
 
 LEFT = {("legacy_dp", "2d"), ("legacy_mid", "2d")}
 """Trees whose dimension of data parallelism no 2-D mesh can be made of."""
 
+TEMPLATE = "a template stands in the place of what FSDP does"
 
-def executed(root: Path, mesh: str) -> Verdict:
+
+def verdict_of(root: Path, mesh: str) -> Verdict:
     """What executing everything that the migration of a tree changes shows."""
-    files = {
-        path.relative_to(root).as_posix(): SourceFile(
-            path.relative_to(root).as_posix(), path.read_bytes()
-        )
-        for path in root.rglob("*.py")
-    }
-    outcome = migrate(files, choose_target(mesh, None))
-    after = {p: SourceFile(p, raw) for p, raw in outcome.changes.items()}
-    return confirm(
-        Checkout(files),
-        Checkout({**files, **after}),
-        mesh,
+    made = migration(root, mesh)
+    changes = made.outcome.changes.items()
+    after = {path: SourceFile(path, raw) for path, raw in changes}
+    return executed(
+        made.facts,
+        Checkout({**made.files, **after}),
+        made.outcome.findings,
         # The degrees that make a difference do so on either target.
-        degrees=list(all_degrees()) if mesh == "1d" else few_degrees(),
-        said={(f.path, f.line) for f in outcome.findings if f.code == "TM212"},
-        templates={
-            (f.path, outcome.target.function_name)
-            for f in outcome.findings
-            if f.code == "TM210"
-        },
+        list(all_degrees()) if mesh == "1d" else None,
+        flips=True,
     )
 
 
 def assert_confirmed(verdict: Verdict, but: dict[str, str]) -> None:
-    """Every changed function is confirmed, but for those that a template stands in for."""
     assert [str(mismatch) for mismatch in verdict.mismatches] == []
     assert {name: why for (_, name), why in verdict.unclear.items()} == but
     assert verdict.confirmed
@@ -57,13 +50,106 @@ def assert_confirmed(verdict: Verdict, but: dict[str, str]) -> None:
 def test_every_plan_of_the_fixtures(name, mesh):
     if (name, mesh) in LEFT:
         pytest.skip("nothing is written for it")
-    template = "a template stands in the place of what FSDP does"
-    but = {"parallelize_stork": template} if name == "fork_quirks" else {}
-    assert_confirmed(executed(TOP / "fixtures" / name, mesh), but)
+    but = {"parallelize_stork": TEMPLATE} if name == "fork_quirks" else {}
+    assert_confirmed(verdict_of(TOP / "fixtures" / name, mesh), but)
 
 
 @pytest.mark.release
 @pytest.mark.parametrize("mesh", ["1d", "2d"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_plan_of_the_releases(version, mesh):
-    assert_confirmed(executed(release(version), mesh), {})
+    assert_confirmed(verdict_of(release(version), mesh), {})
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_wrong_migration_is_told(mutant):
+    assert any(shown(mutant, flips=flips).mismatches for flips in (False, True))
+
+
+def compared(before: str, after: str) -> Verdict:
+    """What executing a file that became another shows."""
+    trees = [
+        Checkout({"plan.py": SourceFile("plan.py", text(code).encode())})
+        for code in (before, after)
+    ]
+    return confirm(*trees, Known("1d"))
+
+
+PLAN = """
+    from torch.distributed.fsdp import fully_shard
+    IMPORT
+
+    def parallelize(model, parallel_dims, job_config):
+        if parallel_dims.fsdp_enabled:
+            FIRST
+            fully_shard(model, mesh=parallel_dims.get_mesh("fsdp"))
+        elif parallel_dims.dp_replicate_enabled:
+            CALL
+        return model
+"""
+OLD = "from torch.distributed._composable.replicate import replicate"
+NEW = "from torch.distributed._composable.replicate_with_fsdp import replicate"
+MESH = 'parallel_dims.get_mesh("dp_replicate")'
+
+
+def plan(new: str, call: str, first: str = "pass") -> str:
+    filled = PLAN.replace("IMPORT", new).replace("CALL", call)
+    return filled.replace("FIRST", first)
+
+
+def one(call: str, first: str = "pass") -> tuple[list[str], list[str]]:
+    """(what differs, what is not clear) where a call takes the place of DDP's."""
+    verdict = compared(
+        plan(OLD, f"replicate(model, device_mesh={MESH})", first),
+        plan(NEW, call, first),
+    )
+    return [m.what for m in verdict.mismatches], [*verdict.unclear.values()]
+
+
+def test_a_checkout_without_parallel_dims():
+    """A stand-in takes its place, with what plans ask of torchtitan's."""
+    assert one(f"replicate(model, mesh={MESH})") == ([], [])
+
+
+def test_what_differs_is_told_with_both_sides():
+    (first, *_), unclear = one('replicate(model, mesh=parallel_dims.get_mesh("tp"))')
+    assert "get_mesh" not in first and unclear == []
+    wrong, _ = one(f"replicate(model.layers, mesh={MESH})")
+    assert "shard([model.layers]" in wrong[0]
+    assert "where FSDP has shard([model]" in wrong[0]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "async def f():\n                pass\n            yield 1",
+        "for part in job_config.torch():\n                del part.x",
+    ],
+)
+def test_what_is_not_followed_is_not_confirmed(first):
+    wrong, unclear = one(f"replicate(model, mesh={MESH})", first)
+    assert wrong == [] and len(unclear) == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "model = model if job_config.a else model",
+        "for block in reversed(list(model.layers)):\n                job_config.f(block)",
+        "[job_config.f(n, b) for n, b in model.named_children() if 'x' in n]",
+        "with job_config.scope() as scope:\n                scope.enter(model)",
+        "try:\n                job_config.f()\n            except ImportError:\n                pass",
+        "first, *rest = model.layers\n            job_config.f(*rest, **{'x': first})",
+        "match job_config.kind:\n                case 'a' | 'b':\n                    pass\n                case other:\n                    raise ValueError(other)",
+        "n = 0\n            while n < 3:\n                n += 1",
+        "setattr(model, 'seen', True)\n            assert hasattr(model, 'seen'), f'{model!r}'",
+        "import functools\n            functools.partial(fully_shard, mesh=parallel_dims.get_mesh('fsdp'))",
+    ],
+)  # fmt: skip
+def test_what_forks_write_is_followed(first):
+    """In the branch that shards; it only has to be the same before and after."""
+    verdict = compared(
+        plan(OLD, f"replicate(model, device_mesh={MESH})", first),
+        plan(NEW, f"replicate(model, mesh={MESH})", first),
+    )
+    assert verdict.unclear == {}
