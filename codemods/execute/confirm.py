@@ -13,7 +13,7 @@ from codemods.execute.records import Mismatch, Place, Record, Verdict
 from codemods.execute.run import Run
 from codemods.execute.tree import Tree, changed_functions, new_wrappers
 from codemods.execute.worlds import REPLICAS, World, few_degrees
-from codemods.guards import guards
+from codemods.guards import Guard, guards
 from codemods.interpret.values import CannotFollow, Frame, Function, Raised, Unknown
 from codemods.interpret.values import Mesh as MeshStandIn
 from codemods.names import Definition
@@ -226,6 +226,9 @@ class Confirmation:
             if record.unclear:
                 yield f"{_UNCLEAR}{record.unclear}"
                 return
+        refused = any(event.place in self.guarded for event in before.events)
+        before = judge.without(before, self.guarded)
+        refused |= self._was_guarded(before, after)
         failed = before.raised if before.raised_at is None else None
         if failed and world.replicates and not world.answers:
             yield f"{_FAILED}it raises {': '.join(failed)}"
@@ -234,9 +237,12 @@ class Confirmation:
         if before.of("ddp") and not world.replicates:
             yield from self._alone(place, world, before, after)
         elif not before.of("ddp") and not after.of("replicate"):
+            if not world.replicates and refused:
+                return
             yield from self._unwrapped(place, world, before, after)
-        elif not world.replicates and self._still_guarded(before):
-            yield f"{_UNCLEAR}with {world} it was refused, and would replicate now"
+        elif not world.replicates and refused:
+            if after.of("replicate"):
+                yield f"{_UNCLEAR}with {world} it was refused, and would replicate now"
         elif not world.replicates:
             yield from judge.same(before, after)
         else:
@@ -247,6 +253,8 @@ class Confirmation:
         self, place: Place, world: World, before: Record, after: Record
     ) -> Iterator[str]:
         """What differs where nothing is wrapped: a choice of autocast, or a guard."""
+        if self._was_guarded(before, after):
+            before = self._passed(place, world, before)
         differences = list(judge.same(before, after))
         due = place in self.known.due or self._still_guarded(before)
         if world.replicates and (differences or due):
@@ -258,10 +266,15 @@ class Confirmation:
             elif reference.of("shard"):
                 self.reached = True
                 yield from judge.as_sharded(reference, after, self.known.mesh)
-            else:
-                yield from judge.as_chosen(reference, after)
+            elif differences or due:
+                chosen = list(judge.as_chosen(reference, after))
+                if chosen and judge.open_autocast(reference):
+                    chosen = [f"{_UNCLEAR}whether autocast is on is said elsewhere"]
+                yield from chosen
+        elif differences and judge.open_autocast(before):
+            yield f"{_UNCLEAR}whether autocast is on is said elsewhere"
         elif differences and world.shards:
-            yield from judge.as_chosen(before, after)
+            yield from judge.same(judge.amp_off(before), after)
         else:
             yield from differences
 
@@ -279,8 +292,12 @@ class Confirmation:
         if reference.unclear:
             yield f"{_UNCLEAR}{reference.unclear}"
             return
-        if before.of("ddp") and not reference.of("shard"):
-            yield from self._alone(place, world, before, after)
+        passed = self._passed(place, world, before)
+        if not reference.of("shard") and (passed.of("ddp") or after.of("replicate")):
+            yield from self._alone(place, world, passed, after)
+            return
+        if after.raised and after.raised_at is None and self._stands_in(place, world):
+            yield f"{_UNCLEAR}it would raise {': '.join(after.raised)}"
             return
         if reference.raised and not after.raised:
             # FSDP's own branch refuses, or fails, where that of DDP did not.
@@ -295,12 +312,35 @@ class Confirmation:
             reference = judge.in_full_precision(reference)
         tied = [*world.tied, *judge.tied_in(reference)]
         yield from judge.as_sharded(reference, after, self.known.mesh, tied)
-        if before.raised and before.raised_at:
-            passed = self._run(self.before, place, world, frozenset({before.raised_at}))
-            if not passed or not passed.of("ddp"):
-                return
-            before = passed
-        yield from judge.beside(before, reference, after, self.known.said)
+        if passed.of("ddp") or not before.raised:
+            yield from self._beside(place, world, passed, reference, after)
+
+    def _beside(
+        self,
+        place: Place,
+        world: World,
+        before: Record,
+        reference: Record,
+        after: Record,
+    ) -> Iterator[str]:
+        """What else is lost or new; what a guard said goes with it."""
+        alone = World({"dp_replicate": REPLICAS}, world.answers)
+        usual = self._run(self.before, place, alone) or before
+        yield from judge.beside(before, (reference, usual), after, self.guarded)
+
+    def _passed(self, place: Place, world: World, before: Record) -> Record:
+        """What DDP's branch does once its guard is passed over; as it is without one."""
+        if before.raised is None or before.raised_at is None:
+            return before
+        passing = frozenset({before.raised_at})
+        passed = self._run(self.before, place, world, passing)
+        if passed is None or not (passed.of("ddp") or before.raised_at in self.guarded):
+            return before
+        return judge.without(passed, self.guarded)
+
+    def _stands_in(self, place: Place, world: World) -> bool:
+        """Whether ParallelDims is a stand-in, which may name its dimensions otherwise."""
+        return self.after.meshes(place[0], world).parallel_dims.of is None
 
     def _alone(
         self, place: Place, world: World, before: Record, after: Record
@@ -315,6 +355,9 @@ class Confirmation:
         if not groups:
             yield "it would no longer wrap"
             return
+        if len(before.of("ddp")) > 1:
+            yield f"{_UNCLEAR}it wraps more than one model"
+            return
         called = [p for p in after.entered if p in self.fresh]
         shards = {sharding_in(self.before.checkout, path) for path, _ in called} - {
             None
@@ -327,11 +370,14 @@ class Confirmation:
         if reference.unclear:
             yield f"{_UNCLEAR}{reference.unclear}"
             return
+        if reference.raised:
+            yield f"{_UNCLEAR}what shards raises {': '.join(reference.raised)}"
+            return
         reference = judge.dividing(reference, self.known.summed)
         if place in self.known.averaging:
             reference = judge.averaging(reference)
         yield from judge.same_groups(reference, after, world.tied)
-        yield from judge.beside(before, reference, after, self.known.said)
+        yield from self._beside(place, world, before, reference, after)
 
     def _of_definition(self, place: Place) -> Iterator[tuple[str, str]]:
         """What differs between a function that no plan calls and the one that shards."""
@@ -386,22 +432,42 @@ class Confirmation:
         return run.start(Function(node, Frame(path, "")), given)
 
     def _still_guarded(self, record: Record) -> bool:
-        """Whether it ended in a guard that the migration should have taken out."""
-        if record.raised_at is None:
-            return False
-        return record.raised_at in self.guarded
+        """Whether it ended in a guard that the migration has to take out."""
+        return any(
+            guard.words and record.raised_at in _lines(path, guard.refusal)
+            for path, guard in self.guards
+        )
+
+    def _was_guarded(self, before: Record, after: Record) -> bool:
+        """Whether it ended in a guard, and does not any more."""
+        return before.raised_at in self.guarded and before.raised != after.raised
 
     @cached_property
-    def guarded(self) -> set[tuple[str, int]]:
-        """Path and line of every refusal that goes with the migration."""
-        return {
-            (path, part.lineno)
+    def guards(self) -> list[tuple[str, Guard]]:
+        """Every guard of the changed files, with the path of its file."""
+        return [
+            (path, guard)
             for path, file in self.before.checkout.files.items()
             if self.after.checkout.files.get(path) is not file
             for guard in guards(file.syntax)
-            if guard.words
-            for part in guard.refusal
-        }
+        ]
+
+    @cached_property
+    def guarded(self) -> set[tuple[str, int]]:
+        """Path and line of everything that a guard does."""
+        return {
+            place
+            for path, guard in self.guards
+            for place in _lines(path, (guard.node, *guard.refusal))
+        } | {*self.known.said}
+
+
+def _lines(path: str, statements: Iterable[ast.stmt]) -> set[tuple[str, int]]:
+    return {
+        (path, line)
+        for statement in statements
+        for line in range(statement.lineno, (statement.end_lineno or 0) + 1)
+    }
 
 
 def confirm(

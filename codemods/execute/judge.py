@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 
 from codemods.execute.records import Event, Record
@@ -17,6 +17,8 @@ _MESH = re.compile(r"Mesh\(([^()]*)\)")
 _DDPS_OWN = re.compile(r"optimize_ddp|compiled_autograd|\.(static_graph|ddp_)")
 _WORDS = re.compile(r"\b(DDP|FSDP2?|HSDP|fully_shard|replicate)\b", re.I)
 _DTYPE = re.compile(r"\b(param|reduce)_dtype=[^,()]+")
+_AMP = "maybe_enable_amp"
+_CONTEXTS = ("nullcontext", "autocast")
 _SUM = (("", "1.0"),)
 _RENAMED = re.compile(r"\b_?apply_(ddp|replicate)\b")
 _ADDED = re.compile(r"(, | or )replicate\b")
@@ -42,15 +44,49 @@ def _raised(record: Record) -> tuple[str, str] | None:
     return record.raised[0], ""
 
 
+def without(record: Record, places: Set[tuple[str, int]]) -> Record:
+    """The same without what is done in these lines, groups aside."""
+    events = [e for e in record.events if e.modules or e.place not in places]
+    return replace(record, events=events)
+
+
+def open_autocast(record: Record) -> bool:
+    """Whether autocast is on or off by a value that is not known."""
+    return any(
+        event.name.endswith("autocast")
+        and dict(event.arguments).get("enabled", "True") not in ("True", "False")
+        for event in record.events
+    )
+
+
 def as_chosen(reference: Record, after: Record) -> Iterator[str]:
     """What differs from FSDP where nothing is wrapped, as in a choice of autocast."""
-    events = []
-    for event in reference.events:
-        # torchtitan's own gives this under FSDP; it is not called under replicate.
-        if event.kind == "call" and event.name.endswith(".maybe_enable_amp"):
-            event = Event("call", "contextlib.nullcontext", place=event.place)
-        events.append(event)
-    yield from same(replace(reference, events=events), after)
+    wanted, got = _contexts(reference), _contexts(after)
+    if wanted != got:
+        yield f"it would run under {got}, where with FSDP under {wanted}"
+    if _bare_name(reference.returned) != _bare_name(after.returned):
+        yield f"it would return {after.returned}, where with FSDP {reference.returned}"
+
+
+def amp_off(record: Record) -> Record:
+    """The same where torchtitan's own choice of autocast is not asked: nothing, under FSDP."""
+    off = Event("call", "contextlib.nullcontext")
+    events = [off if event.name.endswith(_AMP) else event for event in record.events]
+    return replace(record, events=events)
+
+
+def _contexts(record: Record) -> list[str]:
+    """Autocast, or nothing, as it is made in a run."""
+    return [
+        # torchtitan's own choice gives nothing under FSDP; here it is not made.
+        "nullcontext()" if event.name.endswith(_AMP) else _bare_name(str(event))
+        for event in record.events
+        if event.kind == "call" and event.name.endswith((*_CONTEXTS, _AMP))
+    ]
+
+
+def _bare_name(text: str) -> str:
+    return text.replace("contextlib.", "")
 
 
 def in_full_precision(record: Record) -> Record:
@@ -171,7 +207,7 @@ def averaging(record: Record) -> Record:
 
 def beside(
     before: Record,
-    reference: Record,
+    others: Iterable[Record],
     after: Record,
     said: Set[tuple[str, int]] = frozenset(),
 ) -> Iterator[str]:
@@ -179,15 +215,17 @@ def beside(
 
     Args:
         before: with DDP, as far as it came.
-        reference: with FSDP.
+        others: what it may do besides: with FSDP, and with DDP alone.
         after: with replicate.
         said: path and line of statements that a person is told to take over.
     """
     kept, new = (Counter(map(_aside, _else(record))) for record in (before, after))
-    allowed = kept | Counter(map(_aside, _else(reference)))
+    allowed = kept.copy()
+    for record in others:
+        allowed |= Counter(map(_aside, _else(record)))
     for event in new - allowed:
-        if event.kind == "log" and event in allowed:
-            continue  # said once more
+        if event.kind == "log":
+            continue  # said once more, or by the new function
         yield f"it would {_does(event)}, which neither DDP nor FSDP does here"
     for event in kept - new:
         if not _DDPS_OWN.search(event.name) and event.place not in said:
@@ -233,10 +271,9 @@ def _is_data_parallel(event: Event, value: str, mesh: Mesh) -> bool:
     dims = dict(part.split("=") for part in found[1].split(", ") if part)
     if event.kind == "replicate" and mesh == "2d":
         return [*dims.values()] == [str(REPLICAS), "1"]
-    sizes = [size for size in dims.values() if size != "1"]
-    if event.kind == "replicate" and len(dims) > 1:
-        return False
-    return sizes == [str(REPLICAS)]
+    if event.kind == "replicate":
+        return [*dims.values()] == [str(REPLICAS)]
+    return str(REPLICAS) in dims.values()  # of FSDP nothing is judged
 
 
 def _tied(groups: list[Event], pair: tuple[str, str]) -> list[Event]:

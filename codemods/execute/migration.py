@@ -1,5 +1,6 @@
 """A migration executed: what is known of it beside its text, and what it has shown."""
 
+import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from codemods.autocast import FUNCTION as AUTOCAST
@@ -14,8 +15,8 @@ from codemods.plans import Facts
 from codemods.plans.ties import ties_of
 from codemods.shapes import first_parameter
 
-_TOLD = "TM212"
-"""The rule that tells a person which statements to take over."""
+_SAID = {"TM103", "TM212"}
+"""The rules that say which statements go: guards, and what a person may want to keep."""
 
 
 def executed(
@@ -38,7 +39,7 @@ def executed(
     known = Known(
         facts.target.mesh,
         ties=_ties(facts),
-        said={(f.path, f.line) for f in findings if f.code == _TOLD},
+        said={(f.path, f.line) for f in findings if f.code in _SAID},
         templates={
             (f.definition.path, f.definition.name)
             for f in facts.written()
@@ -63,7 +64,8 @@ def _due(facts: Facts) -> Iterator[Place]:
     for file in facts.checkout.mentioning(AUTOCAST, "placement.dim"):
         if facts.functions and not of_a_test(file.path):
             for name, (node, _) in tree.functions(file.path).items():
-                if node.name == AUTOCAST or takes_placements(node):
+                chooses = node.name == AUTOCAST and "autocast(" in ast.unparse(node)
+                if chooses or takes_placements(node):
                     yield file.path, name
 
 

@@ -31,6 +31,7 @@ BLOCKS = 2
 """How many parts there are of what a plan walks over, as ``model.layers``."""
 
 _LOG = re.compile(r"(^|\.|\b)(print|warn|warn_once|info|warning|debug|error)$")
+_QUESTION = re.compile(r"is_|has_|(size|numel|get_(local_)?rank|get_world_size)$")
 _MAKERS: tuple[Callable[..., Iterable[object]], ...] = (
     list, tuple, set, reversed, zip,
 )  # fmt: skip
@@ -363,6 +364,9 @@ class Run(Interpreter):
             return init_device_mesh(name, args, keywords)
         if name == "functools.partial" and args:
             return _Partial(args[0], tuple(args[1:]), tuple(keywords.items()))
+        module = name.rpartition(".")[0]
+        if "." in module and self.checkout.path_of(module) is not None:
+            raise CannotFollow(f"there is no {name}")
         kind = wraps(name)
         if kind is not None:
             return self._group(kind, name, args, keywords)
@@ -398,7 +402,7 @@ class Run(Interpreter):
         last = name.rpartition(".")[2]
         kind: Kind = "log" if _LOG.search(name) else "call"
         # A class only makes a value, and a question changes nothing.
-        if kind == "log" or not (last[:1].isupper() or last.startswith("is_")):
+        if kind == "log" or not (last[:1].isupper() or _QUESTION.match(last)):
             self._note(kind, name, arguments=_arguments(args, keywords))
         return called_with(Unknown(name), args, keywords)
 

@@ -272,6 +272,8 @@ class Interpreter(Expressions):
         names = {a.arg for a in (*positional, *arguments.kwonlyargs)}
         rest: dict[str, object] = {}
         for name, value in keywords.items():
+            if name.startswith("**"):
+                raise CannotFollow(f"arguments by {name}")
             (variables if name in names else rest)[name] = value
         if arguments.kwarg is not None:
             variables[arguments.kwarg.arg] = rest

@@ -111,10 +111,22 @@ def test_a_checkout_without_parallel_dims():
     assert one(f"replicate(model, mesh={MESH})") == ([], [])
 
 
+def test_a_mesh_that_a_stand_in_does_not_have_is_not_judged():
+    wrong, (unclear,) = one('replicate(model, mesh=parallel_dims.get_mesh("mine"))')
+    assert wrong == [] and "mine" in unclear
+
+
+def test_a_branch_that_is_not_reached_is_not_confirmed():
+    """An answer that no question asks for: parallel_dims is never asked."""
+    never = f"if job_config.a and not job_config.a:\n                replicate(model, mesh={MESH})"
+    old = never.replace("mesh=", "device_mesh=") + "\n            pass"
+    verdict = compared(plan(OLD, old), plan(NEW, never))
+    assert list(verdict.unclear.values()) == ["its replicate is not reached"]
+
+
 def test_what_differs_is_told_with_both_sides():
-    (first, *_), unclear = one('replicate(model, mesh=parallel_dims.get_mesh("tp"))')
-    assert "get_mesh" not in first and unclear == []
-    wrong, _ = one(f"replicate(model.layers, mesh={MESH})")
+    wrong, unclear = one(f"replicate(model.layers, mesh={MESH})")
+    assert unclear == []
     assert "shard([model.layers]" in wrong[0]
     assert "where FSDP has shard([model]" in wrong[0]
 
