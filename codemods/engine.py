@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from codemods import layout
@@ -185,11 +186,19 @@ def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:
         for rule in all_rules()
         if rule.CODE in codes
         for finding in rule.find(facts)
-        for kept in [_kept(finding, facts.file(finding.path))]
+        for rated in [_rated(finding, rule)]
+        for kept in [_kept(rated, facts.file(finding.path))]
         if kept is not None
     }
     found = {_in_lines(finding, facts.target.width) for finding in found}
     return tuple(sorted(found, key=lambda f: (f.path, f.line, f.code, f.message)))
+
+
+def _rated(finding: Finding, rule: ModuleType) -> Finding:
+    """The finding with the severity of its rule, where it is a hazard and has none."""
+    if finding.status != "hazard" or finding.severity:
+        return finding
+    return replace(finding, severity=rule.SEVERITY)
 
 
 def _in_lines(finding: Finding, width: int) -> Finding:
@@ -205,7 +214,7 @@ def _kept(finding: Finding, file: SourceFile | TextFile) -> Finding | None:
     if file.excluded:
         return _of_excluded(finding)
     if finding.status == "hazard" and file.opted_out(finding.line, finding.code):
-        return replace(finding, status="opted-out", suggestion=None)
+        return replace(finding, status="opted-out", suggestion=None, severity=None)
     return finding
 
 

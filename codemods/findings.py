@@ -1,8 +1,8 @@
 """What a rule has to say about one place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 Status = Literal["rewrite", "done", "opted-out", "left", "hazard"]
 """What becomes of a place.
@@ -11,6 +11,14 @@ Status = Literal["rewrite", "done", "opted-out", "left", "hazard"]
 ``opted-out``: the line says ``# titan-migrate: ignore[CODE]``.
 ``left``: it must change, and a person has to do it; nothing is written before.
 ``hazard``: nothing has to change for the code to run; a person should look.
+"""
+
+
+Severity = Literal["silent", "loud", "note"]
+"""How bad a hazard is, the worst first.
+
+``silent``: figures are wrong and nothing raises. ``loud``: it raises, aborts or hangs.
+``note``: nothing breaks; something is otherwise than before.
 """
 
 
@@ -25,6 +33,7 @@ class Finding:
         message: one sentence, what is there and why it matters.
         status: what becomes of it.
         suggestion: code to write instead, where a person has to.
+        severity: of a hazard; the engine puts its rule's where a rule leaves it open.
     """
 
     path: str
@@ -33,6 +42,24 @@ class Finding:
     message: str
     status: Status = "rewrite"
     suggestion: str | None = None
+    severity: Severity | None = None
+
+
+def kind_of(severity: Severity | None) -> str:
+    """What a hazard is called: ``silent hazard``, ``loud hazard`` or ``note``."""
+    if severity == "note":
+        return "note"
+    return f"{severity} hazard" if severity else "hazard"
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings by severity, those without one first, and else in the order given."""
+    return sorted(findings, key=lambda finding: rank(finding.severity))
+
+
+def rank(severity: Severity | None) -> int:
+    """0 for what is no hazard, then from 1, the worst first."""
+    return get_args(Severity).index(severity) + 1 if severity else 0
 
 
 class File(Protocol):

@@ -18,6 +18,9 @@ WIDTH = 88
 
 INDENT = "    "
 
+_MANY = 10_000
+"""Lines between the first and the last that differ, from where on they are compared roughly."""
+
 
 def flatten(expression: str) -> str:
     """``expression`` on one line, unless that would lose a comment or a string."""
@@ -152,21 +155,17 @@ def laid_out(before: str, after: str, width: int = WIDTH, indent: str = INDENT) 
         theirs, ours = ast.parse(before), ast.parse(after)
     except (SyntaxError, ValueError):
         return after
-    blocks = [
-        block
-        for block in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-        if block[0] != "equal"
-    ]
+    blocks = _differing(old, new)
     is_in_layout = _layout_of(theirs, old, width, indent)
     versions = _versions_of(ours, after)
     lines, below = list(new), len(new)
     for piece in sorted(_pieces(ours, new), key=lambda p: -p.start):
-        met = [block for block in blocks if piece.meets(block[3], block[4])]
+        met = [block for block in blocks if piece.meets(block[2], block[3])]
         text = "\n".join(new[piece.start : piece.end])
         too_long = "\n" not in text and len(text) > width
         if not met or piece.end > below:  # two that share a line
             continue
-        if not too_long and not all(is_in_layout(b[1], b[2]) for b in met):
+        if not too_long and not all(is_in_layout(b[0], b[1]) for b in met):
             continue
         done = as_black(
             text, width, indent=indent, is_head=piece.is_head, versions=versions
@@ -176,6 +175,26 @@ def laid_out(before: str, after: str, width: int = WIDTH, indent: str = INDENT) 
             below = piece.start
     result = "\n".join(lines)
     return result if ast.dump(ast.parse(result)) == ast.dump(ours) else after
+
+
+def _differing(
+    old: Sequence[str], new: Sequence[str]
+) -> list[tuple[int, int, int, int]]:
+    """Where lines differ: start and end in the old, start and end in the new."""
+    shorter = min(len(old), len(new))
+    top = next((i for i in range(shorter) if old[i] != new[i]), shorter)
+    rest = shorter - top
+    end = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
+    middle = old[top : len(old) - end], new[top : len(new) - end]
+    # Exact takes time with the square of how often a line stands there.
+    quick = max(map(len, middle)) > _MANY
+    return [
+        (a + top, b + top, c + top, d + top)
+        for kind, a, b, c, d in SequenceMatcher(
+            None, *middle, autojunk=quick
+        ).get_opcodes()
+        if kind != "equal"
+    ]
 
 
 def _pieces(tree: ast.Module, lines: Sequence[str]) -> set[_Piece]:

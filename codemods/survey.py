@@ -7,12 +7,15 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from codemods.bindings import Checkout
 from codemods.names import Definition, Use
 from codemods.once import once
+from codemods.order import Order
 from codemods.outside import PACKAGE, Outside, find_outside
+from codemods.reach import files_of_training
 from codemods.shapes import (
     DDP_REPLICATE,
     is_ddp_by_shape,
@@ -152,6 +155,21 @@ class Survey:
         """The API that all that is migrated is written for, None where that is unclear."""
         meshes = {mesh_of(self.checkout, definition) for definition in self.migrated}
         return meshes.pop() if len(meshes) == 1 else None
+
+    @cached_property
+    def trained_in(self) -> frozenset[str]:
+        """The files that have to do with the model that is trained."""
+        wrapped = (*self.call_sites, *self.inline, *self.class_uses)
+        plans = {site.reference.path for site in wrapped}
+        plans |= {definition.path for definition in (*self.definitions, *self.migrated)}
+        plans |= {path for path, _ in self.direct_uses}
+        called = self.checkout.mentioning("parallelize_fn(")
+        return files_of_training(self.checkout, {*plans, *(f.path for f in called)})
+
+    @cached_property
+    def order(self) -> Order:
+        """What the functions of these files do, in which order."""
+        return Order(self.checkout, self.trained_in)
 
     @property
     def unresolved(self) -> list[Outside]:

@@ -8,6 +8,7 @@ import shutil
 import textwrap
 from types import ModuleType
 
+from codemods.findings import kind_of
 from codemods.rules import all_rules, meant_by
 from codemods.steps import step_of
 from codemods.targets import choose_target
@@ -45,17 +46,20 @@ def overview(family: str = "TM") -> str:
         if rule.CODE.startswith(family):
             rewrites = hasattr(rule, "rewrite")
             heading = "Rewritten:" if rewrites else "Hazards, left for a person:"
-            groups.setdefault(heading, [heading]).append(f"  {rule.CODE}  {rule.TITLE}")
+            severity = "" if rewrites else f"{rule.SEVERITY:<8}"
+            line = f"  {rule.CODE}  {severity}{rule.TITLE}"
+            groups.setdefault(heading, [heading]).append(line)
     blocks = ["\n".join(lines) for lines in groups.values()]
     return "\n\n".join([*blocks, "`titan-migrate explain CODE` says more of each."])
 
 
 def markdown_table() -> str:
     """The table of the README: every code, what it does or finds, what it follows."""
-    lines = ["| code | what | upstream |", "|---|---|---|"]
+    lines = ["| code | what | severity | upstream |", "|---|---|---|---|"]
     for rule in all_rules():
         pulls = ", ".join(f"[PR {pull}]({_PULLS}/{pull})" for pull in _pulls(rule))
-        lines.append(f"| {rule.CODE} | {rule.WHAT} | {pulls} |")
+        severity = "" if hasattr(rule, "rewrite") else rule.SEVERITY
+        lines.append(f"| {rule.CODE} | {rule.WHAT} | {severity} | {pulls} |")
     return "\n".join(lines)
 
 
@@ -70,7 +74,9 @@ def _pulls(rule: ModuleType) -> list[str]:
 
 def _explained(rule: ModuleType) -> str:
     rewrites = hasattr(rule, "rewrite")
-    kind = "rewrites" if rewrites else "hazard, left for a person"
+    kind = "rewrites"
+    if not rewrites:
+        kind = f"{kind_of(rule.SEVERITY)}, left for a person"
     example = rule.EXAMPLE
     place = f"fixtures/{example.fixture}/{example.path}"
     after = f"After, with --target {example.target}" if rewrites else "After, by hand"

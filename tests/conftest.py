@@ -19,7 +19,7 @@ for _folder in (".", "codemods", "review", "verify", "verify/trained"):
 
 
 def unit(nodeid: str) -> str:
-    """What one worker runs as a whole, where tests run side by side (``-n 2``).
+    """What one worker runs as a whole, where tests run side by side (``-n 3``).
 
     Tests that train take both cores at times, so they are not strewn over the run: most
     are the first unit, beside all others, and some the last, so that no core is left
@@ -70,7 +70,7 @@ def migrated_once() -> Iterator[None]:
         if key not in known:
             known[key] = migrate(files, target, selection, texts)
         known.move_to_end(key)
-        if len(known) > 12:  # with their syntax trees
+        if len(known) > 64:  # with their syntax trees, some 50 MB for a release
             known.popitem(last=False)
         return known[key]
 

@@ -33,10 +33,10 @@ WHOLES = (
 ELSEWHERE = {
     "codemods/ways.py": "ways past a place that is left: migrator/render/test_ways.py",
     "codemods/beside.py": "what TM102 does around a call: rules/test_tm102_call_sites.py",
-    "codemods/findings.py": "several lines in one: rules/test_tm215_words.py and those after it",
     "codemods/prose.py": "what TM217 reads: rules/test_tm217_documents.py",
     "codemods/wording.py": "what TM107 writes: rules/test_tm107_help.py",
     "codemods/autocast.py": "what TM105 looks for: rules/test_tm105_amp.py",
+    "codemods/order.py": "what TM220 and TM221 look for: rules/test_tm220_weights_after_evaluation.py",
     "codemods/names.py": "the names of one file: test_bindings.py, with those of all",
     "migrator/verify/judge/causes.py": "a part of every verdict: test_judges.py",
     "migrator/verify/judge/early.py": "a part of every verdict: test_judges.py",

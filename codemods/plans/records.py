@@ -107,6 +107,12 @@ class Facts:
     def checkout(self) -> Checkout:
         return self.survey.checkout
 
+    def in_training(self, *words: str) -> Iterator[SourceFile]:
+        """The files that mention one of the words and have to do with the trained model."""
+        for file in self.checkout.mentioning(*words):
+            if file.path in self.survey.trained_in:
+                yield file
+
     @cached_property
     def texts(self) -> Mapping[str, TextFile]:
         """Path -> file, of those that are not Python's; reads them all, once."""

@@ -1,5 +1,6 @@
 """Which weights are tied when a model is wrapped, and by which function it is."""
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -84,11 +85,18 @@ def _is_above(other: str, path: str, home: str) -> bool:
 @once
 def _importers(checkout: Checkout, path: str) -> tuple[str, ...]:
     """The files that import a file, tests apart."""
-    module = checkout.files[path].module
+    name = checkout.files[path].module.rpartition(".")[2].encode()
+    # A module is called `model` as half of all variables are: only imports are of use.
+    imports = re.compile(
+        rb"^\s*(from|import)\b([^\n]*|[^\n]*\([^)]*|([^\n]*\\\n)+[^\n]*)\b%b\b"
+        % re.escape(name),
+        re.M,
+    )
     return tuple(
         file.path
-        for file in checkout.mentioning(module.rpartition(".")[2])
+        for file in checkout.files.values()
         if file.path != path and not of_a_test(file.path)
+        if imports.search(file.raw)
         if any(
             path
             in (checkout.path_of(i.module), checkout.path_of(f"{i.module}.{i.name}"))

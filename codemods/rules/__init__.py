@@ -7,6 +7,8 @@ A rule module defines
 - ``find(facts)``: yields a ``Finding`` for every place, found with ``ast``;
 - ``rewrite(tree, path, facts)``: returns the changed libcst tree of one file, called
   for the files in which ``find`` yielded something to rewrite. Hazards have none;
+- ``SEVERITY``, where it reports hazards: ``silent``, ``loud`` or ``note``, of the worst it
+  finds. A finding that is milder says so itself;
 
 and, for ``titan-migrate explain CODE``, with a test that holds each to what it says,
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from codemods.example import Example
-    from codemods.findings import Finding
+    from codemods.findings import Finding, Severity
     from codemods.plans import Facts
 
 
@@ -48,6 +50,12 @@ class Rule(Protocol):
     PROOF: str
     EXAMPLE: "Example"
     find: "Callable[[Facts], Iterator[Finding]]"
+
+
+class HazardRule(Rule, Protocol):
+    """The shape of a rule module that reports a hazard."""
+
+    SEVERITY: "Severity"
 
 
 class RewritingRule(Rule, Protocol):

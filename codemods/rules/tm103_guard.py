@@ -9,7 +9,7 @@ import libcst as cst
 
 from codemods import layout
 from codemods.example import Example
-from codemods.findings import Finding, Status
+from codemods.findings import Finding, Severity, Status
 from codemods.guards import (
     Guard,
     commented_guards,
@@ -30,6 +30,7 @@ from codemods.unguard import Spot, Unguard
 
 CODE = "TM103"
 TITLE = "the guard against more than one dimension"
+SEVERITY: Severity = "loud"
 WHAT = "The guard against more than one dimension goes, however it is spelled."
 WHY = """\
 DDP could not be combined with tensor or pipeline parallelism, and three spellings of

@@ -17,12 +17,13 @@ from codemods.autocast import (
     trained_outside,
 )
 from codemods.example import Example
-from codemods.findings import Finding, Status
+from codemods.findings import Finding, Severity, Status
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
 CODE = "TM105"
 TITLE = "maybe_enable_amp leaves mixed precision to replicate"
+SEVERITY: Severity = "silent"
 WHAT = "maybe_enable_amp, or the tree's own choice of autocast, is off where replicate casts by its policy."
 WHY = """\
 Under DDP mixed precision was autocast. replicate casts by a MixedPrecisionPolicy, so

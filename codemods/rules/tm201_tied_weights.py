@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts, before_wrapping
 from codemods.plans.sites import folder_of
 from codemods.survey import CallSite, Tie
 
 CODE = "TM201"
 TITLE = "weights tied after wrapping"
+SEVERITY: Severity = "silent"
 WHAT = "A weight is tied to another after the model was wrapped."
 WHY = """\
 replicate takes over the parameters that it finds when it wraps. A weight that is tied

@@ -4,11 +4,12 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 
 CODE = "TM202"
 TITLE = "methods of DDP that replicate does not have"
+SEVERITY: Severity = "loud"
 WHAT = "no_sync() or register_comm_hook() is called on a module."
 WHY = """\
 A module wrapped by replicate has no no_sync() and no register_comm_hook(): calling one

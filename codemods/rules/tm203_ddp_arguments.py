@@ -4,17 +4,21 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM203"
 TITLE = "arguments of DDP that replicate does not take"
+SEVERITY: Severity = "loud"
 WHAT = "An argument is passed that DDP takes and replicate does not."
 WHY = """\
 replicate raises TypeError on bucket_cap_mb, find_unused_parameters, static_graph,
-gradient_as_bucket_view and ignored_modules. Buckets are the groups that are wrapped;
-parameters without a gradient need no search; a module is left out by ignored_params.
+gradient_as_bucket_view and ignored_modules. Buckets are the groups that are wrapped, and a
+module is left out by ignored_params. Where a rank leaves out a parameter that another one
+uses, the ranks reduce different tensors: set_reduce_scatter_unused_params(True), in torch
+2.13, reduces zeros there, as find_unused_parameters did. A block that is a group has to be
+called on every rank all the same.
 """
 UPSTREAM = """\
 None. It rests on PyTorch's replicate: torch 2.9 and 2.13 raise on arguments that they
@@ -22,7 +26,8 @@ do not know.
 """
 RISK = """\
 In a call of replicate the argument raises. In an apply_ddp that becomes apply_replicate
-it is dropped: what ignored_modules kept out of the reduction is reduced from then on.
+it is dropped: what ignored_modules kept out of the reduction is reduced from then on, and a
+parameter that is unused on one rank aborts the run, or hangs it on NCCL.
 """
 PROOF = """\
 A call that raises shows in `dp`: a rank of the migrated tree "failed with" a TypeError.
@@ -42,7 +47,8 @@ EXAMPLE = Example(
     )
 """,
     after="""\
-# leave out find_unused_parameters
+model.set_reduce_scatter_unused_params(True)  # torch 2.13, after wrapping
+# earlier: call what holds such parameters on every rank, with its result times 0
 """,
 )
 
@@ -54,6 +60,13 @@ _ARGUMENTS = {
     "bucket_cap_mb",
 }
 _EVERYDAY = "bucket_cap_mb"
+_UNUSED = "find_unused_parameters"
+
+_INSTEAD = {
+    "ignored_modules": "ignored_params=set(module.parameters())",
+    _UNUSED: "model.set_reduce_scatter_unused_params(True)  # torch 2.13, after wrapping\n"
+    "# earlier: call what holds such parameters on every rank, with its result times 0",
+}
 
 
 def find(facts: Facts) -> Iterator[Finding]:
@@ -84,11 +97,6 @@ def find(facts: Facts) -> Iterator[Finding]:
                     continue
                 if ast.unparse(keyword.value) in ("False", "None"):
                     continue
-                instead = (
-                    "ignored_params=set(module.parameters())"
-                    if keyword.arg == "ignored_modules"
-                    else f"# leave out {keyword.arg}"
-                )
                 yield Finding(
                     file.path,
                     keyword.value.lineno,
@@ -96,5 +104,13 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f"{keyword.arg} is an argument of DDP; replicate does not take it"
                     + (" and the new function drops it" if inside else ""),
                     "hazard",
-                    instead,
+                    _INSTEAD.get(keyword.arg, f"# leave out {keyword.arg}"),
+                    _dropped(keyword.arg) if inside else None,
                 )
+
+
+def _dropped(argument: str) -> Severity | None:
+    """How bad it is that the new function leaves an argument out; None: as it raises."""
+    if argument == "ignored_modules":
+        return "silent"
+    return None if argument == _UNUSED else "note"

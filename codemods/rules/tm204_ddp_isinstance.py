@@ -4,12 +4,13 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.names import dotted
 from codemods.plans import Facts
 
 CODE = "TM204"
 TITLE = "isinstance(..., DistributedDataParallel)"
+SEVERITY: Severity = "silent"
 WHAT = "Code asks whether a module is a DistributedDataParallel."
 WHY = """\
 A module under replicate is no DistributedDataParallel and has no .module: it is an

@@ -4,13 +4,14 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 from codemods.source import SourceFile
 from codemods.survey import enclosing
 
 CODE = "TM205"
 TITLE = "parameters captured before wrapping"
+SEVERITY: Severity = "silent"
 WHAT = "An optimizer, EMA or list takes a model's parameters before it is wrapped."
 WHY = """\
 replicate replaces the parameters of a module by DTensors. An optimizer, an EMA or a

@@ -4,11 +4,12 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts, standalone
 
 CODE = "TM206"
 TITLE = "state dicts that now hold DTensors"
+SEVERITY: Severity = "loud"
 WHAT = "A trainer of its own takes a state dict, which now holds DTensors."
 WHY = """\
 Under DDP state_dict() held plain tensors; under replicate it holds DTensors. Torch's

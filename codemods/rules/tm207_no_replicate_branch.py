@@ -4,12 +4,13 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 from codemods.survey import enclosing_line, function_of
 
 CODE = "TM207"
 TITLE = "plans with no replicate branch"
+SEVERITY: Severity = "silent"
 WHAT = "A plan that knows only FSDP shares maybe_enable_amp with those that replicate."
 WHY = """\
 maybe_enable_amp is shared by all models. A plan that knows only FSDP does nothing

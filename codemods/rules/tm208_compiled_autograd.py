@@ -4,12 +4,13 @@ import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM208"
 TITLE = "optimize_ddp and compiled autograd"
+SEVERITY: Severity = "note"
 WHAT = "A compiler switch is set that matters to DDP alone."
 WHY = """\
 torch._dynamo.config.optimize_ddp chooses how torch.compile cuts graphs for DDP's

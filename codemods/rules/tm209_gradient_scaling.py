@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM209"
 TITLE = "apply_fsdp and the training loop disagree"
+SEVERITY: Severity = "silent"
 WHAT = "apply_fsdp and the training loop disagree about who divides gradients."
 WHY = """\
 A loop that divides a sum loss by the global token count needs gradients summed over

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 
 CODE = "TM210"
 TITLE = "written from a template"
+SEVERITY: Severity = "note"
 WHAT = "The new function is a fixed template: no apply_fsdp could be followed."
 WHY = """\
 Where a checkout has no apply_fsdp, or one that wraps in a way that cannot be followed,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from codemods import layout
 from codemods.example import Example
-from codemods.findings import Finding, Status
+from codemods.findings import Finding, Severity, Status
 from codemods.names import Definition, Use
 from codemods.plans import Facts, followed
 from codemods.plans.guarded import Guarded, Guards
@@ -18,6 +18,7 @@ from codemods.targets import REPLICATE_MODULE
 
 CODE = "TM211"
 TITLE = "DDP in other places"
+SEVERITY: Severity = "loud"
 WHAT = "DDP's replicate or the name apply_ddp is used in a way that is not followed."
 WHY = """\
 A function called apply_ddp that does not call DDP's replicate, a direct call of DDP's
@@ -70,6 +71,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             "a function called apply_ddp that does not call DDP's replicate: not touched",
             "hazard",
             _wrap(facts),
+            "note",
         )
     survey = facts.survey
     status: Status = (
@@ -96,6 +98,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 f"DDP's replicate is called here, {_where(facts, path, line)}: not touched",
                 status,
                 _wrap(facts),
+                "note" if status == "hazard" else None,
             )
     if facts.target.function_name != OLD:
         yield from _strings(facts)

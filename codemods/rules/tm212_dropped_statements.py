@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.guards import is_guard
 from codemods.plans import Facts
 from codemods.survey import function_of
 
 CODE = "TM212"
 TITLE = "statements of apply_ddp that are not taken over"
+SEVERITY: Severity = "silent"
 WHAT = "apply_ddp does something besides wrapping that the new function does not."
 WHY = """\
 The new function mirrors apply_fsdp, so what a fork's apply_ddp did besides wrapping,

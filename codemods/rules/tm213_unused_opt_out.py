@@ -5,7 +5,7 @@ import tokenize
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts
 from codemods.rules import all_rules
 from codemods.source import opt_outs
@@ -18,6 +18,7 @@ with nothing to say there has outlived its reason, or was meant for another line
 another code, whose place is then rewritten although somebody wanted it left alone.
 """
 
+SEVERITY: Severity = "note"
 WHAT = "A comment opts out of a rule that has nothing to say on its line."
 UPSTREAM = """\
 None. It is about comments of this tool.

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 from codemods.autocast import choices, mixed_precision
 from codemods.example import Example
-from codemods.findings import Finding
+from codemods.findings import Finding, Severity
 from codemods.plans import Facts, NewCall
 from codemods.survey import function_of
 
 CODE = "TM214"
 TITLE = "another precision than under DDP"
+SEVERITY: Severity = "note"
 WHAT = "Mixed precision comes by a policy now: fp32 under DDP becomes bf16, or autocast ends."
 WHY = """\
 apply_replicate passes the dtypes of apply_fsdp to a MixedPrecisionPolicy. Where nothing

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from codemods.autocast import choices, of_a_test
 from codemods.beside import comments_of, said_beside
 from codemods.example import Example
-from codemods.findings import Finding, hazard_of_lines
+from codemods.findings import Finding, Severity, hazard_of_lines
 from codemods.plans import Facts
 from codemods.plans.help import lies
 from codemods.plans.sites import of_ours
@@ -17,6 +17,7 @@ from codemods.wording import NAME, of_replicate
 
 CODE = "TM215"
 TITLE = "words that are not true of replicate"
+SEVERITY: Severity = "note"
 WHAT = "A help text, a docstring or a comment speaks of DDP or of autocast, and the new words are not certain."
 WHY = """\
 The configuration's help says that mixed precision comes by autocast under DDP, that

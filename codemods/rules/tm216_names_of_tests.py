@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from codemods.autocast import of_a_test
 from codemods.example import Example
-from codemods.findings import Finding, hazard_of_lines
+from codemods.findings import Finding, Severity, hazard_of_lines
 from codemods.plans import Facts
 from codemods.plans.sites import of_ours
 from codemods.source import SourceFile
@@ -14,6 +14,7 @@ from codemods.survey import OLD
 
 CODE = "TM216"
 TITLE = "integration tests named after DDP"
+SEVERITY: Severity = "note"
 WHAT = "A test that trains with dp_replicate is called DDP."
 WHY = """\
 torchtitan lists its integration tests as overrides of a configuration, with a title and

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding, hazard_of_lines
+from codemods.findings import Finding, Severity, hazard_of_lines
 from codemods.plans import Facts
 from codemods.plans.sites import of_ours
 from codemods.prose import lies
 
 CODE = "TM217"
 TITLE = "documentation that speaks of DDP"
+SEVERITY: Severity = "note"
 WHAT = "README, documentation or a guide for agents says DDP of what is replicate now."
 WHY = """\
 README, documentation and the guides that people give to coding agents (CLAUDE.md,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from codemods.example import Example
-from codemods.findings import Finding, hazard_of_lines
+from codemods.findings import Finding, Severity, hazard_of_lines
 from codemods.plans import Facts
 from codemods.plans.sites import of_ours
 from codemods.survey import OLD, function_of
@@ -13,6 +13,7 @@ from codemods.wording import NAME, of_replicate
 
 CODE = "TM218"
 TITLE = "configurations that mean DDP"
+SEVERITY: Severity = "note"
 WHAT = "A TOML or YAML file switches compiled autograd on, which chose a mode of DDP, or calls a job DDP."
 WHY = """\
 apply_ddp took enable_compiled_autograd and chose by it how torch.compile treats DDP's

@@ -8,6 +8,9 @@ from migrator.render.text import inert, problems_besides
 _COMMANDS = {"rewrite": "error", "left": "error", "hazard": "warning"}
 """What needs nothing, or opted out, is not annotated."""
 
+_MILDER = {"note": "notice"}
+"""By severity; the other hazards are warnings."""
+
 
 def as_github(changeset: Changeset) -> Iterator[str]:
     """One command for each place that has to change, or that a person should look at.
@@ -18,6 +21,7 @@ def as_github(changeset: Changeset) -> Iterator[str]:
     for finding in changeset.findings:
         command = _COMMANDS.get(finding.status)
         if command is not None:
+            command = _MILDER.get(finding.severity or "", command)
             place = {"file": finding.path, "line": finding.line, "title": finding.code}
             words = finding.message
             if finding.suggestion:

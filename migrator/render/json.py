@@ -40,6 +40,7 @@ def as_json(
                 "line": finding.line,
                 "code": finding.code,
                 "status": finding.status,
+                "severity": finding.severity,
                 "message": finding.message,
                 "suggestion": finding.suggestion,
             }

@@ -33,6 +33,9 @@ _LEVELS = {
 }
 """What needs nothing any more is no result."""
 
+_MILDER = {"note": "note"}
+"""By severity; other hazards are warnings: errors are what ``check`` exits 1 for."""
+
 
 def as_sarif(changeset: Changeset) -> str:
     """One run, with a result for each place and the rewrites as fixes.
@@ -86,12 +89,16 @@ def _rule(rule: ModuleType) -> dict[str, Any]:
         "shortDescription": {"text": rule.TITLE},
         "fullDescription": {"text": " ".join(rule.WHY.split())},
         "help": {"text": "\n\n".join(text.strip() for text in texts)},
-        "defaultConfiguration": {
-            "level": "error" if hasattr(rule, "rewrite") else "warning"
-        },
+        "defaultConfiguration": {"level": _level(rule)},
     }
     url = upstream_url(rule)
     return {**described, "helpUri": url} if url else described
+
+
+def _level(rule: ModuleType) -> str:
+    if hasattr(rule, "rewrite"):
+        return _LEVELS["rewrite"]
+    return _MILDER.get(rule.SEVERITY, _LEVELS["hazard"])
 
 
 def _result(finding: Finding, index: int) -> dict[str, Any]:
@@ -102,11 +109,13 @@ def _result(finding: Finding, index: int) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "ruleIndex": index,
-        "level": _LEVELS[finding.status],
+        "level": _MILDER.get(finding.severity or "", _LEVELS[finding.status]),
         "message": _message(finding.message),
         "locations": [{"physicalLocation": place}],
         "properties": {"status": finding.status},
     }
+    if finding.severity:
+        result["properties"]["severity"] = finding.severity
     if finding.suggestion:
         # Not in the message, in which brackets and braces have a meaning.
         result["properties"]["suggestion"] = finding.suggestion

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import groupby
 
-from codemods.findings import Finding
+from codemods.findings import Finding, kind_of, worst_first
 from codemods.meshes import keeps_fsdp_dimension
 from codemods.rules import all_rules
 from codemods.steps import SHARED, step_of
@@ -18,7 +18,6 @@ _WORDS = {
     "left": "left for a person",
     "hazard": "hazards",
 }
-_STATUS = {**_WORDS, "hazard": "hazard"}
 
 
 def sentence(changeset: Changeset) -> str:
@@ -153,7 +152,8 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
     counts: Counter[str] = Counter(finding.status for finding in findings)
     if counts:
         words = {**_WORDS, "hazard": "hazard" if counts["hazard"] == 1 else "hazards"}
-        yield ", ".join(f"{counts[s]} {words[s]}" for s in words if counts[s]) + "."
+        told = [f"{counts[s]} {words[s]}" for s in words if counts[s]]
+        yield ", ".join([*told[:-1], f"{told[-1]}{_severities(findings)}"]) + "."
 
 
 def rewritten(
@@ -211,10 +211,19 @@ def hazards(changeset: Changeset) -> Iterator[str]:
     if found:
         yield (
             "Hazards, for a person to look at (`titan-migrate explain CODE` says more; a "
-            "line that is fine opts out with `# titan-migrate: ignore[CODE]`):"
+            "line that is fine opts out with `# titan-migrate: ignore[CODE]`), silent ones "
+            "first, where nothing raises and figures are wrong:"
         )
-    for finding in found:
+    for finding in worst_first(found):
         yield from _place(finding)
+
+
+def _severities(findings: Collection[Finding]) -> str:
+    """`` (1 silent, 2 notes)``, of hazards; nothing where there are none."""
+    counts = Counter(str(f.severity) for f in findings if f.status == "hazard")
+    words = {"silent": "silent", "loud": "loud", "note": "notes"}
+    told = [f"{counts[s]} {word}" for s, word in words.items() if counts[s]]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def precision(changeset: Changeset) -> str | None:
@@ -226,9 +235,10 @@ def precision(changeset: Changeset) -> str | None:
 
 
 def _place(finding: Finding) -> Iterator[str]:
+    hazard = finding.status == "hazard"
+    what = kind_of(finding.severity) if hazard else _WORDS[finding.status]
     yield inert(
-        f"{finding.path}:{finding.line}: {finding.code} [{_STATUS[finding.status]}] "
-        f"{finding.message}"
+        f"{finding.path}:{finding.line}: {finding.code} [{what}] {finding.message}"
     )
     if finding.suggestion:
         for line in finding.suggestion.split("\n"):

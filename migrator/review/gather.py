@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codemods.attribution import lines
-from codemods.findings import Finding
+from codemods.findings import Finding, rank
 from codemods.rules import all_rules
 from codemods.steps import SINCE
 from migrator import render
@@ -195,7 +195,10 @@ def _hazards(compared: Compared) -> Iterator[Hazard]:
             replace(_hazard(finding, True), before=finding.path in compared.after)
             for finding in _gone(compared, before, now)
         ]
-    yield from sorted(found, key=lambda h: (h.path, h.line, h.code, h.before))
+    yield from sorted(
+        found,
+        key=lambda h: (not h.must, rank(h.severity), h.path, h.line, h.code, h.before),
+    )
 
 
 def _gone(
@@ -245,4 +248,5 @@ def _hazard(finding: Finding, before: bool = False) -> Hazard:
         suggestion=visible(suggestion, "\n\t") if suggestion else None,
         must=finding.status == "left" and not before,
         before=before,
+        severity=finding.severity,
     )

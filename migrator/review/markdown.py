@@ -266,11 +266,10 @@ def _file(file: File) -> list[str]:
 
 
 def _hazard(hazard: Hazard) -> list[str]:
-    kind = "has to change first" if hazard.must else "hazard"
     where = f"{code(f'{hazard.path}:{hazard.line}')}"
     if hazard.before:
         where += " of the base, changed since"
-    parts = [f"- **{hazard.code}** ({kind}) {where}: {text(hazard.message)}", ""]
+    parts = [f"- **{hazard.code}** ({hazard.kind}) {where}: {text(hazard.message)}", ""]
     if hazard.suggestion:
         long = len(hazard.suggestion) > 4 * _LONGEST
         instead = "# long: `titan-migrate check` shows it"

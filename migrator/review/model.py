@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from codemods.attribution import Touch
+from codemods.findings import Severity, kind_of
 
 Part = tuple[str, bool]
 """Some text of a line, and whether it is what changed in it."""
@@ -151,6 +152,7 @@ class Hazard:
         path, line, code, message, suggestion: as in a finding.
         must: whether it has to change, and keeps the tool from writing anything.
         before: whether the line is one of the tree before, and was changed since.
+        severity: how bad it is; None where it must.
     """
 
     path: str
@@ -160,6 +162,12 @@ class Hazard:
     suggestion: str | None = None
     must: bool = False
     before: bool = False
+    severity: Severity | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it is called."""
+        return "has to change first" if self.must else kind_of(self.severity)
 
     @property
     def folder(self) -> str:
@@ -245,7 +253,7 @@ class Review:
         facts: name -> value, of the checkout and the migration.
         files: by path.
         rules: those of the hunks and hazards, by code.
-        hazards: by path and line.
+        hazards: what must change, then the worst, and then by path and line.
         problems: why the tool writes nothing, where that is so.
         verified: the verdicts; a sentence where there are none.
         claims: how to reproduce it.

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from codemods.findings import Finding
+from codemods.findings import Finding, kind_of, worst_first
 from codemods.rules import all_rules
 from codemods.steps import Step
 from migrator.changeset import Changeset
@@ -52,15 +52,16 @@ def _rules(findings: Iterable[Finding], step: Step) -> Iterator[str]:
 
 
 def _hazards(hazards: Iterable[Finding]) -> Iterator[str]:
-    """Where a person has to look, by rule."""
+    """Where a person has to look, by severity and rule."""
     yield "Left for a person, with lines as in the base revision:"
     titles = {rule.CODE: rule.TITLE for rule in all_rules()}
-    places: dict[str, dict[str, None]] = {}
-    for hazard in hazards:
+    places: dict[tuple[str, str], dict[str, None]] = {}
+    for hazard in worst_first(sorted(hazards, key=lambda hazard: hazard.code)):
         place = inert(f"{hazard.path}:{hazard.line}")
-        places.setdefault(hazard.code, {})[place] = None
-    for code, listed in sorted(places.items()):
-        yield _wrapped(f"- {code} {titles[code]}:", "  ")
+        alike = hazard.code, kind_of(hazard.severity)
+        places.setdefault(alike, {})[place] = None
+    for (code, kind), listed in places.items():
+        yield _wrapped(f"- {code} {titles[code]} ({kind}):", "  ")
         # A place a line: no path is broken, and none can begin a line.
         yield from (f"  {place}" for place in listed)
 

@@ -14,6 +14,8 @@ def test_every_code_is_of_a_rule():
     assert {f.code for f in findings({HERE: UNCLEAR})} <= set(codes)
     for rule in all_rules():
         assert hasattr(rule, "rewrite") == rule.CODE.startswith("TM1")
+        if rule.CODE.startswith("TM2"):
+            assert rule.SEVERITY in ("silent", "loud", "note")
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,9 @@ def test_a_rewrite_is_explained(code):
 
 def test_a_hazard_is_explained():
     said = explanation("TM203")
-    assert "(hazard, left for a person)" in said.splitlines()[0]
-    assert "After, by hand\n    # leave out find_unused_parameters\n" in said
+    assert "(loud hazard, left for a person)" in said.splitlines()[0]
+    cure = "model.set_reduce_scatter_unused_params(True)  # torch 2.13, after wrapping"
+    assert f"After, by hand\n    {cure}\n" in said
 
 
 def test_all_of_a_rule_is_printed(rule):

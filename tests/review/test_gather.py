@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from codemods.attribution import Touch, attribute, lines
+from codemods.findings import rank, worst_first
 from migrator import review
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
@@ -49,7 +50,7 @@ def test_the_plan_of_every_fixture(tmp_path, name):
                 assert reason.line not in numbers or reason.code not in hunk.codes
     assert all(hunk.codes and not hunk.touch.by_hand for hunk in found.hunks)
     assert not found.by_hand and "not migrated yet" in found.about[0]
-    hazards = [f for f in made.findings if f.status == "hazard"]
+    hazards = worst_first(f for f in made.findings if f.status == "hazard")
     assert [(h.path, h.line, h.suggestion) for h in found.hazards] == [
         (f.path, f.line, f.suggestion) for f in hazards
     ]
@@ -193,7 +194,7 @@ def test_hazards_at_lines_of_the_base_that_changed_are_said_to_be(tmp_path):
     now = reviewed(tree).hazards
     also = replace(mended, before=True)
     assert [h for h in now if h.before] == sorted(
-        [also, *rewritten], key=lambda h: (h.path, h.line)
+        [also, *rewritten], key=lambda h: (rank(h.severity), h.path, h.line)
     )
     assert "of the base" in review.as_markdown(reviewed(tree))
 

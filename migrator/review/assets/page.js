@@ -6,6 +6,10 @@
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   root.classList.add("js");
 
+  // What is scrolled to lies below the filters, however many lines they take.
+  const measured = () => root.style.setProperty("--bar", `${bar.offsetHeight}px`);
+  if (bar) new ResizeObserver(measured).observe(bar);
+
   // Unified or side by side: what the address says, else what the width allows.
   const toggle = document.getElementById("view");
   const asked = () => new URLSearchParams(location.hash.slice(1)).get("view");

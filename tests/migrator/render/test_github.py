@@ -34,7 +34,7 @@ def expected_commands(findings):
         if f.status in names:
             place = {"file": f.path, "line": str(f.line), "title": f.code}
             words = f.message + (f"\n\n{f.suggestion}" if f.suggestion else "")
-            yield names[f.status], place, words
+            yield "notice" if f.severity == "note" else names[f.status], place, words
 
 
 def test_github_annotates_every_place(fixture):
@@ -55,7 +55,7 @@ def test_github_of_a_hostile_checkout(hostile):
     result = run("check", hostile, "--format", "github")
     assert result.exit_code == 1 and escapes_nothing(result.stderr)
     found = commands(result.stdout_bytes.decode())
-    assert {name for name, _, _ in found} <= {"error", "warning"}
+    assert {name for name, _, _ in found} <= {"error", "warning", "notice"}
     assert all(set(place) == {"file", "line", "title"} for _, place, _ in found)
     assert HOSTILE in {place["file"] for _, place, _ in found}
     assert "##[" not in "".join(message for _, _, message in found)
@@ -65,7 +65,7 @@ def test_github_of_a_migrated_checkout_has_no_errors(fork):
     assert run("apply", fork).exit_code == 0
     result = run("check", fork, "--format", "github")
     assert result.exit_code == 0
-    assert all(name == "warning" for name, _, _ in commands(result.stdout))
+    assert all(name in ("warning", "notice") for name, _, _ in commands(result.stdout))
     assert "Nothing to do" in result.stderr
 
 

@@ -16,6 +16,7 @@ def test_check_as_json_accounts_for_every_place(fork):
         assert finding["line"] >= 1 and finding["message"]
         assert finding["status"] in ("rewrite", "done", "opted-out", "left", "hazard")
         assert finding["suggestion"] or finding["status"] != "hazard"
+        assert bool(finding["severity"]) == (finding["status"] == "hazard")
 
 
 def test_apply_as_json(fork):

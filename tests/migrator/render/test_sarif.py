@@ -99,6 +99,10 @@ def test_sarif_results_are_the_findings(fixture):
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"] == finding.code
         to_do = finding.status in ("rewrite", "left")
         assert (result["level"] == "error") == to_do
+        if finding.status == "hazard":
+            mild = finding.severity == "note"
+            assert result["level"] == ("note" if mild else "warning")
+        assert result["properties"].get("severity") == finding.severity
         assert ("suppressions" in result) == (finding.status == "opted-out")
         assert result["properties"].get("suggestion") == finding.suggestion
 

@@ -77,3 +77,20 @@ def test_what_is_left_out_is_said_in_every_command(tree):
     for command in ("check", "diff", "apply"):
         said = run(command, *options).stderr
         assert "Left out: rules TM106, TM2xx; 0 Python files by exclude (" in said
+
+
+def test_what_is_silent_stands_before_what_is_loud_and_notes_come_last(tree):
+    lines = run("check", "--no-git", tree).stderr.splitlines()
+    kinds = [
+        kind
+        for line in lines
+        for kind in ("silent hazard", "loud hazard", "note")
+        if f" [{kind}] " in line
+    ]
+    silent, loud, notes = map(kinds.count, ("silent hazard", "loud hazard", "note"))
+    assert silent and loud and notes
+    assert (
+        kinds == ["silent hazard"] * silent + ["loud hazard"] * loud + ["note"] * notes
+    )
+    total = silent + loud + notes
+    assert f"{total} hazards ({silent} silent, {loud} loud, {notes} notes)" in lines[-2]

@@ -1,0 +1,49 @@
+"""What stands for a model in code outside of it, and which classes are modules."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+_MODEL = re.compile(
+    r"(^|[._])(model|model_part|module|net|network|student|policy|actor)"
+    r"(s?\[[^\]]*\]|_parts\[[^\]]*\])?$"
+)
+_PARTS = re.compile(
+    r"(^|\.)(layer|block|transformer_block)$|\.(layers|blocks)\[[^\]]*\]$"
+)
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def is_model(node: ast.expr) -> bool:
+    """Whether an expression is, by its name, the model that is trained: ``self.model``."""
+    return bool(_MODEL.search(ast.unparse(node))) and "teacher" not in ast.unparse(node)
+
+
+def is_block(node: ast.expr) -> bool:
+    """Whether it is, by its name, one block of a model: ``layer``, ``model.layers["0"]``."""
+    return bool(_PARTS.search(ast.unparse(node)))
+
+
+def modules(tree: ast.AST) -> Iterator[ast.ClassDef]:
+    """The classes that have a ``forward``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and "forward" in methods(node):
+            yield node
+
+
+def methods(node: ast.ClassDef) -> dict[str, Function]:
+    """Name -> method."""
+    return {child.name: child for child in node.body if isinstance(child, Function)}
+
+
+def inside_modules(tree: ast.AST) -> set[int]:
+    """The ids of all nodes in classes that have a ``forward``."""
+    return {id(inner) for node in modules(tree) for inner in ast.walk(node)}
+
+
+def functions(tree: ast.AST) -> Iterator[Function]:
+    """Every function and method."""
+    for node in ast.walk(tree):
+        if isinstance(node, Function):
+            yield node

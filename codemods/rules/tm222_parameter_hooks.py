@@ -1,0 +1,81 @@
+"""TM222: hooks on parameters, which replicate never calls."""
+
+import ast
+from collections.abc import Iterator
+
+from codemods.example import Example
+from codemods.findings import Finding, Severity
+from codemods.parameters import loops
+from codemods.plans import Facts
+
+CODE = "TM222"
+TITLE = "register_hook on a parameter"
+SEVERITY: Severity = "silent"
+WHAT = (
+    "A hook is registered on a parameter by register_hook, which replicate never calls."
+)
+WHY = """\
+Under DDP autograd brings a gradient to the parameter itself, and runs its hooks. replicate
+computes with another tensor and puts the reduced gradient on the parameter without
+autograd: a hook by register_hook is not called once. register_post_accumulate_grad_hook
+is, after the reduction.
+"""
+UPSTREAM = """\
+None. It rests on a training of two ranks, torch 2.13: as many calls as parameters under
+DDP, none under replicate.
+"""
+RISK = """\
+Gradients are not clipped, scaled, masked or logged any more, and nothing raises.
+"""
+PROOF = """\
+Where torchtitan's own trainer runs the hook and it changes gradients, the migrated tree
+and the baseline "differ" in `dp`. A hook that only looks shows nowhere: count its calls.
+"""
+EXAMPLE = Example(
+    fixture="fork_quirks",
+    path="torchtitan/experiments/averaged/train_averaged.py",
+    before="""\
+        for p in self.model.parameters():
+            p.register_hook(lambda grad: grad.clamp(-1.0, 1.0))
+""",
+    after="""\
+# the hook takes the parameter; its reduced gradient is p.grad
+p.register_post_accumulate_grad_hook(hook)
+""",
+)
+
+_METHOD = "register_hook"
+_PARAMETERS = {"weight", "bias"}
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    for file in facts.in_training(f".{_METHOD}("):
+        of_loops = {
+            id(node)
+            for loop in loops(file.syntax)
+            for statement in loop.inner
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Call) and _registered_on(node) in loop.names
+        }
+        for node in ast.walk(file.syntax):
+            if not isinstance(node, ast.Call):
+                continue
+            on = _registered_on(node)
+            if id(node) in of_loops or on.rpartition(".")[2] in _PARAMETERS:
+                yield Finding(
+                    file.path,
+                    node.lineno,
+                    CODE,
+                    f"{on}.register_hook() is never called under replicate, which puts "
+                    "gradients on parameters without autograd",
+                    "hazard",
+                    f"# the hook takes the parameter; its reduced gradient is {on}.grad\n"
+                    f"{on}.register_post_accumulate_grad_hook(hook)",
+                )
+
+
+def _registered_on(call: ast.Call) -> str:
+    """What a call of ``register_hook`` is made on; empty for another call."""
+    if isinstance(call.func, ast.Attribute) and call.func.attr == _METHOD:
+        return ast.unparse(call.func.value)
+    return ""
