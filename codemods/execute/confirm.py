@@ -226,6 +226,12 @@ class Confirmation:
             if record.unclear:
                 yield f"{_UNCLEAR}{record.unclear}"
                 return
+        yield from self._compared(place, world, before, after)
+
+    def _compared(
+        self, place: Place, world: World, before: Record, after: Record
+    ) -> Iterator[str]:
+        """What differs between two executions that were followed to their end."""
         refused = any(event.place in self.guarded for event in before.events)
         before = judge.without(before, self.guarded)
         refused |= self._was_guarded(before, after)
@@ -282,11 +288,7 @@ class Confirmation:
         self, place: Place, world: World, before: Record, after: Record
     ) -> Iterator[str]:
         """What differs from FSDP over as many ranks."""
-        reference = self._run(self.before, place, world.sharded)
-        if reference and world.answers and not reference.of("shard"):
-            # It is one of the answers that chooses between the two.
-            usual = self._run(self.before, place, World(world.degrees).sharded)
-            reference = usual if usual and usual.of("shard") else reference
+        reference = self._reference(place, world)
         if reference is None:
             return
         if reference.unclear:
@@ -296,16 +298,9 @@ class Confirmation:
         if not reference.of("shard") and (passed.of("ddp") or after.of("replicate")):
             yield from self._alone(place, world, passed, after)
             return
-        if after.raised and after.raised_at is None and self._stands_in(place, world):
-            yield f"{_UNCLEAR}it would raise {': '.join(after.raised)}"
-            return
-        if reference.raised and not after.raised:
-            # FSDP's own branch refuses, or fails, where that of DDP did not.
-            if not world.answers:
-                yield f"{_UNCLEAR}with FSDP it raises {': '.join(reference.raised)}"
-            return
-        if after.entered & self.known.templates:
-            yield f"{_UNCLEAR}a template stands in the place of what FSDP does"
+        reason = self._incomparable(place, world, reference, after)
+        if reason is not None:
+            yield from [f"{_UNCLEAR}{reason}"] if reason else []
             return
         reference = judge.dividing(reference, self.known.summed)
         if self.known.full_precision:
@@ -314,6 +309,29 @@ class Confirmation:
         yield from judge.as_sharded(reference, after, self.known.mesh, tied)
         if passed.of("ddp") or not before.raised:
             yield from self._beside(place, world, passed, reference, after)
+
+    def _reference(self, place: Place, world: World) -> Record | None:
+        """What the plan does with FSDP over as many ranks."""
+        reference = self._run(self.before, place, world.sharded)
+        if reference and world.answers and not reference.of("shard"):
+            # It is one of the answers that chooses between the two.
+            usual = self._run(self.before, place, World(world.degrees).sharded)
+            reference = usual if usual and usual.of("shard") else reference
+        return reference
+
+    def _incomparable(
+        self, place: Place, world: World, reference: Record, after: Record
+    ) -> str | None:
+        """Why FSDP is no measure here, "" where that need not be said; None: it is one."""
+        if after.raised and after.raised_at is None and self._stands_in(place, world):
+            return f"it would raise {': '.join(after.raised)}"
+        if reference.raised and not after.raised:
+            # FSDP's own branch refuses, or fails, where that of DDP did not.
+            words = f"with FSDP it raises {': '.join(reference.raised)}"
+            return "" if world.answers else words
+        if after.entered & self.known.templates:
+            return "a template stands in the place of what FSDP does"
+        return None
 
     def _beside(
         self,

@@ -62,11 +62,10 @@ class World:
 
 
 def few_degrees() -> tuple[Mapping[str, int], ...]:
-    """Each branch of a plan once, and replication with each other dimension."""
+    """Each branch of a plan once, and replication with the others that it goes with."""
     return (
         {"dp_replicate": REPLICAS},
-        {"dp_replicate": REPLICAS, "tp": 2},
-        {"dp_replicate": REPLICAS, "pp": 5},
+        {"dp_replicate": REPLICAS, "tp": 2, "pp": 5},
         {"dp_shard": _SHARDS},
         {"dp_replicate": REPLICAS, "dp_shard": _SHARDS},
         {},
