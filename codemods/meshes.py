@@ -179,19 +179,21 @@ def parallel_dims_of(checkout: Checkout, path: str) -> str | None:
 
 
 @once
-def _built(checkout: Checkout, home: str) -> tuple[Meshes | None, ...]:
-    """What each of the layouts gives; None where it is refused, before any plan is reached."""
-    found: list[Meshes | None] = []
+def _built(checkout: Checkout, home: str) -> tuple[Meshes | Raised, ...]:
+    """What each of the layouts gives, or how it is refused before any plan is reached."""
+    found: list[Meshes | Raised] = []
     for degrees in _LAYOUTS:
         try:
             found.append(build(checkout, home, degrees))
-        except Raised:
-            found.append(None)
+        except Raised as error:
+            found.append(error)
     return tuple(found)
 
 
 def _dimensions(checkout: Checkout, home: str) -> Iterator[str | None]:
-    for meshes in filter(None, _built(checkout, home)):
+    for meshes in _built(checkout, home):
+        if isinstance(meshes, Raised):
+            continue
         if (found := meshes.got("dp_replicate")) and found.sizes == (3,):
             yield "dp_replicate"
             continue
@@ -219,7 +221,10 @@ def gives(
         layouts = _built(checkout, home)
     except CannotFollow:
         return False
-    found = [layout.find(*names) if layout else None for layout in layouts]
+    found = [
+        layout.find(*names) if isinstance(layout, Meshes) else None
+        for layout in layouts
+    ]
     return all(mesh is not None and mesh.sizes == tuple(sizes) for mesh in found)
 
 
@@ -246,18 +251,15 @@ def refusals(checkout: Checkout, path: str) -> list[Refusal]:
     home = parallel_dims_of(checkout, path)
     if home is None:
         return []
-    alone, *others = _LAYOUTS
     try:
-        build(checkout, home, alone)
-    except (CannotFollow, Raised):
+        alone, *others = _built(checkout, home)
+    except CannotFollow:
+        return []
+    if isinstance(alone, Raised):
         return []
     found: dict[tuple[str, int], Refusal] = {}
-    for degrees in others:
-        try:
-            build(checkout, home, degrees)
-        except CannotFollow:
-            return []
-        except Raised as error:
+    for degrees, error in zip(_LAYOUTS[1:], others):
+        if isinstance(error, Raised):
             beside = [name for name in degrees if name != "dp_replicate"][0]
             if error.path:
                 refusal = Refusal(error.path, error.line, beside)

@@ -4,6 +4,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from codemods.once import once
+
 _MODEL = re.compile(
     r"(^|[._])(model|model_part|module|net|network|student|policy|actor)"
     r"(s?\[[^\]]*\]|_parts\[[^\]]*\])?$"
@@ -37,13 +39,13 @@ def methods(node: ast.ClassDef) -> dict[str, Function]:
     return {child.name: child for child in node.body if isinstance(child, Function)}
 
 
-def inside_modules(tree: ast.AST) -> set[int]:
+@once
+def inside_modules(tree: ast.AST) -> frozenset[int]:
     """The ids of all nodes in classes that have a ``forward``."""
-    return {id(inner) for node in modules(tree) for inner in ast.walk(node)}
+    return frozenset(id(inner) for node in modules(tree) for inner in ast.walk(node))
 
 
-def functions(tree: ast.AST) -> Iterator[Function]:
-    """Every function and method."""
-    for node in ast.walk(tree):
-        if isinstance(node, Function):
-            yield node
+@once
+def functions(tree: ast.AST) -> tuple[Function, ...]:
+    """Every function and method, those within others too."""
+    return tuple(node for node in ast.walk(tree) if isinstance(node, Function))

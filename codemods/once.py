@@ -16,16 +16,17 @@ def once(
 
     Args:
         function: its first argument (a checkout, a file, a syntax tree) takes attributes
-            and never changes; the others are hashable and given by position. What it
-            returns is shared by all who ask, so it is no iterator and nobody changes it.
+            and never changes; the others are hashable. What it returns is shared by all
+            who ask, so it is no iterator and nobody changes it.
     """
     name = f"_once_{function.__module__}.{function.__qualname__}"
 
     @wraps(function)
     def remembered(of: _Of, /, *args: _Rest.args, **keywords: _Rest.kwargs) -> _Result:
         known: dict[Any, _Result] = of.__dict__.setdefault(name, {})
-        if args not in known:
-            known[args] = function(of, *args, **keywords)
-        return known[args]
+        asked = args, frozenset(keywords.items())
+        if asked not in known:
+            known[asked] = function(of, *args, **keywords)
+        return known[asked]
 
     return remembered

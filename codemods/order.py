@@ -113,7 +113,6 @@ class Order:
     paths: frozenset[str]
     _known: dict[tuple[int, bool], list[Event]] = field(default_factory=dict)
     _kinds: dict[tuple[str, str], bool] = field(default_factory=dict)
-    _of_file: dict[str, list[Function]] = field(default_factory=dict)
     _named: dict[str, list[tuple[SourceFile, Function, str]]] = field(
         default_factory=dict
     )
@@ -126,11 +125,6 @@ class Order:
             for name in set(re.findall(rb"def (\w+)\(", self.checkout.files[path].raw)):
                 found.setdefault(name.decode(), []).append(path)
         return found
-
-    def _functions(self, file: SourceFile) -> list[Function]:
-        if file.path not in self._of_file:
-            self._of_file[file.path] = list(functions(file.syntax))
-        return self._of_file[file.path]
 
     def _methods(self, name: str) -> list[tuple[SourceFile, Function, str]]:
         """(file, method, class) of every class with a method of that name."""
@@ -175,7 +169,7 @@ class Order:
             for file in self.checkout.mentioning(*words):
                 if file.path not in self.paths:
                     continue
-                for function in self._functions(file):
+                for function in functions(file.syntax):
                     if id(function) not in found and any(
                         word in _text(file, function) for word in words
                     ):

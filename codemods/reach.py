@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from codemods.bindings import Checkout
 from codemods.names import absolute_module
+from codemods.once import once
 from codemods.source import SourceFile
 
 _BESIDE = re.compile(
@@ -19,7 +20,7 @@ _BESIDE = re.compile(
 """Files that train nothing, by where they lie."""
 
 _IMPORT = re.compile(
-    rb"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]+)"
+    rb"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^)]*\)|(?:\\\r?\n|[^\n#])+)"
     rb"|import[ \t]+([^\n#]+))",
     re.MULTILINE,
 )
@@ -40,9 +41,7 @@ def files_of_training(checkout: Checkout, plans: Iterable[str]) -> frozenset[str
     starts = {path for path in plans if path in checkout.files}
     if not starts:
         return frozenset(known)
-    imports = {
-        path: frozenset(_imported(checkout, checkout.files[path])) for path in known
-    }
+    imports = {path: imported_by(checkout, checkout.files[path]) for path in known}
     importers: dict[str, set[str]] = {}
     for path, found in imports.items():
         for other in found:
@@ -63,8 +62,13 @@ def _closure(
     return frozenset(reached)
 
 
-def _imported(checkout: Checkout, file: SourceFile) -> Iterator[str]:
+@once
+def imported_by(checkout: Checkout, file: SourceFile) -> frozenset[str]:
     """The files that one imports anywhere; read by pattern, which is fast and enough."""
+    return frozenset(_imported(checkout, file))
+
+
+def _imported(checkout: Checkout, file: SourceFile) -> Iterator[str]:
     for found in _IMPORT.finditer(file.raw):
         source, names, modules = (
             (part or b"").decode(errors="replace") for part in found.groups()

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 from codemods.bindings import Checkout
+from codemods.modules import functions
 from codemods.names import Definition, Use
 from codemods.once import once
 from codemods.order import Order
@@ -483,14 +484,12 @@ def enclosing(tree: ast.Module, node: ast.expr) -> ast.FunctionDef | None:
 
 def enclosing_line(tree: ast.Module, line: int) -> ast.FunctionDef | None:
     """The innermost function that a line is in."""
-    holding = [f for f in functions_of(tree) if f.lineno <= line <= (f.end_lineno or 0)]
+    holding = [
+        f
+        for f in functions(tree)
+        if isinstance(f, ast.FunctionDef) and f.lineno <= line <= (f.end_lineno or 0)
+    ]
     return max(holding, key=lambda f: f.lineno, default=None)
-
-
-@once
-def functions_of(tree: ast.Module) -> list[ast.FunctionDef]:
-    """Every function in a file, those within classes and functions too."""
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
 def _find_direct_uses(found: Survey) -> None:

@@ -1,6 +1,7 @@
 """Makes the helpers of the tests importable: each from its folder and those below; says what runs beside what."""
 
 import hashlib
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -24,8 +25,13 @@ def unit(nodeid: str) -> str:
     Tests that train take both cores at times, so they are not strewn over the run: most
     are the first unit, beside all others, and some the last, so that no core is left
     idle. Not by ``--dist loadgroup``: xdist 3.8 writes the groups where pytest 9.2 no
-    longer reads them (pytest-xdist issue 1386).
+    longer reads them (pytest-xdist issue 1386). The toys train once for all that ask,
+    and a release is migrated once for all that look at its commits.
     """
+    if nodeid.startswith("tests/hazards/"):
+        return "tests/hazards"
+    if released := re.search(r"^tests/migrator/series/.*(\[released\d+\])$", nodeid):
+        return released[1]
     if not nodeid.startswith("tests/verify/trained/"):
         return nodeid
     return "last" if "/test_verify.py::" in nodeid else "first"

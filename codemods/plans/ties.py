@@ -1,6 +1,5 @@
 """Which weights are tied when a model is wrapped, and by which function it is."""
 
-import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -9,6 +8,7 @@ from codemods.bindings import Checkout
 from codemods.once import once
 from codemods.plans.records import Facts
 from codemods.plans.sites import folder_of
+from codemods.reach import imported_by
 from codemods.survey import CallSite, Tie, enclosing_line
 
 _AFTER_WRAPPING = {"init_weights", "init_states", "initialize_weights"}
@@ -85,18 +85,11 @@ def _is_above(other: str, path: str, home: str) -> bool:
 @once
 def _importers(checkout: Checkout, path: str) -> tuple[str, ...]:
     """The files that import a file, tests apart."""
-    name = checkout.files[path].module.rpartition(".")[2].encode()
-    # A module is called `model` as half of all variables are: only imports are of use.
-    imports = re.compile(
-        rb"^\s*(from|import)\b([^\n]*|[^\n]*\([^)]*|([^\n]*\\\n)+[^\n]*)\b%b\b"
-        % re.escape(name),
-        re.M,
-    )
     return tuple(
         file.path
         for file in checkout.files.values()
         if file.path != path and not of_a_test(file.path)
-        if imports.search(file.raw)
+        if path in imported_by(checkout, file)
         if any(
             path
             in (checkout.path_of(i.module), checkout.path_of(f"{i.module}.{i.name}"))

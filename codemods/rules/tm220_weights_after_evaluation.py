@@ -29,6 +29,11 @@ PROOF = """\
 Where torchtitan's own trainer does it, the migrated tree and the reference "differ" in
 `dp-validate`. Other trainers are not run: print a parameter's dtype after the evaluation.
 """
+SUGGESTION = """\
+# from torch.distributed.fsdp import FSDPModule; right after the evaluation:
+for module in model.modules():
+    if isinstance(module, FSDPModule):
+        module.reshard()"""
 EXAMPLE = Example(
     fixture="fork_quirks",
     path="torchtitan/experiments/averaged/average.py",
@@ -36,19 +41,8 @@ EXAMPLE = Example(
             for p, kept in zip(model.parameters(), self.kept):
                 p.copy_(kept)
 """,
-    after="""\
-# from torch.distributed.fsdp import FSDPModule; right after the evaluation:
-for module in model.modules():
-    if isinstance(module, FSDPModule):
-        module.reshard()
-""",
+    after=f"{SUGGESTION}\n",
 )
-
-SUGGESTION = """\
-# from torch.distributed.fsdp import FSDPModule; right after the evaluation:
-for module in model.modules():
-    if isinstance(module, FSDPModule):
-        module.reshard()"""
 
 
 def find(facts: Facts) -> Iterator[Finding]:
