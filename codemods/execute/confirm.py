@@ -219,6 +219,7 @@ class Confirmation:
         after = self._run(self.after, place, world)
         if before is None and after is None:
             return
+        before = before or self._refused(place, world)
         if before is None or after is None:
             yield "ParallelDims takes these degrees only before or after"
             return
@@ -227,6 +228,14 @@ class Confirmation:
                 yield f"{_UNCLEAR}{record.unclear}"
                 return
         yield from self._compared(place, world, before, after)
+
+    def _refused(self, place: Place, world: World) -> Record | None:
+        """What was done where a guard in ParallelDims refused the degrees."""
+        raised = self.before.refusal(place[0], world)
+        if raised is None or (raised.path, raised.line) not in self.guarded:
+            return None
+        at = (raised.path, raised.line)
+        return Record(raised=(raised.kind, raised.message), raised_at=at)
 
     def _compared(
         self, place: Place, world: World, before: Record, after: Record
@@ -295,6 +304,9 @@ class Confirmation:
             yield f"{_UNCLEAR}{reference.unclear}"
             return
         passed = self._passed(place, world, before)
+        if passed.of("replicate"):  # it was migrated already, as somebody chose to
+            yield from judge.same(passed, after)
+            return
         if not reference.of("shard") and (passed.of("ddp") or after.of("replicate")):
             yield from self._alone(place, world, passed, after)
             return
@@ -452,7 +464,7 @@ class Confirmation:
     def _still_guarded(self, record: Record) -> bool:
         """Whether it ended in a guard that the migration has to take out."""
         return any(
-            guard.words and record.raised_at in _lines(path, guard.refusal)
+            guard.words and record.raised_at in lines_of(path, guard.refusal)
             for path, guard in self.guards
         )
 
@@ -476,11 +488,12 @@ class Confirmation:
         return {
             place
             for path, guard in self.guards
-            for place in _lines(path, (guard.node, *guard.refusal))
+            for place in lines_of(path, (guard.node, *guard.refusal))
         } | {*self.known.said}
 
 
-def _lines(path: str, statements: Iterable[ast.stmt]) -> set[tuple[str, int]]:
+def lines_of(path: str, statements: Iterable[ast.stmt]) -> set[tuple[str, int]]:
+    """Path and line of all that statements stand on."""
     return {
         (path, line)
         for statement in statements

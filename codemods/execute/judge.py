@@ -20,6 +20,7 @@ _DTYPE = re.compile(r"\b(param|reduce)_dtype=[^,()]+")
 _AMP = "maybe_enable_amp"
 _CONTEXTS = ("nullcontext", "autocast")
 _SUM = (("", "1.0"),)
+_NUMBER = re.compile(r"\d+")
 _RENAMED = re.compile(r"\b_?apply_(ddp|replicate)\b")
 _ADDED = re.compile(r"(, | or )replicate\b")
 DATA_PARALLEL = "the mesh of data parallelism"
@@ -330,6 +331,8 @@ def _aside(event: Event) -> Event:
     if event.kind == "set":  # what DDP's function returned is not what this returns
         return replace(told, arguments=())
     arguments = tuple((k, _MESH.sub("the mesh", v)) for k, v in told.arguments)
+    if event.kind == "log":  # how many ranks a mesh has is another number now
+        arguments = tuple((k, _NUMBER.sub("N", v)) for k, v in arguments)
     return replace(told, name=_MESH.sub("the mesh", told.name), arguments=arguments)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.autocast import of_a_test
 from codemods.bindings import Checkout
-from codemods.execute.confirm import Known, confirm
+from codemods.execute.confirm import Known, confirm, lines_of
 from codemods.execute.placements import takes_placements
 from codemods.execute.records import Place, Verdict
 from codemods.execute.tree import Tree
@@ -15,8 +15,8 @@ from codemods.plans import Facts
 from codemods.plans.ties import ties_of
 from codemods.shapes import first_parameter
 
-_SAID = {"TM103", "TM212"}
-"""The rules that say which statements go: guards, and what a person may want to keep."""
+_GUARDS, _NOT_TAKEN_OVER = "TM103", "TM212"
+"""The rules that say what goes: guards, and statements that a person may want to keep."""
 
 
 def executed(
@@ -39,7 +39,7 @@ def executed(
     known = Known(
         facts.target.mesh,
         ties=_ties(facts),
-        said={(f.path, f.line) for f in findings if f.code in _SAID},
+        said=set(_said(facts.checkout, findings)),
         templates={
             (f.definition.path, f.definition.name)
             for f in facts.written()
@@ -56,6 +56,17 @@ def executed(
         },
     )
     return confirm(facts.checkout, after, known, degrees, flips=flips)
+
+
+def _said(checkout: Checkout, findings: Iterable[Finding]) -> Iterator[tuple[str, int]]:
+    """Path and line of what goes, as findings say: all that such a statement holds."""
+    for finding in findings:
+        if finding.code == _GUARDS:
+            yield finding.path, finding.line
+        elif finding.code == _NOT_TAKEN_OVER:
+            for node in ast.walk(checkout.files[finding.path].syntax):
+                if isinstance(node, ast.stmt) and node.lineno == finding.line:
+                    yield from lines_of(finding.path, [node])
 
 
 def _due(facts: Facts) -> Iterator[Place]:

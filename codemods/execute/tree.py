@@ -68,6 +68,16 @@ class Tree:
         run = Run(self.checkout, world.answers, built, self.touches, passing)
         return run.start(Function(node, Frame(path, scope)))
 
+    def refusal(self, path: str, world: World) -> Raised | None:
+        """What ParallelDims raises of these degrees, where it raises by a statement."""
+        try:
+            self.meshes(path, world)
+        except Raised as raised:
+            return raised if raised.path else None
+        except CannotFollow:
+            pass
+        return None
+
     def meshes(self, path: str, world: World) -> Meshes:
         """ParallelDims and its meshes, for a function of a file.
 
