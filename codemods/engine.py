@@ -121,10 +121,11 @@ def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome
     """The outcome with its changes, or with what is wrong with them."""
     stages: dict[str, tuple[Stage, ...]] = {}
     changes = _rewrite(facts, outcome.findings, stages)
-    problems = tuple(_check(facts, changes, codes)) if changes else ()
+    files = {path: SourceFile(path, raw) for path, raw in changes.items()}
+    problems = tuple(_check(facts, files, codes)) if changes else ()
     if problems:
         return replace(outcome, problems=problems)
-    shown = _executed(outcome, facts, changes, codes) if changes else Verdict()
+    shown = _executed(outcome, facts, files, codes) if changes else Verdict()
     if shown.mismatches:
         return replace(outcome, problems=tuple(map(str, shown.mismatches)))
     return replace(outcome, changes=changes, stages=stages, unconfirmed=shown.unclear)
@@ -133,7 +134,7 @@ def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome
 def _executed(
     outcome: Outcome,
     facts: "Facts",
-    changes: Mapping[str, bytes],
+    changes: Mapping[str, SourceFile],
     codes: frozenset[str],
 ) -> Verdict:
     """What executing the changed functions shows; nothing where a part is left out."""
@@ -142,8 +143,7 @@ def _executed(
     whole = all(rule.CODE in codes for rule in all_rules() if hasattr(rule, "rewrite"))
     if not whole or any(f.status == "opted-out" for f in outcome.findings):
         return Verdict()
-    files = {path: SourceFile(path, raw) for path, raw in changes.items()}
-    after = Checkout({**facts.survey.files, **files})
+    after = Checkout({**facts.survey.files, **changes})
     return executed(facts, after, outcome.findings)
 
 
@@ -293,16 +293,15 @@ def _taken(checkout: Checkout, path: str, name: str) -> bool:
 
 
 def _check(
-    facts: "Facts", changes: Mapping[str, bytes], codes: frozenset[str]
+    facts: "Facts", changes: Mapping[str, SourceFile], codes: frozenset[str]
 ) -> Iterator[str]:
     """Everything that must hold of the new texts, each failure with file and line."""
     from codemods.plans import decide
 
-    files = dict(facts.survey.files)
-    for path, raw in changes.items():
-        files[path] = SourceFile(path, raw)
+    files = {**facts.survey.files, **changes}
+    for file in changes.values():
         try:
-            _ = files[path].syntax  # raises
+            _ = file.syntax  # raises
         except UnreadableSource as error:
             yield f"the rewritten {error}"
             return
@@ -447,7 +446,7 @@ def _unknown_names(file: SourceFile) -> dict[str, int]:
 
 
 def _broken_imports(
-    before: Checkout, after: Checkout, changes: Mapping[str, bytes]
+    before: Checkout, after: Checkout, changes: Iterable[str]
 ) -> Iterator[str]:
     """Imports of a name that a changed module no longer has."""
     for path in changes:

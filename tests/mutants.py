@@ -18,7 +18,6 @@ from codemods.execute.migration import executed
 from codemods.execute.records import Verdict
 from codemods.plans import Facts, decide
 from codemods.source import SourceFile
-from codemods.survey import survey
 from codemods.targets import Mesh, choose_target
 
 TOP = Path(__file__).parents[1]
@@ -147,7 +146,7 @@ def migration(root: Path, mesh: Mesh) -> Migration:
         files[name] = SourceFile(name, path.read_bytes())
     target = choose_target(mesh, None)
     outcome = migrate(files, target)
-    facts = decide(survey(files, target.function_name), target)
+    facts = decide(outcome.survey, target)
     return Migration(facts, outcome, files)
 
 
