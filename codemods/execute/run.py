@@ -302,11 +302,17 @@ class Run(Interpreter):
         if isinstance(function.node, ast.FunctionDef):
             name = f"{function.frame.scope}.{function.node.name}".lstrip(".")
             self.record.entered.add((function.frame.path, name))
-        if self._meshes and [*function.bound, *args][:1] == [
-            self._meshes.parallel_dims
-        ]:
-            return self._quiet(lambda: super(Run, self).call(function, args, keywords))
-        return super().call(function, args, keywords)
+        place = self._place
+        try:
+            if self._meshes and [*function.bound, *args][:1] == [
+                self._meshes.parallel_dims
+            ]:
+                return self._quiet(
+                    lambda: super(Run, self).call(function, args, keywords)
+                )
+            return super().call(function, args, keywords)
+        finally:
+            self._place = place
 
     def _quiet(self, do: Callable[[], object]) -> object:
         """Do what may have been done before, and so says nothing."""
