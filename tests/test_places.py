@@ -25,10 +25,11 @@ WHOLES = (
     "tests/migrator/render/test_text_head.py",
     "tests/migrator/test_texts.py",
     "tests/codemods/test_cases.py",
+    "tests/generated",
     "tests/review/browser",
     "tests/verify/trained",
 )
-"""Tests of a whole: a first sentence, what is said of documents, a migration, a page in a browser, trainings."""
+"""Tests of a whole: a first sentence, what is said of documents, a migration, programs put together, a page in a browser, trainings."""
 
 ELSEWHERE = {
     "codemods/ways.py": "ways past a place that is left: migrator/render/test_ways.py",
