@@ -35,7 +35,11 @@ class Stage:
 
     @cached_property
     def text(self) -> str:
-        return self.source if isinstance(self.source, str) else self.source.code
+        if isinstance(self.source, str):
+            return self.source
+        from codemods.edit import code_of  # needs libcst, whose import takes a while
+
+        return code_of(self.source)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal, TypeGuard
 from codemods import layout
 from codemods.bindings import Checkout
 from codemods.names import dotted
+from codemods.nodes import nodes
 from codemods.once import once
 from codemods.source import SourceFile
 
@@ -75,7 +76,7 @@ def mixed_precision(checkout: Checkout) -> Literal["here", "outside", "none"]:
         checkout: unit tests in it do not count.
     """
     files = [f for f in checkout.mentioning("autocast") if not of_a_test(f.path)]
-    if any(is_autocast(node) for file in files for node in ast.walk(file.syntax)):
+    if any(is_autocast(node) for file in files for node in nodes(file.syntax)):
         return "here"
     if any(
         choice.kind == "call"
@@ -241,9 +242,9 @@ class _Finder(ast.NodeVisitor):
     ) -> None:
         """Note what is not run under replicate."""
         if any(_asks(term, (REPLICATED,)) for term in self._alternatives(test)):
-            self._off |= {id(inner) for node in orelse for inner in ast.walk(node)}
+            self._off |= {id(inner) for node in orelse for inner in nodes(node)}
         if any(_asks(term, (REPLICATED,)) for term in self._excluded(test)):
-            self._off |= {id(inner) for node in body for inner in ast.walk(node)}
+            self._off |= {id(inner) for node in body for inner in nodes(node)}
 
     def _positive(
         self, node: ast.If | ast.IfExp, kind: Kind, test: ast.expr, fits: bool
@@ -372,7 +373,7 @@ class _Finder(ast.NodeVisitor):
         root = base.split(".")[0]
         return any(
             root == getattr(node, "id" if isinstance(node, ast.Name) else "arg", None)
-            for node in ast.walk(self._around[-1])
+            for node in nodes(self._around[-1])
             if isinstance(node, (ast.Name, ast.arg))
         )
 
@@ -383,7 +384,7 @@ class _Finder(ast.NodeVisitor):
         """Whether another branch, or one further down, leaves autocast out for replicate."""
         if any(
             leaves_it(other)
-            for other in ast.walk(self._around[-1])
+            for other in nodes(self._around[-1])
             if isinstance(other, ast.If) and other is not node
         ):
             return True
@@ -431,7 +432,7 @@ def _assignments(
 ) -> dict[str, list[ast.expr | None]]:
     plain: dict[int, ast.expr] = {}
     found: dict[str, list[ast.expr | None]] = {}
-    for node in ast.walk(scope):  # what assigns comes before its target
+    for node in nodes(scope):  # what assigns comes before its target
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             plain[id(node.targets[0])] = node.value
         elif isinstance(node, (ast.Name, ast.Attribute)):
@@ -440,14 +441,14 @@ def _assignments(
     return found
 
 
-def _holds(nodes: Sequence[ast.AST], called: str) -> bool:
+def _holds(of: Sequence[ast.AST], called: str) -> bool:
     """Whether a function of that name is called anywhere in the nodes."""
     return any(
         isinstance(inner, ast.Call)
         and _last(inner.func) == called
         and (called != "autocast" or is_autocast(inner))
-        for node in nodes
-        for inner in ast.walk(node)
+        for node in of
+        for inner in nodes(node)
     )
 
 
@@ -460,6 +461,6 @@ def _only_chooses(body: Sequence[ast.stmt]) -> bool:
     return all(
         _last(node.func) in _CHOOSING | _SAYING
         for statement in body
-        for node in ast.walk(statement)
+        for node in nodes(statement)
         if isinstance(node, ast.Call)
     )

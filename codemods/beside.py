@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from codemods.guards import is_guard
+from codemods.nodes import nodes
+from codemods.once import once
 from codemods.source import SourceFile
 from codemods.wording import NAME, of_replicate
 
@@ -100,7 +102,7 @@ def _way_to(tree: ast.Module, call: ast.Call) -> list[tuple[list[ast.stmt], ast.
                 (block, statement)
                 for block in _blocks(node)
                 for statement in block
-                if any(child is call for child in ast.walk(statement))
+                if any(child is call for child in nodes(statement))
             ),
             None,
         )
@@ -162,6 +164,7 @@ def comments_of(file: SourceFile) -> dict[int, str]:
     return {line: comment.text for line, comment in _comments(file).items()}
 
 
+@once
 def _comments(file: SourceFile) -> dict[int, _Comment]:
     """Line -> its comment."""
     lines = io.StringIO(file.text.replace("\r\n", "\n")).readline

@@ -1,9 +1,10 @@
 """Which definition a name stands for, over all files of the checkout."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 
 from codemods.names import Definition, Import, ModuleNames
+from codemods.once import once
 from codemods.source import SourceFile
 
 
@@ -30,12 +31,15 @@ class Checkout:
         """The file of a dotted module, wherever under the root its package lies."""
         return self._modules.get(module)
 
-    def mentioning(self, *words: str) -> Iterator[SourceFile]:
+    def mentioning(self, *words: str) -> list[SourceFile]:
         """The files whose bytes hold one of the words; nothing is parsed for this."""
-        sought = [word.encode() for word in words]
-        for file in self.files.values():
-            if any(word in file.raw for word in sought):
-                yield file
+        found = {file.path for word in words for file in self._with(word)}
+        return [file for file in self.files.values() if file.path in found]
+
+    @once
+    def _with(self, word: str) -> list[SourceFile]:
+        sought = word.encode()
+        return [file for file in self.files.values() if sought in file.raw]
 
     def resolve(self, path: str, scope: str, spelling: str) -> Definition | None:
         """The definition that a dotted name stands for.

@@ -1,8 +1,10 @@
 """What every rule needs to change a libcst tree: parsing, scopes, imports."""
 
+import ast
 import re
 import sys
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import cast
 
 import libcst as cst
@@ -39,6 +41,18 @@ def statement(tree: cst.Module, text: str) -> cst.BaseStatement:
         ]
         found = found.with_changes(leading_lines=above)
     return cast(cst.BaseStatement, found)
+
+
+@lru_cache(maxsize=4)
+def code_of(tree: cst.Module) -> str:
+    """The code of a tree; to write it out takes longer than to parse it."""
+    return tree.code
+
+
+@lru_cache(maxsize=4)
+def syntax_of(tree: cst.Module) -> ast.Module:
+    """The same tree as the standard library has it, of the code as it is now."""
+    return ast.parse(code_of(tree))
 
 
 def name_of(node: cst.BaseExpression | None) -> str | None:

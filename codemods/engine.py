@@ -3,6 +3,7 @@
 import ast
 import builtins
 import contextlib
+import gc
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,19 @@ class Outcome:
         return self.survey.kind == "migrated" and mesh not in (None, self.target.mesh)
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which goes through ever more syntax trees and finds none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_uncollected()
 def migrate(
     files: Mapping[str, SourceFile],
     target: Target,
@@ -243,6 +257,7 @@ def _rewrite(
             to_do.setdefault(finding.path, set()).add(finding.code)
     if not to_do:
         return {}
+    from codemods import edit
     from codemods.prune import prune
 
     changes: dict[str, bytes] = {}
@@ -257,7 +272,10 @@ def _rewrite(
                 made.append(Stage(rule.CODE, tree))
         tree = prune(tree, file, partial(_taken, facts.checkout, path))
         text = layout.laid_out(
-            file.text, tree.code, facts.target.width, tree.default_indent
+            file.text,
+            edit.code_of(tree),
+            facts.target.width,
+            tree.default_indent,
         )
         try:
             after = file.encode(text)

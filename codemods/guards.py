@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard
 
+from codemods.nodes import nodes
 from codemods.once import once
 
 _MESSAGE = re.compile(
@@ -115,7 +116,7 @@ def is_check(node: ast.AST) -> TypeGuard[ast.Expr]:
 def spots(tree: ast.AST) -> dict[int, tuple[int, int]]:
     """id of every statement -> its line, and how many others there are before it on it."""
     found: dict[int, tuple[int, int]] = {}
-    for outer in ast.walk(tree):
+    for outer in nodes(tree):
         for block in _inner_blocks(outer):
             before = 0
             for index, node in enumerate(block):
@@ -162,7 +163,7 @@ def guards(tree: ast.Module) -> list[Guard]:
             for part in (guard.node, *guard.refusal):
                 if part is guard.node and guard.shape != "statement":
                     continue
-                inside |= {id(inner) for inner in ast.walk(part)}
+                inside |= {id(inner) for inner in nodes(part)}
     return found
 
 
@@ -324,7 +325,7 @@ def _refuses_only(block: Sequence[ast.stmt]) -> bool:
     if isinstance(last, ast.Return):
         # To give up with a word about it is to refuse; a return alone is anything.
         return any(isinstance(n, ast.Expr) for n in before) and not any(
-            isinstance(n, ast.Call) for n in ast.walk(last)
+            isinstance(n, ast.Call) for n in nodes(last)
         )
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
         called = ast.unparse(last.value.func)
@@ -370,7 +371,7 @@ def _judged(
     read = {
         n.id: known[n.id]
         for part in said
-        for n in ast.walk(part)
+        for n in nodes(part)
         if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and n.id in known
     }
     spoken = " ".join(ast.unparse(part) for part in (*said, *read.values()))
@@ -386,7 +387,7 @@ def _judged(
             return None
         if _OTHERS.search(_messages(said)):
             return None
-    strings = tuple(inner for value in read.values() for inner in ast.walk(value))
+    strings = tuple(inner for value in read.values() for inner in nodes(value))
     return Guard(node, place, shape, test, refusal, kept, words, strings, tuple(read))
 
 
@@ -408,7 +409,7 @@ def _messages(said: Sequence[ast.AST]) -> str:
     return " ".join(
         n.value
         for part in said
-        for n in ast.walk(part)
+        for n in nodes(part)
         if isinstance(n, ast.Constant) and isinstance(n.value, str)
     )
 

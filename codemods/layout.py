@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 
+from codemods.nodes import nodes
+
 WIDTH = 88
 """Columns of a line, where the checkout does not say."""
 
@@ -89,7 +91,7 @@ def indented(text: str, depth: int) -> str:
     pad = INDENT * depth
     inside: set[int] = set()
     if '"""' in text or "'''" in text:
-        for node in ast.walk(_parsed(text)):
+        for node in nodes(_parsed(text)):
             if isinstance(node, (ast.Constant, ast.JoinedStr)):
                 inside |= set(range(node.lineno, node.end_lineno or 0))
     return "\n".join(
@@ -174,7 +176,9 @@ def laid_out(before: str, after: str, width: int = WIDTH, indent: str = INDENT) 
             lines[piece.start : piece.end] = done.split("\n")
             below = piece.start
     result = "\n".join(lines)
-    return result if ast.dump(ast.parse(result)) == ast.dump(ours) else after
+    if result == after or ast.dump(ast.parse(result)) != ast.dump(ours):
+        return after
+    return result
 
 
 def _differing(
@@ -200,7 +204,7 @@ def _differing(
 def _pieces(tree: ast.Module, lines: Sequence[str]) -> set[_Piece]:
     """Every statement of a module, what it holds apart."""
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not isinstance(node, (ast.stmt, ast.ExceptHandler)) or _is_text(node):
             continue
         if isinstance(node, ast.Match):
@@ -256,7 +260,7 @@ def _layout_of(
 
 def _versions_of(tree: ast.Module, source: str) -> Collection[str]:
     """The Pythons that can read a module, which black finds out from all of it."""
-    if any(isinstance(node, ast.JoinedStr) for node in ast.walk(tree)):
+    if any(isinstance(node, ast.JoinedStr) for node in nodes(tree)):
         return ("PY36",)  # to find out more takes a while, and changes nothing
     from black import detect_target_versions
     from black.parsing import InvalidInput, lib2to3_parse

@@ -2,8 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator
 
+from codemods.nodes import nodes
 from codemods.once import once
 
 _MODEL = re.compile(
@@ -27,11 +27,14 @@ def is_block(node: ast.expr) -> bool:
     return bool(_PARTS.search(ast.unparse(node)))
 
 
-def modules(tree: ast.AST) -> Iterator[ast.ClassDef]:
+@once
+def modules(tree: ast.AST) -> tuple[ast.ClassDef, ...]:
     """The classes that have a ``forward``."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and "forward" in methods(node):
-            yield node
+    return tuple(
+        node
+        for node in nodes(tree)
+        if isinstance(node, ast.ClassDef) and "forward" in methods(node)
+    )
 
 
 def methods(node: ast.ClassDef) -> dict[str, Function]:
@@ -42,10 +45,10 @@ def methods(node: ast.ClassDef) -> dict[str, Function]:
 @once
 def inside_modules(tree: ast.AST) -> frozenset[int]:
     """The ids of all nodes in classes that have a ``forward``."""
-    return frozenset(id(inner) for node in modules(tree) for inner in ast.walk(node))
+    return frozenset(id(inner) for node in modules(tree) for inner in nodes(node))
 
 
 @once
 def functions(tree: ast.AST) -> tuple[Function, ...]:
     """Every function and method, those within others too."""
-    return tuple(node for node in ast.walk(tree) if isinstance(node, Function))
+    return tuple(node for node in nodes(tree) if isinstance(node, Function))

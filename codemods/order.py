@@ -15,6 +15,7 @@ from typing import Literal
 from codemods.bindings import Checkout
 from codemods.modules import Function, functions, is_model, methods
 from codemods.names import dotted
+from codemods.nodes import nodes
 from codemods.parameters import loops
 from codemods.source import SourceFile
 
@@ -36,6 +37,12 @@ _EVERYDAY = frozenset(
 
 _TELLING = ("param", "no_grad", "backward", "model")
 """What such a method has to speak of, to be worth a look."""
+
+_QUIET = (
+    *(ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.cmpop),
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+)
+"""What nothing happens in, or not yet."""
 
 _SIMPLE = ast.Expr | ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return
 
@@ -147,7 +154,7 @@ class Order:
             kind: ``weights`` or ``optimizer``.
         """
         found: dict[tuple[str, int], tuple[Event, Event]] = {}
-        for file, function in self._entries():
+        for file, function in self._entries:
             evaluated: Event | None = None
             for event in self.events(file, function):
                 if event.kind == "settle":
@@ -158,6 +165,7 @@ class Order:
                     found.setdefault((event.path, event.line), (event, evaluated))
         yield from (found[place] for place in sorted(found))
 
+    @cached_property
     def _entries(self) -> list[tuple[SourceFile, Function]]:
         """The functions that evaluate, and those that call them, by their names."""
         found: dict[int, tuple[SourceFile, Function]] = {}
@@ -258,10 +266,10 @@ class _Reader:
 
     def node(self, node: ast.AST) -> list[Event]:
         """The events of a statement or expression, in the order they happen in."""
+        if isinstance(node, _QUIET):
+            return []
         if isinstance(node, ast.With | ast.AsyncWith):
             return self._with(node)
-        if isinstance(node, Function | ast.ClassDef | ast.Lambda):
-            return []
         if isinstance(node, ast.If):
             ways = [self.block(node.body), self.block(node.orelse)]
             return [*self.node(node.test), *self._either(node, ways)]
@@ -369,9 +377,9 @@ def _is_forward(function: ast.expr) -> bool:
 
 def _use(tree: ast.AST, names: set[str]) -> ast.AST | None:
     """The statement, or expression, that first reads or writes the value of one of these."""
-    simple: list[ast.AST] = [n for n in ast.walk(tree) if isinstance(n, _SIMPLE)]
+    simple: list[ast.AST] = [n for n in nodes(tree) if isinstance(n, _SIMPLE)]
     for whole in simple or [tree]:
-        for node in ast.walk(whole):
+        for node in nodes(whole):
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, ast.Name) and child.id in names:
                     if _reads(node, child):

@@ -4,6 +4,9 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from codemods.nodes import nodes
+from codemods.once import once
+
 _LISTS = {"parameters"}
 _PAIRS = {"named_parameters"}
 _ARGUMENTS = {"params", "parameters"}
@@ -30,10 +33,14 @@ class Loop:
     inner: tuple[ast.AST, ...]
 
 
-def loops(tree: ast.AST) -> Iterator[Loop]:
+@once
+def loops(tree: ast.AST) -> tuple[Loop, ...]:
     """Every loop over parameters: of a model, of a list made of them, of an optimizer's group."""
-    held = set(_held(tree))
-    for node in ast.walk(tree):
+    return tuple(_loops(tree, set(_held(tree))))
+
+
+def _loops(tree: ast.AST, held: set[str]) -> Iterator[Loop]:
+    for node in nodes(tree):
         if isinstance(node, ast.For):
             names = _names(node.target, node.iter, held)
             if names:
@@ -68,7 +75,7 @@ def _of_generators(generators: list[ast.comprehension], held: set[str]) -> set[s
 
 def _held(tree: ast.AST) -> Iterator[str]:
     """Names and attributes that a list or dict of parameters was put under."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not isinstance(node, ast.Assign) or len(node.targets) != 1:
             continue
         value = node.value
@@ -136,7 +143,7 @@ def derived(loop: Loop) -> set[str]:
     """
     found, plain = set(loop.names), set()
     for statement in loop.inner:
-        for node in ast.walk(statement):
+        for node in nodes(statement):
             if isinstance(node, ast.Assign | ast.AugAssign):
                 targets = (
                     node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -151,8 +158,7 @@ def derived(loop: Loop) -> set[str]:
 
 def _is_plain(node: ast.expr) -> bool:
     return any(
-        isinstance(part, ast.Attribute) and part.attr in PLAIN
-        for part in ast.walk(node)
+        isinstance(part, ast.Attribute) and part.attr in PLAIN for part in nodes(node)
     )
 
 

@@ -7,6 +7,7 @@ import libcst as cst
 
 from codemods import edit
 from codemods.names import ModuleNames, Scope
+from codemods.nodes import nodes
 from codemods.source import SourceFile
 
 _HARMLESS_CALLS = {"get_mesh", "get_optional_mesh", "size", "len", "getattr", "dict"}
@@ -28,7 +29,7 @@ def prune(
     """
     used_before = _reads(before.names)
     while True:
-        now = SourceFile(before.path, tree.code.encode())
+        now = SourceFile(before.path, edit.code_of(tree).encode())
         fresh = _prune_once(tree, now, used_before, taken)
         if fresh is tree:
             return tree
@@ -60,11 +61,11 @@ def _prune_once(
         gone = used_before[scope.qualname] - used[scope.qualname]
         for local in _unused_imports(file, scope, gone, taken):
             fresh = edit.drop_import(tree, local, scope.qualname)
-            if fresh.code != tree.code:
+            if edit.code_of(fresh) != edit.code_of(tree):
                 return fresh
         for name in _unused_variables(file, scope, gone):
             fresh = edit.drop_assignment(tree, name, scope.qualname)
-            if fresh.code != tree.code:
+            if edit.code_of(fresh) != edit.code_of(tree):
                 return fresh
     return tree
 
@@ -77,7 +78,7 @@ def _unused_imports(
         node.value
         for statement in file.syntax.body
         if isinstance(statement, (ast.Assign, ast.AugAssign, ast.AnnAssign))
-        for node in ast.walk(statement)
+        for node in nodes(statement)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     for local in scope.imports:
@@ -107,7 +108,7 @@ def _function(tree: ast.Module, qualname: str) -> ast.FunctionDef | None:
             (
                 n
                 for outer in body
-                for n in ast.walk(outer)
+                for n in nodes(outer)
                 if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == part
             ),
             None,
@@ -121,7 +122,7 @@ def _function(tree: ast.Module, qualname: str) -> ast.FunctionDef | None:
 def _only_harmless(function: ast.FunctionDef, name: str) -> bool:
     """Whether a name is only ever set by plain assignments without side effects."""
     plain = 0
-    for node in ast.walk(function):
+    for node in nodes(function):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target, value = node.targets[0], node.value
         elif isinstance(node, ast.AnnAssign):
@@ -136,13 +137,13 @@ def _only_harmless(function: ast.FunctionDef, name: str) -> bool:
         isinstance(node, ast.Name)
         and node.id == name
         and isinstance(node.ctx, (ast.Store, ast.Del))
-        for node in ast.walk(function)
+        for node in nodes(function)
     )
     return plain > 0 and stores == plain
 
 
 def _harmless(value: ast.expr) -> bool:
-    for node in ast.walk(value):
+    for node in nodes(value):
         if isinstance(node, ast.Call):
             called = node.func
             last = called.attr if isinstance(called, ast.Attribute) else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from codemods.bindings import Checkout
 from codemods.guards import is_guard
 from codemods.names import Definition, Use
+from codemods.nodes import nodes
 from codemods.source import SourceFile
 from codemods.targets import REPLICATE_MODULE
 
@@ -103,7 +104,7 @@ def _derived_from(node: ast.FunctionDef, name: str) -> set[str]:
     derived = {name}
     while True:
         before = len(derived)
-        for inner in ast.walk(node):
+        for inner in nodes(node):
             if isinstance(inner, ast.Assign):
                 targets, value = inner.targets, inner.value
             elif isinstance(inner, (ast.For, ast.comprehension)):
@@ -119,7 +120,7 @@ def _derived_from(node: ast.FunctionDef, name: str) -> set[str]:
 def _names(node: ast.AST | None) -> set[str]:
     if node is None:
         return set()
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    return {n.id for n in nodes(node) if isinstance(n, ast.Name)}
 
 
 def _first_argument(call: ast.Call) -> ast.expr | None:

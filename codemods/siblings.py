@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from codemods.bindings import Checkout
 from codemods.names import Definition, Use
+from codemods.nodes import nodes
 from codemods.shapes import is_fully_shard, is_sharding_call
 
 
@@ -172,7 +173,7 @@ def _about(use: Use, call: ast.Call) -> bool:
 
 def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
     """Every list of statements, the outer ones first."""
-    for inner in ast.walk(node):
+    for inner in nodes(node):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(inner, name, None)
             if isinstance(block, list) and block:

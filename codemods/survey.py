@@ -13,6 +13,7 @@ from typing import Literal
 from codemods.bindings import Checkout
 from codemods.modules import functions
 from codemods.names import Definition, Use
+from codemods.nodes import nodes
 from codemods.once import once
 from codemods.order import Order
 from codemods.outside import PACKAGE, Outside, find_outside
@@ -222,7 +223,7 @@ def mesh_of(checkout: Checkout, definition: Definition) -> Mesh | None:
     """
     node = function_of(checkout, definition)
     said: set[Mesh] = set()
-    for inner in ast.walk(node) if node else ():
+    for inner in nodes(node) if node else ():
         words = [k.arg for k in getattr(inner, "keywords", ())]
         if isinstance(inner, ast.Dict):
             words += [k.value for k in inner.keys if isinstance(k, ast.Constant)]
@@ -241,14 +242,14 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
         return False
     trained = {
         ast.unparse(node.func.value)
-        for node in ast.walk(file.syntax)
+        for node in nodes(file.syntax)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "backward"
     }
     quotients = {
         id(node.value): ast.unparse(target)
-        for node in ast.walk(file.syntax)
+        for node in nodes(file.syntax)
         if isinstance(node, ast.Assign)
         for target in node.targets
     }
@@ -265,7 +266,7 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
 def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:
     """Each division in any of its spellings, what it divides, and by what."""
     what: ast.expr
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             what, divisor = node.left, node.right
         elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
@@ -454,7 +455,7 @@ def exported(file: SourceFile) -> list[tuple[int, str]]:
             else []
         )
         if any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets):
-            for inner in ast.walk(node):
+            for inner in nodes(node):
                 if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
                     found.append((inner.lineno, inner.value))
     return found
@@ -578,13 +579,13 @@ def _inline(
 
 def _find_ties(checkout: Checkout) -> Iterable[Tie]:
     for file in checkout.mentioning(".tie_weights("):
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 if node.func.attr == "tie_weights":
                     line = node.lineno
                     yield Tie(file.path, line, "output", "tok_embeddings", True)
     for file in checkout.mentioning(".weight = ", "setattr("):
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             for left, value in _set_weights(node):
                 right = _weight_of(value)
                 if right and left != right:

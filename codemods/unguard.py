@@ -43,7 +43,9 @@ class Unguard(cst.CSTTransformer):
             self._lines.append(self._rest[-1])
         if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
             self._rest.pop()
-        return super().on_visit(node)
+        # There is no statement within these.
+        inner = not isinstance(node, (cst.BaseSmallStatement, cst.BaseExpression))
+        return super().on_visit(node) and inner
 
     def on_leave(
         self, original_node: cst.CSTNodeT, updated_node: cst.CSTNodeT

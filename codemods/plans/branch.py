@@ -6,6 +6,7 @@ import textwrap
 import libcst as cst
 
 from codemods.mirror import CannotMirror
+from codemods.nodes import nodes
 from codemods.source import SourceFile
 from codemods.survey import CallSite
 
@@ -47,8 +48,8 @@ def branch_function(file: SourceFile, site: CallSite) -> cst.FunctionDef:
 
 def _read(branch: tuple[ast.stmt, ...], outer: ast.FunctionDef) -> list[str]:
     """The variables of the function around a branch that it reads, parameters first."""
-    inside = {id(node) for statement in branch for node in ast.walk(statement)}
-    named = [n for s in branch for n in ast.walk(s) if isinstance(n, ast.Name)]
+    inside = {id(node) for statement in branch for node in nodes(statement)}
+    named = [n for s in branch for n in nodes(s) if isinstance(n, ast.Name)]
     read = [n.id for n in named if isinstance(n.ctx, ast.Load)]
     own = {n.id for n in named if isinstance(n.ctx, ast.Store)}
     arguments = [
@@ -57,7 +58,7 @@ def _read(branch: tuple[ast.stmt, ...], outer: ast.FunctionDef) -> list[str]:
     ]
     around = {
         n.id
-        for n in ast.walk(outer)
+        for n in nodes(outer)
         if isinstance(n, ast.Name)
         and isinstance(n.ctx, ast.Store)
         and id(n) not in inside

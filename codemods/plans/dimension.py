@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from codemods import meshes
 from codemods.autocast import of_a_test
 from codemods.interpret import CannotFollow
+from codemods.nodes import nodes
 from codemods.plans.records import Facts
 from codemods.survey import parallel_dims_files
 
@@ -84,7 +85,7 @@ def _by_names(facts: Facts, path: str) -> str | None:
     seen = {
         node.value
         for file in files
-        for node in ast.walk(file.syntax)
+        for node in nodes(file.syntax)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     if "dp" in seen and not seen & _LATER:

@@ -2,6 +2,7 @@
 
 import ast
 
+from codemods.nodes import nodes
 from codemods.survey import CallSite
 
 
@@ -11,7 +12,7 @@ def last_assignment(site: CallSite, name: str) -> tuple[ast.expr, bool] | None:
         return None
     block = block_of(site.function, site.node)
     found: tuple[ast.expr, bool] | None = None
-    for node in ast.walk(site.function):
+    for node in nodes(site.function):
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
@@ -39,7 +40,7 @@ def reaches(
 def block_of(function: ast.AST, inner: ast.expr | ast.stmt) -> list[ast.stmt]:
     """The innermost list of statements that holds ``inner``."""
     best: list[ast.stmt] = []
-    for node in ast.walk(function):
+    for node in nodes(function):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)
             if isinstance(block, list) and any(

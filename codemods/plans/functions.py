@@ -10,6 +10,7 @@ from codemods import mirror
 from codemods.findings import Finding
 from codemods.mirror import CannotMirror, Parameter, Plan
 from codemods.names import Definition
+from codemods.nodes import nodes
 from codemods.plans.branch import branch_function
 from codemods.plans.naming import name_beside, new_name
 from codemods.plans.records import Facts, NewFunction
@@ -294,12 +295,12 @@ def _mesh_of(node: ast.FunctionDef) -> str | None:
     named = [a.arg for a in (*node.args.args[1:], *node.args.kwonlyargs)]
     stored = {
         n.id
-        for n in ast.walk(node)
+        for n in nodes(node)
         if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     }
     passed = [
         value.id
-        for inner in ast.walk(node)
+        for inner in nodes(node)
         for value in _passed_as_mesh(inner)
         if isinstance(value, ast.Name)
     ]

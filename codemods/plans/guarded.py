@@ -7,6 +7,7 @@ from typing import Literal
 
 from codemods.guards import Guard, Place, guards, statements
 from codemods.names import Definition, Use
+from codemods.nodes import nodes
 from codemods.plans.records import Facts
 from codemods.source import SourceFile
 from codemods.survey import OLD, function_of, parallel_dims_files
@@ -227,7 +228,7 @@ class Guards:
         """Calls of DDP or replicate in some statements, and in what these call."""
         uses = {id(use.call or use.node): use for use in file.names.uses}
         for statement in block:
-            for node in ast.walk(statement):
+            for node in nodes(statement):
                 use = uses.get(id(node))
                 if use is None:
                     continue
@@ -378,7 +379,7 @@ def _all_guard(body: Sequence[ast.stmt], own: Sequence[Guard]) -> bool:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
         if isinstance(node, ast.Assign) and not any(
-            isinstance(inner, (ast.Call, ast.Await)) for inner in ast.walk(node.value)
+            isinstance(inner, (ast.Call, ast.Await)) for inner in nodes(node.value)
         ):
             continue
         return False

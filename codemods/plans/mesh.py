@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from codemods import meshes
 from codemods.guards import is_guard
+from codemods.nodes import nodes
 from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.dimension import Spelling, spelling
 from codemods.plans.flow import block_of, last_assignment, reaches
@@ -70,7 +71,7 @@ def _mesh_argument(facts: Facts, site: CallSite) -> ast.expr | None:
 def _mesh_parameter(definition: ast.FunctionDef) -> tuple[int, str | None]:
     """The position and name of the parameter that a function passes as its mesh."""
     names = [a.arg for a in (*definition.args.posonlyargs, *definition.args.args)]
-    for node in ast.walk(definition):
+    for node in nodes(definition):
         if isinstance(node, ast.keyword) and node.arg in ("device_mesh", "mesh"):
             if isinstance(node.value, ast.Name) and node.value.id in names[1:]:
                 return names.index(node.value.id), node.value.id
@@ -87,7 +88,7 @@ def _looked_up_inside(
         return None
     passed = [
         inner.value
-        for inner in ast.walk(node)
+        for inner in nodes(node)
         if isinstance(inner, ast.keyword) and inner.arg in ("device_mesh", "mesh")
     ]
     if len(passed) != 1:
@@ -100,7 +101,7 @@ def _looked_up_inside(
     }
     if isinstance(value, ast.Name) and value.id not in parameters:
         value = set_to.get(value.id, value)
-    read = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+    read = {n.id for n in nodes(value) if isinstance(n, ast.Name)}
     if isinstance(value, ast.Name) or not read or not read <= parameters:
         return None
     return node, value
@@ -143,7 +144,7 @@ class _Meshes:
         if text is None:
             return f"it is not clear which mesh {written(home, value)} is"
         names = _parameters(definition)
-        for name in sorted({n.id for n in ast.walk(value) if isinstance(n, ast.Name)}):
+        for name in sorted({n.id for n in nodes(value) if isinstance(n, ast.Name)}):
             given = argument(self.site.node, names.index(name), name)
             if not isinstance(given, (ast.Name, ast.Attribute)):
                 return f"it does not say what {name} is, which its mesh is taken from"
@@ -243,7 +244,7 @@ class _Meshes:
         first, last = self.site.node.lineno, self.site.node.end_lineno or 0
         passed_over = [
             (node.lineno, node.end_lineno or 0)
-            for node in ast.walk(self.site.function)
+            for node in nodes(self.site.function)
             if isinstance(node, (ast.If, ast.Assert)) and is_guard(node)
         ]
         for node in _chains(self.site.function):
@@ -323,7 +324,7 @@ class _Meshes:
         )
         returned = [
             n.value
-            for n in ast.walk(function)
+            for n in nodes(function)
             if isinstance(n, ast.Return) and n.value is not None
         ]
         changed = [inner._as_replicate_mesh(value) for value in returned]
@@ -347,7 +348,7 @@ class _Meshes:
 def _chains(function: ast.FunctionDef) -> Iterator[ast.expr]:
     """Every name of a function with the attribute or key that is asked of it, if any."""
     owned = set()
-    for node in ast.walk(function):
+    for node in nodes(function):
         if isinstance(node, (ast.Attribute, ast.Subscript)):
             owned.add(id(node.value))
             yield node

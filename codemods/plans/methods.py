@@ -10,6 +10,7 @@ import libcst as cst
 from codemods import layout, mirror
 from codemods.mirror import CannotMirror
 from codemods.names import Definition
+from codemods.nodes import nodes
 from codemods.plans.records import Facts
 from codemods.plans.wishes import wishes_for
 from codemods.source import SourceFile
@@ -43,7 +44,7 @@ def methods(facts: Facts) -> Iterator[Method]:
     """The methods that wrap with DDP's replicate, or by that name with DDP itself."""
     lines = facts.survey.direct_uses
     for file in facts.checkout.mentioning("_composable", "DistributedDataParallel"):
-        for outer in ast.walk(file.syntax):
+        for outer in nodes(file.syntax):
             for node in outer.body if isinstance(outer, ast.ClassDef) else ():
                 if not isinstance(node, ast.FunctionDef):
                     continue
@@ -61,7 +62,7 @@ def methods(facts: Facts) -> Iterator[Method]:
 def named(facts: Facts, name: str) -> str | None:
     """``Backend.apply_ddp (path:line)`` of a class of the checkout with such a method."""
     for file in facts.checkout.mentioning(f"def {name}("):
-        for outer in ast.walk(file.syntax):
+        for outer in nodes(file.syntax):
             if isinstance(outer, ast.ClassDef):
                 for node in outer.body:
                     if isinstance(node, ast.FunctionDef) and node.name == name:

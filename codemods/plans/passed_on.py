@@ -4,6 +4,7 @@ import ast
 
 from codemods import layout
 from codemods.findings import Finding
+from codemods.nodes import nodes
 from codemods.plans.mesh import suggested_mesh
 from codemods.plans.records import Facts, MeshEdit, NewFunction
 from codemods.plans.values import arguments
@@ -51,7 +52,7 @@ def _to_write(facts: Facts, reference: Reference, function: NewFunction) -> str:
     fresh = f"{head}.{function.definition.name}".lstrip(".")
     statements = [
         node
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.stmt)
         and node.lineno <= reference.line <= (node.end_lineno or 0)
     ]

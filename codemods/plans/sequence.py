@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from codemods import layout
 from codemods.mirror.arguments import SHARDING_KEYWORDS
+from codemods.nodes import nodes
 from codemods.plans.functions import mirror_of
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
@@ -84,13 +85,13 @@ def _is_part(site: CallSite, wrapped: str) -> bool:
         return True
     taken = [
         (node.targets if isinstance(node, ast.Assign) else [node.target], value)
-        for node in (ast.walk(site.function) if site.function else ())
+        for node in (nodes(site.function) if site.function else ())
         if isinstance(node, (ast.Assign, ast.For))
         for value in [node.value if isinstance(node, ast.Assign) else node.iter]
     ]
     return any(
         f"{ast.unparse(value)}.".startswith((f"{whole}.", f"reversed({whole}."))
-        and wrapped in {ast.unparse(inner) for t in targets for inner in ast.walk(t)}
+        and wrapped in {ast.unparse(inner) for t in targets for inner in nodes(t)}
         for targets, value in taken
     )
 

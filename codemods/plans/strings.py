@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codemods.names import Definition, dotted
+from codemods.nodes import nodes
 from codemods.plans.records import Facts
 from codemods.source import SourceFile
 from codemods.survey import OLD
@@ -54,7 +55,7 @@ def followed(facts: Facts, file: SourceFile) -> Iterator[Followed]:
     """The strings of a file that name a function that moves, by the module it is in."""
     if facts.target.function_name == OLD or OLD.encode() not in file.raw:
         return
-    for node in ast.walk(file.syntax):
+    for node in nodes(file.syntax):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             module, _, last = node.value.rpartition(".")
             if OLD not in last or not all(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from codemods import layout
 from codemods.mirror import Parameter, Plan
 from codemods.names import Definition
+from codemods.nodes import nodes
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
 from codemods.plans.sites import folder_of, standalone
@@ -70,7 +71,7 @@ def _has_layers(file: SourceFile) -> bool:
         and node.attr == "layers"
         and isinstance(node.value, ast.Name)
         and (node.value.id == "model" or isinstance(node.ctx, ast.Store))
-        for node in ast.walk(file.syntax)
+        for node in nodes(file.syntax)
     )
 
 

@@ -49,7 +49,7 @@ def before_wrapping(facts: Facts, tie: Tie, site: CallSite) -> bool:
         return tie.line < site.reference.line
     if tie.by_method:
         # transformers ties in the constructor, whenever it is asked to again.
-        return not any(True for _ in facts.checkout.mentioning("def tie_weights("))
+        return not bool(facts.checkout.mentioning("def tie_weights("))
     return function is None or function.name not in _AFTER_WRAPPING
 
 

@@ -3,6 +3,7 @@
 import ast
 
 from codemods.mirror import Parameter
+from codemods.nodes import nodes
 from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.flow import last_assignment, reaches
 from codemods.plans.records import Facts, MeshEdit, NewFunction
@@ -181,7 +182,7 @@ def _other_fsdp_calls(site: CallSite) -> list[ast.Call]:
     spelling = ast.unparse(site.fsdp_call.func)
     return [
         node
-        for node in ast.walk(site.function)
+        for node in nodes(site.function)
         if isinstance(node, ast.Call)
         and node is not site.fsdp_call
         and ast.unparse(node.func) == spelling
@@ -209,7 +210,7 @@ def _not_always_set(
     site: CallSite, function: ast.FunctionDef, fsdp_call: ast.Call, names: set[str]
 ) -> str | None:
     """The first of the names that the function sets, but not whenever the call runs."""
-    for node in ast.walk(function):
+    for node in nodes(function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             if node.id in names and last_assignment(site, node.id) is None:
                 return node.id
@@ -225,6 +226,6 @@ def _stored(node: ast.AST) -> set[str]:
     """The names that are set somewhere in a node."""
     return {
         n.id
-        for n in ast.walk(node)
+        for n in nodes(node)
         if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     }

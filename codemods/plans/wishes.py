@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from codemods.mirror import Wishes
 from codemods.names import Definition
+from codemods.nodes import nodes
 from codemods.plans.dimension import spelling
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
@@ -112,8 +113,7 @@ def value_is_used(facts: Facts, site: CallSite) -> bool:
     """Whether a call is more than a statement."""
     around = site.function or facts.survey.files[site.reference.path].syntax
     return not any(
-        isinstance(node, ast.Expr) and node.value is site.node
-        for node in ast.walk(around)
+        isinstance(node, ast.Expr) and node.value is site.node for node in nodes(around)
     )
 
 
@@ -133,7 +133,7 @@ def other_value(facts: Facts, site: CallSite) -> str | None:
 
     models = {first_parameter(node)} | {
         ast.unparse(target)
-        for inner in ast.walk(node)
+        for inner in nodes(node)
         if isinstance(inner, ast.Assign) and wraps(inner.value)
         for target in inner.targets
     }
@@ -147,6 +147,6 @@ def _returned(node: ast.FunctionDef | None) -> list[ast.expr]:
     """The values that a function returns."""
     return [
         inner.value
-        for inner in (ast.walk(node) if node else ())
+        for inner in (nodes(node) if node else ())
         if isinstance(inner, ast.Return) and inner.value is not None
     ]

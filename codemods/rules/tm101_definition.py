@@ -11,6 +11,7 @@ from codemods import edit
 from codemods.example import Example
 from codemods.findings import Finding
 from codemods.names import Definition
+from codemods.nodes import nodes
 from codemods.other_target import for_other_target, is_for_other_target
 from codemods.plans import Facts, NewFunction, is_inline, replicate_name
 from codemods.survey import function_of
@@ -289,7 +290,7 @@ def free_names(text: str) -> set[str]:
     tree = ast.parse(text)
     loaded: set[str] = set()
     bound: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Name):
             (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, ast.arg):
@@ -301,13 +302,13 @@ def free_names(text: str) -> set[str]:
 
 def _module_level_names(tree: cst.Module) -> set[str]:
     bound: set[str] = set()
-    for node in ast.parse(tree.code).body:
+    for node in edit.syntax_of(tree).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             bound.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             bound |= {(a.asname or a.name).split(".")[0] for a in node.names}
         else:
-            for inner in ast.walk(node):
+            for inner in nodes(node):
                 if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
                     bound.add(inner.id)
                 elif isinstance(inner, (ast.Import, ast.ImportFrom)):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import libcst as cst
 
-from codemods import layout
+from codemods import edit, layout
 from codemods.example import Example
 from codemods.findings import Finding, Severity, Status
 from codemods.guards import (
@@ -22,6 +22,7 @@ from codemods.guards import (
     statements,
 )
 from codemods.meshes import refusals
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.plans.guarded import Guarded, Guards, Helper
 from codemods.source import SourceFile
@@ -84,19 +85,19 @@ def find(facts: Facts) -> Iterator[Finding]:
             seen |= _parts(guarded.guard)
         for helper in known.helpers.values():
             if helper.definition.path == file.path:
-                seen |= {id(inner) for inner in ast.walk(helper.node)}
+                seen |= {id(inner) for inner in nodes(helper.node)}
         yield from _mixed(known, file, seen)
         for line, _ in _commented(known, file):
             yield Finding(
                 file.path, line, CODE, "a guard that is commented out goes too"
             )
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 seen.add(id(node.value))  # a docstring refuses nothing
         raises = b"raise" in file.raw or b"assert" in file.raw
         if not raises and not any(facts.calls_in(file.path)):
             continue
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if id(node) not in seen and refuses(node):
                 yield _left(
                     file,
@@ -147,7 +148,7 @@ def _mixed(known: Guards, file: SourceFile, seen: set[int]) -> Iterator[Finding]
         rest = other_than_mesh(node.test)
         if rest is None or known.fate_at(file, node, place) != "goes":
             continue
-        for inner in ast.walk(node):
+        for inner in nodes(node):
             seen.add(id(inner))
         asked = ast.unparse(rest)
         said = ast.Constant(f"not supported: {asked}")
@@ -167,8 +168,8 @@ def _mixed(known: Guards, file: SourceFile, seen: set[int]) -> Iterator[Finding]
 
 def _parts(guard: Guard) -> set[int]:
     """The nodes that are a guard's, without what it guards."""
-    nodes = [guard.node] if guard.shape == "statement" else [guard.test]
-    found = {id(n) for part in (*nodes, *guard.refusal) for n in ast.walk(part)}
+    whole = [guard.node] if guard.shape == "statement" else [guard.test]
+    found = {id(n) for part in (*whole, *guard.refusal) for n in nodes(part)}
     return found | {id(node) for node in guard.strings}
 
 
@@ -315,7 +316,7 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     for guarded in known.of(file):
         gone = fates.setdefault(_signature(guarded.guard), [])
         gone.append(guarded.fate == "goes")
-    syntax = ast.parse(tree.code)
+    syntax = edit.syntax_of(tree)
     calls = {signature for signature in fates if signature[1] == "call"}
     going: dict[Spot, Guard] = {}
     where = spots(syntax)
@@ -366,12 +367,12 @@ def _messages(
 
     ``taken``: whether another file may read a name of this module.
     """
-    refusing = {id(n) for g in going for part in g.refusal for n in ast.walk(part)}
+    refusing = {id(n) for g in going for part in g.refusal for n in nodes(part)}
     for guard in going:
         for name in guard.prepared:
-            inside: Sequence[ast.AST] = list(ast.walk(guard.place.function or syntax))
+            inside: Sequence[ast.AST] = list(nodes(guard.place.function or syntax))
             if name not in {_set_by(node) for node in inside}:
-                inside = list(ast.walk(syntax))
+                inside = list(nodes(syntax))
                 if taken(name):
                     continue
             reads = [

@@ -9,6 +9,7 @@ import libcst as cst
 from codemods import edit
 from codemods.example import Example
 from codemods.findings import Finding, Status
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.source import SourceFile
 from codemods.survey import parallel_dims_files
@@ -106,7 +107,7 @@ def _out_of_reach(facts: Facts) -> Iterator[Finding]:
 
 def _find_in(file: SourceFile, cls: ast.ClassDef) -> Iterator[tuple[int, bool]]:
     """(line, already done) of every place that leaves out the shard dimension."""
-    for node in ast.walk(cls):
+    for node in nodes(cls):
         if isinstance(node, ast.For) and _names_dp_shard(ast.unparse(node.iter)):
             for inner in node.body:
                 if isinstance(inner, ast.If):

@@ -18,6 +18,7 @@ from codemods.autocast import (
 )
 from codemods.example import Example
 from codemods.findings import Finding, Severity, Status
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -119,7 +120,7 @@ def _of_function(
 ) -> Finding:
     states = {choice.state for choice in inside}
     status: Status
-    if states == {"done"} or not (states or any(map(is_autocast, ast.walk(node)))):
+    if states == {"done"} or not (states or any(map(is_autocast, nodes(node)))):
         status = "done"
     elif file.opted_out(node.lineno, CODE):
         status = "opted-out"

@@ -8,6 +8,7 @@ import libcst as cst
 from codemods import edit
 from codemods.example import Example
 from codemods.findings import Finding
+from codemods.nodes import nodes
 from codemods.plans import Facts
 
 CODE = "TM106"
@@ -61,7 +62,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.checkout.mentioning("StateDictAdapter"):
         if b"placement.dim" not in file.raw:
             continue
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if isinstance(node, ast.If) and is_bare_dim(node.test):
                 yield Finding(
                     file.path,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes
 from codemods.plans import Facts
 
 CODE = "TM202"
@@ -49,7 +50,7 @@ _INSTEAD = {
 
 def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.checkout.mentioning(*_INSTEAD):
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if not isinstance(node, ast.Call) or not isinstance(
                 node.func, ast.Attribute
             ):

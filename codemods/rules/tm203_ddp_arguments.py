@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.survey import function_of
 
@@ -83,7 +84,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         for node in [call.site.node]
     ]
     for file in facts.checkout.mentioning(*_ARGUMENTS):
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if not isinstance(node, ast.Call):
                 continue
             inside = any(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.names import dotted
+from codemods.nodes import nodes
 from codemods.plans import Facts
 
 CODE = "TM204"
@@ -57,7 +58,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                 or len(use.call.args) != 2
             ):
                 continue
-            for node in ast.walk(use.call.args[1]):
+            for node in nodes(use.call.args[1]):
                 spelling = dotted(node) if isinstance(node, ast.expr) else None
                 if not spelling:
                     continue

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.source import SourceFile
 from codemods.survey import enclosing
@@ -72,10 +73,10 @@ def find(facts: Facts) -> Iterator[Finding]:
 def _captures(
     file: SourceFile, function: ast.FunctionDef, model: str, before: int
 ) -> Iterator[Finding]:
-    for statement in ast.walk(function):
+    for statement in nodes(function):
         if not isinstance(statement, ast.Assign) or statement.lineno >= before:
             continue
-        for node in ast.walk(statement.value):
+        for node in nodes(statement.value):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes
 from codemods.plans import Facts, standalone
 
 CODE = "TM206"
@@ -50,7 +51,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             continue
         path = site.reference.path
         model = ast.unparse(site.node.args[0])
-        for node in ast.walk(facts.survey.files[path].syntax):
+        for node in nodes(facts.survey.files[path].syntax):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.survey import function_of
 
@@ -69,7 +70,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         for line in range(node.lineno, (node.end_lineno or 0) + 1)
     }
     for file in facts.checkout.mentioning("optimize_ddp"):
-        for read in ast.walk(file.syntax):
+        for read in nodes(file.syntax):
             if isinstance(read, ast.Attribute) and read.attr == "optimize_ddp":
                 if (file.path, read.lineno) not in inside:
                     yield Finding(

@@ -8,6 +8,7 @@ from codemods import layout
 from codemods.example import Example
 from codemods.findings import Finding, Severity, Status
 from codemods.names import Definition, Use
+from codemods.nodes import nodes
 from codemods.plans import Facts, followed
 from codemods.plans.guarded import Guarded, Guards
 from codemods.plans.mesh import suggested_mesh
@@ -165,7 +166,7 @@ def _unknown_modules(facts: Facts) -> Iterator[Finding]:
         guarded = {g.line: g for g in known.of(file) if g.unknown}
         methods = {
             node.name
-            for outer in ast.walk(file.syntax)
+            for outer in nodes(file.syntax)
             if isinstance(outer, ast.ClassDef)
             for node in outer.body
             if isinstance(node, ast.FunctionDef)
@@ -218,7 +219,7 @@ def _patches(facts: Facts) -> Iterator[Finding]:
     """``module.apply_ddp = ...``: it would set a name that nobody reads any more."""
     outside = {(use.path, use.line) for use in facts.survey.outside}
     for file in facts.checkout.mentioning(f".{OLD}"):
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if (
                 isinstance(node, ast.Attribute)
                 and node.attr == OLD
@@ -236,10 +237,10 @@ def _strings(facts: Facts) -> Iterator[Finding]:
         moving = {(s.line, s.value) for s in followed(facts, file)}
         documentation = {
             id(node.value)
-            for node in ast.walk(file.syntax)
+            for node in nodes(file.syntax)
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         }
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if (
                 isinstance(node, ast.Constant)
                 and isinstance(node.value, str)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.guards import is_guard
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.survey import function_of
 
@@ -93,7 +94,7 @@ def _serves_what_goes(statement: ast.stmt, rest: list[ast.stmt]) -> bool:
     """A plain value in a variable that nothing but what goes reads."""
     if not isinstance(statement, ast.Assign):
         return False
-    if any(isinstance(node, ast.Call) for node in ast.walk(statement.value)):
+    if any(isinstance(node, ast.Call) for node in nodes(statement.value)):
         return False
     names = {t.id for t in statement.targets if isinstance(t, ast.Name)}
     if len(names) < len(statement.targets):
@@ -102,7 +103,7 @@ def _serves_what_goes(statement: ast.stmt, rest: list[ast.stmt]) -> bool:
         isinstance(node, ast.Name) and node.id in names
         for other in rest
         if other is not statement
-        for node in ast.walk(other)
+        for node in nodes(other)
     )
 
 

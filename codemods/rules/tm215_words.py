@@ -8,6 +8,7 @@ from codemods.autocast import choices, of_a_test
 from codemods.beside import comments_of, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Severity, hazard_of_lines
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.plans.help import lies
 from codemods.plans.sites import of_ours
@@ -80,7 +81,7 @@ def _of_autocast(facts: Facts, file: SourceFile) -> Iterator[Finding]:
     scopes = {choice.scope for choice in choices(facts.checkout, file) if choice.terms}
     functions = [
         node
-        for node in ast.walk(file.syntax)
+        for node in nodes(file.syntax)
         if isinstance(node, ast.FunctionDef)
         and any(scope.split(".")[-1] == node.name for scope in scopes)
     ]
@@ -105,7 +106,7 @@ def _docstrings(facts: Facts) -> Iterator[Finding]:
         gone = _lines_of_definitions(facts, file.path)
         found = {
             line: words
-            for node in ast.walk(file.syntax)
+            for node in nodes(file.syntax)
             if isinstance(node, ast.Expr)
             and isinstance(node.value, ast.Constant)
             and isinstance(node.value.value, str)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from codemods.autocast import of_a_test
 from codemods.example import Example
 from codemods.findings import Finding, Severity, hazard_of_lines
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.plans.sites import of_ours
 from codemods.source import SourceFile
@@ -64,7 +65,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _names(file: SourceFile) -> Iterator[tuple[int, str]]:
     """The lines that name a test after DDP, by its title or by the folder beside it."""
-    for node in ast.walk(file.syntax):
+    for node in nodes(file.syntax):
         if not isinstance(node, ast.Call):
             continue
         given = [*node.args, *(keyword.value for keyword in node.keywords)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes
 from codemods.parameters import loops
 from codemods.plans import Facts
 
@@ -54,10 +55,10 @@ def find(facts: Facts) -> Iterator[Finding]:
             id(node)
             for loop in loops(file.syntax)
             for statement in loop.inner
-            for node in ast.walk(statement)
+            for node in nodes(statement)
             if isinstance(node, ast.Call) and _registered_on(node) in loop.names
         }
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if not isinstance(node, ast.Call):
                 continue
             on = _registered_on(node)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.names import dotted
+from codemods.nodes import nodes
 from codemods.parameters import Loop, derived, loops, mentions
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -72,7 +73,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 def _in_loop(facts: Facts, file: SourceFile, loop: Loop) -> Iterator[Finding]:
     names = derived(loop)
     for statement in loop.inner:
-        for node in ast.walk(statement):
+        for node in nodes(statement):
             if isinstance(node, ast.AugAssign) and _is_tensor(node.target, names):
                 if _is_made(file, node.value):
                     yield _mixed(file, node.lineno, node.target)
@@ -121,12 +122,12 @@ def _after(
     if not summed or not isinstance(loop.node, ast.For):
         return
     last = loop.node.end_lineno or loop.node.lineno
-    for function in ast.walk(file.syntax):
+    for function in nodes(file.syntax):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if not function.lineno <= loop.node.lineno <= (function.end_lineno or 0):
             continue
-        for node in ast.walk(function):
+        for node in nodes(function):
             if isinstance(node, ast.Call) and node.lineno > last:
                 if _is_collective(facts, file, node):
                     given = [arg for arg in node.args if mentions(arg, summed)]
@@ -149,7 +150,7 @@ def _is_tensor(node: ast.expr, names: set[str]) -> bool:
 
 def _is_made(file: SourceFile, node: ast.expr) -> bool:
     """Whether a plain tensor of more than one element is made in an expression."""
-    for part in ast.walk(node):
+    for part in nodes(node):
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
             if ast.unparse(part.func.value) != "torch" or part.func.attr not in _MADE:
                 continue

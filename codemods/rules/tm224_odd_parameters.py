@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import inside_modules, is_block, is_model
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -55,7 +56,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         if b"Parameter(" not in file.raw and not _STATEMENT.search(file.raw):
             continue
         inside = inside_modules(file.syntax)
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if isinstance(node, ast.Call) and node.args:
                 if ast.unparse(node.func).rpartition(".")[2] == "Parameter":
                     yield from _parameter(file, node)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import functions
+from codemods.nodes import nodes
 from codemods.plans import Facts
 
 CODE = "TM225"
@@ -68,14 +69,14 @@ def _unfreezing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[as
     if _UNFREEZES.search(function.name):
         yield from _statements(function)
         return
-    for node in ast.walk(function):
+    for node in nodes(function):
         if isinstance(node, ast.If) and _TIME.search(ast.unparse(node.test)):
             for statement in node.body:
                 yield from _statements(statement)
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.stmt]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.stmt) and _unfrozen(node):
             yield node
 

@@ -14,6 +14,7 @@ from codemods.modules import (
     modules,
 )
 from codemods.names import dotted
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -63,7 +64,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     past, parts = _past_forward(facts)
     for file in facts.in_training(*(f".{name}(" for name in sorted(past | parts))):
         mine = inside_modules(file.syntax)
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if not isinstance(node, ast.Call) or id(node) in mine:
                 continue
             if not isinstance(node.func, ast.Attribute):
@@ -86,7 +87,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _is_foreign(facts: Facts, file: SourceFile, on: ast.expr) -> bool:
     """Whether something from another library is put there, such as a tokenizer's encoding."""
-    for node in ast.walk(file.syntax):
+    for node in nodes(file.syntax):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             if ast.unparse(on) in map(ast.unparse, node.targets):
                 made = dotted(node.value.func) or ""
@@ -143,7 +144,7 @@ def _registered(facts: Facts) -> set[object]:
     return {
         node.args[1].value
         for file in facts.checkout.mentioning(_REGISTER)
-        for node in ast.walk(file.syntax)
+        for node in nodes(file.syntax)
         if isinstance(node, ast.Call) and len(node.args) == 2
         if isinstance(node.args[1], ast.Constant)
     }
@@ -152,7 +153,7 @@ def _registered(facts: Facts) -> set[object]:
 def _called_on_self(method: Function) -> set[str]:
     return {
         node.func.attr
-        for node in ast.walk(method)
+        for node in nodes(method)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if isinstance(node.func.value, ast.Name) and node.func.value.id == "self"
     }
@@ -163,7 +164,7 @@ def _submodules(node: ast.ClassDef) -> set[str]:
     made = methods(node).get("__init__")
     return {
         target.attr
-        for part in (ast.walk(made) if made else ())
+        for part in (nodes(made) if made else ())
         if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call)
         for target in part.targets
         if isinstance(target, ast.Attribute)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes
 from codemods.plans import Facts
 
 CODE = "TM227"
@@ -42,7 +43,7 @@ _OPTION = "early_step_in_backward"
 
 def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.in_training(_OPTION):
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if not isinstance(node, ast.AnnAssign) or not isinstance(
                 node.target, ast.Name
             ):

@@ -8,6 +8,7 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function, functions
 from codemods.names import dotted
+from codemods.nodes import nodes
 from codemods.parameters import names_in
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -73,13 +74,13 @@ def _modules(facts: Facts, file: SourceFile, is_plan: bool) -> Iterator[Finding]
     for function in functions(file.syntax):
         if is_plan and _shards(function):
             continue
-        for node in ast.walk(function):
+        for node in nodes(function):
             if not isinstance(node, ast.If) or not _asks(node.test):
                 continue
             called = {
                 part.func.attr
                 for statement in node.body
-                for part in ast.walk(statement)
+                for part in nodes(statement)
                 if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
             }
             if called and called <= _FINE:
@@ -107,7 +108,7 @@ def _of_shards(facts: Facts, test: ast.expr) -> str:
         )
     module = next(
         ast.unparse(node.args[0])
-        for node in ast.walk(test)
+        for node in nodes(test)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
     )
     return (
@@ -120,14 +121,14 @@ def _shards(function: Function) -> bool:
     return any(
         isinstance(node, ast.Call)
         and (dotted(node.func) or "").rpartition(".")[2] in ("fully_shard", "replicate")
-        for node in ast.walk(function)
+        for node in nodes(function)
     )
 
 
 def _asks(test: ast.expr) -> bool:
-    for node in ast.walk(test):
+    for node in nodes(test):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
-            for part in ast.walk(node.args[-1]):
+            for part in nodes(node.args[-1]):
                 spelling = dotted(part) if isinstance(part, ast.expr) else None
                 if spelling and spelling.rpartition(".")[2] == "FSDPModule":
                     return True
@@ -136,7 +137,7 @@ def _asks(test: ast.expr) -> bool:
 
 def _placements(file: SourceFile) -> Iterator[Finding]:
     names = names_in(file.syntax)
-    for node in ast.walk(file.syntax):
+    for node in nodes(file.syntax):
         if isinstance(node, ast.Compare) and _counts(node, names):
             of = ast.unparse(node.left).removeprefix("len(").removesuffix(")")
             yield Finding(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes
 from codemods.plans import Facts
 
 CODE = "TM229"
@@ -45,7 +46,7 @@ _FLAG = "require_backward_grad_sync"
 
 def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.in_training(*_NAMES):
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if isinstance(node, ast.Call) and _asks(node):
                 model = ast.unparse(node.args[0])
                 yield Finding(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function, methods
+from codemods.nodes import nodes
 from codemods.parameters import Loop, derived, loops, mentions
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -50,7 +51,7 @@ _HANDLED = ("to_local", "full_tensor", "local_map")
 
 def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.in_training("Optimizer"):
-        for node in ast.walk(file.syntax):
+        for node in nodes(file.syntax):
             if isinstance(node, ast.ClassDef) and any(
                 ast.unparse(base).endswith("Optimizer") for base in node.bases
             ):
@@ -96,7 +97,7 @@ def _in_method(file: SourceFile, method: Function) -> Iterator[Finding]:
 
 def _calls(loop: Loop) -> Iterator[ast.Call]:
     for statement in loop.inner:
-        for node in ast.walk(statement):
+        for node in nodes(statement):
             if isinstance(node, ast.Call):
                 yield node
 
@@ -109,7 +110,7 @@ def _of_shape(call: ast.Call, names: frozenset[str]) -> bool:
         and isinstance(node.value, ast.Name | ast.Attribute)
         and ast.unparse(node.value).split(".")[0] in names
         for arg in call.args
-        for node in ast.walk(arg)
+        for node in nodes(arg)
     )
 
 

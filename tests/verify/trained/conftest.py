@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import pytest
 
+from migrator.apply import apply_checkout
 from migrator.verify.train import launch
 
 import warm
-from forks import migrated_checkout
+from forks import migrated_checkout, small_checkout
 
 
 @pytest.fixture
 def migrated(tmp_path):
     """Makes a migrated checkout of a release: `migrated("0.2.1")` is its path."""
     return lambda version: migrated_checkout(version, tmp_path / "fork")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A small checkout, migrated, the migration not committed."""
+    tree = small_checkout(tmp_path / "fork")
+    apply_checkout(tree, target="1d")
+    return tree
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from migrator.apply import apply_checkout
+from migrator.demo import bundled_fixture
 from migrator.verify import run_verify
 from migrator.verify.judge.verdict import Verdict
 
@@ -43,6 +44,19 @@ def checkout(version: str, tree: Path) -> Path:
     git(tree, "init", "--quiet")
     git(tree, "add", "--all")
     git(tree, "commit", "--quiet", "--message", f"torchtitan {version}")
+    return tree
+
+
+def small_checkout(tree: Path) -> Path:
+    """The fixture that trains, in a git repository of its own: its ranks start in half the time."""
+    shutil.copytree(bundled_fixture(), tree)
+    (tree / ".gitignore").write_text("__pycache__/\n")
+    # By this verify knows which models there are.
+    models = tree / "torchtitan" / "models" / "__init__.py"
+    models.write_text('_supported_models = frozenset(["llama3"])\n')
+    git(tree, "init", "--quiet")
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--message", "base")
     return tree
 
 

@@ -48,22 +48,22 @@ def ranks_left(tree: Path) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def test_rank_that_hangs_is_ended_at_the_time_limit(migrated):
-    tree = plant(migrated("0.2.1"), "time.sleep(10**6)")
+def test_rank_that_hangs_is_ended_at_the_time_limit(small):
+    tree = plant(small, "time.sleep(10**6)")
     before = git(tree, "worktree", "list")
-    verdict, printed = verify(tree, timeout=45)
+    verdict, printed = verify(tree, timeout=30)
     assert verdict.word == "failed"
-    assert "Timeout: not over after 45 seconds (--timeout)" in verdict.failures[0]
+    assert "Timeout: not over after 30 seconds (--timeout)" in verdict.failures[0]
     assert verdict.failures[0] in printed
     assert not ranks_left(tree)
     assert git(tree, "worktree", "list") == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_rank_whose_trace_cannot_be_written_shows_why(migrated):
+def test_rank_whose_trace_cannot_be_written_shows_why(small):
     """From here on its trace is on a full disk, its log is not."""
     tree = plant(
-        migrated("0.2.1"),
+        small,
         "for fd in os.listdir('/proc/self/fd'):",
         "    path = os.path.realpath(f'/proc/self/fd/{fd}')",
         "    if path.endswith('rank1.jsonl'):",

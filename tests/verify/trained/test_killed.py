@@ -16,11 +16,10 @@ from pathlib import Path
 import pytest
 
 from migrator.apply import apply_checkout
-from migrator.demo import bundled_fixture
 from migrator.verify import run_verify
 from migrator.verify.train import worktrees
 
-from forks import git
+from forks import git, small_checkout
 from places import TOP
 
 pytestmark = [
@@ -110,28 +109,16 @@ def state(tree: Path) -> dict[str, object]:
     }
 
 
-def plain_checkout(tree: Path) -> Path:
-    shutil.copytree(bundled_fixture(), tree)
-    (tree / ".gitignore").write_text("__pycache__/\n")
-    # By this verify knows which models there are.
-    models = tree / "torchtitan" / "models" / "__init__.py"
-    models.write_text('_supported_models = frozenset(["llama3"])\n')
-    git(tree, "init", "--quiet")
-    git(tree, "add", "--all")
-    git(tree, "commit", "--quiet", "--message", "base")
-    return tree
-
-
 @pytest.fixture(scope="module")
 def unmigrated(tmp_path_factory) -> Path:
     """A checkout that verify leaves as soon as it has made its trees, since they are the same."""
-    return plain_checkout(tmp_path_factory.mktemp("plain") / "fork")
+    return small_checkout(tmp_path_factory.mktemp("plain") / "fork")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A checkout that verify trains."""
-    tree = plain_checkout(tmp_path_factory.mktemp("migrated") / "fork")
+    tree = small_checkout(tmp_path_factory.mktemp("migrated") / "fork")
     apply_checkout(tree, target="1d")
     return tree
 
@@ -293,7 +280,7 @@ def test_next_verify_clears_up_after_one_that_was_killed(verify, trained, tmp_pa
 
 def test_killed_rank_fails_the_migrated_tree(tmp_path):
     """The migrated tree's rank 1 kills itself: no traceback, and still a verdict that says which run died."""
-    tree = plain_checkout(tmp_path / "fork")
+    tree = small_checkout(tmp_path / "fork")
     apply_checkout(tree, target="1d")
     with (tree / "torchtitan/models/llama3/infra/parallelize.py").open("a") as file:
         file.write(

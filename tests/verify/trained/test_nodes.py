@@ -74,9 +74,8 @@ def running(folder: Path) -> list[str]:
     return found
 
 
-def test_two_nodes_train_together_and_node_0_judges(migrated, node, tmp_path):
-    tree = migrated("0.2.1")
-    other = tmp_path / "clone"
+def test_two_nodes_train_together_and_node_0_judges(small, node, tmp_path):
+    tree, other = small, tmp_path / "clone"
     subprocess.run(["cp", "-r", str(tree), str(other)], check=True)
     worktrees = folders(tree), folders(other)
     # What a verification that was killed may have left is not followed.
@@ -116,9 +115,9 @@ def test_two_nodes_train_together_and_node_0_judges(migrated, node, tmp_path):
     assert not running(tmp_path)
 
 
-def test_node_that_dies_ends_the_verification(migrated, node, tmp_path):
+def test_node_that_dies_ends_the_verification(small, node, tmp_path):
     """Killed with SIGKILL, so that it has no time to say anything."""
-    tree = migrated("0.2.1")
+    tree = small
     worktrees = folders(tree)
     first = node(0, tree, "--steps=500", "--timeout=120")
     second = node(1, tree)
