@@ -135,6 +135,14 @@ def maybe_enable_amp(parallel_dims, mixed_precision_param, device_type):
 """,
 )
 
+SUMMED = """\
+class Loop:
+    def step(self, batch):
+        loss = self.loss_fn(self.model(batch)) / self.global_valid_tokens
+        loss.backward()
+"""
+"""A training loop for which gradients have to be summed."""
+
 TRAIN = """\
 import torch
 
@@ -243,6 +251,19 @@ DDP = (
 """,
 )
 
+IN_DDP = (
+    "",
+    "",
+    """\
+~    if dp_mesh.ndim > 1:
+~        raise RuntimeError("DDP has not supported > 1D parallelism")
+""",
+    """\
+~    assert dp_mesh.ndim == 1, "DDP has not supported > 1D parallelism"
+""",
+)
+"""A guard at the beginning of apply_ddp."""
+
 _REFUSED = '"DDP has not supported > 1D parallelism"'
 
 GUARDS = (
@@ -257,6 +278,13 @@ GUARDS = (
     f"~if not ({{test}}):\n~    pass\n~else:\n~    raise RuntimeError({_REFUSED})\n",
     f"~torch._check(not ({{test}}), lambda: {_REFUSED})\n",
 )
+
+SHAPES = (
+    f"~if TEST:\n~    raise RuntimeError({_REFUSED})\n~else:\n{{further}}",
+    f"~if not (TEST):\n{{further}}~else:\n~    raise RuntimeError({_REFUSED})\n",
+    f"~if TEST:\n~    raise RuntimeError({_REFUSED})\n~elif True:\n{{further}}",
+)
+"""A guard with the call in one of its branches."""
 
 TESTS = {
     "argument": ("world_mesh.ndim > 1", "world_mesh.ndim != 1", "1 < world_mesh.ndim",
@@ -295,6 +323,9 @@ BRANCHES = (
     "if FSDP:\n    {fsdp}\nif DDP and not FSDP:\n    {ddp}\n",
     "use_fsdp = FSDP\nif use_fsdp:\n    {fsdp}\nelif DDP:\n    {ddp}\n",
     "if not FSDP:\n    if DDP:\n        {ddp}\nelse:\n    {fsdp}\n",
+    "if FSDP:\n    {fsdp}\nelif not DDP:\n    pass\nelse:\n    {ddp}\n",
+    "if FSDP:\n    {fsdp}\n    return model\nif not DDP:\n    return model\n{ddp}\n",
+    "try:\n    if FSDP:\n        {fsdp}\n    elif DDP:\n        {ddp}\nexcept KeyError as error:\n    raise ValueError(str(error)) from error\n",
     "with torch.no_grad():\n    if FSDP:\n        {fsdp}\n    elif DDP:\n        {ddp}\n",
 )
 

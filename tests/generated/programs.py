@@ -164,10 +164,10 @@ def option(draw: st.DrawFn) -> bool:
 
 
 _FSDP_IMPORTS = (
-    "from torch.distributed.fsdp import FSDPModule, fully_shard, MixedPrecisionPolicy\n",
-    "from torch.distributed._composable.fsdp import fully_shard, MixedPrecisionPolicy\nfrom torch.distributed.fsdp import FSDPModule\n",
-    "from torch.distributed.fsdp import (\n    FSDPModule,\n    fully_shard,\n    MixedPrecisionPolicy,\n)\n",
-    "try:\n    from torch.distributed.fsdp import FSDPModule, fully_shard, MixedPrecisionPolicy\nexcept ImportError:\n    from torch.distributed._composable.fsdp import FSDPModule, fully_shard, MixedPrecisionPolicy\n",
+    "from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard, MixedPrecisionPolicy\n",
+    "from torch.distributed._composable.fsdp import fully_shard, MixedPrecisionPolicy\nfrom torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule\n",
+    "from torch.distributed.fsdp import (\n    CPUOffloadPolicy,\n    FSDPModule,\n    fully_shard,\n    MixedPrecisionPolicy,\n)\n",
+    "try:\n    from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard, MixedPrecisionPolicy\nexcept ImportError:\n    from torch.distributed._composable.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard, MixedPrecisionPolicy\n",
 )
 
 _MODULE = "torch.distributed._composable.replicate"
@@ -218,12 +218,14 @@ class Wrappers:
         imports: of that file.
         options: further arguments of apply_fsdp.
         ddp: which of ``pieces.DDP``.
+        summed: whether a training loop wants gradients summed, as apply_fsdp has it.
     """
 
     text: str
     imports: str
     options: tuple[str, ...]
     ddp: int
+    summed: bool
 
 
 @st.composite
@@ -257,6 +259,13 @@ def wrappers(draw: st.DrawFn) -> Wrappers:
         policy = policy.replace(")", ", cast_forward_inputs=False)")
     body += f"mp_policy = {policy}\n"
     body += before.format(r=reshard)
+    name = re.match(r"(\w+) = ", before)
+    if name and "partial" not in before and option(draw):
+        parameters.append("cpu_offload: bool = False" if typed else "cpu_offload=False")
+        options.append("cpu_offload=job_config.training.enable_cpu_offload")
+        body += (
+            f"if cpu_offload:\n    {name[1]}['offload_policy'] = CPUOffloadPolicy()\n"
+        )
     groups = wrapped(draw(st.sampled_from(pieces.EMBEDDINGS)))
     if option(draw):
         groups = wrapped(draw(st.sampled_from(pieces.VISION))) + groups
@@ -272,6 +281,8 @@ def wrappers(draw: st.DrawFn) -> Wrappers:
         body += "\ndisable_fsdp_gradient_division(model)\n"
     if option(draw):
         body += 'logger.info("Applied FSDP to the model")\n'
+    if option(draw):
+        body += "return model\n"
     if draw(st.booleans()):
         head = "def apply_fsdp(\n" + "".join(f"    {p},\n" for p in parameters) + "):\n"
     else:
@@ -280,6 +291,9 @@ def wrappers(draw: st.DrawFn) -> Wrappers:
     number = draw(st.integers(0, len(pieces.DDP) - 1))
     bound, called, local = draw(st.sampled_from(_REPLICATE_IMPORTS))
     ddp = pieces.DDP[number].replace("REPLICATE", called)
+    inside = draw(st.sampled_from(pieces.IN_DDP))
+    if inside and number == 0:
+        ddp = ddp.replace("~    if enable_compile", f"{inside}~    if enable_compile")
     if local:
         first = next(
             n
@@ -316,7 +330,8 @@ def wrappers(draw: st.DrawFn) -> Wrappers:
             "~from PACKAGE.tools.logging import logger\n",
         ]
     )
-    return Wrappers("\n\n".join(parts), imports, tuple(options), number)
+    summed = division and draw(st.booleans())
+    return Wrappers("\n\n".join(parts), imports, tuple(options), number, summed)
 
 
 @st.composite
@@ -370,7 +385,8 @@ def _ddp_branch(draw: st.DrawFn, style: str, made: Wrappers) -> str:
         mesh = "dp_mesh"
         tests += pieces.OF_DP_MESH
     guard = draw(st.sampled_from(pieces.GUARDS))
-    guard = guard.replace("{test}", draw(st.sampled_from(tests)))
+    test = draw(st.sampled_from(tests))
+    guard = guard.replace("{test}", test)
     compiles = draw(one_of("job_config.training.compile", "job_config.compile.enable"))
     shapes = [f"model, {mesh}, enable_compile={compiles}", f"model=model, dp_mesh={mesh}, enable_compile={compiles}"]  # fmt: skip
     if made.ddp != 2:
@@ -384,6 +400,11 @@ def _ddp_branch(draw: st.DrawFn, style: str, made: Wrappers) -> str:
         rows = "".join(f"~    {a},\n" for a in arguments.split(", "))
         call = f"~apply_ddp(\n{rows}~)\n"
     said = '+logger.info("Applied DDP to the model")\n' if option(draw) else ""
+    if guard and option(draw):
+        shape = draw(st.sampled_from(pieces.SHAPES)).replace("TEST", test)
+        # All of it moves out.
+        further = re.sub(r"(?m)^\+", "~", indented(call + said, "    "))
+        return first + shape.replace("{further}", further)
     return first + guard + call + said
 
 
@@ -396,6 +417,8 @@ _FROM_BASE = (
     ("import PACKAGE.models.base.parallelize as base\n", "base.{}"),
     ("from PACKAGE.models.base import parallelize\n", "parallelize.{}"),
     ("~try:\n~    from PACKAGE.models.base.parallelize import apply_ddp, apply_fsdp\n~except ImportError:\n~    from ..base.parallelize import apply_ddp, apply_fsdp\n", "{}"),
+    ("~from PACKAGE.models.base import apply_ddp, apply_fsdp\n", "{}"),
+    ("~from PACKAGE.models.base import apply_ddp\nfrom PACKAGE.models.base.parallelize import apply_fsdp\n", "{}"),
     ("local", "{}"),
 )  # fmt: skip
 """(the import, how the functions are called by it)."""
@@ -442,7 +465,12 @@ def programs(draw: st.DrawFn) -> Program:
     amp = draw(st.sampled_from(pieces.AMP))
     texts[f"{where}/distributed/utils.py"] = utils + amp
     texts[f"{where}/train.py"] = pieces.TRAIN
+    if made.summed:
+        texts[f"{where}/loop.py"] = pieces.SUMMED
     base = f"{where}/models/base/parallelize.py"
+    texts[f"{where}/models/base/__init__.py"] = (
+        "~from .parallelize import apply_ddp, apply_fsdp\n\n~__all__ = ['apply_ddp', 'apply_fsdp']\n"
+    )
     found: list[tuple[str, str, str]] = []
     own = draw(st.booleans())
     if own:

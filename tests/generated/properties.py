@@ -18,7 +18,7 @@ from codemods.targets import choose_target
 from migrator.changeset import file_diff
 
 _PLACE = re.compile(r"[\w/]+\.py:\d+: ")
-_SHARDING_ONLY = ("reshard_after_forward", "mesh", "device_mesh")
+_SHARDING_ONLY = ("offload_policy", "reshard_after_forward", "mesh", "device_mesh")
 _PARALLEL = ({}, {"tp": 2, "pp": 5})
 """What replication goes with."""
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from programs import Program, programs
 from properties import judged
 
-HOW_MANY = 200
+HOW_MANY = 130
 
 
 @settings(
