@@ -47,7 +47,8 @@ class Layout:
         unit: of indentation.
         eol: the end of a line.
         last: whether the last line has one.
-        comments: how many statements of a hundred have one.
+        comments: how many statements, and lines of a list, of a hundred have one.
+        mark: what stands before the first line.
         seed: chooses them.
     """
 
@@ -56,6 +57,7 @@ class Layout:
     last: bool = True
     comments: int = 0
     seed: int = 0
+    mark: bytes = b""
 
 
 @dataclass
@@ -114,6 +116,8 @@ def written(text: str, layout: Layout) -> Written:
         if mark == " ":
             result.kept.append(_laid_out(line, layout))
     raw = [_laid_out(line, layout) for line in out]
+    if layout.mark and raw and raw[0]:
+        raw[0] = layout.mark + raw[0]
     result.raw = layout.eol.encode().join([*raw, b""] if layout.last else raw)
     return result
 
@@ -136,11 +140,17 @@ def _comments(text: str, layout: Layout) -> tuple[dict[int, str], dict[int, str]
         if not isinstance(node, ast.stmt):
             continue
         if choice.randrange(100) < layout.comments:
-            above.setdefault(node.lineno, f"above {len(above)} of {layout.seed}")
+            above.setdefault(node.lineno, f"über {len(above)} of {layout.seed}")
         last = node.end_lineno if not hasattr(node, "body") else node.lineno
         plain = last and '"""' not in lines[last - 1] and "'''" not in lines[last - 1]
         if plain and choice.randrange(100) < layout.comments:
             beside.setdefault(last, f"beside {len(beside)} of {layout.seed}")
+    for number, line in enumerate(lines, 1):  # of an import or a call
+        if (
+            re.match(r"^ +[\w.=\[\]]+,$", line)
+            and choice.randrange(100) < layout.comments
+        ):
+            beside.setdefault(number, f"within {len(beside)} of {layout.seed}")
     return above, beside
 
 
@@ -151,6 +161,7 @@ layouts = st.builds(
     last=st.sampled_from([True, True, True, False]),
     comments=st.sampled_from([0, 0, 20, 60]),
     seed=st.integers(0, 999),
+    mark=st.sampled_from([b"", b"", b"", b"\xef\xbb\xbf"]),
 )
 
 
@@ -198,6 +209,45 @@ _SHARDS = (
 _FOLLOWED = [s for s in _SHARDS if "fully_shard({m}" in s[1]]
 """Those that are mirrored; for the others a template stands in, and it is said."""
 
+_DTYPE = "TORCH_DTYPE_MAP[job_config.training.mixed_precision_{}]"
+_DTYPES = (_DTYPE.format("param"), _DTYPE.format("reduce"))
+_PRECISION = (
+    *[
+        (
+            ("param_dtype: torch.dtype", "reduce_dtype: torch.dtype"),
+            (("param_dtype", _DTYPES[0]), ("reduce_dtype", _DTYPES[1])),
+            "MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)",
+        )
+    ]
+    * 4,
+    (
+        ("compute: torch.dtype", "communicate: torch.dtype"),
+        (("compute", _DTYPES[0]), ("communicate", _DTYPES[1])),
+        "MixedPrecisionPolicy(compute, communicate)",
+    ),
+    (
+        ("mp_policy: MixedPrecisionPolicy",),
+        (("mp_policy", f"MixedPrecisionPolicy(param_dtype={_DTYPES[0]}, reduce_dtype={_DTYPES[1]})"),),
+        "",
+    ),
+    (
+        ("job_config: object",),
+        (("job_config", "job_config"),),
+        f"MixedPrecisionPolicy(param_dtype={_DTYPES[0]}, reduce_dtype={_DTYPES[1]})",
+    ),
+)  # fmt: skip
+"""(parameters of apply_fsdp, their arguments, the policy that it makes of them)."""
+
+_TAKEN = (
+    "",
+    "",
+    "",
+    "def apply_replicate(model):\n    return model\n",
+    "replicate_config = {}\n",
+    "def replicate(item, times):\n    return [item] * times\n",
+)
+"""What has a name already that a new function would have."""
+
 _SHARD_HELPER = """\
 def _shard(module, config, reshard):
     fully_shard(module, **config, reshard_after_forward=reshard)
@@ -216,6 +266,7 @@ class Wrappers:
     Args:
         text: of the file that defines them, imports aside.
         imports: of that file.
+        dtypes: (parameter, argument) of apply_fsdp that say in which dtypes it computes.
         options: further arguments of apply_fsdp.
         ddp: which of ``pieces.DDP``.
         summed: whether a training loop wants gradients summed, as apply_fsdp has it.
@@ -223,6 +274,7 @@ class Wrappers:
 
     text: str
     imports: str
+    dtypes: tuple[tuple[str, str], ...]
     options: tuple[str, ...]
     ddp: int
     summed: bool
@@ -234,7 +286,8 @@ def wrappers(draw: st.DrawFn) -> Wrappers:
     typed = draw(st.booleans())
     options: list[str] = []
     reshard = draw(one_of("True", "reshard_after_forward", "not pp_enabled"))
-    parameters = ["model: nn.Module", "dp_mesh: DeviceMesh", "param_dtype: torch.dtype", "reduce_dtype: torch.dtype"]  # fmt: skip
+    said, arguments, policy = draw(st.sampled_from(_PRECISION))
+    parameters = ["model: nn.Module", "dp_mesh: DeviceMesh", *said]
     if not typed:
         parameters = [p.split(":")[0] for p in parameters]
     if reshard == "reshard_after_forward":
@@ -254,10 +307,10 @@ def wrappers(draw: st.DrawFn) -> Wrappers:
     body = ""
     if option(draw):
         body += '"""\nShard parameters over the data-parallel ranks.\n"""\n'
-    policy = "MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)"
     if draw(one_of("", "", "cast")):
-        policy = policy.replace(")", ", cast_forward_inputs=False)")
-    body += f"mp_policy = {policy}\n"
+        policy = re.sub(r"\)$", ", cast_forward_inputs=False)", policy)
+    if policy:
+        body += f"mp_policy = {policy}\n"
     body += before.format(r=reshard)
     name = re.match(r"(\w+) = ", before)
     if name and "partial" not in before and option(draw):
@@ -309,6 +362,7 @@ def wrappers(draw: st.DrawFn) -> Wrappers:
             )  # fmt: skip
             number = 0
     parts = [fsdp, ddp]
+    apart = draw(one_of("\n\n", "\n\n", "\n\n", "\n", "\n\n\n"))
     decorated = option(draw) and option(draw)
     if decorated:
         parts[1] = f"~@traced\n{ddp}"
@@ -331,7 +385,9 @@ def wrappers(draw: st.DrawFn) -> Wrappers:
         ]
     )
     summed = division and draw(st.booleans())
-    return Wrappers("\n\n".join(parts), imports, tuple(options), number, summed)
+    return Wrappers(
+        apart.join(parts), imports, arguments, tuple(options), number, summed
+    )
 
 
 @st.composite
@@ -342,21 +398,20 @@ def plans(draw: st.DrawFn, style: str, made: Wrappers, name: str) -> str:
         head = f"def {name}(model, world_mesh, parallel_dims, job_config):\n"
     ask = draw(one_of("parallel_dims.fsdp_enabled", "parallel_dims.dp_shard > 1 or parallel_dims.cp > 1"))  # fmt: skip
     also = draw(one_of("parallel_dims.dp_replicate_enabled", "parallel_dims.dp_replicate > 1"))  # fmt: skip
-    dtype = "TORCH_DTYPE_MAP[job_config.training.mixed_precision_{}]"
-    dtypes = [dtype.format("param"), dtype.format("reduce")]
+    dtypes = [*made.dtypes]
     first = draw(st.sampled_from(pieces.FIRST))
-    if option(draw):
-        first += f"param_dtype = {dtypes[0]}\n"
-        dtypes[0] = "param_dtype"
+    if option(draw) and len(dtypes) == 2:
+        first += f"param_dtype = {dtypes[0][1]}\n"
+        dtypes[0] = (dtypes[0][0], "param_dtype")
     mesh = pieces.SHARDED[style]
     fsdp = ""
     if draw(st.booleans()):
         fsdp += f"mesh_of_shards = {mesh}\n"
         mesh = "mesh_of_shards"
     if draw(st.booleans()):
-        arguments = ["model", mesh, *dtypes]
+        arguments = ["model", mesh, *(value for _, value in dtypes)]
     else:
-        arguments = ["model", mesh, f"param_dtype={dtypes[0]}", f"reduce_dtype={dtypes[1]}"]  # fmt: skip
+        arguments = ["model", mesh, *(f"{name}={value}" for name, value in dtypes)]
     arguments += made.options
     fsdp += "apply_fsdp(\n" + "".join(f"    {a},\n" for a in arguments) + ")\n"
     if option(draw):
@@ -371,8 +426,15 @@ def plans(draw: st.DrawFn, style: str, made: Wrappers, name: str) -> str:
     )
     if ask.count(" or "):
         branch = branch.replace(f"not {ask}", f"not ({ask})").replace(f"and not {ask}", f"and not ({ask})")  # fmt: skip
+    if style != "argument" and "param_dtype = " not in first and option(draw):
+        helper = "\n\ndef _wrap(model, parallel_dims, job_config):\n" + indented(
+            branch + "return model\n", "    "
+        )
+        branch = "_wrap(model, parallel_dims, job_config)\n"
+    else:
+        helper = ""
     body = first + branch + draw(st.sampled_from(pieces.THEN)) + "return model\n"
-    return head + indented(body, "    ")
+    return head + indented(body, "    ") + helper
 
 
 @st.composite
@@ -381,7 +443,7 @@ def _ddp_branch(draw: st.DrawFn, style: str, made: Wrappers) -> str:
     tests = list(pieces.TESTS[style])
     first = ""
     if option(draw):
-        first = f"~dp_mesh = {mesh}\n"
+        first = draw(one_of("~dp_mesh = ", "~dp_mesh: DeviceMesh = ")) + f"{mesh}\n"
         mesh = "dp_mesh"
         tests += pieces.OF_DP_MESH
     guard = draw(st.sampled_from(pieces.GUARDS))
@@ -429,7 +491,9 @@ def _importing(draw: st.DrawFn, style: str, made: Wrappers, name: str) -> str:
     """A file with a plan that takes its wrappers from another."""
     bound, spelled = draw(st.sampled_from(_FROM_BASE))
     text = draw(plans(style, made, name))
-    if bound == "local":
+    if bound == "local" and "def _wrap" in text:
+        bound = _FROM_BASE[0][0]
+    elif bound == "local":
         lines = text.split("\n")
         bound = ""
         lines.insert(1, "~    from PACKAGE.models.base.parallelize import apply_ddp, apply_fsdp")  # fmt: skip
@@ -439,6 +503,8 @@ def _importing(draw: st.DrawFn, style: str, made: Wrappers, name: str) -> str:
     else:
         for function in ("apply_ddp", "apply_fsdp"):
             text = text.replace(f"{function}(", f"{spelled.format(function)}(")
+    if "MixedPrecisionPolicy" in text:
+        bound += "from torch.distributed.fsdp import MixedPrecisionPolicy\n"
     imports = f"~import torch\n\n{bound}from PACKAGE.config import TORCH_DTYPE_MAP\n~from PACKAGE.tools.logging import logger\n"
     parts = [pieces.HELPERS, text]
     return f"{imports}\n\n" + "\n\n".join(parts)
@@ -473,16 +539,19 @@ def programs(draw: st.DrawFn) -> Program:
     )
     found: list[tuple[str, str, str]] = []
     own = draw(st.booleans())
+    imports = f"{made.imports}~from PACKAGE.config import TORCH_DTYPE_MAP\n"
+    free = _TAKEN if "replicate(model" not in made.text else _TAKEN[:5]
+    taken = draw(st.sampled_from(free))
     if own:
         plan = draw(plans(style, made, "parallelize_base"))
         parts = [pieces.HELPERS, plan, made.text]
         if draw(st.booleans()):
             parts.reverse()
-        imports = f"{made.imports}from PACKAGE.config import TORCH_DTYPE_MAP\n"
-        texts[base] = f"{imports}\n\n" + "\n\n".join(parts)
+        parts.insert(0, taken)
+        texts[base] = f"{imports}\n\n" + "\n\n".join(filter(None, parts))
         found.append((base, "parallelize_base", style))
     else:
-        texts[base] = f"{made.imports}\n\n{made.text}"
+        texts[base] = f"{imports}\n\n" + "\n\n".join(filter(None, [taken, made.text]))
     if not own or option(draw):
         path = f"{where}/models/other/parallelize.py"
         texts[path] = draw(_importing(style, made, "parallelize_other"))

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -162,7 +163,7 @@ def _survives(program: Program, after: Mapping[str, bytes]) -> Iterator[str]:
     """Lines and comments outside of what is rewritten, byte for byte."""
     for path, kept in program.kept.items():
         eol = b"\r\n" if b"\r\n" in program.files[path] else b"\n"
-        have = iter(after[path].split(eol))
+        have = iter(after[path].removeprefix(BOM_UTF8).split(eol))
         for line in kept:
             if not any(line == other for other in have):
                 yield f"{path}: it loses {line.decode()!r}"
@@ -172,6 +173,8 @@ def _survives(program: Program, after: Mapping[str, bytes]) -> Iterator[str]:
                 yield f"{path}: it loses the comment {comment.decode()!r}"
         if eol == b"\r\n" and b"\n" in after[path].replace(b"\r\n", b""):
             yield f"{path}: its lines end in two ways"
+        if program.files[path].startswith(BOM_UTF8) > after[path].startswith(BOM_UTF8):
+            yield f"{path}: it loses its mark of the order of bytes"
         if program.files[path].endswith(b"\n") != after[path].endswith(b"\n"):
             yield f"{path}: its last line ends otherwise"
 

@@ -1127,6 +1127,30 @@ def test_import_of_replicate(before, after):
     assert_nothing_unused(changed, result)
 
 
+@pytest.mark.parametrize(
+    "names",
+    ["(  # whole\n    DDP, replicate,\n)", "(DDP,  # whole\n    replicate)"],
+)
+def test_comments_in_a_list_of_no_shape_go_above_it(names):
+    module = "from torch.distributed._composable.replicate import"
+    imports = PLAN_IMPORTS.replace(f"{module} replicate", f"{module} {names}")
+    result = migrated({PLAN: plan(imports=imports) + "\n\nassert DDP\n"})[PLAN]
+    assert f"# whole\n{module} DDP\n" in result
+    assert (
+        f"{module} replicate".replace(".replicate ", ".replicate_with_fsdp ") in result
+    )
+
+
+def test_comments_in_a_list_stay_in_it():
+    old = "from torch.distributed._composable.replicate import"
+    imports = PLAN_IMPORTS.replace(
+        f"{old} replicate", f"{old} (\n    replicate,  # whole\n)"
+    )
+    result = migrated({PLAN: plan(imports=imports)})[PLAN]
+    new = old.replace(".replicate ", ".replicate_with_fsdp ")
+    assert f"{new} (\n    replicate,  # whole\n)" in result
+
+
 def test_what_is_imported_in_a_try_is_not_imported_once_more():
     """The template needs the policy, which is there, wherever it comes from."""
     plain = "from torch.distributed.fsdp import fully_shard, MixedPrecisionPolicy\n"
