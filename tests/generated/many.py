@@ -68,6 +68,7 @@ def main() -> int:
             some, range(first, first + -(-wanted // SHARE))
         ):
             total += count
+            print(f"{total} programs, {sum(wrong.values())} wrong", file=sys.stderr)
             told += left_
             for one, times in wrong_.items():
                 if one not in wrong:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from programs import Program, programs
 from properties import judged
 
-HOW_MANY = 130
+HOW_MANY = 120
 
 
 @settings(
