@@ -68,9 +68,9 @@ def judged(program: Program, *, order: bool = True, patch: bool = True) -> Judge
     template = any(finding.code == "TM210" for finding in outcome.findings)
     found = [
         *(() if template else _unconfirmed(outcome)),
-        *_executed(program, after, template),
-        *_twice(program, after),
-        *_survives(program, after),
+        *executed(program, after, template),
+        *twice(program, after),
+        *survives(program, after),
     ]
     if order:
         turned = planned(program, dict(reversed(program.files.items())))
@@ -98,7 +98,7 @@ def _unconfirmed(outcome: Outcome) -> Iterator[str]:
         yield f"not confirmed: {place[1]}: {why}"
 
 
-def _executed(
+def executed(
     program: Program, after: Mapping[str, bytes], template: bool
 ) -> Iterator[str]:
     """What executing the plans shows, before and after."""
@@ -151,7 +151,7 @@ def _shown(events: Iterable[tuple[Any, ...]]) -> Iterator[object]:
             yield rest[0]
 
 
-def _twice(program: Program, after: Mapping[str, bytes]) -> Iterator[str]:
+def twice(program: Program, after: Mapping[str, bytes]) -> Iterator[str]:
     again = planned(program, after)
     if again.changes or again.problems:
         yield f"a second time {[*again.changes] or again.problems}"
@@ -159,7 +159,7 @@ def _twice(program: Program, after: Mapping[str, bytes]) -> Iterator[str]:
         yield f"a second time {finding.path}:{finding.line}: {finding.message}"
 
 
-def _survives(program: Program, after: Mapping[str, bytes]) -> Iterator[str]:
+def survives(program: Program, after: Mapping[str, bytes]) -> Iterator[str]:
     """Lines and comments outside of what is rewritten, byte for byte."""
     for path, kept in program.kept.items():
         eol = b"\r\n" if b"\r\n" in program.files[path] else b"\n"

@@ -6,9 +6,9 @@
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from programs import Program, programs
-from properties import judged
+from properties import executed, judged, survives, twice
 
-HOW_MANY = 120
+HOW_MANY = 100
 
 
 @settings(
@@ -23,3 +23,14 @@ HOW_MANY = 120
 def test_programs(program: Program, which: int):
     """The order of files, and what git makes of the difference, of one in ten each."""
     assert not judged(program, order=which == 0, patch=which == 1).failures
+
+
+@settings(max_examples=5, derandomize=True, database=None, deadline=None)
+@given(programs())
+def test_what_is_not_migrated_or_lost_is_told(program: Program):
+    """The properties of a program as it is, and without its last lines."""
+    assert [*executed(program, program.files, False)]
+    assert [*twice(program, program.files)]
+    assert not [*survives(program, program.files)]
+    short = {path: raw[: len(raw) // 2] for path, raw in program.files.items()}
+    assert [*survives(program, short)]
