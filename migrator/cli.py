@@ -435,15 +435,15 @@ def explain(code: str | None) -> None:
     "--cells",
     metavar="NAME,...",
     shell_complete=complete_cells,
-    help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-accumulate, "
-    "dp-compile, dp-checkpoint, dp-validate, fsdp, hsdp, export.",
+    help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-fresh, dp-accumulate, "
+    "dp-compile, dp-recompute, dp-fused, dp+tp+pp, dp-checkpoint, dp-validate, fsdp, hsdp, export.",
 )
 @click.option(
     "--model",
     "models",
     metavar="NAME,...",
-    help="Models that have a debug flavor: NAME, NAME/FLAVOR, NAME:tied, NAME:untied, or all. "
-    " [default: llama3]",
+    help="Models that have a debug flavor: NAME, NAME/FLAVOR, NAME:tied, NAME:untied, "
+    "those changed, or all.  [default: llama3, or the first whose plan is changed]",
 )
 @click.option(
     "--precision",
@@ -549,7 +549,7 @@ def verify(
         console=console,
         by_step=verbosity() > 0,
         cells=chosen_cells or (tuple(CELLS) if full else QUICK),
-        model=titles or ("all" if full else "llama3",),
+        model=titles or (("all",) if full else ()),
         among=among,
         **options,
     )

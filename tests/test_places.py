@@ -46,6 +46,8 @@ ELSEWHERE = {
     "migrator/verify/judge/signatures.py": "what leftover compares: test_leftover.py",
     "migrator/verify/job.py": "runs torchrun: trainings of tests/verify/trained",
     "migrator/verify/train/in_rank/cpu.py": "runs in the ranks of those trainings",
+    "migrator/verify/train/in_rank/figures.py": "runs in the ranks of those trainings",
+    "migrator/verify/train/in_rank/forward.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/host.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/measure.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/probe.py": "runs in the ranks of those trainings",

@@ -14,8 +14,9 @@ from rich.console import Console
 from migrator.verify.choose import devices, scenarios
 from migrator.verify.choose.models import Model
 from migrator.verify.choose.scenarios import PARTIES, Cell, Party
-from migrator.verify.judge import checks, compare, judges, trace
+from migrator.verify.judge import compare, each, judges, trace
 from migrator.verify.judge.verdict import Terms, Verdict
+from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.train import corpus, disk, launch, nodes
 from migrator.verify.train.assets_build import ASSETS
 from migrator.verify.train.worktrees import Trees
@@ -55,18 +56,21 @@ class Job:
         report_dir: Path,
         console: Console,
         leader: nodes.Leader | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.trees, self.model, self.plan = trees, model, plan
         self.folder = Path(scratch).resolve() / model.folder_name
         self.report_dir = report_dir / model.folder_name
         self.console = console
         self.seconds: dict[str, float] = {}
+        self.progress = progress or Progress(0)
         self._run_job = leader.run_job if leader else launch.run_job
         self._known = {
             "base": scenarios.known_settings(trees.base),
             "migrated": scenarios.known_settings(trees.migrated),
         }
         self._done: dict[str, trace.Trace] = {}
+        self._noise: dict[str, tuple[compare.Tolerances, each.Limits]] = {}
         self._seed_problem: str | None = None
         corpus.write_dataset(self.folder / "tests" / "assets" / "c4_test")
 
@@ -81,10 +85,15 @@ class Job:
         broken: reasons to fail that were found without training; the first cell takes them.
         """
         found: dict[str, Verdict] = {}
-        for cell in cells:
+        began, skipped = self.progress.done, 0
+        for n, cell in enumerate(cells, 1):
             found[cell.name] = self.verdict(cell, broken)
             broken = ()
             show(cell, found[cell.name])
+            # What is the same as an earlier run, or could tell nothing, was not run.
+            over = runs_of(cells[:n]) - (self.progress.done - began) - skipped
+            self.progress.left_out(over)
+            skipped += over
         return found
 
     def verdict(self, cell: Cell, broken: tuple[str, ...] = ()) -> Verdict:
@@ -121,9 +130,14 @@ class Job:
         broken: tuple[str, ...] = (),
     ) -> Verdict:
         """The verdict of a cell from the traces of its parties, and from what was found without training."""
-        tolerances = _tolerances(cell, traces)
+        noise = _noise(cell, traces) or self._noise.get(cell.noise_of)
+        tolerances, limits = noise or ({}, {})
+        if noise:
+            self._noise[cell.name] = noise
         ranks = place.dp * cell.other_ranks
-        terms = Terms(self.plan.steps, place.dp, ranks, tolerances or judges.EXACTLY)
+        terms = Terms(
+            self.plan.steps, place.dp, ranks, tolerances or judges.EXACTLY, limits
+        )
         verdict = judges.JUDGES[cell.kind](traces, terms)
         noisy = compare.too_noisy(tolerances)
         if noisy and verdict.passed:
@@ -156,15 +170,12 @@ class Job:
                 # Whether it should have trained there: DDP or, failing that, FSDP says.
                 if not traces["baseline"].first_error or name != "reference":
                     continue
-            if party.nudged and traces[name.replace("nudged", "reference")].first_error:
+            if party.nudged and (
+                cell.noise_of in self._noise
+                or traces[_unnudged(name, traces)].first_error
+            ):
                 continue
             traces[name] = self.train(cell, party, place)
-        reference = traces.get("reference")
-        if reference and "baseline" in traces and "control" not in traces:
-            steps, ranks = range(1, self.plan.steps + 1), place.dp * cell.other_ranks
-            if reference.first_error or checks.incomplete(reference, steps, ranks):
-                # Whose fault it is, FSDP of the base revision says.
-                traces["control"] = self.train(cell, PARTIES["control"], place)
         return traces
 
     def _seed(self, device: str) -> str | None:
@@ -220,13 +231,14 @@ class Job:
             f"{self.model.title}, {cell.name}: {party.who}" if cell and party else ""
         )
         doing = doing or f"{self.model.title}: seed checkpoint (base revision, 1 rank)"
-        with self.console.status(f"{doing} …") as status:
+        where_we_are = f"{self.progress.now()}: {doing}"
+        with self.console.status(f"{where_we_are} …") as status:
 
             def watch() -> None:
                 newest = trace.last_step(kept)
                 if newest:
                     status.update(
-                        f"{doing}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
+                        f"{where_we_are}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
                     )
 
             outcome = self._run_job(
@@ -240,6 +252,7 @@ class Job:
                 watch=watch,
             )
         self.seconds[f"{self.model.folder_name}/{where}"] = outcome.seconds
+        self.progress.ran(outcome.seconds)
         found = trace.read_trace(
             party.name if party else "seed", kept, folder / "weights"
         )
@@ -254,9 +267,9 @@ class Job:
         return self.trees.migrated if migrated else self.trees.base
 
     def _steps(self, cell: Cell | None, party: Party | None) -> int:
-        """The last step of a run: what loads an export has no more to show than that."""
+        """The last step of a run: what loads an export, or starts afresh, has no more to show than one."""
         loads = cell and cell.kind == "exported" and party and party.starts_from
-        return 1 if loads else self.plan.steps
+        return 1 if loads or (cell and cell.kind == "fresh") else self.plan.steps
 
     def _settings(
         self, cell: Cell | None, party: Party | None, place: devices.Place, where: str
@@ -373,17 +386,22 @@ class Job:
         )
 
 
-def _tolerances(cell: Cell, traces: dict[str, trace.Trace]) -> compare.Tolerances:
-    """From the noise of the cell's reference; none where the cell has none or a run of it crashed, which the judge will say."""
-    prefix = "resumed-" if cell.kind == "resumed" else ""
-    reference, nudged = (
-        traces.get(f"{prefix}{name}") for name in ("reference", "nudged")
-    )
-    if reference is None or nudged is None:
-        return {}
-    if any(run.first_error or not run.steps for run in (reference, nudged)):
-        return {}
-    return compare.measured_tolerances(reference, nudged)
+def _unnudged(name: str, traces: dict[str, trace.Trace]) -> str:
+    """The run of which another is the same with its rounding changed: FSDP of the base revision, where there is one."""
+    return "control" if "control" in traces else name.replace("nudged", "reference")
+
+
+def _noise(
+    cell: Cell, traces: dict[str, trace.Trace]
+) -> tuple[compare.Tolerances, each.Limits] | None:
+    """What rounding makes of a cell's FSDP; None where that was not measured, or a run of it crashed, which the judge will say."""
+    name = "resumed-nudged" if cell.kind == "resumed" else "nudged"
+    nudged, plain = traces.get(name), traces.get(_unnudged(name, traces))
+    if nudged is None or plain is None:
+        return None
+    if any(run.first_error or not run.steps for run in (plain, nudged)):
+        return None
+    return compare.measured_tolerances(plain, nudged), each.limits(plain, nudged)
 
 
 def _by_rank(rank: trace.RankTrace) -> int:

@@ -27,6 +27,7 @@ from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.show import files, terminal
 from migrator.verify.show.folder import clear, report_folder, written_alone
+from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.train import disk, nodes, worktrees
 from migrator.verify.train.launch import Nodes
 
@@ -42,7 +43,7 @@ def run_verify(
     steps: int = 10,
     nproc: int | None = None,
     timeout: float = 600,
-    model: Sequence[str] = ("llama3",),
+    model: Sequence[str] = (),
     precision: str = "float32",
     device: str = "auto",
     report_dir: Path | None = None,
@@ -57,7 +58,7 @@ def run_verify(
     rev: the migrated revision; the working tree where None. steps: optimizer
     steps of each run. nproc: data-parallel ranks; all GPUs, or 2 on a CPU, where
     None. timeout: seconds that one run may take. model: titles of
-    `models.models_of`, or "all". precision: dtype that parameters are cast to,
+    `models.models_of`, "changed" or "all"; one of those changed where empty. precision: dtype that parameters are cast to,
     where a cell does not say. device: "cpu", "cuda", or "auto" for GPUs where
     there are any. report_dir: where the report, traces and logs go;
     `titan-migrate-report/` beside the checkout where None. console: where the
@@ -182,8 +183,9 @@ def _verified(
             if leader:
                 leader.gather(trees, scratch / "caches", console)
             digest = nodes.digest(trees.migrated)
-            wanted = models.choose(trees.base, model)
+            wanted, left = _models(trees, model)
             broken = broken_sites(trees.base, trees.migrated)
+            progress = Progress(len(wanted) * runs_of(chosen))
             jobs = [
                 Job(
                     trees,
@@ -194,6 +196,7 @@ def _verified(
                     report_dir=folder,
                     console=console,
                     leader=leader,
+                    progress=progress,
                 )
                 for one in wanted
             ]
@@ -215,7 +218,9 @@ def _verified(
     return Verification(
         found,
         environment={
-            "command": _command(plan, chosen, model, revision, rev),
+            "command": _command(
+                plan, chosen, [one.title for one in wanted], revision, rev
+            ),
             "torch": metadata.version("torch"),
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -227,12 +232,39 @@ def _verified(
             "migrated_revision": trees.migrated_revision,
             "migrated_digest": digest,
             "changed_files": list(trees.changed),
+            "not_trained": left,
             "steps": plan.steps,
             "precision": plan.precision,
             "nproc": plan.nproc,
             "seconds": seconds,
         },
     )
+
+
+def _models(
+    trees: worktrees.Trees, titles: Sequence[str]
+) -> tuple[list[models.Model], dict[str, str]]:
+    """What is trained, and what is not although the migration changes its plan, with the reason.
+
+    Raises VerifyError where there is no such model, and where none can be trained.
+    """
+    touched = models.changed(trees.base, trees.changed)
+    if titles:
+        wanted = models.choose(trees.base, titles, trees.changed)
+    else:
+        wanted = models.one_of(touched) or models.one_of(
+            list(models.models_of(trees.base).values())
+        )
+    if not wanted:
+        reasons = "; ".join(f"{one.title}: {one.reason}" for one in touched)
+        raise VerifyError(f"No model of this checkout can be trained. {reasons}.")
+    trained = {one.name for one in wanted}
+    left = {
+        one.title: one.reason or "--model changed trains it too"
+        for one in touched
+        if one.name not in trained
+    }
+    return wanted, left
 
 
 def _command(

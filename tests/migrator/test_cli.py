@@ -185,7 +185,8 @@ def test_names_are_taken_once_and_gaps_are_ignored(fork, monkeypatch):
     run("verify", fork, "--full")
     assert "export" in asked["cells"] and asked["model"] == ("all",)
     run("verify", fork)
-    assert asked["cells"] == ("dp", "dp+tp", "dp+pp") and asked["model"] == ("llama3",)
+    assert asked["cells"] == ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-fresh")
+    assert asked["model"] == ()
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Trained:
 
 @pytest.fixture
 def trained(monkeypatch):
-    monkeypatch.setattr(run.models, "choose", lambda tree, wanted: [Model("llama3")])
+    monkeypatch.setattr(run, "_models", lambda trees, titles: ([Model("llama3")], {}))
     monkeypatch.setattr(run.metadata, "version", lambda name: "1.0")
     monkeypatch.setattr(run, "Job", Trained)
 

@@ -34,7 +34,7 @@ class Model:
     name: as `model.name` has it. settings: what its job configuration needs
     besides. overrides: arguments of the model itself. bf16: whether parts of it
     are built in bf16, so that it does not train in float32. reason: why it
-    cannot be trained, empty where it can.
+    cannot be trained, empty where it can. place: its folder, from that of the package.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Model:
     overrides: dict[str, bool] = field(default_factory=dict)
     bf16: bool = False
     reason: str = ""
+    place: str = ""
 
     @property
     def title(self) -> str:
@@ -73,25 +74,51 @@ def models_of(tree: Path) -> dict[str, Model]:
     places = {place: name for name, place in _registered(package)}
     found: list[Model] = []
     for place, name in places.items():
-        found += _flavors(package, place, name)
+        below = package in place.parents
+        shown = place.relative_to(package).as_posix() if below else ""
+        flavors = _flavors(package, place, name)
+        found += [replace(model, place=shown) for model in flavors]
     for folder in _model_folders(package):
         if not any(folder == place or folder in place.parents for place in places):
             shown = folder.relative_to(package).as_posix()
-            found.append(Model(shown, reason=_why_no_model(folder)))
+            why = _why_no_model(folder)
+            found.append(Model(shown, reason=why, place=shown))
     return {model.title: model for model in found}
 
 
-def choose(tree: Path, wanted: Sequence[str]) -> list[Model]:
+def changed(tree: Path, files: Sequence[str]) -> list[Model]:
+    """The models in whose folders something was changed, each in the first of its debug flavors; all, where it is in none.
+
+    files: what was changed, from wherever the checkout's root is.
+    """
+    first = {model.name: model for model in reversed(models_of(tree).values())}
+    known = list(reversed(first.values()))
+    return [
+        model
+        for model in known
+        if any(f"torchtitan/{model.place}/" in f"/{path}" for path in files)
+    ] or known
+
+
+def one_of(candidates: Sequence[Model]) -> list[Model]:
+    """The one that is trained where nobody says which: llama3, else the first that can be; none where none can."""
+    able = [model for model in candidates if not model.reason]
+    return sorted(able, key=lambda model: model.name != "llama3")[:1]
+
+
+def choose(tree: Path, wanted: Sequence[str], files: Sequence[str] = ()) -> list[Model]:
     """The models of these titles, each once. Raises VerifyError for a title that there is not, and for none at all.
 
     "all" stands for every model in the first of its debug flavors, with tied and
-    with untied embeddings where it knows both.
+    with untied embeddings where it knows both; "changed" for those of `changed`.
     """
     known = models_of(tree)
     names = ", ".join(title for title, model in known.items() if not model.reason)
     wanted = [title for title in dict.fromkeys(wanted) if title]
     if not wanted:
-        raise VerifyError(f"No model is named to train: there are {names}, and all.")
+        raise VerifyError(
+            f"No model is named to train: there are {names}, changed and all."
+        )
     if "all" in wanted:
         first: dict[str, str] = {}
         for model in known.values():
@@ -103,12 +130,14 @@ def choose(tree: Path, wanted: Sequence[str]) -> list[Model]:
             if model.flavor == first[model.name]
             and bool(model.overrides) == (model.name in tying)
         ]
+    if "changed" in wanted:
+        return changed(tree, files)
     for title in wanted:
         if title not in known:
             close = get_close_matches(title, known, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise VerifyError(
-                f"There is no model {title} here: {hint}There are {names}, and all."
+                f"There is no model {title} here: {hint}There are {names}, changed and all."
             )
     return [known[title] for title in wanted]
 

@@ -49,9 +49,7 @@ PARTIES = {
         Party("migrated", "migrated", False, "migrated tree, replicate"),
         Party("control", "base", True, "base revision, FSDP"),
         Party("reference", "migrated", True, "migrated tree, FSDP"),
-        Party(
-            "nudged", "migrated", True, "migrated tree, FSDP rounded otherwise", True
-        ),
+        Party("nudged", "base", True, "base revision, FSDP rounded otherwise", True),
         Party(
             "resumed",
             "migrated",
@@ -98,11 +96,13 @@ class Cell:
     """One way of training in which the parties are compared.
 
     what: in a few words. kind: how it is judged: "parity" (as DDP and as FSDP),
-    "combination" (as FSDP), "unchanged", "resumed" or "exported". tensor,
+    "combination" (as FSDP), "fresh", "unchanged", "resumed" or "exported". tensor,
     pipeline: degrees beside the data-parallel one. settings: what its job
     configuration has besides, in the spelling of every release. needs: settings
     without which it cannot run, alternatives in one string. parties: who
     trains, in order. hybrid: shards over two ranks beside replicating (HSDP).
+    noise_of: the cell whose noise, where it is known, is as good as its own: the
+    model and the reduction over data-parallel ranks are the same.
     """
 
     name: str
@@ -112,8 +112,11 @@ class Cell:
     pipeline: int = 1
     settings: Settings = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    parties: tuple[str, ...] = ("baseline", "migrated", "reference", "nudged")
+    parties: tuple[str, ...] = (
+        *("baseline", "migrated", "control", "reference", "nudged"),
+    )
     hybrid: bool = False
+    noise_of: str = ""
 
     @property
     def compiled(self) -> bool:
@@ -163,14 +166,25 @@ CELLS = {
             "dp",
             "data parallel",
             kind="parity",
-            parties=("baseline", "migrated", "control", "reference", "nudged"),
         ),
-        Cell("dp+tp", "with tensor parallelism over 2 ranks", tensor=2),
-        Cell("dp+pp", "with pipeline parallelism over 2 stages", pipeline=2),
+        Cell("dp+tp", "with tensor parallelism over 2 ranks", tensor=2, noise_of="dp"),
+        Cell(
+            "dp+pp",
+            "with pipeline parallelism over 2 stages",
+            pipeline=2,
+            noise_of="dp",
+        ),
         Cell(
             "dp-bf16",
             "data parallel, parameters cast to bf16",
             settings={"training": {"mixed_precision_param": "bfloat16"}},
+        ),
+        Cell(
+            "dp-fresh",
+            "one step without the seed checkpoint",
+            kind="fresh",
+            settings={"checkpoint": {"enable": False, "enable_checkpoint": False}},
+            parties=("baseline", "migrated"),
         ),
         Cell(
             "dp-accumulate",
@@ -183,6 +197,26 @@ CELLS = {
             "torch.compile of the model",
             settings={"training": {"compile": True}, "compile": {"enable": True}},
             needs=("training.compile compile.enable",),
+        ),
+        Cell(
+            "dp-recompute",
+            "activation checkpointing of every block",
+            settings={"activation_checkpoint": {"mode": "full"}},
+            needs=("activation_checkpoint.mode",),
+            noise_of="dp",
+        ),
+        Cell(
+            "dp-fused",
+            "the fused optimizer",
+            settings={"optimizer": {"implementation": "fused"}},
+            needs=("optimizer.implementation",),
+        ),
+        Cell(
+            "dp+tp+pp",
+            "with tensor and pipeline parallelism over 2 ranks each",
+            tensor=2,
+            pipeline=2,
+            noise_of="dp",
         ),
         Cell(
             "dp-checkpoint",
@@ -236,7 +270,7 @@ CELLS = {
 }
 """Every cell by name, in the order in which they run."""
 
-QUICK = ("dp", "dp+tp", "dp+pp")
+QUICK = ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-fresh")
 """What `verify` runs by default."""
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from migrator.verify.judge.compare import QUANTITIES
-from migrator.verify.judge.trace import RankTrace, Trace
+from migrator.verify.judge.trace import MERGED, RankTrace, Trace
 
 
 def in_words(trace: Trace) -> str:
@@ -16,7 +16,7 @@ def in_words(trace: Trace) -> str:
         "migrated": "Migrated tree (replicate)",
         "reference": "Reference (FSDP of the migrated tree)",
         "control": "Control (FSDP of the base revision)",
-        "nudged": "Reference with its rounding changed",
+        "nudged": "Control with its rounding changed",
         "resumed": "Migrated tree, resuming DDP's checkpoint",
         "resumed-reference": "FSDP, resuming DDP's checkpoint",
         "resumed-nudged": "FSDP, resuming DDP's checkpoint with its rounding changed",
@@ -123,7 +123,7 @@ def _first_apart(ranks: list[RankTrace]) -> tuple[str, int, int] | None:
 
 def rewrapped(after: Trace, before: Trace) -> list[str]:
     """How FSDP itself is wrapped otherwise after the migration than before: groups, policies, placements, dtypes."""
-    for key in ("wrapped", "policies", "parameters", "gradients", "outputs"):
+    for key in MERGED:
         mine, theirs = after.model.get(key, {}), before.model.get(key, {})
         for name in sorted(mine.keys() | theirs.keys()):
             if mine.get(name) != theirs.get(name):
@@ -136,7 +136,7 @@ def rewrapped(after: Trace, before: Trace) -> list[str]:
 
 
 def _short(value: object) -> str:
-    return "none" if value is None else str(value)
+    return "nothing" if value is None else str(value)
 
 
 def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
@@ -159,6 +159,7 @@ def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
             " their all-reduce cannot overlap with the backward pass."
         )
     found += _precision_apart(migrated.model, reference.model)
+    found += _treated_otherwise(migrated.model, reference.model)
     mine, theirs = migrated.model["parameters"], reference.model.get("parameters", {})
     for name in sorted(mine.keys() | theirs.keys()):
         if (name in mine) != (name in theirs):
@@ -207,6 +208,40 @@ def _precision_apart(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
                 )
                 break
     return found
+
+
+_TREATED = {
+    "checkpointed": "activation checkpointing of {} covers",
+    "compiled": "torch.compile: {} is",
+    "evaluating": "mode: {} is",
+    "optimizers": "optimizer: the group of {} says",
+}
+
+
+def _treated_otherwise(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """What happens to modules and parameters beside wrapping: checkpointing, compilation, the mode, the optimizer."""
+    found = []
+    for key, what in _TREATED.items():
+        one, other = mine.get(key, {}), theirs.get(key, {})
+        apart = [n for n in {**other, **one} if one.get(n) != other.get(n)]
+        if apart:
+            name = apart[0]
+            left, right = _apart(one.get(name), other.get(name))
+            found.append(
+                f"{what.format(name or 'the model').capitalize()} {left} under replicate and {right} under FSDP"
+                f" ({len(apart)} of {len({**other, **one})} differ)."
+            )
+    return found
+
+
+def _apart(one: Any, other: Any) -> tuple[str, str]:
+    """Two values in words; of two groups of an optimizer, what differs."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [k for k in {**one, **other} if one.get(k) != other.get(k)]
+        one, other = ({k: d.get(k) for k in keys} for d in (one, other))
+    elif isinstance(one, dict) or isinstance(other, dict):
+        one, other = (x and "is there" for x in (one, other))
+    return _short(one), _short(other)
 
 
 def wrapping(trace: Trace) -> str:

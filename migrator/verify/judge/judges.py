@@ -8,6 +8,7 @@ did as well unless the baseline itself departs from the reference.
 from __future__ import annotations
 
 from migrator.verify.choose.scenarios import PARTIES, halfway
+from migrator.verify.judge import each
 from migrator.verify.judge.causes import baseline_departs, departures, mistrains
 from migrator.verify.judge.checks import (
     in_words,
@@ -31,6 +32,7 @@ from migrator.verify.judge.early import (
     unable,
     unable_to_resume,
 )
+from migrator.verify.judge.ranks import unlike, weights_apart
 from migrator.verify.judge.trace import Trace, digest, first_line
 from migrator.verify.judge.verdict import Terms, Traces, Verdict
 
@@ -53,21 +55,17 @@ def judge_parity(traces: Traces, terms: Terms) -> Verdict:
     early = early or migrated_before(traces)
     if early:
         return early
-    baseline, migrated, reference, control = (
-        traces[name] for name in ("baseline", "migrated", "reference", "control")
+    baseline, migrated, reference = (
+        traces[name] for name in ("baseline", "migrated", "reference")
     )
     failures = _sound(traces, terms)
     if not all(trace.steps and trace.model for trace in (migrated, reference)):
         return Verdict(tuple(failures), traces=traces)
     notes: list[str] = []
     comparisons = compare(migrated, reference, terms.tolerances)
-    changed = [c for c in compare(reference, control, terms.tolerances) if not c.agrees]
-    if changed:
-        failures.append(
-            "The migration changed what FSDP does, which it must not touch: "
-            + " ".join(comparison.sentence() for comparison in changed)
-        )
-    failures += rewrapped(reference, control)
+    failures += _changed(traces, terms)
+    failures += unlike(migrated, (reference, baseline), terms.dp)
+    failures += each.sentences(migrated, reference, terms.each, terms.dp)
     failures += departures(comparisons, migrated, reference, baseline, terms.dp)
     if baseline.first_error:
         notes.append(f"DDP does not train here: {first_line(baseline.first_error[1])}")
@@ -103,6 +101,9 @@ def judge_combination(traces: Traces, terms: Terms) -> Verdict:
     if not all(trace.steps and trace.model for trace in (migrated, reference)):
         return Verdict(tuple(failures), traces=traces)
     comparisons = compare(migrated, reference, terms.tolerances)
+    failures += _changed(traces, terms)
+    failures += unlike(migrated, (reference, baseline), terms.dp)
+    failures += each.sentences(migrated, reference, terms.each, terms.dp)
     failures += departures(comparisons, migrated, reference, baseline, terms.dp)
     notes = []
     if baseline.first_error:
@@ -112,6 +113,25 @@ def judge_combination(traces: Traces, terms: Terms) -> Verdict:
         comparisons = (*comparisons, *against)
         notes += mistrains(baseline, reference, against, terms.dp)
     return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+
+
+def judge_fresh(traces: Traces, terms: Terms) -> Verdict:
+    """Judges how a training begins that starts from no checkpoint: alike on all data-parallel ranks, as under DDP."""
+    baseline, migrated = traces["baseline"], traces["migrated"]
+    if migrated.first_error and baseline.first_error:
+        return not_run("the base revision does not start here either", baseline, traces)
+    if migrated.first_error:
+        return crashed(migrated, traces)
+    failures = unlike(migrated, (baseline,), terms.dp)
+    if weights_apart(migrated, terms.dp) and failures:
+        failures.append(
+            "DDP sends the weights of rank 0 to all ranks when it begins, and replicate does not: seed all"
+            " data-parallel ranks alike before the weights are made, or start from a checkpoint."
+        )
+    failures += incomplete(migrated, range(1, 2), terms.ranks)
+    count = len(migrated.initial)
+    notes = () if failures else (f"All {count} parameters start alike on all ranks.",)
+    return Verdict(tuple(failures), notes, traces=traces)
 
 
 def judge_unchanged(traces: Traces, terms: Terms) -> Verdict:
@@ -226,6 +246,7 @@ def judge_exported(traces: Traces, terms: Terms) -> Verdict:
 JUDGES = {
     "parity": judge_parity,
     "combination": judge_combination,
+    "fresh": judge_fresh,
     "unchanged": judge_unchanged,
     "resumed": judge_resumed,
     "exported": judge_exported,
@@ -243,6 +264,23 @@ def _untouched(traces: Traces, terms: Terms) -> Verdict | None:
         return None
     note = "This model is wrapped neither by DDP before nor by replicate after, so nothing may change."
     return _same_bits(migrated, baseline, traces, terms, (note,))
+
+
+def _changed(traces: Traces, terms: Terms) -> list[str]:
+    """What the migration changed of FSDP, by which it is judged, and which it must not touch."""
+    reference, control = traces["reference"], traces.get("control")
+    if control is None or control.first_error:
+        return []
+    apart = [c for c in compare(reference, control, terms.tolerances) if not c.agrees]
+    told = [comparison.sentence() for comparison in apart]
+    told += each.sentences(reference, control, terms.each, terms.dp)
+    said = "The migration changed what FSDP does, which it must not touch: "
+    found = [said + " ".join(told)] if told else []
+    return [
+        *found,
+        *rewrapped(reference, control),
+        *unlike(reference, (control,), terms.dp),
+    ]
 
 
 def _same_bits(

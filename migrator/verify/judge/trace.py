@@ -6,7 +6,14 @@ A rank's `rank<N>.jsonl` holds one JSON object a line, written by `host.py`:
     model       root: class names; wrapped: module name -> wrapper kinds;
                 parameters: name -> shape, dtype and, for a DTensor, placements, mesh, mesh_dims;
                 policies: module name -> mixed-precision policy; autocast: whether it was on;
+                checkpointed, compiled, evaluating: module name -> in words;
                 tensor: tensor-parallel degree
+    random      digest of the state of the random numbers, before the first step
+    optimizers  held: parameter -> what its optimizer's group says, in the first step
+    forward     norms: module -> norm of its first output, in order, in the first step
+    figures     step, gradients and weights: parameter -> norm and alternating sum, in float64;
+                data: digest of the tokens that this rank read; comes before its step
+    buffers     when; digests: buffer -> digest
     gradients   dtypes: parameter -> dtype of its gradient, in the first step
     step        step, loss (mean over all ranks), grad_norm, gradients, tokens (this rank), seconds
     validation  step, loss (mean over all ranks)
@@ -22,7 +29,7 @@ Every event carries `time`, seconds since the epoch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +37,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+Figures = Mapping[str, Sequence[float]]
+"""Parameter -> norm, and sum with every other element taken off, in float64."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class Step:
     the gathered gradients, summed in float64. tokens: of this rank, or of all
     ranks in `Trace.steps`. seconds: since the step before. validation: the
     validation loss, nats a token, where the step was followed by a validation.
+    each_gradient, each_weight: of every parameter, the weight behind the step.
+    data: digest of the tokens that this rank read, None where it read none.
     """
 
     step: int
@@ -50,6 +63,9 @@ class Step:
     tokens: int = -1
     seconds: float = 0.0
     validation: float | None = None
+    each_gradient: Figures = field(default_factory=dict, repr=False)
+    each_weight: Figures = field(default_factory=dict, repr=False)
+    data: str | None = None
 
 
 class Checksum(TypedDict):
@@ -76,6 +92,8 @@ class RankTrace:
     initial, halfway, parameters: the parameters before the first step, halfway
     (where a checkpoint is written there) and after the last, by name.
     collectives: kind -> calls and bytes in the second step. peak_bytes: memory.
+    buffers: when -> buffer -> digest. random: digest of the random numbers' state
+    before the first step. forward: module -> norm of its output in the first step.
     """
 
     rank: int
@@ -89,6 +107,9 @@ class RankTrace:
     halfway: dict[str, Checksum] = field(default_factory=dict)
     collectives: dict[str, list[int]] = field(default_factory=dict)
     peak_bytes: int = 0
+    buffers: dict[str, dict[str, str]] = field(default_factory=dict)
+    random: str = ""
+    forward: dict[str, float] = field(default_factory=dict)
 
 
 class Weights(Mapping[str, "NDArray[Any]"]):
@@ -113,6 +134,13 @@ class Weights(Mapping[str, "NDArray[Any]"]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+MERGED = (
+    *("wrapped", "parameters", "policies", "gradients", "outputs", "checkpointed"),
+    *("compiled", "evaluating", "optimizers"),
+)
+"""What of a model each pipeline stage knows a part of."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +177,17 @@ class Trace:
             squares = [part**2 for part in parts if part is not None]
             if len(stages) > 1 and len(squares) == len(parts):
                 step = replace(step, gradients=sum(squares) ** 0.5)
-            tokens = sum(s[step.step].tokens for s in by_rank if step.step in s)
-            whole.append(replace(step, tokens=tokens))
+            here = [steps[step.step] for steps in by_rank if step.step in steps]
+            whole.append(
+                replace(
+                    step,
+                    tokens=sum(one.tokens for one in here),
+                    each_gradient={
+                        k: v for s in here for k, v in s.each_gradient.items()
+                    },
+                    each_weight={k: v for s in here for k, v in s.each_weight.items()},
+                )
+            )
         return tuple(whole)
 
     @property
@@ -160,7 +197,7 @@ class Trace:
             return {}
         found = dict(self.ranks[0].model)
         for rank in self.ranks[1:]:
-            for key in ("wrapped", "parameters", "policies", "gradients", "outputs"):
+            for key in MERGED:
                 if key in found and key in rank.model:
                     found[key] = {**found[key], **rank.model[key]}
         return found
@@ -188,6 +225,15 @@ class Trace:
         }
 
     @property
+    def forward(self) -> dict[str, float]:
+        """Module -> norm of its output in the first step, on the first rank of each stage."""
+        found: dict[str, float] = {}
+        for rank in self.ranks:
+            for name, norm in rank.forward.items():
+                found.setdefault(name, norm)
+        return found
+
+    @property
     def collectives(self) -> dict[str, list[int]]:
         """What one rank, the first, sends and receives in the second step: kind -> calls, bytes."""
         return self.ranks[0].collectives if self.ranks else {}
@@ -210,9 +256,19 @@ class Trace:
         """Plain values for JSON, without the weights themselves."""
         return {
             "party": self.party,
-            "ranks": [asdict(rank) for rank in self.ranks],
+            "ranks": [_short(asdict(rank)) for rank in self.ranks],
             "peak_bytes": self.peak_bytes,
         }
+
+
+def _short(rank: dict[str, Any]) -> dict[str, Any]:
+    """Without what is many numbers a step: the trace beside the report has it."""
+    large = ("each_gradient", "each_weight")
+    steps = [
+        {key: value for key, value in step.items() if key not in large}
+        for step in rank["steps"]
+    ]
+    return {**rank, "steps": steps}
 
 
 def digest(values: dict[str, Checksum], name: str) -> str | None:
@@ -231,6 +287,7 @@ def read_rank(path: Path) -> RankTrace:
     found: dict[str, Any] = {"rank": int(path.stem.removeprefix("rank"))}
     model: dict[str, Any] = {}
     steps: list[Step] = []
+    figures: dict[str, Any] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             event = json.loads(line)
@@ -239,7 +296,14 @@ def read_rank(path: Path) -> RankTrace:
         kind = event.pop("event")
         time = event.pop("time")
         if kind == "step":
-            steps.append(Step(**event))
+            more = figures.pop(event["step"], {})
+            steps.append(Step(**event, **more))
+        elif kind == "figures":
+            figures[event["step"]] = {
+                "each_gradient": event["gradients"],
+                "each_weight": event["weights"],
+                "data": event["data"],
+            }
         elif kind == "validation" and steps:
             # It comes behind the step that it follows.
             steps[-1] = replace(steps[-1], validation=event["loss"])
@@ -249,6 +313,14 @@ def read_rank(path: Path) -> RankTrace:
             model.update(event)
         elif kind in ("gradients", "outputs"):
             model[kind] = event["dtypes"]
+        elif kind == "optimizers":
+            model["optimizers"] = event["held"]
+        elif kind == "random":
+            found["random"] = event["digest"]
+        elif kind == "forward":
+            found["forward"] = event["norms"]
+        elif kind == "buffers":
+            found.setdefault("buffers", {})[event["when"]] = event["digests"]
         elif kind == "collectives":
             found["collectives"] = event["kinds"]
         elif kind == "parameters":

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from migrator.verify.judge.compare import Comparison, Tolerances
+from migrator.verify.judge.each import Limits
 from migrator.verify.judge.trace import Trace
 
 Traces = dict[str, Trace]
@@ -18,13 +19,14 @@ class Terms:
     """What a cell is judged by.
 
     steps: the last optimizer step. dp: data-parallel ranks. ranks: all ranks.
-    tolerances: of each quantity, as measured.
+    tolerances: of each quantity, as measured. each: of each parameter, likewise.
     """
 
     steps: int
     dp: int
     ranks: int
     tolerances: Tolerances = field(default_factory=dict)
+    each: Limits = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from migrator.verify.show.wording import (
     step_seconds,
     times,
     took,
+    untrained,
 )
 
 Plots = dict[tuple[str, str], Plot]
@@ -140,6 +141,8 @@ def _head(verification: Verification) -> list[str]:
         f"Exit status {status}: {_EXIT[status]} (cells: {counted}). {took(verification.environment)}".rstrip(),
         "",
         *table(heads, rows),
+        f"{text(untrained(verification.environment))}",
+        "",
         "Largest relative differences of the migrated tree from the reference, FSDP of the same tree; where a path"
         " must not change, of FSDP after the migration from FSDP before it. Every cell has its own tolerances, below.",
         "",

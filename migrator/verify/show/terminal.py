@@ -23,6 +23,7 @@ from migrator.verify.show.wording import (
     size,
     times,
     took,
+    untrained,
 )
 
 _COLOURS = {"passed": "green", "failed": "bold red", "not run": "yellow"}
@@ -94,11 +95,7 @@ def show_summary(verification: Verification, console: Console) -> None:
         _say(console, "No cell ran, so there is no verdict.", "bold red")
     if took(verification.environment):
         _say(console, took(verification.environment))
-    _say(
-        console,
-        "The call sites of models that were not trained were parsed; none was run.",
-        "dim",
-    )
+    _say(console, untrained(verification.environment), "dim")
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

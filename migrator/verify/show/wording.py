@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 from migrator.verify.choose.scenarios import Cell
 from migrator.verify.judge.compare import Comparison
@@ -150,3 +152,13 @@ def took(environment: dict[str, object]) -> str:
         return ""
     training = sum(runs.values())
     return f"Took {total:.0f} s, of which {training:.0f} s were training runs ({len(runs)})."
+
+
+def untrained(environment: Mapping[str, Any]) -> str:
+    """What the migration changes and nobody has seen train, with the reason of each."""
+    left = environment.get("not_trained") or {}
+    parsed = "The call sites of models that were not trained were parsed; none was run."
+    if not left:
+        return parsed
+    named = "; ".join(f"{title} ({why})" for title, why in left.items())
+    return f"Changed and not trained: {named}. {parsed}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from migrator.verify import VerifyError
-from migrator.verify.choose.models import choose, models_of
+from migrator.verify.choose.models import changed, choose, models_of, one_of
 from migrator.verify.choose.scenarios import known_settings
 from migrator.verify.train.nodes import digest
 
@@ -143,3 +143,25 @@ def test_a_configuration_that_does_not_parse_is_named(fork, text, where):
     write(fork, {"config/job_config.py": text})
     with pytest.raises(VerifyError, match=f"job_config.py{where}cannot be parsed"):
         known_settings(fork)
+
+
+PLANS = ["torchtitan/models/tied/parallelize.py", "torchtitan/experiments/flux/plan.py"]
+
+
+def test_what_is_changed_is_trained(fork):
+    found = changed(fork, PLANS)
+    assert [model.title for model in found] == ["tied", "flux"]
+    assert [model.title for model in one_of(found)] == ["tied"]
+    below = [f"third_party/{path}" for path in PLANS]
+    assert choose(fork, ("changed",), below) == found
+
+
+def test_llama3_comes_first_where_it_is_changed(fork):
+    found = changed(fork, ["torchtitan/models/llama3/infra/parallelize.py", *PLANS])
+    assert [model.title for model in one_of(found[::-1])] == ["llama3"]
+
+
+def test_what_no_model_has_of_its_own_concerns_all(fork):
+    titles = [model.title for model in changed(fork, ["torchtitan/train.py"])]
+    assert titles[:2] == ["llama3", "tied"] and "flux" in titles
+    assert one_of([model for model in models_of(fork).values() if model.reason]) == []

@@ -102,6 +102,8 @@ def test_ranks_and_degrees_of_the_cells():
         "dp": 2,
         "dp+tp": 4,
         "dp+pp": 4,
+        "dp-bf16": 2,
+        "dp-fresh": 2,
     }
     assert CELLS["dp+tp"].degrees(PARTIES["reference"], 2) == (1, 2)
     assert CELLS["dp+tp"].degrees(PARTIES["baseline"], 2) == (2, 1)

@@ -11,6 +11,7 @@ import pytest
 from migrator.verify.judge.judges import (
     judge_combination,
     judge_exported,
+    judge_fresh,
     judge_resumed,
     judge_unchanged,
 )
@@ -354,3 +355,40 @@ def test_ddp_under_autocast_is_shown_and_not_judged():
     )
     assert found.passed, found.failures
     assert "under autocast" in found.notes[0]
+
+
+def started(party: str, kind: str, *digests: str) -> Trace:
+    """A run of one step whose ranks begin with these weights."""
+    one = trace(party, kind, steps=BASELINE.ranks[0].steps[:1])
+    value = {"norm": 3.0, "sum": 1.0}
+    ranks = (
+        replace(rank, initial={"layers.0.weight": {**value, "digest": digest}})
+        for rank, digest in zip(one.ranks, digests, strict=True)
+    )
+    return Trace(party, tuple(ranks))
+
+
+def test_ranks_that_ddp_made_alike_and_replicate_leaves_apart_fail():
+    ddp, apart = started("baseline", "ddp", "a", "a"), ("a", "b")
+    right = judge_fresh(
+        {"baseline": ddp, "migrated": started("migrated", "replicate", "a", "a")}, TERMS
+    )
+    assert right.passed and "All 1 parameters start alike" in right.notes[0]
+    wrong = judge_fresh(
+        {"baseline": ddp, "migrated": started("migrated", "replicate", *apart)}, TERMS
+    )
+    assert wrong.word == "failed"
+    assert (
+        "layers.0.weight is not the same on ranks 0 and 1 before the first step"
+        in wrong.failures[0]
+    )
+    assert "seed all data-parallel ranks alike" in wrong.failures[1]
+
+
+def test_a_start_that_crashes_is_the_migrations_unless_ddp_crashes_too():
+    broken = Trace("migrated", (RankTrace(0, error=ERROR),))
+    ddp = started("baseline", "ddp", "a", "a")
+    assert judge_fresh({"baseline": ddp, "migrated": broken}, TERMS).word == "failed"
+    assert (
+        judge_fresh({"baseline": REFUSES, "migrated": broken}, TERMS).word == "not run"
+    )

@@ -140,7 +140,80 @@ APART = (
     "                    parameter.mul_(1 + 0.01 * torch.distributed.get_rank())\n"
 )
 
+SCHEDULERS = "        self.lr_schedulers = "
+START = '        logger.info(f"Training starts at step'
+EVALUATING = (
+    "        if self.parallel_dims.dp_replicate_enabled:\n"
+    "            self.model_parts[0].layers['2'].eval()\n"
+)
+MISSING = (
+    "        if parallel_dims.dp_replicate_enabled:\n"
+    "            for optimizer in self.optimizers:\n"
+    '                optimizer.param_groups[0]["params"].pop()\n'
+)
+CLIP = "        grad_norm = dist_utils.clip_grad_norm_("
+
+
+def of_one_gradient(what: str) -> Callable[[Path], None]:
+    """Does something to the gradient of one norm, under replicate alone."""
+    return edit(
+        TRAINER,
+        CLIP,
+        "        if parallel_dims.dp_replicate_enabled:\n"
+        f"            self.model_parts[0].layers['3'].ffn_norm.weight.grad{what}\n{CLIP}",
+    )
+
+
 DEFECTS = {
+    "ranks that draw their first weights apart": (
+        "0.2.1",
+        "dp-fresh",
+        edit(
+            TRAINER,
+            "            model.train()",
+            "            torch.manual_seed(torch.distributed.get_rank())\n"
+            "            with torch.no_grad():\n"
+            "                model.init_weights(buffer_device=buffer_device)\n"
+            "            model.train()",
+            "            with torch.no_grad():",
+        ),
+        "before the first step",
+    ),
+    "one gradient of 57 halved": (
+        "0.2.1",
+        "dp",
+        of_one_gradient(".mul_(0.5)"),
+        "the gradient of layers.3.ffn_norm.weight in step 1 is 0.5 times",
+    ),
+    "one gradient of 57 off by 1e-5": (
+        "0.2.1",
+        "dp",
+        of_one_gradient(".mul_(1 + 1e-5)"),
+        "the gradient of layers.3.ffn_norm.weight in step 1 is 1.00001 times",
+    ),
+    "both ranks read the same data": (
+        "0.2.1",
+        "dp",
+        edit(
+            TRAINER,
+            "dp_rank=batch_rank",
+            "dp_rank=0 if parallel_dims.dp_replicate_enabled else batch_rank",
+            "build_dataloader_fn(",
+        ),
+        "data-parallel ranks 0 and 1 read the same data in step 1",
+    ),
+    "the model is not in training mode": (
+        "0.2.1",
+        "dp",
+        edit(TRAINER, START, EVALUATING + START),
+        "layers.2 is in eval mode under replicate",
+    ),
+    "an optimizer that misses a parameter": (
+        "0.2.1",
+        "dp",
+        edit(TRAINER, SCHEDULERS, MISSING + SCHEDULERS),
+        "the group of output.weight says nothing under replicate",
+    ),
     "sum where average is right": (
         "0.2.1",
         "dp",
@@ -236,8 +309,8 @@ DEFECTS = {
         "dp",
         edit(
             TRAINER,
-            "        self.lr_schedulers = ",
-            STALE + "        self.lr_schedulers = ",
+            SCHEDULERS,
+            STALE + SCHEDULERS,
         ),
         "differ",
     ),
@@ -256,8 +329,8 @@ DEFECTS = {
         "dp",
         edit(
             TRAINER,
-            '        logger.info(f"Training starts at step',
-            APART + '        logger.info(f"Training starts at step',
+            START,
+            APART + START,
         ),
         "is not the same on ranks",
     ),

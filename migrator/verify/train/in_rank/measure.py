@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim import Optimizer
     from torch.utils.hooks import RemovableHandle
 
 
@@ -38,6 +39,9 @@ def describe(model_parts: list[nn.Module]) -> dict[str, Any]:
     from torch.distributed.tensor import DTensor
 
     policies: dict[str, dict[str, str]] = {}
+    checkpointed: dict[str, str] = {}
+    compiled: dict[str, str] = {}
+    evaluating: dict[str, str] = {}
     wrapped: dict[str, list[str]] = {}
     parameters: dict[str, dict[str, Any]] = {}
     for part in model_parts:
@@ -46,6 +50,15 @@ def describe(model_parts: list[nn.Module]) -> dict[str, Any]:
             kinds = [kind for kind in _WRAPPERS if kind in classes]
             if kinds:
                 wrapped[plain_name(name)] = kinds
+            if "CheckpointWrapper" in classes:
+                at = "the whole group" if kinds else "within a group"
+                checkpointed[plain_name(name)] = at
+            if getattr(module, "_compiled_call_impl", None) or (
+                "OptimizedModule" in classes
+            ):
+                compiled[plain_name(name)] = "compiled"
+            if not module.training:
+                evaluating[plain_name(name)] = "in eval mode"
             if "FSDPModule" in kinds:
                 policies[plain_name(name)] = mixed_precision(module)
         for name, parameter in part.named_parameters():
@@ -66,6 +79,9 @@ def describe(model_parts: list[nn.Module]) -> dict[str, Any]:
         "wrapped": wrapped,
         "parameters": parameters,
         "policies": policies,
+        "checkpointed": checkpointed,
+        "compiled": compiled,
+        "evaluating": evaluating,
         "autocast": autocast_entered,
     }
 
@@ -273,3 +289,38 @@ def checksums(model_parts: list[nn.Module]) -> dict[str, dict[str, float | str]]
                     "digest": hashlib.sha256(raw).hexdigest(),
                 }
     return values
+
+
+def buffers(model_parts: list[nn.Module]) -> dict[str, str]:
+    """Digest of every buffer, of a distributed one of this rank's part."""
+    import torch
+
+    found: dict[str, str] = {}
+    for part in model_parts:
+        for name, buffer in part.named_buffers():
+            local = getattr(buffer, "_local_tensor", buffer).detach().cpu().contiguous()
+            raw = local.reshape(-1).view(torch.uint8).numpy().tobytes()
+            found[plain_name(name)] = hashlib.sha256(raw).hexdigest()[:16]
+    return found
+
+
+def optimized(
+    optimizers: list[Optimizer], model_parts: list[nn.Module]
+) -> dict[str, dict[str, object]]:
+    """Parameter -> what its optimizer's group says (learning rate, decay), for each that an optimizer steps."""
+    names = {
+        id(parameter): plain_name(name)
+        for part in model_parts
+        for name, parameter in part.named_parameters()
+    }
+    return {
+        names[id(parameter)]: {
+            key: value
+            for key, value in group.items()
+            if isinstance(value, int | float | tuple | list) and key != "params"
+        }
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if id(parameter) in names
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import sys
 import time
@@ -11,12 +12,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from .figures import Figures, every_gradient, every_weight
+from .forward import Forward
 from .measure import (
+    buffers,
     checksums,
     collective_counter,
     describe,
     gradient_norm,
     nudge,
+    optimized,
     plain_name,
     save_weights,
     watch_outputs,
@@ -51,7 +56,10 @@ class Probe:
         self.steps_seen = 0
         self.grad_norm: float | None = None
         self.gradients: float | None = None
+        self.each_gradient: Figures = {}
         self.model_parts: list[nn.Module] | None = None
+        self.forward: Forward | None = None
+        self.optimizers: dict[int, Optimizer] = {}
         self.stages = 1
         self.counter: Any = None
         self.step_began = time.perf_counter()
@@ -79,6 +87,7 @@ class Probe:
                 nudge(parameters, self.steps_seen)
                 whole = self._whole_norm(parameters)
             self.gradients = gradient_norm(parameters)
+            self.each_gradient = every_gradient(self.model_parts or [])
             norm = clip(parameters, *args, **kwargs)
             value = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             self.grad_norm = clipped_by = float(value)
@@ -93,6 +102,7 @@ class Probe:
             processor: Any, step: int, global_avg_loss: float, *args: Any, **kwargs: Any
         ) -> Any:
             now = time.perf_counter()
+            self._write_figures(int(step))
             self.recorder.write(
                 "step",
                 step=int(step),
@@ -113,6 +123,7 @@ class Probe:
 
         @functools.wraps(begin)
         def seed_and_begin(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            self._begin(optimizer)
             # Sharded and whole initialisation draw differently from the random
             # numbers that dropout would go on with.
             torch.manual_seed(self.options["done"] + self.steps_seen)
@@ -133,6 +144,34 @@ class Probe:
 
             metrics.MetricsProcessor.log_validation = validated_and_record
 
+    def _begin(self, optimizer: Optimizer) -> None:
+        """At the start of a step: meets the model before its first forward, and the optimizers."""
+        import torch
+
+        if self.steps_seen == 0:
+            self.optimizers[id(optimizer)] = optimizer
+        if self.forward is None and (trainer := _trainer(self)) is not None:
+            self.forward = Forward(
+                list(trainer.model_parts), outputs=self.options["collectives"]
+            )
+            state = torch.get_rng_state().numpy().tobytes()
+            self.recorder.write("random", digest=hashlib.sha256(state).hexdigest()[:16])
+
+    def _write_figures(self, step: int) -> None:
+        """Behind a step: what its gradients and weights are, one by one, and which data it read."""
+        self.recorder.write(
+            "figures",
+            step=step,
+            gradients=self.each_gradient,
+            weights=every_weight(self.model_parts or []),
+            data=self.forward.data() if self.forward else None,
+        )
+        if self.steps_seen == 0 and self.forward is not None:
+            self.recorder.write("forward", norms=self.forward.norms())
+        if self.steps_seen == 0 and self.model_parts is not None:
+            held = optimized(list(self.optimizers.values()), self.model_parts)
+            self.recorder.write("optimizers", held=held)
+
     def _look_inside(self, parts: list[nn.Module], step: int) -> None:
         """Behind step 1: watches the next step; behind the last: takes the parameters."""
         if self.steps_seen == 1:
@@ -146,8 +185,7 @@ class Probe:
             self.counter = None
         when = {self.options["halfway"]: "halfway", self.options["steps"]: "parameters"}
         if step in when:
-            values = checksums(parts)
-            self.recorder.write("parameters", when=when[step], values=values)
+            self._write_values(when[step])
         if step == self.options["steps"]:
             save_weights(parts, Path(self.options["weights"]))
 
@@ -162,22 +200,37 @@ class Probe:
         return float(float(squares) ** 0.5)
 
     def _meet_model(self) -> None:
-        # The trainer class lives in __main__ and hands its model to no one in
-        # a way that all releases share, so look up the stack for the trainer.
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            owner: Any = frame.f_locals.get("self")
-            if owner is not self and hasattr(owner, "model_parts"):
-                self.model_parts = list(owner.model_parts)
-                self.stages = getattr(owner.parallel_dims, "pp", 1)
-                tensor = getattr(owner.parallel_dims, "tp", 1)
-                found = describe(self.model_parts)
-                self.recorder.write("model", tensor=tensor, **found)
-                self.recorder.write(
-                    "parameters", when="initial", values=checksums(self.model_parts)
-                )
-                return
-            frame = frame.f_back
+        trainer = _trainer(self)
+        if trainer is None:
+            return
+        self.model_parts = list(trainer.model_parts)
+        self.stages = getattr(trainer.parallel_dims, "pp", 1)
+        tensor = getattr(trainer.parallel_dims, "tp", 1)
+        found = describe(self.model_parts)
+        self.recorder.write("model", tensor=tensor, **found)
+        self._write_values("initial")
+
+    def _write_values(self, when: str) -> None:
+        """The parameters and buffers as they are now."""
+        assert self.model_parts is not None
+        values = checksums(self.model_parts)
+        self.recorder.write("parameters", when=when, values=values)
+        self.recorder.write("buffers", when=when, digests=buffers(self.model_parts))
+
+
+def _trainer(probe: Probe) -> Any:
+    """The trainer that is training, None where there is none.
+
+    Its class lives in __main__ and hands its model to no one in a way that all
+    releases share, so look up the stack for it.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        owner: Any = frame.f_locals.get("self")
+        if owner is not probe and hasattr(owner, "model_parts"):
+            return owner
+        frame = frame.f_back
+    return None
 
 
 def _gradient_dtypes(model_parts: list[nn.Module]) -> dict[str, str]:

@@ -1,0 +1,207 @@
+"""Every parameter by itself, step by step: where two runs part first, and by how much.
+
+A sum over a whole model hides one parameter that is wrong. Here each gradient and each
+weight is held against the reference's, within what rounding makes of that one in the
+run whose rounding is changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from migrator.verify.judge.compare import MARGIN, RESOLUTION, TOO_NOISY
+from migrator.verify.judge.trace import Figures, Step, Trace
+
+KINDS = ("gradient", "weight")
+
+Limits = dict[tuple[str, int, str], float]
+"""(kind, step, parameter) -> the distance that is let pass; nothing where noise hides too much."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Where two runs part first.
+
+    Args:
+        kind: ``gradient`` or ``weight``.
+        step: the step.
+        name: the first such parameter, in the order of the backward pass.
+        ratio: its norm, in units of the reference's.
+        size: the distance, in units of the reference's norm.
+        limit: what was let pass.
+        count: how many part in that step and kind.
+        among: of how many.
+    """
+
+    kind: str
+    step: int
+    name: str
+    ratio: float
+    size: float
+    limit: float
+    count: int
+    among: int
+
+
+def limits(reference: Trace, nudged: Trace) -> Limits:
+    """What rounding alone makes of each parameter, up to each step, times the margin.
+
+    Args:
+        reference: FSDP.
+        nudged: the same, rounded otherwise in every step.
+    """
+    found: Limits = {}
+    so_far: dict[tuple[str, str], float] = {}
+    other = {step.step: step for step in nudged.steps}
+    for step in reference.steps:
+        for kind in KINDS if step.step in other else ():
+            mine, theirs = _of(step, kind), _of(other[step.step], kind)
+            noise = {
+                name: distance(theirs[name], mine[name])
+                for name in mine.keys() & theirs.keys()
+            }
+            common = _ninth_tenth(noise.values())
+            for name, own in noise.items():
+                # One sample may be small by chance: what others have counts, and what was before.
+                here = max(so_far.get((kind, name), RESOLUTION), own, common)
+                so_far[kind, name] = here
+                if here <= TOO_NOISY:
+                    found[kind, step.step, name] = MARGIN * here
+    return found
+
+
+def _ninth_tenth(values: Iterable[float]) -> float:
+    """What nine in ten do not exceed."""
+    ordered = sorted(values)
+    return ordered[len(ordered) * 9 // 10] if ordered else 0.0
+
+
+def distance(left: Sequence[float], right: Sequence[float]) -> float:
+    """How far two tensors are from each other by their figures, in units of the right one's norm."""
+    one, two = list(left), list(right)
+    if one == two:
+        return 0.0
+    if not all(map(math.isfinite, (*one, *two))):
+        return math.inf
+    return max(abs(a - b) for a, b in zip(one, two)) / (abs(two[0]) or 1e-30)
+
+
+def first_departure(left: Trace, right: Trace, within: Limits) -> Departure | None:
+    """The first step in which a parameter of two runs departs; None where none does.
+
+    Args:
+        left: the run on trial.
+        right: the reference.
+        within: of ``limits``; what is not in there is not judged.
+    """
+    other = {step.step: step for step in right.steps}
+    # The last module comes first in a backward pass.
+    order = {name: -n for n, name in enumerate(right.model.get("parameters", {}))}
+    for step in left.steps:
+        if step.step not in other:
+            continue
+        for kind in KINDS:
+            mine, theirs = _of(step, kind), _of(other[step.step], kind)
+            apart = {
+                name: size
+                for name, size, limit in _sizes(mine, theirs, kind, step.step, within)
+                if size > limit
+            }
+            if apart:
+                name = min(apart, key=lambda name: order.get(name, 0))
+                norm = theirs.get(name, (0.0,))[0]
+                ratio = mine.get(name, (0.0,))[0] / norm if norm else math.inf
+                limit = within.get((kind, step.step, name), 0.0)
+                return Departure(
+                    kind,
+                    step.step,
+                    name,
+                    ratio,
+                    apart[name],
+                    limit,
+                    len(apart),
+                    len(theirs),
+                )
+    return None
+
+
+def _sizes(
+    mine: Figures, theirs: Figures, kind: str, step: int, within: Limits
+) -> Iterator[tuple[str, float, float]]:
+    """(parameter, distance, limit) of each that is judged."""
+    if not mine or not theirs:
+        return
+    for name in mine.keys() | theirs.keys():
+        if name not in mine or name not in theirs:
+            # One of no use, a router's say, may have none on one side and zeros on the other.
+            norm = (mine.get(name) or theirs.get(name) or (0.0,))[0]
+            yield name, math.inf if norm else 0.0, 0.0
+        elif (limit := within.get((kind, step, name))) is not None:
+            yield name, distance(mine[name], theirs[name]), limit
+
+
+def smallest(within: Limits) -> float | None:
+    """The smallest error in any one gradient that would have shown; None where none is judged."""
+    seen = [limit for (kind, *_), limit in within.items() if kind == "gradient"]
+    return min(seen, default=None)
+
+
+def _of(step: Step, kind: str) -> Figures:
+    return step.each_gradient if kind == "gradient" else step.each_weight
+
+
+def first_module(left: Trace, right: Trace) -> tuple[str, float, float] | None:
+    """The first module in the first forward whose output departs: (name, norm, norm on the right).
+
+    Both began with the same weights and read the same data.
+    """
+    for name, norm in left.forward.items():
+        other = right.forward.get(name)
+        if other is not None and abs(norm - other) > MARGIN * RESOLUTION * abs(other):
+            return name, norm, other
+    return None
+
+
+def sentences(left: Trace, right: Trace, within: Limits, dp: int) -> list[str]:
+    """Where the run on trial departs first, forward and backward, and what such a ratio comes from.
+
+    Args:
+        left: the run on trial.
+        right: the reference.
+        within: of ``limits``.
+        dp: data-parallel ranks.
+    """
+    found = []
+    module = first_module(left, right)
+    if module is not None:
+        name, mine, theirs = module
+        found.append(
+            f"First module that departs: the output of {name or 'the model'} in step 1 has a norm of {mine:.6g}, and"
+            f" {theirs:.6g} in the reference, with the same weights."
+        )
+    first = first_departure(left, right, within)
+    if first is not None:
+        many = "alone" if first.count == 1 else f"first of {first.count}"
+        found.append(
+            f"First parameter that departs: the {first.kind} of {first.name} in step {first.step} is"
+            f" {first.ratio:.6g} times the reference's in norm ({first.size:.1e} apart, {first.limit:.1e} are let"
+            f" pass), {many} of {first.among}{_cause(first, dp)}."
+        )
+    return found
+
+
+def _cause(first: Departure, dp: int) -> str:
+    """What makes such a ratio, after a colon; nothing where no cause is known for it."""
+    if first.kind != "gradient" or first.step != 1:
+        return ""
+    if first.ratio < 1e-12:
+        return ": no gradient reaches it"
+    if abs(first.ratio * dp - 1) < 1e-3:
+        return ": it is averaged over the data-parallel ranks twice, or scaled by their number elsewhere"
+    if abs(first.ratio / dp - 1) < 1e-3:
+        return ": it is summed over the data-parallel ranks where it has to be averaged"
+    if first.count < first.among:
+        return ": it is reduced over too few ranks, in another dtype, or changed after it is reduced"
+    return ""

@@ -1,0 +1,178 @@
+"""One parameter that is wrong among many, as planted: which one, from which step on, and what it is said to come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from migrator.verify.judge.each import (
+    distance,
+    first_departure,
+    first_module,
+    limits,
+    sentences,
+    smallest,
+)
+from migrator.verify.judge.trace import RankTrace, Step, Trace
+from migrator.verify.judge.verdict import Terms
+
+from parties import DP, STEPS, TOLERANCES, combination, trace
+from parties import model as a_model
+
+NAMES = ("tok_embeddings.weight", "layers.0.norm.weight", "output.weight")
+MODEL = {"parameters": dict.fromkeys(NAMES)}
+
+
+def run(party: str, change=lambda kind, step, name, pair: pair, forward=None) -> Trace:
+    """A run of one rank; ``change`` gives other figures for what it is asked about."""
+    steps = []
+    for step in range(1, STEPS + 1):
+        pairs = {
+            kind: {
+                name: change(kind, step, name, [2.0 + n, 0.5 * n - step])
+                for n, name in enumerate(NAMES)
+            }
+            for kind in ("gradient", "weight")
+        }
+        steps.append(
+            Step(
+                step,
+                8.0,
+                1.0,
+                each_gradient={k: v for k, v in pairs["gradient"].items() if v},
+                each_weight=pairs["weight"],
+            )
+        )
+    rank = RankTrace(0, tuple(steps), MODEL, forward=forward or {})
+    return Trace(party, (rank,))
+
+
+def scaled(kind, step, name, factor):
+    """A change of one parameter's figures from one step on."""
+
+    def change(a_kind, a_step, a_name, pair):
+        hit = (a_kind, a_name) == (kind, name) and a_step >= step
+        return [factor * x for x in pair] if hit else pair
+
+    return change
+
+
+RIGHT = run("reference")
+QUIET = limits(RIGHT, RIGHT)
+
+
+def test_runs_that_agree_have_no_departure():
+    assert first_departure(run("migrated"), RIGHT, QUIET) is None
+    assert sentences(run("migrated"), RIGHT, QUIET, DP) == []
+    assert smallest(QUIET) == pytest.approx(1.2e-6, rel=0.01)
+
+
+@pytest.mark.parametrize("error", [2e-6, 1e-5, 1e-4])
+def test_a_small_error_in_one_gradient_is_seen(error):
+    wrong = run("migrated", scaled("gradient", 2, NAMES[1], 1 + error))
+    found = first_departure(wrong, RIGHT, QUIET)
+    assert (found.kind, found.step, found.name) == ("gradient", 2, NAMES[1])
+    assert (found.count, found.among) == (1, 3)
+
+
+def test_what_rounding_makes_is_let_pass_and_ten_times_as_much_is_not():
+    noise = limits(RIGHT, run("nudged", scaled("gradient", 1, NAMES[1], 1 + 1e-5)))
+    near = run("migrated", scaled("gradient", 1, NAMES[1], 1 + 5e-5))
+    far = run("migrated", scaled("gradient", 1, NAMES[1], 1 + 5e-4))
+    assert first_departure(near, RIGHT, noise) is None
+    assert first_departure(far, RIGHT, noise).name == NAMES[1]
+
+
+def test_a_step_in_which_noise_hides_too_much_is_not_judged_and_those_before_are():
+    noise = limits(RIGHT, run("nudged", scaled("gradient", 3, NAMES[0], 1.5)))
+    late = run("migrated", scaled("gradient", 3, NAMES[0], 2.0))
+    early = run("migrated", scaled("gradient", 2, NAMES[0], 2.0))
+    assert first_departure(late, RIGHT, noise) is None
+    assert first_departure(early, RIGHT, noise).step == 2
+
+
+def test_the_last_of_the_model_is_the_first_of_its_backward_pass():
+    wrong = run("migrated", lambda kind, step, name, pair: [3.0 * x for x in pair])
+    found = first_departure(wrong, RIGHT, QUIET)
+    assert (found.name, found.count) == (NAMES[2], 3)
+
+
+def test_a_sign_and_a_swap_are_seen_though_the_norm_is_the_same():
+    assert distance([2.0, -0.5], [2.0, 0.5]) == 0.5
+    assert distance([2.0, float("nan")], [2.0, 0.5]) == float("inf")
+
+
+def test_a_weight_that_was_stepped_otherwise_is_seen_behind_the_step():
+    wrong = run("migrated", scaled("weight", 1, NAMES[0], 1.001))
+    found = first_departure(wrong, RIGHT, QUIET)
+    assert (found.kind, found.step) == ("weight", 1)
+
+
+def test_a_gradient_that_is_missing_departs():
+    wrong = run("migrated", scaled("gradient", 1, NAMES[1], 0))
+    assert "no gradient reaches it" in sentences(wrong, RIGHT, QUIET, DP)[0]
+    gone = run(
+        "migrated",
+        lambda kind, step, name, pair: [] if name == NAMES[1] else pair,
+    )
+    assert first_departure(gone, RIGHT, QUIET).name == NAMES[1]
+
+
+@pytest.mark.parametrize(
+    "factor, cause",
+    [
+        (1 / DP, "averaged"),
+        (DP, "summed"),
+        (0.9, "too few ranks"),
+        (5.0, "too few ranks"),
+    ],
+)
+def test_the_cause_by_the_ratio(factor, cause):
+    wrong = run("migrated", scaled("gradient", 1, NAMES[1], factor))
+    (said,) = sentences(wrong, RIGHT, QUIET, DP)
+    assert f"the gradient of {NAMES[1]} in step 1 is {factor:.6g} times" in said
+    assert cause in said
+
+
+def test_the_first_module_that_departs_comes_before_the_parameters():
+    mine = {"tok_embeddings": 4.0, "layers.0": 5.5, "": 9.0}
+    theirs = {"tok_embeddings": 4.0, "layers.0": 5.0, "": 8.0}
+    left, right = run("migrated", forward=mine), run("reference", forward=theirs)
+    assert first_module(left, right) == ("layers.0", 5.5, 5.0)
+    assert "layers.0" in sentences(left, right, QUIET, DP)[0]
+    assert first_module(right, right) is None
+
+
+def test_the_judge_fails_a_cell_for_one_parameter():
+    """All that is summed over the model agrees."""
+    within = {("gradient", 1, "layers.0.weight"): 1e-6}
+
+    def with_gradient(party, kind, norm):
+        one = trace(party, kind)
+        steps = [
+            replace(s, each_gradient={"layers.0.weight": [norm, 0.0]})
+            for s in one.ranks[0].steps
+        ]
+        return trace(party, kind, steps=tuple(steps), model=a_model(kind))
+
+    terms = Terms(STEPS, DP, DP, TOLERANCES, within)
+    from migrator.verify.judge import judges
+
+    def judged(norm):
+        runs = {
+            "baseline": trace("baseline", "ddp"),
+            "migrated": with_gradient("migrated", "replicate", norm),
+            "reference": with_gradient("reference", "fsdp", 1.0),
+            "control": with_gradient("control", "fsdp", 1.0),
+        }
+        return judges.judge_combination(runs, terms)
+
+    assert judged(1.0).passed
+    failed = judged(1.00001)
+    assert failed.word == "failed"
+    assert (
+        "First parameter that departs: the gradient of layers.0.weight"
+        in failed.failures[0]
+    )
+    assert combination().passed
