@@ -144,6 +144,10 @@ def module_of(node: cst.ImportFrom) -> str:
     return "." * len(node.relative) + (name_of(node.module) or "")
 
 
+_COMMENT = re.compile(r"#.*")
+_HEAD = re.compile(r"from\s+[\w.]+\s+import\s*\(\s*(#.*)?")
+
+
 def from_import(
     tree: cst.Module,
     line: cst.SimpleStatementLine,
@@ -152,26 +156,38 @@ def from_import(
 ) -> cst.SimpleStatementLine:
     """``line`` rewritten to import ``names``, sorted as usort does.
 
-    A list that holds comments keeps its lines: only the names in it change.
+    A list that holds comments keeps its lines, if each has one name: only the names
+    change. Of any other list the comments go above it.
     """
     ordered = sorted(dict.fromkeys(names), key=lambda n: (n[0].casefold(), n[1] or ""))
     old = cast(cst.ImportFrom, line.body[0])
-    if "#" in tree.code_for_node(old):
-        return _in_place(tree, line, ordered)
+    within = _COMMENT.findall(tree.code_for_node(old))
+    kept = _in_place(tree, line, module, ordered) if within else None
+    if kept is not None:
+        return kept
     items = [f"{name} as {alias}" if alias else name for name, alias in ordered]
     text = f"from {module} import {', '.join(items)}"
     fresh = cast(cst.SimpleStatementLine, statement(tree, text))
-    return line.with_changes(body=fresh.body)
+    above = [cst.EmptyLine(comment=cst.Comment(comment)) for comment in within]
+    return line.with_changes(
+        body=fresh.body, leading_lines=[*line.leading_lines, *above]
+    )
 
 
 def _in_place(
     tree: cst.Module,
     line: cst.SimpleStatementLine,
+    module: str,
     names: Sequence[tuple[str, str | None]],
-) -> cst.SimpleStatementLine:
-    """The list with its comments: every line stays with its name, in sorted order."""
+) -> cst.SimpleStatementLine | None:
+    """The list with its comments: every line stays with its name, in sorted order.
+
+    None where it has not one name a line.
+    """
     code = tree.code_for_node(line.with_changes(leading_lines=()))
     head, *middle, tail = code.strip().splitlines()
+    if not _HEAD.fullmatch(head.strip()) or not tail.strip().startswith(")"):
+        return None
     entries: dict[str, list[str]] = {}
     above: list[str] = []
     for text in middle:
@@ -181,7 +197,7 @@ def _in_place(
             entries[found[1]] = above
             above = []
         elif not text.strip().startswith("#"):
-            return line
+            return None
     fresh = [name for name, _ in names if name not in entries]
     gone = [name for name in entries if name not in dict(names)]
     for name, old in zip(fresh, gone):
@@ -193,7 +209,8 @@ def _in_place(
     for name in fresh[len(gone) :]:
         entries[name] = [f"{name},"]
     ordered = [text for name, _ in names for text in entries[name]]
-    body = "\n".join([head.strip(), *(layout.INDENT + text for text in ordered), ")"])
+    head = re.sub(r"^from\s+[\w.]+", f"from {module}", head.strip())
+    body = "\n".join([head, *(layout.INDENT + text for text in ordered), ")"])
     rest = tail.strip().removeprefix(")")
     parsed = cast(cst.SimpleStatementLine, statement(tree, body + rest))
     return line.with_changes(body=parsed.body)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from codemods import layout
 from codemods.attribution import CLEANUP, LAYOUT, Stage
 from codemods.bindings import Checkout
+from codemods.execute.records import Verdict
 from codemods.findings import Finding
 from codemods.names import Scope
 from codemods.other_target import for_other_target
@@ -46,6 +47,7 @@ class Outcome:
         selection: which rules ran.
         excluded: paths that the selection leaves alone.
         stages: path of a change -> its text after each rule, for ``attribution``.
+        unconfirmed: (path, function) that could not be executed before and after -> why.
     """
 
     survey: Survey
@@ -56,6 +58,7 @@ class Outcome:
     selection: Selection = Selection()
     excluded: frozenset[str] = frozenset()
     stages: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
+    unconfirmed: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def to_do(self) -> tuple[Finding, ...]:
@@ -132,10 +135,30 @@ def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome
     """The outcome with its changes, or with what is wrong with them."""
     stages: dict[str, tuple[Stage, ...]] = {}
     changes = _rewrite(facts, outcome.findings, stages)
-    problems = tuple(_check(facts, changes, codes)) if changes else ()
+    files = {path: SourceFile(path, raw) for path, raw in changes.items()}
+    problems = tuple(_check(facts, files, codes)) if changes else ()
     if problems:
         return replace(outcome, problems=problems)
-    return replace(outcome, changes=changes, stages=stages)
+    shown = _executed(outcome, facts, files, codes) if changes else Verdict()
+    if shown.mismatches:
+        return replace(outcome, problems=tuple(map(str, shown.mismatches)))
+    return replace(outcome, changes=changes, stages=stages, unconfirmed=shown.unclear)
+
+
+def _executed(
+    outcome: Outcome,
+    facts: "Facts",
+    changes: Mapping[str, SourceFile],
+    codes: frozenset[str],
+) -> Verdict:
+    """What executing the changed functions shows; nothing where a part is left out."""
+    from codemods.execute.migration import executed
+
+    whole = all(rule.CODE in codes for rule in all_rules() if hasattr(rule, "rewrite"))
+    if not whole or any(f.status == "opted-out" for f in outcome.findings):
+        return Verdict()
+    after = Checkout({**facts.survey.files, **changes})
+    return executed(facts, after, outcome.findings)
 
 
 def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:
@@ -288,16 +311,15 @@ def _taken(checkout: Checkout, path: str, name: str) -> bool:
 
 
 def _check(
-    facts: "Facts", changes: Mapping[str, bytes], codes: frozenset[str]
+    facts: "Facts", changes: Mapping[str, SourceFile], codes: frozenset[str]
 ) -> Iterator[str]:
     """Everything that must hold of the new texts, each failure with file and line."""
     from codemods.plans import decide
 
-    files = dict(facts.survey.files)
-    for path, raw in changes.items():
-        files[path] = SourceFile(path, raw)
+    files = {**facts.survey.files, **changes}
+    for file in changes.values():
         try:
-            _ = files[path].syntax  # raises
+            _ = file.syntax  # raises
         except UnreadableSource as error:
             yield f"the rewritten {error}"
             return
@@ -442,7 +464,7 @@ def _unknown_names(file: SourceFile) -> dict[str, int]:
 
 
 def _broken_imports(
-    before: Checkout, after: Checkout, changes: Mapping[str, bytes]
+    before: Checkout, after: Checkout, changes: Iterable[str]
 ) -> Iterator[str]:
     """Imports of a name that a changed module no longer has."""
     for path in changes:

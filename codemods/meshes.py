@@ -84,7 +84,7 @@ def build(checkout: Checkout, path: str, degrees: Mapping[str, int]) -> Meshes:
         CannotFollow: its code goes beyond what is evaluated.
         Raised: it refuses these degrees.
     """
-    interpreter = Interpreter(checkout, _init_device_mesh)
+    interpreter = Interpreter(checkout, init_device_mesh)
     cls = interpreter.named(Definition(path, "ParallelDims"))
     if not isinstance(cls, Class):
         raise CannotFollow(f"there is no class ParallelDims in {path}")
@@ -114,14 +114,18 @@ def _fields(degrees: Mapping[str, int]) -> dict[str, object]:
     }
 
 
-def _init_device_mesh(
+def init_device_mesh(
     called: str, args: list[object], keywords: Mapping[str, object]
 ) -> object:
     if called.rpartition(".")[2] != "init_device_mesh":
         return UNKNOWN
     given = dict(zip(("device_type", "mesh_shape"), args), **keywords)
     sizes, names = given.get("mesh_shape"), given.get("mesh_dim_names")
-    if isinstance(sizes, (list, tuple)) and isinstance(names, (list, tuple)):
+    if (
+        isinstance(sizes, (list, tuple))
+        and isinstance(names, (list, tuple))
+        and all(isinstance(size, int) for size in sizes)
+    ):
         return Mesh(tuple(names), tuple(sizes))
     return UNKNOWN
 
@@ -195,7 +199,8 @@ def _dimensions(checkout: Checkout, home: str) -> Iterator[str | None]:
             continue
         sizes = dict(zip(meshes.world.names, meshes.world.sizes))
         named = [name for name, size in sizes.items() if size == 3]
-        yield named[0] if len(named) == 1 else None
+        known = len(named) == 1 and isinstance(named[0], str)
+        yield named[0] if known else None
 
 
 def gives(
@@ -279,7 +284,7 @@ def _keeps_fsdp(checkout: Checkout, home: str) -> bool:
             return True
     except (CannotFollow, Raised):
         pass  # it may still say so where it asks which meshes exist
-    interpreter = Interpreter(checkout, _init_device_mesh)
+    interpreter = Interpreter(checkout, init_device_mesh)
     cls = interpreter.named(Definition(home, "ParallelDims"))
     try:
         if not isinstance(cls, Class):

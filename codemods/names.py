@@ -89,6 +89,7 @@ class ModuleNames(ast.NodeVisitor):
         self.uses: list[Use] = []
         self._scope = self.top
         self._lambda_parameters: list[str] = []
+        self._found: dict[tuple[str, str], Import | Definition | None] = {}
         self.visit(syntax)
 
     def _enter(self, node: _Body, is_class: bool) -> None:
@@ -221,6 +222,12 @@ class ModuleNames(ast.NodeVisitor):
             The import it comes from, the module-level definition of this file, or
             None where it is a local variable, a parameter or nothing known.
         """
+        key = (spelling, scope)
+        if key not in self._found:
+            self._found[key] = self._look_up(spelling, scope)
+        return self._found[key]
+
+    def _look_up(self, spelling: str, scope: str) -> Import | Definition | None:
         first = spelling.split(".")[0]
         here: Scope | None = self.scopes[scope]
         start = here

@@ -15,7 +15,7 @@ from codemods.texts import none
 from migrator import apply
 from migrator.review import compare
 
-for _folder in (".", "codemods", "review", "verify", "verify/trained"):
+for _folder in (".", "codemods", "generated", "review", "verify", "verify/trained"):
     sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 

@@ -13,18 +13,24 @@ ROOTS = {
 }
 """Source folder -> where the tests of what is in it lie; the first that fits."""
 
-TOGETHER = ("codemods/interpret", "codemods/mirror", "codemods/plans")
+TOGETHER = (
+    "codemods/execute",
+    "codemods/interpret",
+    "codemods/mirror",
+    "codemods/plans",
+)
 """Packages that one file tests as a whole; a module of theirs may have one besides."""
 
 WHOLES = (
     "tests/migrator/render/test_text_head.py",
     "tests/migrator/test_texts.py",
     "tests/codemods/test_cases.py",
+    "tests/generated",
     "tests/review/browser",
     "tests/verify/rehearse/test_planted.py",
     "tests/verify/trained",
 )
-"""Tests of a whole: a first sentence, what is said of documents, a migration, a page in a browser, wrong migrations, trainings."""
+"""Tests of a whole: a first sentence, what is said of documents, a migration, programs put together, wrong migrations, a page in a browser, trainings."""
 
 ELSEWHERE = {
     "codemods/ways.py": "ways past a place that is left: migrator/render/test_ways.py",

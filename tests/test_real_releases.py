@@ -229,6 +229,11 @@ def test_second_apply_changes_no_byte(migrated):
     assert {path: file.raw for path, file in python_files(after).items()} == before
 
 
+def test_every_plan_is_confirmed_by_executing_it(migrated):
+    """What cannot be followed is named; there is nothing of that kind."""
+    assert "could not be executed" not in migrated[-1]
+
+
 def test_check_is_content_afterwards(migrated):
     _, target, _, after, _ = migrated
     result = CliRunner().invoke(main, ["check", str(after), "--target", target])

@@ -9,7 +9,6 @@ from typing import Any
 
 from codemods.bindings import Checkout
 from codemods.interpret.values import (
-    UNKNOWN,
     Class,
     External,
     Frame,
@@ -19,7 +18,10 @@ from codemods.interpret.values import (
     Mesh,
     Raised,
     Unknown,
+    derived,
+    holds_unknown,
     refuse,
+    show,
 )
 from codemods.names import Definition, Import
 
@@ -71,6 +73,8 @@ class Expressions(ABC):
     checkout: Checkout
     call_external: ExternalCall
     known: Mapping[str, object]
+    ask: Callable[[str], bool] | None = None
+    """Answers whether something holds that is not known; None: it is refused."""
 
     @abstractmethod
     def named(self, definition: Definition) -> object:
@@ -139,7 +143,11 @@ class Expressions(ABC):
             return _BUILTINS[node.id]
         if node.id in ("isinstance", "getattr", "hasattr", "print", "type", "range"):
             return External(node.id)
-        return UNKNOWN
+        top = self.checkout.names(frame.path).top
+        if any(local.split(".")[0] == node.id for local in top.imports):
+            return External(node.id)  # `import a.b` binds `a`
+        starred = self.checkout.resolve(frame.path, "", node.id)
+        return derived(node.id) if starred is None else self.named(starred)
 
     def imported(self, found: Import, frame: Frame, local: str) -> object:
         full = ".".join(filter(None, (found.module, found.name)))
@@ -161,7 +169,7 @@ class Expressions(ABC):
     def attribute(self, owner: object, name: str, node: ast.AST) -> object:
         """An attribute of a value: a property is called, a method bound."""
         if isinstance(owner, Unknown):
-            return UNKNOWN
+            return self.unknown_attribute(owner, name)
         if isinstance(owner, External):
             return self._external_attribute(owner, name)
         if isinstance(owner, Instance):
@@ -182,16 +190,23 @@ class Expressions(ABC):
             raise Raised("AttributeError", name)
         refuse(f"{name} of {type(owner).__name__}", node)
 
+    def unknown_attribute(self, owner: Unknown, name: str) -> object:
+        """An attribute of what is not known."""
+        return Unknown(f"{owner}.{name}", owner, name)
+
+    def unknown_item(self, owner: Unknown | External, key: object) -> object:
+        """An item of what is not known, or under a key that is not."""
+        return derived(owner, "[", key, "]")
+
     def _external_attribute(self, owner: External, name: str) -> object:
         full = f"{owner.name}.{name}"
         if full in self.known:
             return self.known[full]
         if full in _BUILTINS:
             return _BUILTINS[full]
-        path = self.checkout.path_of(owner.name)
-        if path is not None:
-            definition = Definition(path, name)
-            if self.checkout.defines(definition):
+        if self.checkout.path_of(owner.name) is not None:
+            definition = self.checkout.at(full)
+            if definition is not None and self.checkout.defines(definition):
                 return self.named(definition)
         return External(full)
 
@@ -214,12 +229,15 @@ class Expressions(ABC):
             return lambda dim, mesh_sizes, mesh_dim_names, **_: mesh.unflatten(
                 dim, tuple(mesh_sizes), tuple(mesh_dim_names)
             )
-        return UNKNOWN  # groups, ranks, devices
+        return Unknown(f"{mesh}.{name}")  # groups, ranks, devices
 
     def _of_Subscript(self, node: ast.Subscript, frame: Frame) -> object:
         owner, key = self.evaluate(node.value, frame), self.evaluate(node.slice, frame)
-        if isinstance(owner, (Unknown, External)) or isinstance(key, Unknown):
-            return UNKNOWN
+        if isinstance(owner, (Unknown, External)):
+            return self.unknown_item(owner, key)
+        absent = type(owner) is dict and key not in owner and holds_unknown(owner)
+        if absent or (isinstance(key, Unknown) and not self._has(owner, key)):
+            return derived(ast.unparse(node.value), "[", key, "]")
         if isinstance(owner, Mesh):
             names = (key,) if isinstance(key, str) else key
             if not isinstance(names, tuple) or not all(
@@ -234,15 +252,28 @@ class Expressions(ABC):
         except (KeyError, IndexError, TypeError) as error:
             raise Raised(type(error).__name__, str(error)) from error
 
+    @staticmethod
+    def _has(owner: object, key: object) -> bool:
+        return isinstance(owner, dict) and key in owner
+
     def _of_Slice(self, node: ast.Slice, frame: Frame) -> object:
         parts = (node.lower, node.upper, node.step)
         values = [self.evaluate(p, frame) if p else None for p in parts]
         if any(isinstance(value, Unknown) for value in values):
-            return UNKNOWN
+            return derived(*(p for v in values for p in (v, ":")))
         return slice(*values)
 
     def _of_Call(self, node: ast.Call, frame: Frame) -> object:
         called = self.evaluate(node.func, frame)
+        args, keywords = self.arguments(node, frame)
+        if isinstance(called, External) and "." not in called.name:
+            return self._builtin(called.name, args, keywords, node)
+        return self.apply(called, args, keywords)
+
+    def arguments(
+        self, node: ast.Call, frame: Frame
+    ) -> tuple[list[object], dict[str, object]]:
+        """What a call passes, by position and by name."""
         args: list[object] = []
         for argument in node.args:
             if isinstance(argument, ast.Starred):
@@ -256,11 +287,11 @@ class Expressions(ABC):
                 keywords[keyword.arg] = value
             elif isinstance(value, dict):
                 keywords |= value
+            elif isinstance(value, Unknown):
+                keywords[f"**{value}"] = value
             else:
                 refuse("arguments by **", node)
-        if isinstance(called, External) and "." not in called.name:
-            return self._builtin(called.name, args, keywords, node)
-        return self.apply(called, args, keywords)
+        return args, keywords
 
     def _builtin(
         self,
@@ -272,6 +303,8 @@ class Expressions(ABC):
         if name == "range":
             if all(type(a) is int and abs(a) < 10_000 for a in args):
                 return list(range(*args))  # type: ignore[call-overload]  # all are int
+            if self.ask is not None and any(isinstance(a, Unknown) for a in args):
+                return derived("range", tuple(args))
             refuse("a range of unknown or great length", node)
         if name in ("getattr", "hasattr"):
             try:
@@ -284,11 +317,13 @@ class Expressions(ABC):
                 return False
             if name == "getattr":
                 return value
-            return UNKNOWN if isinstance(value, Unknown) else True
+            if isinstance(value, Unknown):
+                return derived("hasattr(", args[0], f", {args[1]!r})")
+            return True
         if name == "isinstance":
-            return _is_instance(args[0], args[1])
-        if name in ("type", "print"):
-            return UNKNOWN
+            return self.is_instance(args[0], args[1])
+        if name == "type":
+            return derived("type(", args[0], ")")
         return self.call_external(name, args, keywords)
 
     def _of_BinOp(self, node: ast.BinOp, frame: Frame) -> object:
@@ -301,7 +336,7 @@ class Expressions(ABC):
         if isinstance(left, (Unknown, External)) or isinstance(
             right, (Unknown, External)
         ):
-            return UNKNOWN
+            return derived(left, f" {type(op).__name__} ", right)
         function = _OPERATORS.get(type(op))
         if function is None:
             refuse(f"the operator {type(op).__name__}", node)
@@ -324,18 +359,20 @@ class Expressions(ABC):
         value: object = None
         for part in node.values:
             value = self.evaluate(part, frame)
-            if isinstance(value, Unknown):
-                return UNKNOWN
+            if isinstance(value, Unknown) and self.ask is None:
+                return derived(ast.unparse(node))
             if self.truth(value, part) is stops_at:
                 return value
         return value
 
     def _of_UnaryOp(self, node: ast.UnaryOp, frame: Frame) -> object:
         value = self.evaluate(node.operand, frame)
-        if isinstance(value, Unknown):
-            return UNKNOWN
         if isinstance(node.op, ast.Not):
+            if isinstance(value, Unknown) and self.ask is None:
+                return derived("not ", value)
             return not self.truth(value, node)
+        if isinstance(value, Unknown):
+            return derived(type(node.op).__name__, " ", value)
         if isinstance(node.op, ast.USub) and _is_number(value):
             return -value  # type: ignore[operator]  # a number
         refuse(f"the operator {type(node.op).__name__}", node)
@@ -344,19 +381,30 @@ class Expressions(ABC):
         left = self.evaluate(node.left, frame)
         for op, comparator in zip(node.ops, node.comparators):
             right = self.evaluate(comparator, frame)
-            if isinstance(left, (Unknown, External)) or isinstance(
-                right, (Unknown, External)
-            ):
-                return UNKNOWN
+            holds: object
+            if holds_unknown(left) or holds_unknown(right):
+                holds = self.unknown_comparison(op, left, right)
+                if isinstance(holds, Unknown) and node.ops[-1] is op:
+                    return holds
+                if isinstance(holds, Unknown):
+                    return derived(holds, " in ", ast.unparse(node))
+                if not holds:
+                    return False
+                left = right
+                continue
             if isinstance(op, (ast.In, ast.NotIn)):
                 held = left in self.items(right, node)
-                holds: object = held is isinstance(op, ast.In)
+                holds = held is isinstance(op, ast.In)
             else:
                 holds = self._binary_compare(op, left, right)
             if not holds:
                 return False
             left = right
         return True
+
+    def unknown_comparison(self, op: ast.cmpop, left: object, right: object) -> object:
+        """Whether a comparison holds of what is not known."""
+        return derived(left, f" {type(op).__name__} ", right)
 
     @staticmethod
     def _binary_compare(op: ast.cmpop, left: object, right: object) -> object:
@@ -388,6 +436,8 @@ class Expressions(ABC):
         for key, value in zip(node.keys, node.values):
             worth = self.evaluate(value, frame)
             if key is None:
+                if isinstance(worth, Unknown):
+                    worth = {f"**{worth}": worth}
                 if not isinstance(worth, dict):
                     refuse("a dictionary spread by **", node)
                 made |= worth
@@ -396,14 +446,13 @@ class Expressions(ABC):
         return made
 
     def _of_JoinedStr(self, node: ast.JoinedStr, frame: Frame) -> object:
-        parts = []
+        parts, unknown = [], False
         for part in node.values:
             inner = part.value if isinstance(part, ast.FormattedValue) else part
             value = self.evaluate(inner, frame)
-            if isinstance(value, Unknown):
-                return UNKNOWN
-            parts.append(value if isinstance(value, str) else repr(value))
-        return "".join(parts)
+            parts.append(value if isinstance(value, str) else show(value))
+            unknown = unknown or isinstance(value, Unknown)
+        return derived(*parts) if unknown else "".join(parts)
 
     def _of_Lambda(self, node: ast.Lambda, frame: Frame) -> object:
         return Function(node, frame)
@@ -459,8 +508,14 @@ class Expressions(ABC):
 
     def truth(self, value: object, node: ast.AST) -> bool:
         if isinstance(value, (Unknown, External)):
-            refuse(f"`{ast.unparse(node)}` is not known", node)
+            if self.ask is None or "?" in show(value):
+                refuse(f"`{ast.unparse(node)}` is not known", node)
+            return self.ask(show(value))
         return bool(value)
+
+    def is_instance(self, value: object, kinds: object) -> object:
+        """Whether a value is of some types, as far as that is known."""
+        return _is_instance(value, kinds)
 
 
 def _is_number(value: object) -> bool:
@@ -473,4 +528,4 @@ def _is_instance(value: object, kinds: object) -> object:
     plain = type(value) in (bool, int, float, str, list, tuple, dict, set, type(None))
     if plain and all(isinstance(kind, type) for kind in asked):
         return isinstance(value, asked)
-    return UNKNOWN
+    return derived("isinstance(", value, ", ", kinds, ")")

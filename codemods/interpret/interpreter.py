@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from typing import Any
 
 from codemods.bindings import Checkout
 from codemods.interpret.expressions import LONGEST, Expressions, ExternalCall
@@ -16,11 +17,17 @@ from codemods.interpret.values import (
     Member,
     Raised,
     Unknown,
+    derived,
+    holds_unknown,
     refuse,
+    show,
 )
 from codemods.names import Definition, dotted
 
 _STEPS = 200_000
+
+_SEARCHES = {"index", "count", "remove", "get", "pop", "setdefault"}
+"""Methods of lists and dictionaries that look for what they are given."""
 
 
 class _Return(Exception):
@@ -57,14 +64,22 @@ class Interpreter(Expressions):
         self.known = known or {}
         self._left = _STEPS
         self._depth = 0
+        self._handled: list[Raised] = []
         self._constants: dict[Definition, object] = {}
+        self._named: dict[Definition, object] = {}
+        self._members: dict[tuple[Definition, str], Instance] = {}
 
     # What a checkout holds
 
     def named(self, definition: Definition) -> object:
         """The function, class or constant that a module-level name is, else unknown."""
+        if definition not in self._named:
+            self._named[definition] = self._find(definition)
+        return self._named[definition]
+
+    def _find(self, definition: Definition) -> object:
         frame = Frame(definition.path, "")
-        found: object = UNKNOWN
+        found: object = Unknown(definition.name)
         for node in self.checkout.files[definition.path].syntax.body:
             if isinstance(node, ast.FunctionDef) and node.name == definition.name:
                 found = Function(node, frame)
@@ -83,7 +98,9 @@ class Interpreter(Expressions):
         self, definition: Definition, value: ast.expr, frame: Frame
     ) -> object:
         if definition not in self._constants:
-            self._constants[definition] = UNKNOWN  # of itself, while it is evaluated
+            self._constants[definition] = Unknown(
+                definition.name
+            )  # of itself, while it is evaluated
             self._constants[definition] = self.evaluate(value, frame)
         return self._constants[definition]
 
@@ -97,8 +114,10 @@ class Interpreter(Expressions):
         init = self._method(cls, "__init__")
         if init is not None:
             names = [a.arg for a in (*init.node.args.args, *init.node.args.kwonlyargs)]
-            given = {n: values.get(n, UNKNOWN) for n in names[1:] if n in values}
-            given |= {n: UNKNOWN for n in self._without_default(init) if n not in given}
+            given = {n: values[n] for n in names[1:] if n in values}
+            given |= {
+                n: Unknown(n) for n in self._without_default(init) if n not in given
+            }
             given.pop(names[0], None)
             self.call(Function(init.node, init.frame, (made,)), [], given)
             return made
@@ -110,7 +129,7 @@ class Interpreter(Expressions):
                 elif node.value is not None:
                     made.attributes[name] = self._default(node.value, cls)
                 else:
-                    made.attributes[name] = UNKNOWN
+                    made.attributes[name] = Unknown(name)
         after = self._method(cls, "__post_init__")
         if after is not None:
             self.call(Function(after.node, after.frame, (made,)), [], {})
@@ -160,7 +179,7 @@ class Interpreter(Expressions):
 
     def class_attribute(self, owner: Instance, name: str) -> object:
         if owner.of is None:
-            return UNKNOWN
+            return Unknown(f"{show(owner)}.{name}")
         method = self._method(owner.of, name)
         if method is not None:
             assert isinstance(method.node, ast.FunctionDef)
@@ -180,7 +199,7 @@ class Interpreter(Expressions):
                 if any(isinstance(t, ast.Name) and t.id == name for t in targets):
                     return self._default(statement.value, owner.of)
         if owner.of.node.bases:
-            return UNKNOWN  # a base from outside may have it
+            return Unknown(f"{show(owner)}.{name}")  # a base from outside may have it
         raise Raised("AttributeError", name)
 
     def of_class(self, owner: Class, name: str) -> object:
@@ -198,8 +217,9 @@ class Interpreter(Expressions):
                     return value
                 if isinstance(value, str) and bases & {"str", "StrEnum"}:
                     return Member(value)
-                return Instance({"value": value, "name": name}, owner)
-        return UNKNOWN
+                made = Instance({"value": value, "name": name}, owner)
+                return self._members.setdefault((owner.definition, name), made)
+        return Unknown(f"{show(owner)}.{name}")
 
     # Calls
 
@@ -252,6 +272,8 @@ class Interpreter(Expressions):
         names = {a.arg for a in (*positional, *arguments.kwonlyargs)}
         rest: dict[str, object] = {}
         for name, value in keywords.items():
+            if name.startswith("**"):
+                raise CannotFollow(f"arguments by {name}")
             (variables if name in names else rest)[name] = value
         if arguments.kwarg is not None:
             variables[arguments.kwarg.arg] = rest
@@ -287,10 +309,16 @@ class Interpreter(Expressions):
             ]
             return self.make(called, {**dict(zip(names, args)), **keywords})
         if isinstance(called, Unknown):
-            return UNKNOWN
+            return self.call_unknown(called, args, keywords)
         if callable(called):  # a builtin, or a method of a plain value
             return self._apply_plain(called, args, keywords)
         raise CannotFollow(f"{called!r} is called")
+
+    def call_unknown(
+        self, called: Unknown, args: list[object], keywords: Mapping[str, object]
+    ) -> object:
+        """What a call of something unknown gives."""
+        return called_with(called, args, keywords)
 
     def _apply_plain(
         self,
@@ -299,17 +327,42 @@ class Interpreter(Expressions):
         keywords: Mapping[str, object],
     ) -> object:
         given = (*args, *keywords.values())
-        if any(isinstance(value, Unknown) for value in given):
-            return UNKNOWN
-        if any(isinstance(value, (Function, External, Class)) for value in given):
+        owner = getattr(called, "__self__", None)
+        holder = type(owner) in (list, dict, set)
+        if holder:  # these hold whatever there is, but are not searched for it
+            if called.__name__ in ("extend", "update"):
+                args = [self.spread(value) for value in args]
+            unknown = called.__name__ in _SEARCHES and (
+                holds_unknown(given[:1]) or holds_unknown(owner)
+            )
+        else:
+            unknown = any(holds_unknown(value) for value in given)
+        if unknown:
+            return self.plain_of_unknown(called, args, keywords)
+        if not holder and any(
+            isinstance(value, (Function, External, Class)) for value in given
+        ):
             raise CannotFollow("a function is handed to a builtin")
         try:
             value = called(*args, **keywords)
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise Raised(type(error).__name__, str(error)) from error
-        for changed in (value, getattr(called, "__self__", None)):
+        for changed in (value, owner):
             if isinstance(changed, Sized) and len(changed) > LONGEST:
                 raise CannotFollow("a value grows beyond all measure")
+        return value
+
+    def plain_of_unknown(
+        self,
+        called: Callable[..., object],
+        args: list[object],
+        keywords: Mapping[str, object],
+    ) -> object:
+        """What a builtin, or a method of a plain value, gives of what is not known."""
+        return called_with(Unknown(called.__name__), args, keywords)
+
+    def spread(self, value: object) -> object:
+        """What a list or dictionary is extended by."""
         return value
 
     # Statements
@@ -370,6 +423,80 @@ class Interpreter(Expressions):
                 continue
         self.execute(node.orelse, frame)
 
+    def _do_While(self, node: ast.While, frame: Frame) -> None:
+        while self.truth(self.evaluate(node.test, frame), node.test):
+            self.step()
+            try:
+                self.execute(node.body, frame)
+            except _Break:
+                return
+            except _Continue:
+                continue
+        self.execute(node.orelse, frame)
+
+    def _do_Try(self, node: ast.Try, frame: Frame) -> None:
+        try:
+            self.execute(node.body, frame)
+        except Raised as raised:
+            handler = next((h for h in node.handlers if _catches(h, raised)), None)
+            if handler is None:
+                raise
+            if handler.name:
+                frame.variables[handler.name] = Unknown(handler.name)
+            self._handled.append(raised)
+            try:
+                self.execute(handler.body, frame)
+            finally:
+                self._handled.pop()
+        else:
+            self.execute(node.orelse, frame)
+        finally:
+            self.execute(node.finalbody, frame)
+
+    def _do_Match(self, node: ast.Match, frame: Frame) -> None:
+        subject = self.evaluate(node.subject, frame)
+        for case in node.cases:
+            if self._matches(case.pattern, subject, frame) and (
+                case.guard is None
+                or self.truth(self.evaluate(case.guard, frame), case.guard)
+            ):
+                return self.execute(case.body, frame)
+
+    def _matches(self, pattern: ast.pattern, subject: object, frame: Frame) -> bool:
+        if isinstance(pattern, ast.MatchAs) and pattern.pattern is None:
+            if pattern.name:
+                frame.variables[pattern.name] = subject
+            return True
+        if isinstance(pattern, ast.MatchOr):
+            return any(self._matches(p, subject, frame) for p in pattern.patterns)
+        if not isinstance(pattern, (ast.MatchValue, ast.MatchSingleton)):
+            refuse(f"a {type(pattern).__name__} pattern", pattern)
+        if isinstance(pattern, ast.MatchValue):
+            value = self.evaluate(pattern.value, frame)
+        else:
+            value = pattern.value
+        if isinstance(subject, (Unknown, External)):
+            return self.truth(
+                self.unknown_comparison(ast.Eq(), subject, value), node=pattern
+            )
+        return subject == value
+
+    def _do_Delete(self, node: ast.Delete, frame: Frame) -> None:
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                frame.variables.pop(target.id, None)
+            elif isinstance(target, ast.Subscript):
+                owner = self.evaluate(target.value, frame)
+                key = self.evaluate(target.slice, frame)
+                if type(owner) not in (dict, list):
+                    refuse("something not known is deleted", node)
+                try:
+                    del owner[key]  # type: ignore[attr-defined]  # narrowed by type()
+                except (KeyError, IndexError, TypeError) as error:
+                    raise Raised(type(error).__name__, str(error)) from error
+            else:
+                refuse("something not known is deleted", node)
+
     def _do_Break(self, node: ast.Break, frame: Frame) -> None:
         raise _Break
 
@@ -381,10 +508,12 @@ class Interpreter(Expressions):
 
     def _do_Raise(self, node: ast.Raise, frame: Frame) -> None:
         what = node.exc
+        if what is None and self._handled:
+            raise self._handled[-1]
         if isinstance(what, ast.Call):
             said = [self.evaluate(argument, frame) for argument in what.args]
-            text = " ".join(map(str, said))
-            raise Raised(ast.unparse(what.func), text, frame.path, node.lineno)
+            words = " ".join(s if isinstance(s, str) else show(s) for s in said)
+            raise Raised(ast.unparse(what.func), words, frame.path, node.lineno)
         kind = ast.unparse(what) if what else "Exception"
         raise Raised(kind, "", frame.path, node.lineno)
 
@@ -420,30 +549,81 @@ class Interpreter(Expressions):
     def _do_FunctionDef(self, node: ast.FunctionDef, frame: Frame) -> None:
         frame.variables[node.name] = Function(node, frame)
 
+    def _do_ClassDef(self, node: ast.ClassDef, frame: Frame) -> None:
+        frame.variables[node.name] = Unknown(node.name)
+
+    _do_AsyncFunctionDef = _do_ClassDef
+
     def store(self, target: ast.expr, value: object, frame: Frame) -> None:
         if isinstance(target, ast.Name):
             frame.variables[target.id] = value
         elif isinstance(target, (ast.Tuple, ast.List)):
-            if any(isinstance(t, ast.Starred) for t in target.elts):
-                refuse("a starred target", target)
-            if isinstance(value, Unknown):
-                items: list[object] = [UNKNOWN] * len(target.elts)
-            else:
-                items = self.items(value, target)
-            if len(items) != len(target.elts):
-                raise Raised("ValueError", "unpacking")
-            for inner, item in zip(target.elts, items):
-                self.store(inner, item, frame)
+            self._unpack(target, value, frame)
         elif isinstance(target, ast.Attribute):
             owner = self.evaluate(target.value, frame)
             if isinstance(owner, Instance):
                 owner.attributes[target.attr] = value
-            elif not isinstance(owner, (Unknown, External)):
+            elif isinstance(owner, (Unknown, External)):
+                self.set_unknown(owner, f".{target.attr}", value)
+            elif owner is None:
+                raise Raised("AttributeError", target.attr)
+            else:
                 refuse(f"an attribute of {owner!r} is set", target)
         elif isinstance(target, ast.Subscript):
-            owner = self.evaluate(target.value, frame)
+            held: Any = self.evaluate(target.value, frame)
             key = self.evaluate(target.slice, frame)
-            if type(owner) in (dict, list) and not isinstance(key, Unknown):
-                owner[key] = value  # type: ignore[index]  # narrowed by type()
-            elif not isinstance(owner, Unknown):
-                refuse(f"an item of {owner!r} is set", target)
+            self._set_item(held, key, value, target)
+
+    def _set_item(self, owner: Any, key: object, value: object, node: ast.AST) -> None:
+        if type(owner) is dict or (type(owner) is list and isinstance(key, int)):
+            owner[key] = value  # type: ignore[call-overload]  # it is one of the two
+        elif isinstance(owner, (Unknown, External)):
+            self.set_unknown(owner, f"[{show(key)}]", value)
+        else:
+            refuse(f"an item of {owner!r} is set", node)
+
+    def _unpack(
+        self, target: ast.Tuple | ast.List, value: object, frame: Frame
+    ) -> None:
+        count = len(target.elts)
+        if isinstance(value, Unknown):
+            items: list[object] = [derived(value, f"[{i}]") for i in range(count)]
+        else:
+            items = self.items(value, target)
+        at = [i for i, t in enumerate(target.elts) if isinstance(t, ast.Starred)]
+        if at:
+            after = count - at[0] - 1
+            middle = items[at[0] : len(items) - after]
+            items = [*items[: at[0]], middle, *items[len(items) - after :]]
+        if len(items) != count:
+            raise Raised("ValueError", "unpacking")
+        for inner, item in zip(target.elts, items):
+            self.store(
+                inner.value if isinstance(inner, ast.Starred) else inner, item, frame
+            )
+
+    def set_unknown(self, owner: Unknown | External, what: str, value: object) -> None:
+        """An attribute or item is set of what is not known."""
+
+
+def called_with(
+    called: object, args: Sequence[object], keywords: Mapping[str, object]
+) -> Unknown:
+    """What a call gives that is not entered."""
+    parts: list[object] = [*args, *(f"{k}={show(v)}" for k, v in keywords.items())]
+    return derived(
+        called, "(", ", ".join(p if isinstance(p, str) else show(p) for p in parts), ")"
+    )
+
+
+def _catches(handler: ast.ExceptHandler, raised: Raised) -> bool:
+    """Whether a handler takes an exception, by the names of the usual classes."""
+    if handler.type is None:
+        return True
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    names = {(dotted(kind) or "").rpartition(".")[2] for kind in kinds}
+    kind = raised.kind.rpartition(".")[2]
+    wider = {"Exception", "BaseException"}
+    if kind in ("KeyError", "IndexError"):
+        wider |= {"LookupError"}
+    return bool(names & {kind, *wider})

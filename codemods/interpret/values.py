@@ -1,8 +1,10 @@
 """What an expression can be worth while a checkout's code is evaluated."""
 
 import ast
+import hashlib
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -29,14 +31,25 @@ class Raised(Exception):
         super().__init__(f"{kind}: {message}")
 
 
+@dataclass(frozen=True)
 class Unknown:
-    """A value that is not known: what is done with it gives it again.
+    """A value that is not known: what is done with it gives another.
 
-    To branch on it, or to walk over it, cannot be followed.
+    To branch on it, or to walk over it, cannot be followed, unless who evaluates has an
+    answer. Two of the same text are the same value.
+
+    Args:
+        text: how it came about, in the words of the code: ``model.output.weight``.
+        owner: what it is an attribute of.
+        name: as which attribute.
     """
 
+    text: str = "?"
+    owner: "Unknown | None" = field(default=None, compare=False, repr=False)
+    name: str = ""
+
     def __repr__(self) -> str:
-        return "?"
+        return self.text
 
 
 UNKNOWN = Unknown()
@@ -80,7 +93,7 @@ class Function:
     bound: tuple[object, ...] = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class Instance:
     """An object of a class of the checkout, or one that only has attributes."""
 
@@ -101,8 +114,12 @@ class Mesh:
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    root: "Mesh | None" = None
-    flattened: dict[str, "Mesh"] = field(default_factory=dict)
+    root: "Mesh | None" = field(default=None, compare=False)
+    flattened: dict[str, "Mesh"] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        sizes = (f"{name}={size}" for name, size in zip(self.names, self.sizes))
+        return f"Mesh({', '.join(sizes)})"
 
     def sliced(self, names: tuple[str, ...]) -> "Mesh":
         """The dimensions of these names, as ``mesh["dp", "tp"]``.
@@ -115,6 +132,8 @@ class Mesh:
             if names[0] in root.flattened:
                 return root.flattened[names[0]]
         sizes = dict(zip(self.names, self.sizes))
+        for name, flat in root.flattened.items():
+            sizes.setdefault(name, flat.sizes[0])
         if not set(names) <= set(sizes):
             raise Raised("KeyError", f"{names} of a mesh with {self.names}")
         return Mesh(names, tuple(sizes[name] for name in names), root)
@@ -135,6 +154,64 @@ class Mesh:
             (*self.names[:at], *names, *self.names[at + 1 :]),
             (*self.sizes[:at], *sizes, *self.sizes[at + 1 :]),
         )
+
+
+_LONGEST_TEXT = 400
+_MOST_PARTS = 5_000
+
+
+def derived(*parts: object) -> Unknown:
+    """What comes of values that are not known, named after how it came about.
+
+    Args:
+        parts: strings as they are, ``Unknown`` and everything else by what it shows.
+    """
+    text = "".join(part if type(part) is str else show(part) for part in parts)
+    if len(text) > _LONGEST_TEXT:
+        digest = hashlib.sha1(text.encode()).hexdigest()
+        text = f"{text[:_LONGEST_TEXT]}...{digest}"
+    return Unknown(text)
+
+
+def show(value: object) -> str:
+    """The text of a value: equal for values that the same code gives.
+
+    Raises:
+        CannotFollow: it is too large.
+    """
+    return _shown(value, itertools.count())
+
+
+def _shown(value: object, parts: Iterator[int]) -> str:
+    if next(parts) > _MOST_PARTS:
+        raise CannotFollow("a value is too large to be shown")
+    if isinstance(value, External):
+        return value.name
+    if isinstance(value, dict):
+        items = (f"{_shown(k, parts)}: {_shown(v, parts)}" for k, v in value.items())
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, (list, tuple)):
+        start, end = "[]" if isinstance(value, list) else "()"
+        return start + ", ".join(_shown(item, parts) for item in value) + end
+    if isinstance(value, (set, frozenset)):
+        return "{" + ", ".join(sorted(_shown(item, parts) for item in value)) + "}"
+    if isinstance(value, Function):
+        node = value.node
+        return node.name if isinstance(node, ast.FunctionDef) else ast.unparse(node)
+    if isinstance(value, Class):
+        return value.definition.name
+    if isinstance(value, Instance):
+        return f"<{value.of.definition.name if value.of else 'object'}>"
+    return repr(value)
+
+
+def holds_unknown(value: object) -> bool:
+    """Whether a value is not known, or is a list or the like of which a part is not."""
+    if isinstance(value, dict):
+        return any(isinstance(key, (Unknown, External)) for key in value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(isinstance(item, (Unknown, External)) for item in value)
+    return isinstance(value, (Unknown, External))
 
 
 def refuse(what: str, node: ast.AST) -> NoReturn:

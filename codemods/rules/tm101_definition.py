@@ -220,40 +220,35 @@ def _fresh(tree: cst.Module, function: NewFunction) -> cst.FunctionDef:
 
 def _new_replicate_import(tree: cst.Module) -> cst.Module:
     """Point the import of DDP's replicate to the composable one, on its own line."""
-    body: list[cst.BaseStatement] = []
-    moved = False
-    for line in tree.body:
-        if isinstance(line, cst.SimpleStatementLine):
-            node = line.body[0]
-            if isinstance(node, cst.ImportFrom):
-                names = edit.import_names(node)
-                module = edit.module_of(node)
-                if module == _DDP_MODULE and names == [("replicate", None)]:
-                    body.append(edit.from_import(tree, line, REPLICATE_MODULE, names))
-                    moved = True
-                    continue
-                if (
-                    module in (_DDP_MODULE, _DDP_MODULE.rpartition(".")[0])
-                    and (
-                        "replicate",
-                        None,
-                    )
-                    in names
-                ):
-                    names.remove(("replicate", None))
-                    if names:
-                        body.append(edit.from_import(tree, line, module, names))
-                        continue
-                    body.append(
-                        edit.from_import(
-                            tree, line, REPLICATE_MODULE, [("replicate", None)]
-                        )
-                    )
-                    moved = True
-                    continue
-        body.append(cast(cst.BaseStatement, line))
-    tree = tree.with_changes(body=body)
-    return tree if moved else edit.add_import(tree, REPLICATE_MODULE, "replicate")
+    move = _MoveImport(tree)
+    tree = tree.visit(move)
+    return tree if move.moved else edit.add_import(tree, REPLICATE_MODULE, "replicate")
+
+
+class _MoveImport(edit.ScopedTransformer):
+    """At the top of a file, also where an import is tried."""
+
+    def __init__(self, tree: cst.Module) -> None:
+        super().__init__(tree, [""])
+        self.moved = False
+
+    def leave_SimpleStatementLine(
+        self,
+        original_node: cst.SimpleStatementLine,
+        updated_node: cst.SimpleStatementLine,
+    ) -> cst.BaseStatement:
+        line, node = updated_node, updated_node.body[0]
+        if self.scope or not isinstance(node, cst.ImportFrom):
+            return line
+        module, names = edit.module_of(node), edit.import_names(node)
+        of_ddp = module in (_DDP_MODULE, _DDP_MODULE.rpartition(".")[0])
+        if not of_ddp or ("replicate", None) not in names:
+            return line
+        others = [name for name in names if name != ("replicate", None)]
+        if others:
+            return edit.from_import(self.tree, line, module, others)
+        self.moved = True
+        return edit.from_import(self.tree, line, REPLICATE_MODULE, names)
 
 
 def _import_what_it_needs(
@@ -313,9 +308,9 @@ def _module_level_names(tree: cst.Module) -> set[str]:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             bound |= {(a.asname or a.name).split(".")[0] for a in node.names}
         else:
-            bound |= {
-                n.id
-                for n in nodes(node)
-                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            }
+            for inner in nodes(node):
+                if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                    bound.add(inner.id)
+                elif isinstance(inner, (ast.Import, ast.ImportFrom)):
+                    bound |= {(a.asname or a.name).split(".")[0] for a in inner.names}
     return bound

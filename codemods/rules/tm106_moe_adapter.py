@@ -51,7 +51,9 @@ EXAMPLE = Example(
 )
 
 _INDICES = ("_caculate_indices_from_placements", "_calculate_indices_from_placements")
-_SHARDED = "not placement.is_replicate()"
+_SHARDED = "not placement.is_replicate() and"
+_REPLICATED = "placement.is_replicate() or"
+"""Where what is sharded on a dim becomes Replicate, a Replicate stays one."""
 
 
 def find(facts: Facts) -> Iterator[Finding]:
@@ -114,7 +116,9 @@ class _Adapter(edit.ScopedTransformer):
         test = self.code(original_node.test)
         if not is_bare_dim(ast.parse(f"({test})", mode="eval").body):
             return updated_node
-        fresh = edit.expression(self.tree, f"{_SHARDED} and {test}")
+        stays = "Replicate()" in self.code(original_node.body)
+        first = _REPLICATED if stays else _SHARDED
+        fresh = edit.expression(self.tree, f"{first} {test}")
         return updated_node.with_changes(test=fresh)
 
     def leave_SimpleStatementLine(

@@ -143,6 +143,7 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
             yield from _place(finding)
     yield from hazards(changeset)
     yield from _alone(changeset)
+    yield from _unconfirmed(changeset)
     left = [finding for finding in findings if finding.status == "left"]
     if left:
         yield "Left for a person, with the code to write; nothing is written before:"
@@ -179,6 +180,7 @@ def rewritten(
             yield inert(f"  {path}: {', '.join(codes)}")
     yield from hazards(changeset)
     yield from _alone(changeset)
+    yield from _unconfirmed(changeset)
 
 
 def _alone(changeset: Changeset) -> Iterator[str]:
@@ -192,6 +194,15 @@ def _alone(changeset: Changeset) -> Iterator[str]:
                 f"{finding.path}:{finding.line}: {finding.code} [opted out] and yet the rest "
                 f"needs it: {finding.message}. Be sure that your code does so by itself."
             )
+
+
+def _unconfirmed(changeset: Changeset) -> Iterator[str]:
+    """What was written and could not be executed beside what was there."""
+    found = changeset.outcome.unconfirmed
+    if found:
+        yield "Read by nobody but you: these could not be executed before and after."
+    for (path, function), why in sorted(found.items()):
+        yield inert(f"  {path}: {function}: {why}")
 
 
 def hazards(changeset: Changeset) -> Iterator[str]:

@@ -204,3 +204,18 @@ def test_input_is_not_changed():
     before = {path: file.raw for path, file in files.items()}
     migrated({HERE: CALLER})
     assert {path: file.raw for path, file in files.items()} == before
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("param_dtype=job_config.a", "param_dtype=job_config.b"),
+        ("apply_replicate(model,", "apply_replicate(model.layers,"),
+    ],
+)
+def test_what_executing_it_contradicts(monkeypatch, old, new):
+    """It parses, binds and fits its call: only executing it before and after tells."""
+    (problem,) = {
+        p.split(": it would")[0] for p in broken(monkeypatch, replacing(old, new))
+    }
+    assert problem.startswith(f"{HERE}:")

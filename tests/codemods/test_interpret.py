@@ -6,7 +6,7 @@ import pytest
 
 from codemods.bindings import Checkout
 from codemods.interpret import UNKNOWN, CannotFollow, Interpreter, Raised
-from codemods.interpret.values import Function
+from codemods.interpret.values import Function, Unknown
 from codemods.names import Definition
 from codemods.source import SourceFile
 
@@ -84,7 +84,9 @@ def test_names_are_followed_through_imports():
 
 
 def test_what_comes_from_outside_is_unknown():
-    assert result("import torch\n\ndef f():\n    return torch.f(1).x + 2\n") is UNKNOWN
+    assert isinstance(
+        result("import torch\n\ndef f():\n    return torch.f(1).x + 2\n"), Unknown
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_what_comes_from_outside_is_unknown():
         "while True:\n        pass",
         "for i in x:\n        pass",
         "import os\n    os.remove('x')\n    if os.path.exists('x'):\n        return 1",
-        "try:\n        pass\n    except ValueError:\n        pass",
+        "async with x:\n        pass",
         "a = [1]\n    for i in range(60):\n        a.extend(a)",
         "a = 'x'\n    for i in range(60):\n        a = a + a",
         "a = 3\n    for i in range(99):\n        a = a * a",
@@ -151,7 +153,7 @@ def f():
         ("str, Enum", "Name.DATA.value", "data"),
         ("str, Enum", "'-'.join([Name.DATA, Name.DATA.lower()])", "data-data"),
         ("Enum", "Sizes.DATA", 3),
-        ("Enum", "Name.OTHER", UNKNOWN),
+        ("Enum", "Name.OTHER", Unknown("Name.OTHER")),
     ],
 )
 def test_classes_give_their_constants_and_members(bases, value, worth):

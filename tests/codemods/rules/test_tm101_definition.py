@@ -4,6 +4,7 @@ import pytest
 
 from rewriting import LOOP, plan
 from support import (
+    APPLY_AC,
     APPLY_DDP,
     APPLY_FSDP,
     BASE,
@@ -1114,8 +1115,24 @@ def test_apply_ddp_above_apply_fsdp():
             "from torch.distributed._composable.replicate_with_fsdp import "
             "replicate  # noqa\n",
         ),
+        (
+            "\ntry:\n"
+            "    from torch.distributed._composable.replicate import replicate\n"
+            "except ImportError:\n"
+            "    replicate = None\n",
+            "try:\n"
+            "    from torch.distributed._composable.replicate_with_fsdp import replicate\n"
+            "except ImportError:\n"
+            "    replicate = None\n",
+        ),
     ],
-    ids=["package", "package, with others", "module, with others", "with a comment"],
+    ids=[
+        "package",
+        "package, with others",
+        "module, with others",
+        "with a comment",
+        "tried",
+    ],
 )
 def test_import_of_replicate(before, after):
     old = "from torch.distributed._composable.replicate import replicate\n"
@@ -1127,6 +1144,46 @@ def test_import_of_replicate(before, after):
     assert after in result
     assert_formatted(PLAN, result)
     assert_nothing_unused(changed, result)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["(  # whole\n    DDP, replicate,\n)", "(DDP,  # whole\n    replicate)"],
+)
+def test_comments_in_a_list_of_no_shape_go_above_it(names):
+    module = "from torch.distributed._composable.replicate import"
+    imports = PLAN_IMPORTS.replace(f"{module} replicate", f"{module} {names}")
+    result = migrated({PLAN: plan(imports=imports) + "\n\nassert DDP\n"})[PLAN]
+    assert f"# whole\n{module} DDP\n" in result
+    assert (
+        f"{module} replicate".replace(".replicate ", ".replicate_with_fsdp ") in result
+    )
+
+
+def test_comments_in_a_list_stay_in_it():
+    old = "from torch.distributed._composable.replicate import"
+    imports = PLAN_IMPORTS.replace(
+        f"{old} replicate", f"{old} (\n    replicate,  # whole\n)"
+    )
+    result = migrated({PLAN: plan(imports=imports)})[PLAN]
+    new = old.replace(".replicate ", ".replicate_with_fsdp ")
+    assert f"{new} (\n    replicate,  # whole\n)" in result
+
+
+def test_what_is_imported_in_a_try_is_not_imported_once_more():
+    """The template needs the policy, which is there, wherever it comes from."""
+    plain = "from torch.distributed.fsdp import fully_shard, MixedPrecisionPolicy\n"
+    other = plain.replace(".fsdp", "._composable.fsdp")
+    tried = f"try:\n    {plain}except ImportError:\n    {other}"
+    apply_fsdp = """
+        def apply_fsdp(model, dp_mesh, param_dtype, reduce_dtype):
+            shard_by_table(model, fully_shard, MixedPrecisionPolicy(param_dtype))
+    """
+    before = plan(apply_fsdp, imports=PLAN_IMPORTS.replace(plain, tried)) + APPLY_AC
+    result = migrated({PLAN: before})[PLAN]
+    assert "MixedPrecisionPolicy(param_dtype=param_dtype" in result
+    assert tried in result
+    assert result.count(" import ") == before.count(" import ")
 
 
 def test_import_of_replicate_in_the_function_goes_with_it():

@@ -98,6 +98,36 @@ def indices(source, placements):
     return instance._caculate_indices_from_placements(0, 8, placements, Mesh())
 
 
+def single(test, otherwise):
+    return f"""
+        class MoEStateDictAdapter(StateDictAdapter):
+            def _get_local_experts_weights(self, weight):
+                new_placements = []
+                for placement in weight.placements:
+                    if {test}:
+                        new_placements.append(Replicate())
+                    else:
+                        {otherwise}
+                return new_placements
+    """
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        'raise ValueError(f"Unsupported placement type: {type(placement)}")',
+        "new_placements.append(Shard(placement.dim))",
+    ],
+)
+def test_where_a_shard_becomes_replicated_a_replicate_stays_so(otherwise):
+    """As in 0.2.0 and 0.2.1, where the export has another branch for every other placement."""
+    assert_rewrites(
+        single("placement.dim == 0", otherwise),
+        single("placement.is_replicate() or placement.dim == 0", otherwise),
+        path=MOE,
+    )
+
+
 def test_already_done():
     assert_noop(adapter(SHARD, "0, dim_size"), path=MOE)
     asked = "isinstance(placement, Shard) and placement.dim == dim"
