@@ -340,9 +340,11 @@ def read_trace(party: str, folder: Path, weights: Path | None = None) -> Trace:
 
 
 def last_step(folder: Path) -> Step | None:
-    """The newest step that any rank has recorded so far, for a progress line."""
+    """The newest step that the last rank has recorded, for a progress line: a pipeline's other stages know no loss."""
     newest = None
-    for path in folder.glob("rank*.jsonl"):
+    found = folder.glob("rank*.jsonl")
+    by_rank = sorted(found, key=lambda path: int(path.stem.removeprefix("rank")))
+    for path in by_rank[-1:]:
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
             lines = file.read().split(b"\n")[1:]

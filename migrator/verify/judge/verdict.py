@@ -135,10 +135,15 @@ class Verification:
         }
 
 
+ENOUGH = 20
+"""Steps whose median time says something of the speed."""
+
+
 def ratios(traces: Traces) -> dict[str, float]:
     """Throughput and peak memory of the migrated tree over the baseline's, where both trained.
 
     The first two steps are left out: they allocate, compile and are looked into.
+    Of fewer than `ENOUGH` others no throughput is given: chance would be most of it.
     """
     sides = [
         trace
@@ -151,7 +156,8 @@ def ratios(traces: Traces) -> dict[str, float]:
     seconds = [
         statistics.median(step.seconds / step.tokens for step in trace.steps[2:])
         for trace in sides
-        if len(trace.steps) > 2 and all(step.tokens > 0 for step in trace.steps)
+        if len(trace.steps) >= 2 + ENOUGH
+        and all(step.tokens > 0 for step in trace.steps)
     ]
     if len(seconds) == 2 and all(seconds):
         found["throughput"] = seconds[1] / seconds[0]

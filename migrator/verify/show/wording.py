@@ -92,15 +92,25 @@ def conclusion(cell: Cell, verdict: Verdict) -> tuple[str, str]:
         how = alike[as_before(verdict)]
         fsdp = {c.verdict for c in deciding(verdict).values()}
         also = "bitwise as FSDP" if fsdp == {"bitwise"} else "within tolerance of FSDP"
-        return "PASSED", f"the migrated tree trains {how} DDP did, and {also}."
+        said = f"the migrated tree trains {how} DDP did, and {also}"
+        return "PASSED", f"{said}{_precision(verdict)}."
     return (
         "PASSED",
-        "the migrated tree trains as FSDP of the same revision does, within tolerance.",
+        "the migrated tree trains as FSDP of the same revision does, within tolerance"
+        f"{_precision(verdict)}.",
     )
+
+
+def _precision(verdict: Verdict) -> str:
+    """In which dtype the migrated tree computed, by its policy: `, in float32`."""
+    policy = verdict.traces["migrated"].model.get("policies", {}).get("", {})
+    dtype = str(policy.get("param_dtype", "")).removeprefix("torch.")
+    return f", in {dtype}" if dtype not in ("", "None") else ""
 
 
 _PASSED = {
     "unchanged": "the same bits before and after.",
+    "fresh": "the ranks start alike, as DDP made them.",
     "resumed": "each side goes on from what the other wrote.",
     "exported": "what was exported loads as it was trained.",
 }

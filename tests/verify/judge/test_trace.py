@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from migrator.verify.judge.trace import RankTrace, Trace, read_trace
+from migrator.verify.judge.trace import RankTrace, Step, Trace, last_step, read_trace
 
 from parties import trace, verdict
 
@@ -50,3 +51,21 @@ def test_trace_of_a_killed_rank_is_read_up_to_its_last_whole_line(tmp_path):
     trace = read_trace("migrated", tmp_path)
     assert [rank.rank for rank in trace.ranks] == [0, 1]
     assert trace.ranks[1].steps[0].loss == 0.1 and not trace.ranks[1].ended
+
+
+def test_progress_shows_the_loss_of_the_last_stage(tmp_path):
+    """The other stages of a pipeline write -1."""
+    for rank, steps in ((0, (1, 2)), (10, (1,)), (9, (1, 2))):
+        lines = (
+            json.dumps(
+                {
+                    "event": "step",
+                    "step": n,
+                    "loss": 8.0 - n if rank == 10 else -1.0,
+                    "grad_norm": 1.0,
+                }
+            )
+            for n in steps
+        )
+        (tmp_path / f"rank{rank}.jsonl").write_text("{}\n" + "\n".join(lines) + "\n")
+    assert last_step(tmp_path) == Step(1, 7.0, 1.0)

@@ -9,7 +9,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from migrator.verify.judge.judges import judge_unchanged
-from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.judge.trace import Step
+from migrator.verify.judge.verdict import ENOUGH, Verdict, Verification
 from migrator.verify.show import files, markdown
 
 from planted import (
@@ -123,7 +124,13 @@ def test_what_each_run_was_is_one_column_a_run():
 
 
 def test_ratios_are_given_and_decide_nothing():
-    assert "throughput 1.25, peak memory 1.25" in document(dp=PASSED)
+    short = document(dp=PASSED)
+    assert "peak memory 1.25" in short and "throughput" not in short
+    steps = [Step(n, 8.0, 1.0, tokens=512, seconds=0.5) for n in range(1, 3 + ENOUGH)]
+    quicker = [replace(step, seconds=0.4) for step in steps]
+    runs = run("baseline", "ddp", steps=steps), run("migrated", "fsdp", steps=quicker)
+    long = replace(PASSED, traces={one.party: one for one in runs})
+    assert "throughput 1.25, peak memory 1.25" in document(dp=long)
     assert PASSED.passed
 
 
