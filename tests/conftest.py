@@ -1,7 +1,6 @@
 """Makes the helpers of the tests importable: each from its folder and those below; says what runs beside what."""
 
 import hashlib
-import re
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -20,24 +19,33 @@ for _folder in (".", "codemods", "generated", "review", "verify", "verify/traine
 
 
 def unit(nodeid: str) -> str:
-    """What one worker runs as a whole, where tests run side by side (``-n 3``).
+    """What one worker runs as a whole, where tests run side by side (``-n 3``): a file.
 
-    Tests that train take both cores at times, so they are not strewn over the run: most
-    are the first unit, beside all others, and some the last, so that no core is left
-    idle. Not by ``--dist loadgroup``: xdist 3.8 writes the groups where pytest 9.2 no
-    longer reads them (pytest-xdist issue 1386). The toys train once for all that ask,
-    and a release is migrated once for all that look at its commits. A small torchtitan
-    is rehearsed once for all that plant something in it.
+    So what a file sets up is set up once. Tests that train are two units, which begin
+    first: planted defects share what they train, and the others wait for ranks most of
+    the time. Not by ``--dist loadgroup``: xdist 3.8 writes the groups where pytest 9.2
+    no longer reads them (pytest-xdist issue 1386). The toys train once for all that ask.
     """
-    if nodeid.startswith("tests/hazards/"):
-        return "tests/hazards"
-    if re.match(r"tests/verify/rehearse/test_(planted|run)\.py::", nodeid):
-        return "tests/verify/rehearse"
-    if released := re.search(r"^tests/migrator/series/.*(\[released\d+\])$", nodeid):
-        return released[1]
-    if not nodeid.startswith("tests/verify/trained/"):
-        return nodeid
-    return "last" if "/test_verify.py::" in nodeid else "first"
+    file = nodeid.partition("::")[0]
+    if file in ALIKE:
+        return "planted"
+    if file.startswith(("tests/verify/trained/", "tests/hazards/")):
+        return "trained"
+    return file
+
+
+ALIKE = (
+    "tests/verify/trained/test_planted_defects.py",
+    "tests/verify/trained/test_cells.py",
+)
+"""Those of the trainings that start no cold ranks."""
+
+
+def turn(nodeid: str) -> int:
+    """When a test's unit is handed out: long ones first, so that no core is left idle at the end."""
+    units = ("planted", "trained", "tests/test_real_releases.py")
+    found = unit(nodeid)
+    return units.index(found) if found in units else len(units)
 
 
 def pytest_collection_modifyitems(
@@ -45,7 +53,7 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Brings the units into their order, in each worker alike."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: {"first": 0, "last": 2}.get(unit(item.nodeid), 1))
+        items.sort(key=lambda item: turn(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)  # there may be no xdist

@@ -26,7 +26,8 @@ from pathlib import Path
 IMPORTED = """
     torch torch.distributed.tensor torch.distributed.fsdp torch.distributed.checkpoint
     torch.distributed.tensor.parallel torch.distributed.pipelining torch._inductor.compile_fx
-    torch.nn.attention.flex_attention pandas pyarrow.dataset
+    torch.nn.attention.flex_attention torch.utils.tensorboard torchdata.stateful_dataloader
+    pandas pyarrow.dataset tokenizers tyro multiprocess fsspec xxhash yaml tqdm
 """.split()
 
 

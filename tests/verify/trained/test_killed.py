@@ -285,6 +285,7 @@ def test_next_verify_clears_up_after_one_that_was_killed(verify, trained, tmp_pa
         assert str(run.folder) not in git(trained, "worktree", "list")
 
 
+@pytest.mark.usefixtures("warm_base")
 def test_killed_rank_fails_the_migrated_tree(tmp_path):
     """The migrated tree's rank 1 kills itself: no traceback, and still a verdict that says which run died."""
     tree = small_checkout(tmp_path / "fork")

@@ -33,6 +33,10 @@ NEW = "def apply_replicate"
 PLACE = Place("cpu", 2)
 
 
+# Two of its six layers less: the rest have one of everything.
+LLAMA = Model("llama3", overrides={"n_layers": 4})
+
+
 def sum_under_fsdp(tree: Path) -> None:
     """A fork whose apply_fsdp sums gradients, where its loss is a mean."""
     plan = tree / PLAN
@@ -43,9 +47,9 @@ def sum_under_fsdp(tree: Path) -> None:
 
 
 FORKS = {
-    "0.2.1, sums under FSDP": ("0.2.1", sum_under_fsdp, Model("llama3")),
-    "0.2.1": ("0.2.1", lambda tree: None, Model("llama3")),
-    "0.2.2": ("0.2.2", lambda tree: None, Model("llama3")),
+    "0.2.1, sums under FSDP": ("0.2.1", sum_under_fsdp, LLAMA),
+    "0.2.1": ("0.2.1", lambda tree: None, LLAMA),
+    "0.2.2": ("0.2.2", lambda tree: None, LLAMA),
     "0.2.2, tied": (
         "0.2.2",
         keep_ties_in_one_group,

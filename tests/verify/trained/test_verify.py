@@ -20,6 +20,7 @@ def verify(tree: Path, **options):
     return cells["dp"], printed
 
 
+@pytest.mark.usefixtures("warm_base")
 def test_0_2_1_equals_ddp(migrated):
     tree = migrated("0.2.1")
     before = git(tree, "status", "--porcelain"), git(tree, "worktree", "list")
