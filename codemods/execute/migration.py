@@ -73,7 +73,7 @@ def _due(facts: Facts) -> Iterator[Place]:
     """The choices of autocast and the adapters of state dicts, changed or not."""
     tree = Tree(facts.checkout)
     for file in facts.checkout.mentioning(AUTOCAST, "placement.dim"):
-        if facts.functions and not of_a_test(file.path):
+        if facts.functions and not file.excluded and not of_a_test(file.path):
             for name, (node, _) in tree.functions(file.path).items():
                 chooses = node.name == AUTOCAST and "autocast(" in ast.unparse(node)
                 if chooses or takes_placements(node):

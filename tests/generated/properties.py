@@ -10,14 +10,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from fakes import REPLICAS, SHARDS, run
 from programs import Program
 
 from codemods.engine import Outcome, migrate
 from codemods.source import SourceFile
 from codemods.targets import choose_target
 from migrator.changeset import file_diff
-
-from recorded import REPLICAS, SHARDS, run
 
 _PLACE = re.compile(r"[\w/]+\.py:\d+: ")
 _SHARDING_ONLY = ("offload_policy", "reshard_after_forward", "mesh", "device_mesh")
