@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Job:
     """The runs of one model and the folders that they share.
 
     `scratch` holds what the runs need and leave and is thrown away; `report_dir`
-    keeps traces and logs.
+    keeps traces and logs. refused: (tensor, pipeline) degrees in which DDP has refused
+    in a rehearsal, with what it said; it is not trained there.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Job:
         console: Console,
         leader: nodes.Leader | None = None,
         progress: Progress | None = None,
+        refused: Mapping[tuple[int, int], str] | None = None,
     ) -> None:
         self.trees, self.model, self.plan = trees, model, plan
         self.folder = Path(scratch).resolve() / model.folder_name
@@ -67,6 +69,7 @@ class Job:
         self.console = console
         self.seconds: dict[str, float] = {}
         self.progress = progress or Progress(0)
+        self.refused = refused or {}
         self._run_job = leader.run_job if leader else launch.run_job
         self._known = {
             "base": scenarios.known_settings(trees.base),
@@ -170,6 +173,10 @@ class Job:
             source = traces.get(party.starts_from or "")
             migrated = traces.get("migrated")
             if source and source.first_error:
+                continue
+            said = self.refused.get((cell.tensor, cell.pipeline))
+            if said and name == "baseline":
+                traces[name] = _rehearsed(name, said)
                 continue
             if migrated and migrated.first_error:
                 # Whether it should have trained there: DDP or, failing that, FSDP says.
@@ -395,6 +402,18 @@ class Job:
                 for rank in ranks
             ),
         )
+
+
+def _rehearsed(name: str, said: str) -> trace.Trace:
+    """A run that is known from the rehearsal to fail."""
+    kind, _, message = said.partition(": ")
+    error: trace.Error = {
+        "type": kind,
+        "message": f"{message} (rehearsed)",
+        "traceback": said,
+        "time": 0.0,
+    }
+    return trace.Trace(name, (trace.RankTrace(0, error=error),))
 
 
 def _unnudged(name: str, traces: dict[str, trace.Trace]) -> str:

@@ -194,6 +194,11 @@ def _verified(
             digest = nodes.digest(trees.migrated)
             wanted, left = _models(trees, model)
             broken = broken_sites(trees.base, trees.migrated)
+            # Nothing but training is left that could keep a new report from being written.
+            clear(folder, [one.title for one in wanted])
+            rehearsal = (
+                _rehearsal(trees, wanted, scratch, console) if rehearsed else None
+            )
             progress = Progress(len(wanted) * runs_of(chosen))
             jobs = [
                 Job(
@@ -206,14 +211,10 @@ def _verified(
                     console=console,
                     leader=leader,
                     progress=progress,
+                    refused=rehearsal.refused(one.title) if rehearsal else None,
                 )
                 for one in wanted
             ]
-            # Nothing but training is left that could keep a new report from being written.
-            clear(folder, [one.title for one in wanted])
-            rehearsal = (
-                _rehearsal(trees, wanted, scratch, console) if rehearsed else None
-            )
             if rehearsal and rehearsal.failed:
                 found = {one.title: _untrained(chosen) for one in wanted}
                 jobs = []

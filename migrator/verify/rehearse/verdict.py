@@ -31,7 +31,8 @@ class Scene:
     else a reader should know. not_run: why there is no verdict, empty where there
     is one. broken: what of the rehearsal itself went wrong, so that there is no
     verdict either and none of the checkout's doing. details: the traceback of a
-    party that failed. seconds: of all parties. records: of the first stage, by party.
+    party that failed. refused: what DDP says where it refuses and the migration lifts
+    that. seconds: of all parties. records: of the first stage, by party.
     steps: what `in_world/step.py` counted, by party, for each stage that was asked.
     """
 
@@ -42,6 +43,7 @@ class Scene:
     not_run: str = ""
     broken: str = ""
     details: str = ""
+    refused: str = ""
     seconds: float = 0.0
     records: dict[str, Record] = field(default_factory=dict)
     steps: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -108,6 +110,21 @@ class Rehearsal:
     def failed(self) -> list[Scene]:
         return [scene for scene in self.scenes if scene.word == "failed"]
 
+    def refused(self, model: str) -> dict[tuple[int, int], str]:
+        """(tensor, pipeline) degrees in which DDP of a model refuses -> its last line."""
+        found = {}
+        for scene in self.scenes:
+            degrees = dict(scene.layout.by_name)
+            if (
+                scene.model == model
+                and scene.refused
+                and degrees.pop("dp_replicate", 0)
+            ):
+                tensor, pipeline = degrees.pop("tp", 1), degrees.pop("pp", 1)
+                if not degrees:
+                    found[tensor, pipeline] = scene.refused
+        return found
+
     @property
     def broken(self) -> bool:
         """Whether something of it went wrong that is not the checkout's doing."""
@@ -145,6 +162,7 @@ def judge(model: str, layout: Layout, answers: Answers) -> Scene:
         not_run=found.get("not_run", ""),
         broken=found.get("broken", ""),
         details=found.get("details", ""),
+        refused=found.get("refused", ""),
         seconds=seconds,
         records={
             party: several[0]["record"]
@@ -178,10 +196,10 @@ def _judged(layout: Layout, answers: Answers) -> dict[str, Any]:
         return {"failures": failures}
     migrated = _records(answers["migrated"])
     notes = []
+    refused = ""
     if "baseline" in errors:
-        notes.append(
-            f"DDP refuses here ({last_line(errors['baseline'])}); the migration lifts that."
-        )
+        refused = last_line(errors["baseline"])
+        notes.append(f"DDP refuses here ({refused}); the migration lifts that.")
         baseline = None
     else:
         baseline = _records(answers["baseline"])
@@ -201,7 +219,11 @@ def _judged(layout: Layout, answers: Answers) -> dict[str, Any]:
         notes.append(
             "FSDP wraps tied weights apart here: the plan is held to one group of them."
         )
-    return {"failures": list(dict.fromkeys(failures)), "notes": notes}
+    return {
+        "failures": list(dict.fromkeys(failures)),
+        "notes": notes,
+        "refused": refused,
+    }
 
 
 def _ended_early(

@@ -50,6 +50,17 @@ def test_a_refusal_of_ddp_is_what_the_migration_lifts():
     assert "DDP has not supported > 1D); the migration lifts that" in scene.notes[0]
 
 
+def test_where_ddp_refuses_is_known_by_degrees():
+    no = answers(baseline=raised("DDP has not supported > 1D"))
+    worlds = layout(dp_replicate=2, tp=2), layout(dp_replicate=64, pp=4)
+    scenes = [judge("llama3", world, no) for world in worlds]
+    said = "RuntimeError: DDP has not supported > 1D"
+    right = judge("llama3", DP, answers())
+    known = Rehearsal((*scenes, right, judge("qwen3", worlds[0], no)))
+    assert known.refused("llama3") == {(2, 1): said, (1, 4): said}
+    assert known.refused("llama4") == {}
+
+
 def test_an_fsdp_that_is_not_what_it_was_fails():
     other = changed("fsdp", lambda r: r["groups"][0].update(divide=None))
     scene = judge("llama3", DP, answers(reference=[{"record": other}]))
