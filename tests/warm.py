@@ -16,18 +16,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-# Not `datasets` and `huggingface_hub`, which read their environment when they are imported.
 IMPORTED = """
     torch torch.distributed.tensor torch.distributed.fsdp torch.distributed.checkpoint
     torch.distributed.tensor.parallel torch.distributed.pipelining torch._inductor.compile_fx
     torch.nn.attention.flex_attention torch.utils.tensorboard torchdata.stateful_dataloader
-    pandas pyarrow.dataset tokenizers tyro multiprocess fsspec xxhash yaml tqdm
+    pandas pyarrow.dataset tokenizers tyro datasets.distributed huggingface_hub.hf_api
 """.split()
 
 
@@ -35,6 +35,7 @@ class Server:
     """The process that forks."""
 
     def __init__(self) -> None:
+        self.cache = tempfile.TemporaryDirectory()
         self.process = subprocess.Popen(
             [sys.executable, "-u", __file__],
             # As the ranks that `verify` starts have it.
@@ -44,6 +45,9 @@ class Server:
                 "OMP_NUM_THREADS": "1",
                 # pyarrow would start a thread.
                 "JE_ARROW_MALLOC_CONF": "background_thread:false",
+                # These two are read when `datasets` is imported, so all runs share a cache.
+                "HF_HUB_OFFLINE": "1",
+                "HF_HOME": self.cache.name,
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
