@@ -238,7 +238,8 @@ DEFECTS = {
         "0.2.2",
         "dp",
         edit(PLAN, "disable_fsdp_gradient_division(model)", "pass", NEW),
-        "divided by the data-parallel degree twice",
+        # Just what DDP did, and that was wrong.
+        "divided by the data-parallel degree twice (as under DDP)",
     ),
     "autocast left on": (
         "0.2.1",
@@ -357,6 +358,16 @@ def test_a_planted_defect_fails(bench, name):
     found = bench(version).verdict(cell, defect)
     assert found.word == "failed"
     assert any(reason in failure for failure in found.failures), found.failures
+
+
+def test_0_2_2_says_that_ddp_divided_twice(bench):
+    found = bench("0.2.2").verdict("dp")
+    assert found.passed
+    assert any("DDP divided the gradients twice" in note for note in found.notes)
+    assert any("FSDP is right" in note for note in found.notes)
+    norms = {name: trace.steps[0].grad_norm for name, trace in found.traces.items()}
+    assert norms["migrated"] == pytest.approx(2 * norms["baseline"], rel=1e-6)
+    assert norms["migrated"] == pytest.approx(norms["reference"], rel=1e-3)
 
 
 def test_fsdp_that_is_wrong_is_not_followed(bench):
