@@ -14,8 +14,10 @@ from click.shell_completion import get_completion_class
 from codemods.targets import Asked
 from migrator.errors import TitanMigrateError
 from migrator.options import (
+    BASE,
     CONTEXT,
     PATH,
+    REV,
     Commands,
     complete_cells,
     complete_codes,
@@ -451,14 +453,8 @@ def explain(code: str | None) -> None:
     help="The fork's job configuration, or the name of one in train_configs.  "
     "[default: torchtitan's defaults]",
 )
-@click.option(
-    "--base",
-    metavar="REV",
-    help="The unmigrated revision.  [default: HEAD, or the parent of the migration's commit]",
-)
-@click.option(
-    "--rev", metavar="REV", help="The migrated revision.  [default: the working tree]"
-)
+@BASE
+@REV
 @click.option(
     "--step/--no-step",
     default=None,
@@ -504,7 +500,9 @@ def rehearse(
 @PATH
 @verbosity_options("Show loss and grad_norm by step for every cell.")
 @click.option(
-    "--quick", is_flag=True, help="The cells dp, dp+tp, dp+pp (this is the default)."
+    "--quick",
+    is_flag=True,
+    help="The cells dp, dp+tp, dp+pp, dp-bf16, dp-fresh (this is the default).",
 )
 @click.option(
     "--full",
@@ -532,14 +530,8 @@ def rehearse(
     show_default=True,
     help="What parameters are cast to, where the cell does not say.",
 )
-@click.option(
-    "--base",
-    metavar="REV",
-    help="The unmigrated revision.  [default: HEAD, or the parent of the migration's commit]",
-)
-@click.option(
-    "--rev", metavar="REV", help="The migrated revision.  [default: the working tree]"
-)
+@BASE
+@REV
 @click.option(
     "--steps",
     type=click.IntRange(min=1),

@@ -18,6 +18,14 @@ from migrator.terminal import kept
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 92}
 
 PATH = click.argument("path", type=click.Path(path_type=Path), default=".")
+BASE = click.option(
+    "--base",
+    metavar="REV",
+    help="The unmigrated revision.  [default: HEAD, or the parent of the migration's commit]",
+)
+REV = click.option(
+    "--rev", metavar="REV", help="The migrated revision.  [default: the working tree]"
+)
 
 
 _VERBOSITY = "titan-migrate.verbosity"
