@@ -250,6 +250,7 @@ class _Pair:
                 *self.asked.arguments,
             ],
             "degrees": degrees,
+            "settings": DEGREES,
             "rank": rank,
             "overrides": model.overrides,
             "step": self.asked.step

@@ -24,18 +24,6 @@ from in_rank.measure import plain_name
 if TYPE_CHECKING:
     from torch import nn
 
-# What a degree is called in the configuration, where it is not what ParallelDims calls it.
-_DEGREES = {
-    "dp_replicate": "data_parallel_replicate_degree",
-    "dp_shard": "data_parallel_shard_degree",
-    "cp": "context_parallel_degree",
-    "tp": "tensor_parallel_degree",
-    "pp": "pipeline_parallel_degree",
-    "ep": "expert_parallel_degree",
-    "etp": "expert_tensor_parallel_degree",
-}
-
-
 # What 0.1.0 takes from its tokenizer, llama3's here.
 _VOCABULARY = 128256
 
@@ -103,7 +91,7 @@ def make(request: dict[str, Any]) -> Made:
     spec, flavors = look_up(request["name"], request["module"])
     config = parsed(request["arguments"])
     known = _sections(config)
-    dims = known["parallel_dims"] = _dims(known, world)
+    dims = known["parallel_dims"] = _dims(known, request["settings"], world)
     known["world_mesh"] = _mesh(dims)
     arguments = flavors[request["flavor"]]
     for name, value in request["overrides"].items():
@@ -210,13 +198,13 @@ def _sections(config: Any) -> dict[str, Any]:
     return known
 
 
-def _dims(known: dict[str, Any], world: int) -> Any:
+def _dims(known: dict[str, Any], names: dict[str, str], world: int) -> Any:
     from torchtitan.distributed import ParallelDims
 
     settings = known["parallelism"]
     given = {
         name: getattr(settings, setting)
-        for name, setting in _DEGREES.items()
+        for name, setting in names.items()
         if hasattr(settings, setting)
     }
     loss = not getattr(settings, "disable_loss_parallel", False)

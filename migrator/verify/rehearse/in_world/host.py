@@ -14,6 +14,7 @@ imports these models once, before anything is forked, and is answered by
     name, flavor   the model        module      what to import to have it registered, or null
     arguments      of torchtitan's own command line
     degrees        {"pp": ...}, as large as the world is to be      rank      the rank to be
+    settings       what each degree is called in the configuration
     overrides      arguments of the model itself       step      whether to count a fake step
 
 answered by {"record": ..., "step": ...} as `read.py` and `step.py` make them, or by {"error":
