@@ -11,6 +11,7 @@ from codemods.execute.placements import takes_placements
 from codemods.execute.records import Place, Verdict
 from codemods.execute.tree import Tree
 from codemods.findings import Finding
+from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.plans.ties import ties_of
 from codemods.shapes import first_parameter
@@ -64,7 +65,7 @@ def _said(checkout: Checkout, findings: Iterable[Finding]) -> Iterator[tuple[str
         if finding.code == _GUARDS:
             yield finding.path, finding.line
         elif finding.code == _NOT_TAKEN_OVER:
-            for node in ast.walk(checkout.files[finding.path].syntax):
+            for node in nodes(checkout.files[finding.path].syntax):
                 if isinstance(node, ast.stmt) and node.lineno == finding.line:
                     yield from lines_of(finding.path, [node])
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from migrator.verify.judge.compare import QUANTITIES
+from migrator.verify.judge.ranks import digests, first_apart, replicas
 from migrator.verify.judge.trace import MERGED, RankTrace, Trace
 
 
@@ -88,13 +89,8 @@ def _not_finite(title: str, rank: RankTrace) -> list[str]:
 
 def _ranks_apart(title: str, trace: Trace) -> list[str]:
     """Replicas that are not replicas: data-parallel ranks must end with the same parameters."""
-    by_place: dict[int, list[RankTrace]] = {}
-    for rank in trace.ranks:
-        # Tensor-parallel ranks are next to each other.
-        place = rank.rank % rank.model.get("tensor", 1)
-        by_place.setdefault(place, []).append(rank)
-    for ranks in by_place.values():
-        apart = _first_apart(ranks)
+    for ranks in replicas(trace):
+        apart = first_apart(ranks, _at_the_end)
         if apart:
             name, one, other = apart
             return [
@@ -109,19 +105,12 @@ def tensor_ranks_apart(trace: Trace) -> str | None:
 
     torchtitan's own MoE routers drift apart so, under FSDP as well.
     """
-    apart = _first_apart(list(trace.ranks))
+    apart = first_apart(trace.ranks, _at_the_end)
     return apart[0] if apart else None
 
 
-def _first_apart(ranks: list[RankTrace]) -> tuple[str, int, int] | None:
-    # Not every rank has every parameter: pipeline stages have their own.
-    first: dict[str, tuple[int, str]] = {}
-    for rank in ranks:
-        for name, value in rank.parameters.items():
-            other, digest = first.setdefault(name, (rank.rank, value["digest"]))
-            if digest != value["digest"]:
-                return name, other, rank.rank
-    return None
+def _at_the_end(rank: RankTrace) -> dict[str, str]:
+    return digests(rank.parameters)
 
 
 def rewrapped(after: Trace, before: Trace) -> list[str]:
@@ -214,10 +203,10 @@ def _precision_apart(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 _TREATED = {
-    "checkpointed": "activation checkpointing of {} covers",
+    "checkpointed": "Activation checkpointing of {} covers",
     "compiled": "torch.compile: {} is",
-    "evaluating": "mode: {} is",
-    "optimizers": "optimizer: the group of {} says",
+    "evaluating": "Mode: {} is",
+    "optimizers": "Optimizer: the group of {} says",
 }
 
 
@@ -231,7 +220,7 @@ def _treated_otherwise(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str
             name = apart[0]
             left, right = _apart(one.get(name), other.get(name))
             found.append(
-                f"{what.format(name or 'the model').capitalize()} {left} under replicate and {right} under FSDP"
+                f"{what.format(name or 'the model')} {left} under replicate and {right} under FSDP"
                 f" ({len(apart)} of {len({**other, **one})} differ)."
             )
     return found

@@ -7,9 +7,9 @@ same fork: what was so all along is not the migration's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from migrator.verify.judge.trace import RankTrace, Trace
+from migrator.verify.judge.trace import Checksum, RankTrace, Trace
 
 Finding = str | None
 
@@ -79,13 +79,13 @@ def norms_apart(trace: Trace, dp: int) -> Finding:
 
 def _differ(when: str, where: str) -> Callable[[Trace, int], Finding]:
     def look(trace: Trace, dp: int) -> Finding:
-        for ranks in _replicas(trace):
-            first: dict[str, tuple[int, str]] = {}
-            for rank in ranks:
-                for name, digest in rank.buffers.get(when, {}).items():
-                    other, known = first.setdefault(name, (rank.rank, digest))
-                    if known != digest:
-                        return f"buffer {name} is not the same on ranks {other} and {rank.rank} {where}"
+        for ranks in replicas(trace):
+            apart = first_apart(ranks, lambda rank: rank.buffers.get(when, {}))
+            if apart:
+                name, one, other = apart
+                return (
+                    f"buffer {name} is not the same on ranks {one} and {other} {where}"
+                )
         return None
 
     return look
@@ -93,13 +93,11 @@ def _differ(when: str, where: str) -> Callable[[Trace, int], Finding]:
 
 def weights_apart(trace: Trace, dp: int) -> Finding:
     """Data-parallel ranks that start with different weights."""
-    for ranks in _replicas(trace):
-        first: dict[str, tuple[int, str]] = {}
-        for rank in ranks:
-            for name, value in rank.initial.items():
-                other, known = first.setdefault(name, (rank.rank, value["digest"]))
-                if known != value["digest"]:
-                    return f"{name} is not the same on ranks {other} and {rank.rank} before the first step"
+    for ranks in replicas(trace):
+        apart = first_apart(ranks, lambda rank: digests(rank.initial))
+        if apart:
+            name, one, other = apart
+            return f"{name} is not the same on ranks {one} and {other} before the first step"
     return None
 
 
@@ -122,7 +120,7 @@ LOOKS = (
 )
 
 
-def _replicas(trace: Trace) -> list[list[RankTrace]]:
+def replicas(trace: Trace) -> list[list[RankTrace]]:
     """The ranks that are data-parallel replicas of each other."""
     by_place: dict[tuple[int, tuple[str, ...]], list[RankTrace]] = {}
     for rank in trace.ranks:
@@ -130,6 +128,25 @@ def _replicas(trace: Trace) -> list[list[RankTrace]]:
         place = rank.rank % rank.model.get("tensor", 1), tuple(sorted(rank.initial))
         by_place.setdefault(place, []).append(rank)
     return list(by_place.values())
+
+
+def first_apart(
+    ranks: Iterable[RankTrace], of: Callable[[RankTrace], Mapping[str, str]]
+) -> tuple[str, int, int] | None:
+    """The first name under which two ranks have different digests, and the two; None where there is none."""
+    # Not every rank has every parameter: pipeline stages have their own.
+    first: dict[str, tuple[int, str]] = {}
+    for rank in ranks:
+        for name, digest in of(rank).items():
+            other, known = first.setdefault(name, (rank.rank, digest))
+            if known != digest:
+                return name, other, rank.rank
+    return None
+
+
+def digests(values: Mapping[str, Checksum]) -> dict[str, str]:
+    """Parameter -> digest."""
+    return {name: value["digest"] for name, value in values.items()}
 
 
 def _blocks(trace: Trace, dp: int) -> Iterable[tuple[int, list[list[tuple[int, str]]]]]:

@@ -216,3 +216,13 @@ def test_another_policy_than_fsdp_has_fails(field, dtype):
     )
     assert not found.passed
     assert any(f"layers.0 has {field}={dtype}" in failure for failure in found.failures)
+
+
+def test_a_module_in_another_mode_fails_and_keeps_its_name():
+    found = verdict(
+        migrated=with_model(
+            "migrated", "replicate", evaluating={"Block.normA": "in eval mode"}
+        )
+    )
+    (said,) = found.failures
+    assert said.startswith("Mode: Block.normA is in eval mode under replicate")
