@@ -29,6 +29,16 @@ def signals_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Let these signals wait for the end of what takes a moment and must not be left half done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BREAKING_OFF)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Turn SIGTERM into SystemExit(143), and its like, so that clean-ups run as they do on Ctrl-C."""
 

@@ -13,7 +13,6 @@ import os
 import runpy
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -94,47 +93,6 @@ class Server:
 def server() -> Server:
     """The one of this process, which ends with it."""
     return Server()
-
-
-def run_job(
-    tree: Path,
-    *,
-    config: Path,
-    folder: Path,
-    traces: Path,
-    nproc: int,
-    options: dict[str, object],
-    timeout: float,
-    watch: Callable[[], bool | None] = lambda: None,
-):
-    """`launch.run_job` of one node, with ranks that are forked here in place of torchrun's."""
-    from migrator.verify.train import launch
-
-    began = time.monotonic()
-    environment = launch.environment(folder, on_cpu=True, nodes=launch.Nodes())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(nproc),
-        "LOCAL_WORLD_SIZE": str(nproc),
-    }
-    status = server().run(
-        [str(launch.HOST), str(tree), str(traces), json.dumps(options)]
-        + ["--", f"--job.config_file={config}"],
-        cwd=folder,
-        log=traces / "torchrun.log",
-        environments=[
-            {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            for rank in range(nproc)
-        ],
-        timeout=timeout,
-        watch=watch,
-    )
-    seconds = time.monotonic() - began
-    return launch.Outcome(-1 if status is None else status, seconds, status is None)
 
 
 # In the server

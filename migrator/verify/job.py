@@ -59,7 +59,7 @@ class Job:
         scratch: Path,
         report_dir: Path,
         console: Console,
-        leader: nodes.Leader | None = None,
+        launcher: launch.Launcher | nodes.Leader,
         progress: Progress | None = None,
         refused: Mapping[tuple[int, int], str] | None = None,
     ) -> None:
@@ -70,7 +70,7 @@ class Job:
         self.seconds: dict[str, float] = {}
         self.progress = progress or Progress(0)
         self.refused = refused or {}
-        self._run_job = leader.run_job if leader else launch.run_job
+        self._launcher = launcher
         self._known = {
             "base": scenarios.known_settings(trees.base),
             "migrated": scenarios.known_settings(trees.migrated),
@@ -258,7 +258,7 @@ class Job:
                         f"{where_we_are}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
                     )
 
-            outcome = self._run_job(
+            outcome = self._launcher.run_job(
                 self._tree(party),
                 config=config,
                 folder=self.folder / ALIKE if party and party.alike else self.folder,

@@ -34,7 +34,7 @@ from migrator.verify.show.folder import clear, report_folder, written_alone
 from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.show.rehearsal import show_end, show_scene
 from migrator.verify.train import disk, nodes, worktrees
-from migrator.verify.train.launch import Nodes
+from migrator.verify.train.launch import Launcher, Nodes
 
 # What torchtitan's trainer imports on its way to a first step.
 NEEDED = ("torch", "torchdata", "datasets", "tyro", "tensorboard", "fsspec")
@@ -146,8 +146,11 @@ def follow_verify(
         _scratch() as made,
     ):
         scratch = Path(made).resolve()
-        with worktrees.trees(repo, Path(path), revision, scratch, rev) as trees:
-            code, why = nodes.follow(among, board, trees, folder, scratch / "caches")
+        with (
+            worktrees.trees(repo, Path(path), revision, scratch, rev) as trees,
+            Launcher(scratch / "caches") as launcher,
+        ):
+            code, why = nodes.follow(among, board, trees, folder, launcher)
     said = f": {why}" if why else ""
     _say(console, f"Node 0 ended with exit code {code}{said}")
     return code
@@ -183,14 +186,17 @@ def _verified(
     found: dict[str, dict[str, Verdict]] = {}
     with _scratch() as made:
         scratch = Path(made).resolve()
-        with worktrees.trees(repo, path, revision, scratch, rev) as trees:
+        with (
+            worktrees.trees(repo, path, revision, scratch, rev) as trees,
+            Launcher(scratch / "caches") as launcher,
+        ):
             if not trees.changed:
                 raise VerifyError(
                     "The migrated tree does not differ from the base revision, so there is nothing to verify:"
                     " run `titan-migrate apply` first, or name another revision with --base."
                 )
             if leader:
-                leader.gather(trees, scratch / "caches", console)
+                leader.gather(trees, launcher, console)
             digest = nodes.digest(trees.migrated)
             wanted, left = _models(trees, model)
             broken = broken_sites(trees.base, trees.migrated)
@@ -209,7 +215,7 @@ def _verified(
                     scratch=leader.run_folder if leader else scratch / "run",
                     report_dir=folder,
                     console=console,
-                    leader=leader,
+                    launcher=leader or launcher,
                     progress=progress,
                     refused=rehearsal.refused(one.title) if rehearsal else None,
                 )

@@ -1,4 +1,4 @@
-"""Runs one torchrun job and leaves nothing of it behind."""
+"""Runs torchrun jobs and leaves nothing of them behind."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator.signals import signals_held
+from migrator.verify.train.warm import Torchrun, Warm, signal_group
 
 HOST = Path(__file__).with_name("in_rank") / "host.py"
 # What torchrun gets to end its ranks by itself before it is killed, seconds.
@@ -77,60 +78,80 @@ class Nodes:
         ]
 
 
-def run_job(
-    tree: Path,
-    *,
-    config: Path,
-    folder: Path,
-    traces: Path,
-    nproc: int,
-    options: dict[str, object],
-    timeout: float,
-    nodes: Nodes = Nodes(),
-    caches: Path | None = None,
-    watch: Callable[[], bool | None] = lambda: None,
-) -> Outcome:
-    """Trains `tree` (the folder that holds `torchtitan/`) on `nproc` ranks of this node as `config` (TOML) says.
+class Launcher:
+    """Starts the torchrun jobs of one node.
 
-    `folder` is the working directory, `traces` receives `rank<N>.jsonl`,
-    `rank<N>.log` and `torchrun.log` (`torchrun-node<K>.log` on a node behind the
-    first), `options` go to the host in each rank. `caches` is a folder for what
-    only this node needs, `folder` where None. Blocks until the job is over,
-    `timeout` seconds have passed, or `watch`, which is called a few times a
-    second, returns True. However it is left, by an exception too, all its
-    processes of this node are gone afterwards.
+    Where it can, it has a process import torch once, which then forks torchrun and the
+    ranks of each job; importing takes half the time of a short run. On GPUs, and on
+    systems other than Linux, each job is a torchrun command of its own, since a process
+    that has touched CUDA, or the frameworks of macOS, cannot be forked.
+
+    caches: a folder of this node alone, for what the runs leave there.
     """
-    traces.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        *nodes.arguments(),
-        f"--nproc-per-node={nproc}",
-        str(HOST),
-        str(tree),
-        str(traces),
-        json.dumps(options),
-        "--",
-        f"--job.config_file={config}",
-    ]
-    name = "torchrun.log" if nodes.rank == 0 else f"torchrun-node{nodes.rank}.log"
-    began = time.monotonic()
-    with open(traces / name, "wb") as log:
-        process = None
+
+    def __init__(self, caches: Path) -> None:
+        self.caches = caches
+        self._warm: Warm | None = None
+        self._can_fork = sys.platform.startswith("linux")
+
+    def __enter__(self) -> Launcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends the process that forks, if there is one."""
+        with signals_held():
+            if self._warm:
+                self._warm.end()
+            self._warm = None
+
+    def run_job(
+        self,
+        tree: Path,
+        *,
+        config: Path,
+        folder: Path,
+        traces: Path,
+        nproc: int,
+        options: dict[str, object],
+        timeout: float,
+        nodes: Nodes = Nodes(),
+        watch: Callable[[], bool | None] = lambda: None,
+    ) -> Outcome:
+        """Trains `tree` (the folder that holds `torchtitan/`) on `nproc` ranks of this node as `config` (TOML) says.
+
+        `folder` is the working directory, `traces` receives `rank<N>.jsonl`,
+        `rank<N>.log` and `torchrun.log` (`torchrun-node<K>.log` on a node behind the
+        first), `options` go to the host in each rank. Blocks until the job is over,
+        `timeout` seconds have passed, or `watch`, which is called a few times a
+        second, returns True. However it is left, by an exception too, all its
+        processes of this node are gone afterwards.
+        """
+        traces.mkdir(parents=True, exist_ok=True)
+        on_cpu = options["device"] == "cpu"
+        arguments = [
+            *nodes.arguments(),
+            f"--nproc-per-node={nproc}",
+            str(HOST),
+            str(tree),
+            str(traces),
+            json.dumps(options),
+            "--",
+            f"--job.config_file={config}",
+        ]
+        name = "torchrun.log" if nodes.rank == 0 else f"torchrun-node{nodes.rank}.log"
+        began = time.monotonic()
+        process: Torchrun | None = None
         timed_out = ended = False
         try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=environment(
-                    caches or folder, on_cpu=options["device"] == "cpu", nodes=nodes
-                ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C reaches this process only, which then ends the job in order.
-                start_new_session=True,
+            process = self._start(
+                arguments,
+                environment(self.caches, on_cpu=on_cpu, nodes=nodes),
+                folder,
+                traces / name,
+                forked=on_cpu,
             )
             while process.poll() is None and not (timed_out or ended):
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -141,9 +162,36 @@ def run_job(
             with signals_held():
                 if process is not None:
                     _end(process, traces)
-    # torchrun may have ended well while the last look was taken.
-    status = process.returncode if not timed_out else -1
-    return Outcome(status, time.monotonic() - began, timed_out)
+        # torchrun may have ended well while the last look was taken.
+        status = process.wait() if not timed_out else -1
+        return Outcome(status, time.monotonic() - began, timed_out)
+
+    def _start(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        folder: Path,
+        log: Path,
+        forked: bool,
+    ) -> Torchrun:
+        if forked and self._can_fork:
+            if not (self._warm and self._warm.alive):
+                self._warm = Warm(self.caches, environment)
+            if self._warm.ready:
+                return self._warm.start(arguments, environment, folder, log)
+            self._can_fork = False
+            self.end()
+        with open(log, "wb") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", *arguments],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C reaches this process only, which then ends the job in order.
+                start_new_session=True,
+            )
 
 
 def environment(
@@ -170,6 +218,8 @@ def environment(
         TIKTOKEN_CACHE_DIR="",
         TOKENIZERS_PARALLELISM="false",
         PYTHONHASHSEED="0",
+        # pyarrow would start a thread when it is imported, and forks lose it.
+        JE_ARROW_MALLOC_CONF="background_thread:false",
         TITAN_MIGRATE_PID=str(os.getpid()),
     )
     for name in ("PYTHONSTARTUP", *_CACHES):
@@ -182,22 +232,23 @@ def environment(
     return environment
 
 
-def _end(process: subprocess.Popen[bytes], traces: Path) -> None:
-    """Ends torchrun and its ranks. Each rank leads a session of its own, so torchrun is asked first."""
+def _end(process: Torchrun, traces: Path) -> None:
+    """Ends torchrun and its ranks. Where each rank leads a session of its own, torchrun has to be asked first."""
     if process.poll() is None:
-        _signal_group(process.pid, signal.SIGTERM)
+        signal_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
     ranks = rank_processes(traces)
-    _signal_group(process.pid, signal.SIGKILL)
+    signal_group(process.pid, signal.SIGKILL)
     for pid in ranks:
-        _signal_group(pid, signal.SIGKILL)
+        signal_group(pid, signal.SIGKILL)
     process.wait()
 
 
 def rank_processes(traces: Path) -> list[int]:
     """Process ids of this process's ranks that still run, found by the job's trace folder in their command line (Linux).
 
+    Those that were forked are in torchrun's process group and not among them.
     Elsewhere the list is empty: there the ranks see by themselves that
     torchrun is gone and end within a second.
     """
@@ -256,8 +307,3 @@ def first_traceback(log: str) -> tuple[str, str, str]:
     end = next((i for i, line in enumerate(lines) if line[:1].strip()), len(lines) - 1)
     kind, _, message = lines[end].partition(": ")
     return kind, message, start + "\n".join(lines[: end + 1])
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)

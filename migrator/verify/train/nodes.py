@@ -38,9 +38,8 @@ from rich.console import Console
 
 from migrator.signals import signals_held
 from migrator.verify.errors import VerifyError
-from migrator.verify.train import launch
 from migrator.verify.train.assets_build import ASSETS
-from migrator.verify.train.launch import Nodes, Outcome
+from migrator.verify.train.launch import Launcher, Nodes, Outcome
 from migrator.verify.train.worktrees import Trees
 
 FOLDER = "nodes"
@@ -234,7 +233,7 @@ class Leader:
         self._members: dict[int, str] = {}
         self._job = 0
         self._trees: Trees | None = None
-        self._caches: Path | None = None
+        self._launcher: Launcher | None = None
 
     def start(self) -> None:
         """Shows the other nodes that node 0 is there."""
@@ -244,13 +243,13 @@ class Leader:
             (self._board.folder / f"node{rank}.json").unlink(missing_ok=True)
         self._board.start()
 
-    def gather(self, trees: Trees, caches: Path, console: Console) -> None:
-        """Waits for the other nodes and compares what they train with; `caches` is a folder of this node alone.
+    def gather(self, trees: Trees, launcher: Launcher, console: Console) -> None:
+        """Waits for the other nodes and compares what they train with; `launcher` starts this node's ranks.
 
         Raises VerifyError where one does not show up, gives up, or has something
         else to train.
         """
-        self._trees, self._caches = trees, caches
+        self._trees, self._launcher = trees, launcher
         since = time.monotonic()
         with console.status(f"waiting for {len(self._others)} other nodes …"):
             while True:
@@ -288,24 +287,23 @@ class Leader:
         timeout: float,
         watch: Callable[[], bool | None] = lambda: None,
     ) -> Outcome:
-        """`launch.run_job` on all nodes; `nproc` ranks in all, a single one on node 0 alone.
+        """`Launcher.run_job` on all nodes; `nproc` ranks in all, a single one on node 0 alone.
 
         Returns when all nodes are done with it. The status is node 0's, or the
         first other one where that went well. Raises VerifyError where a node is gone.
         """
+        assert self._trees and self._launcher  # `gather` comes first
         launched = functools.partial(
-            launch.run_job,
+            self._launcher.run_job,
             tree,
             config=config,
             folder=folder,
             traces=traces,
             options=options,
             timeout=timeout,
-            caches=self._caches,
         )
         if nproc == 1:
             return launched(nproc=1, watch=watch)
-        assert self._trees  # `gather` comes first
         self._job += 1
         began = time.monotonic()
         nodes = dataclasses.replace(
@@ -465,11 +463,11 @@ def following(nodes: Nodes, report: Path) -> Iterator[Board]:
 
 
 def follow(
-    nodes: Nodes, board: Board, trees: Trees, report: Path, caches: Path
+    nodes: Nodes, board: Board, trees: Trees, report: Path, launcher: Launcher
 ) -> tuple[int, str]:
     """Trains along until node 0 ends; returns the exit code and the reason that it gives.
 
-    `caches` is a folder of this node alone. Raises VerifyError where node 0 does
+    `launcher` starts this node's ranks. Raises VerifyError where node 0 does
     not show up, does not take this node in, or is gone.
     """
     board.post(facts=facts(trees, report))
@@ -478,7 +476,7 @@ def follow(
     while leader.get("exit") is None:
         order = leader.get("order")
         if order and order["job"] > done:
-            outcome = _train(nodes, board, trees, order, caches)
+            outcome = _train(nodes, board, trees, order, launcher)
             done = order["job"]
             board.post(job=done, status=outcome.status)
         time.sleep(_POLL)
@@ -521,7 +519,7 @@ def _heard(board: Board) -> dict[str, Any]:
 
 
 def _train(
-    nodes: Nodes, board: Board, trees: Trees, order: dict[str, Any], caches: Path
+    nodes: Nodes, board: Board, trees: Trees, order: dict[str, Any], launcher: Launcher
 ) -> Outcome:
     over_at: float | None = None
 
@@ -534,7 +532,7 @@ def _train(
             over_at = time.monotonic()
         return over_at is not None and time.monotonic() - over_at > LINGER
 
-    return launch.run_job(
+    return launcher.run_job(
         getattr(trees, order["tree"]),
         config=Path(order["config"]),
         folder=Path(order["folder"]),
@@ -544,6 +542,5 @@ def _train(
         # Node 0 is to say first that it took too long.
         timeout=order["timeout"] + END,
         nodes=dataclasses.replace(nodes, job=order["id"]),
-        caches=caches,
         watch=look,
     )

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from migrator.verify import VerifyError
-from migrator.verify.train import launch, nodes
-from migrator.verify.train.launch import Nodes, Outcome
+from migrator.verify.train import nodes
+from migrator.verify.train.launch import Launcher, Nodes, Outcome
 from migrator.verify.train.worktrees import Trees
 
 # --- arguments ---
@@ -98,8 +98,10 @@ class Follower(threading.Thread):
         two = Nodes(2, 1, "127.0.0.1:1")
         try:
             with nodes.following(two, self.report) as board:
-                caches = self.report.parent / "caches1"
-                self.result = nodes.follow(two, board, self.trees, self.report, caches)
+                launcher = Launcher(self.report.parent / "caches1")
+                self.result = nodes.follow(
+                    two, board, self.trees, self.report, launcher
+                )
         except BaseException as error:
             self.result = error
 
@@ -114,7 +116,7 @@ def lead(report: Path):
 
 
 def gather(leader, trees: Trees, report: Path) -> None:
-    leader.gather(trees, report.parent / "caches0", Console(quiet=True))
+    leader.gather(trees, Launcher(report.parent / "caches0"), Console(quiet=True))
 
 
 def train(
@@ -154,7 +156,9 @@ def jobs(monkeypatch):
             time.sleep(0.02)
         return Outcome(end, 0.0, False)
 
-    monkeypatch.setattr(launch, "run_job", run_job)
+    monkeypatch.setattr(
+        Launcher, "run_job", lambda _, *given, **named: run_job(*given, **named)
+    )
     return asked
 
 

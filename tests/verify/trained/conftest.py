@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from migrator.apply import apply_checkout
+from migrator.verify import run
 from migrator.verify.train import launch
 
-import warm
 from forks import migrated_checkout, small_checkout
 
 
@@ -26,17 +28,14 @@ def small(tmp_path):
 
 
 @pytest.fixture
-def warm_ranks(monkeypatch):
-    """Ranks that find torch imported, where how ranks are started is not what is tested."""
-    monkeypatch.setattr(launch, "run_job", warm.run_job)
+def warm_ranks(monkeypatch, launcher):
+    """One process that forks ranks serves all tests, where how it comes and goes is not what is tested."""
+    monkeypatch.setattr(
+        run, "Launcher", lambda caches: contextlib.nullcontext(launcher)
+    )
 
 
-@pytest.fixture
-def warm_base(monkeypatch):
-    """The same for runs of the base revision alone."""
-    cold = launch.run_job
-
-    def run_job(tree, **rest):
-        return (cold if tree.name == "migrated" else warm.run_job)(tree, **rest)
-
-    monkeypatch.setattr(launch, "run_job", run_job)
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory):
+    with launch.Launcher(tmp_path_factory.mktemp("caches")) as started:
+        yield started

@@ -9,7 +9,7 @@ import pytest
 
 from forks import git, verified
 
-pytestmark = [pytest.mark.torchrun, pytest.mark.usefixtures("warm_base")]
+pytestmark = [pytest.mark.torchrun, pytest.mark.usefixtures("warm_ranks")]
 
 LLAMA = Path("torchtitan/models/llama3/infra/parallelize.py")
 PLANTED = """

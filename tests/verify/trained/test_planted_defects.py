@@ -22,7 +22,6 @@ from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict
 from migrator.verify.train import launch, worktrees
 
-import warm
 from forks import keep_ties_in_one_group, migrated_checkout
 
 pytestmark = pytest.mark.torchrun
@@ -62,7 +61,13 @@ FORKS = {
 class Bench:
     """One release, its untouched verdicts, and a place to break its migrated tree."""
 
-    def __init__(self, name: str, folder: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        stack: contextlib.ExitStack,
+        launcher: launch.Launcher,
+    ) -> None:
         version, change, model = FORKS[name]
         fork = migrated_checkout(version, folder / "fork", change)
         scratch = folder / "scratch"
@@ -77,6 +82,7 @@ class Bench:
             scratch=scratch,
             report_dir=folder / "report",
             console=Console(quiet=True),
+            launcher=launcher,
         )
         self.known: dict[str, Verdict] = {}
 
@@ -106,14 +112,14 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> Iterator[Callable[[str], Bench]]:
+def bench(tmp_path_factory, launcher) -> Iterator[Callable[[str], Bench]]:
     made: dict[str, Bench] = {}
-    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "run_job", warm.run_job)
+    with contextlib.ExitStack() as stack:
 
         def get(version: str) -> Bench:
             if version not in made:
-                made[version] = Bench(version, tmp_path_factory.mktemp(version), stack)
+                folder = tmp_path_factory.mktemp(version)
+                made[version] = Bench(version, folder, stack, launcher)
             return made[version]
 
         yield get

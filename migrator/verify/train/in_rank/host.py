@@ -110,6 +110,7 @@ def main(argv: list[str]) -> None:
     except BaseException as error:
         if isinstance(error, SystemExit) and not error.code:
             end(recorder, options["device"])
+            return
         told = cause(error)
         recorder.write(
             "error",
@@ -160,16 +161,14 @@ def cause(error: BaseException) -> BaseException:
 
 
 def end(recorder: Recorder, device: str) -> None:
-    """Leaves at once after a training that went well.
-
-    gloo's threads sometimes abort the interpreter while it shuts down
-    ("terminate called without an active exception"), after everything is done.
-    """
+    """Notes that the training went well."""
     recorder.write("end", peak_bytes=peak_memory(device))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
 
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    # gloo's threads sometimes abort the interpreter while it shuts down
+    # ("terminate called without an active exception"), after everything is done.
+    os._exit(0)
