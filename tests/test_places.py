@@ -51,7 +51,6 @@ ELSEWHERE = {
     "migrator/verify/rehearse/in_world/step.py": "runs in the processes of rehearse/test_run.py",
     "migrator/verify/rehearse/in_world/read.py": "runs in the processes of rehearse/test_run.py",
     "migrator/verify/train/in_rank/cpu.py": "runs in the ranks of those trainings",
-    "migrator/verify/train/in_rank/figures.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/forward.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/host.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/measure.py": "runs in the ranks of those trainings",

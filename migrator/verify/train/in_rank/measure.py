@@ -34,6 +34,23 @@ def plain_name(name: str) -> str:
     return ".".join(parts)
 
 
+def parameters_of(model_parts: list[nn.Module]) -> dict[str, nn.Parameter]:
+    """Every parameter by its plain name."""
+    return {
+        plain_name(name): parameter
+        for part in model_parts
+        for name, parameter in part.named_parameters()
+    }
+
+
+def in_full(tensor: Tensor) -> Tensor:
+    """A tensor's values on all ranks, detached; a collective call where it is distributed."""
+    from torch.distributed.tensor import DTensor
+
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def describe(model_parts: list[nn.Module]) -> dict[str, Any]:
     """What wraps the model, and where and in which dtype each parameter lives."""
     from torch.distributed.tensor import DTensor
@@ -109,28 +126,6 @@ def watch_autocast() -> None:
         return enter(self)
 
     torch.autocast.__enter__ = enter_and_note  # type: ignore[method-assign]  # patched
-
-
-def gradient_norm(parameters: list[Tensor]) -> float:
-    """Norm of all gradients, gathered in full and summed in float64; a collective call.
-
-    The norm that torchtitan prints is summed in float32 over tensors of
-    different sizes (whole under replicate, shards under FSDP) and is only
-    good to four digits; this one does not depend on how a tensor is cut.
-    """
-    import torch
-    from torch.distributed.tensor import DTensor
-
-    squares = 0.0
-    with torch.no_grad():
-        for parameter in parameters:
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            if isinstance(gradient, DTensor):
-                gradient = gradient.full_tensor()
-            squares += float(gradient.double().square().sum())
-    return float(squares**0.5)
 
 
 def nudge(parameters: list[Tensor], step: int) -> None:
@@ -230,16 +225,13 @@ def save_weights(model_parts: list[nn.Module], folder: Path) -> None:
     """Writes the final parameters, gathered in full, once for each pipeline stage; a collective call."""
     import numpy
     import torch
-    from torch.distributed.tensor import DTensor
 
     full: dict[str, Any] = {}
-    for part in model_parts:
-        for name, parameter in part.named_parameters():
-            tensor = parameter.detach()
-            tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            # float32 holds bf16 and fp16 exactly.
-            tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
-            full[plain_name(name)] = tensor.cpu().numpy()
+    for name, parameter in parameters_of(model_parts).items():
+        tensor = in_full(parameter)
+        # float32 holds bf16 and fp16 exactly.
+        tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+        full[name] = tensor.cpu().numpy()
     world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
     names: list[Any] = [None] * world
     torch.distributed.all_gather_object(names, sorted(full))
@@ -263,33 +255,25 @@ def peak_memory(device: str) -> int:
 def whole_norm(parameters: list[Tensor]) -> float:
     """Norm of all gradients as torch sums it in their own dtype, but over tensors gathered in full; a collective call."""
     import torch
-    from torch.distributed.tensor import DTensor
 
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    whole = [g.full_tensor() if isinstance(g, DTensor) else g for g in gradients]
-    return float(torch.nn.utils.get_total_norm(whole))
+    gradients = [in_full(p.grad) for p in parameters if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
 
 
 def checksums(model_parts: list[nn.Module]) -> dict[str, dict[str, float | str]]:
     """Norm and sum (float64) and digest of every parameter, gathered in full; a collective call."""
     import torch
-    from torch.distributed.tensor import DTensor
 
     values: dict[str, dict[str, float | str]] = {}
-    with torch.no_grad():
-        for part in model_parts:
-            for name, parameter in part.named_parameters():
-                full = parameter.detach()
-                if isinstance(full, DTensor):
-                    full = full.full_tensor()
-                full = full.cpu().contiguous()
-                wide = full.double()
-                raw = full.reshape(-1).view(torch.uint8).numpy().tobytes()
-                values[plain_name(name)] = {
-                    "norm": float(wide.norm()),
-                    "sum": float(wide.sum()),
-                    "digest": hashlib.sha256(raw).hexdigest(),
-                }
+    for name, parameter in parameters_of(model_parts).items():
+        full = in_full(parameter).cpu().contiguous()
+        wide = full.double()
+        raw = full.reshape(-1).view(torch.uint8).numpy().tobytes()
+        values[name] = {
+            "norm": float(wide.norm()),
+            "sum": float(wide.sum()),
+            "digest": hashlib.sha256(raw).hexdigest(),
+        }
     return values
 
 
@@ -310,11 +294,7 @@ def optimized(
     optimizers: list[Optimizer], model_parts: list[nn.Module]
 ) -> dict[str, dict[str, object]]:
     """Parameter -> what its optimizer's group says (learning rate, decay), for each that an optimizer steps."""
-    names = {
-        id(parameter): plain_name(name)
-        for part in model_parts
-        for name, parameter in part.named_parameters()
-    }
+    names = {id(p): name for name, p in parameters_of(model_parts).items()}
     return {
         names[id(parameter)]: {
             key: value

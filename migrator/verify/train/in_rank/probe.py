@@ -12,17 +12,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .figures import Figures, every_gradient, every_weight
+from .figures import Figures, every_gradient, every_weight, norm_of_all
 from .forward import Forward
 from .measure import (
     buffers,
     checksums,
     collective_counter,
     describe,
-    gradient_norm,
     nudge,
     optimized,
-    plain_name,
+    parameters_of,
     save_weights,
     watch_outputs,
     whole_norm,
@@ -86,8 +85,8 @@ class Probe:
             if self.options["nudged"]:
                 nudge(parameters, self.steps_seen)
                 whole = self._whole_norm(parameters)
-            self.gradients = gradient_norm(parameters)
             self.each_gradient = every_gradient(self.model_parts or [])
+            self.gradients = norm_of_all(self.each_gradient)
             norm = clip(parameters, *args, **kwargs)
             value = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             self.grad_norm = clipped_by = float(value)
@@ -235,9 +234,8 @@ def _trainer(probe: Probe) -> Any:
 
 def _gradient_dtypes(model_parts: list[nn.Module]) -> dict[str, str]:
     return {
-        plain_name(name): str(parameter.grad.dtype).removeprefix("torch.")
-        for part in model_parts
-        for name, parameter in part.named_parameters()
+        name: str(parameter.grad.dtype).removeprefix("torch.")
+        for name, parameter in parameters_of(model_parts).items()
         if parameter.grad is not None
     }
 
