@@ -23,6 +23,7 @@ from migrator.signals import terminable
 from migrator.verify.choose import devices, models, scenarios
 from migrator.verify.errors import VerifyError
 from migrator.verify.job import Job, Plan
+from migrator.verify.judge import later
 from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.rehearse import layouts
@@ -200,6 +201,9 @@ def _verified(
             digest = nodes.digest(trees.migrated)
             wanted, left = _models(trees, model)
             broken = broken_sites(trees.base, trees.migrated)
+            unreached = list(
+                later.unreached(trees.base, trees.migrated, trees.changed, plan.steps)
+            )
             # Nothing but training is left that could keep a new report from being written.
             clear(folder, [one.title for one in wanted])
             rehearsal = (
@@ -256,6 +260,7 @@ def _verified(
             "changed_files": list(trees.changed),
             "not_trained": left,
             "steps": plan.steps,
+            "unreached": unreached,
             "precision": plan.precision,
             "nproc": plan.nproc,
             "seconds": seconds,

@@ -22,6 +22,8 @@ TITLES = {
     "resumed-reference": "FSDP from DDP's",
     "returned": "DDP from replicate's",
     "reloaded": "replicate, reloaded",
+    "single": "one rank",
+    "alike-migrated": "replicate, one rank's data",
 }
 """How the model of each party is wrapped, in the order in which the parties are shown.
 
@@ -44,9 +46,8 @@ def pairs(verdict: Verdict) -> list[Pair]:
 
 def deciding(verdict: Verdict) -> dict[str, Comparison]:
     """By quantity, how the run in question agrees with the one that says what is right."""
-    found = [
-        c for c in verdict.comparisons if c.left in ("migrated", "reference", "resumed")
-    ]
+    on_trial = ("migrated", "reference", "resumed", "alike-migrated")
+    found = [c for c in verdict.comparisons if c.left in on_trial]
     if not found:
         return {}
     first = (found[0].left, found[0].right)
@@ -83,6 +84,9 @@ def conclusion(cell: Cell, verdict: Verdict) -> tuple[str, str]:
     if not verdict.passed:
         count = len(verdict.failures)
         return "FAILED", f"for {count} reason{'s' if count > 1 else ''}."
+    if "single" in verdict.traces:
+        said = "the migrated tree trains as one rank does, within tolerance"
+        return "PASSED", f"{said}{_precision(verdict)}."
     if cell.kind in _PASSED:
         return "PASSED", _PASSED[cell.kind]
     if not any(c.right == "reference" for c in verdict.comparisons):
@@ -164,10 +168,24 @@ def took(environment: dict[str, object]) -> str:
     return f"Took {total:.0f} s, of which {training:.0f} s were training runs ({len(runs)})."
 
 
+def _unreached(environment: Mapping[str, Any]) -> str:
+    """That later steps were not seen, and where the migration does something in them alone."""
+    steps, places = environment.get("steps"), environment.get("unreached") or []
+    if not steps:
+        return ""
+    if not places:
+        return f" Steps after {steps} were not seen."
+    return (
+        f" Steps after {steps} were not seen, and the migration compares steps that may be later: {'; '.join(places)}."
+        " Train past them with --steps."
+    )
+
+
 def untrained(environment: Mapping[str, Any]) -> str:
-    """What the migration changes and nobody has seen train, with the reason of each."""
+    """What the migration changes and nobody has seen train, with the reason of each: models, and later steps."""
     left = environment.get("not_trained") or {}
     parsed = "The call sites of models that were not trained were parsed; none was run."
+    parsed += _unreached(environment)
     if not left:
         return parsed
     named = "; ".join(f"{title} ({why})" for title, why in left.items())

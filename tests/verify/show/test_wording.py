@@ -8,7 +8,7 @@ from migrator.verify.choose.scenarios import CELLS
 from migrator.verify.judge.judges import judge_parity
 from migrator.verify.show import wording
 
-from planted import BASELINE, CONTROL, MIGRATED, REFERENCE, judged
+from planted import BASELINE, CONTROL, MIGRATED, PASSED, REFERENCE, judged
 
 
 def test_a_model_with_a_plan_of_its_own_is_not_said_to_equal_fsdp():
@@ -20,3 +20,19 @@ def test_a_model_with_a_plan_of_its_own_is_not_said_to_equal_fsdp():
     verdict = judged(judge_parity, *runs, REFERENCE, CONTROL)
     word, sentence = wording.conclusion(CELLS["dp"], verdict)
     assert (word, sentence) == ("PASSED", "the same bits before and after.")
+
+
+def test_a_fork_without_fsdp_is_not_said_to_equal_it():
+    verdict = replace(PASSED, traces={**PASSED.traces, "single": MIGRATED})
+    word, sentence = wording.conclusion(CELLS["dp"], verdict)
+    assert (word, sentence[:45]) == (
+        "PASSED",
+        "the migrated tree trains as one rank does, wi",
+    )
+
+
+def test_later_steps_are_said_not_to_be_seen():
+    assert wording.untrained({"steps": 10}).endswith(" Steps after 10 were not seen.")
+    place = "torchtitan/train.py:5 asks for self.step > 1000"
+    said = wording.untrained({"steps": 10, "unreached": [place]})
+    assert f"{place}. Train past them with --steps." in said
