@@ -37,6 +37,29 @@ def moved(migrated: Record, reference: Record) -> list[str]:
     )
 
 
+def left_to_the_root(migrated: Record, reference: Record) -> list[str]:
+    """A note on what replicate reduces with the root, and FSDP has groups of: right, and without overlap."""
+    left = [_shown(modules) for modules in _left_to_the_root(migrated, reference)]
+    if not left:
+        return []
+    return [
+        f"{_named(left)}: left to the root's group, where FSDP has one of its own, so that its all-reduce does not"
+        " overlap with the backward pass."
+    ]
+
+
+def _left_to_the_root(left: Record, right: Record) -> list[frozenset[str]]:
+    """The groups that only the second has; none where a block, `layers.3` say, is among them."""
+    lacking = _besides(_by_modules(right), _by_modules(left))
+    of_a_block = any(
+        part.isdigit()
+        for modules in lacking
+        for name in modules
+        for part in name.split(".")
+    )
+    return [] if of_a_block or frozenset({""}) in lacking else lacking
+
+
 def unchanged(after: Record, before: Record) -> list[str]:
     """Where a plan differs from what it was in the base revision, in anything; empty where it does not."""
     whose = "the base revision"
@@ -118,10 +141,12 @@ def _left_on_ddp(record: Record) -> Iterator[Difference]:
 def _groups(left: Record, right: Record, whose: str) -> Iterator[Difference]:
     """Groups that one has and the other has not, and how those of both differ, but for their mesh."""
     mine, others = _by_modules(left), _by_modules(right)
-    for modules in _besides(others, mine):
+    left_over = _left_to_the_root(left, right) if whose == "FSDP" else []
+    for modules in _besides(_besides(others, mine), left_over):
         yield _shown(modules), f"no group of its own here, and one in {whose}"
     for modules in _besides(mine, others):
-        yield _shown(modules), f"a group of its own here, and none in {whose}"
+        if not left_over or modules != {""}:
+            yield _shown(modules), f"a group of its own here, and none in {whose}"
     for name, group, other in _paired(left, right):
         for field, value in other["policy"].items():
             had = group["policy"].get(field)

@@ -207,6 +207,7 @@ def _judged(layout: Layout, answers: Answers) -> dict[str, Any]:
         found, note = _left_alone(migrated, baseline)
         return {"failures": [*failures, *found], "notes": [*notes, *note]}
     failures += _each_stage(compare.moved, migrated, reference)
+    notes += _each_stage(compare.left_to_the_root, migrated, reference)
     # Under DDP they may be tied as the last thing that the plan does.
     before = (baseline or migrated)[0]
     ties = before["ties"] if baseline else before["built_ties"]

@@ -193,3 +193,35 @@ def test_where_fsdp_wraps_tied_weights_apart_the_plan_is_held_to_one_group():
     assert compare.moved(migrated, record("fsdp")) == [
         "[output, tok_embeddings]: param_dtype is None here, and torch.bfloat16 in FSDP."
     ]
+
+
+def leave_output_to_the_root(found):
+    """A plan written by hand, with fewer groups: right, and without overlap."""
+    last = found["groups"].pop()
+    found["groups"].append({**last, "modules": [""]})
+
+
+def test_what_is_left_to_the_root_is_a_note():
+    found = changed("dp_replicate", leave_output_to_the_root)
+    assert compare.moved(found, record("fsdp")) == []
+    assert compare.left_to_the_root(found, record("fsdp")) == [
+        "output: left to the root's group, where FSDP has one of its own, so that its all-reduce does not overlap"
+        " with the backward pass."
+    ]
+    assert compare.left_to_the_root(record("dp_replicate"), record("fsdp")) == []
+
+
+def test_blocks_left_to_the_root_are_no_note():
+    found = changed("dp_replicate", leave_output_to_the_root)
+    merge(found, 2)
+    said = compare.moved(found, record("fsdp"))
+    assert "layers.1, output: no group of its own here, and one in FSDP." in said
+    assert compare.left_to_the_root(found, record("fsdp")) == []
+
+
+def test_fsdp_itself_may_leave_nothing_to_the_root():
+    found = changed("fsdp", leave_output_to_the_root)
+    assert (
+        "output: no group of its own here, and one in the base revision."
+        in compare.unchanged(found, record("fsdp"))
+    )
