@@ -13,8 +13,14 @@ from rich.console import Console
 
 from migrator.verify.choose import devices, scenarios
 from migrator.verify.choose.models import Model
-from migrator.verify.choose.scenarios import ON_ONE_RANK, PARTIES, Cell, Party
-from migrator.verify.judge import causes, compare, each, judges, trace
+from migrator.verify.choose.scenarios import (
+    ON_ONE_RANK,
+    PARTIES,
+    WITHOUT_FSDP,
+    Cell,
+    Party,
+)
+from migrator.verify.judge import causes, compare, early, judges, span, trace
 from migrator.verify.judge.verdict import Terms, Verdict
 from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.train import corpus, disk, launch, nodes
@@ -76,7 +82,7 @@ class Job:
             "migrated": scenarios.known_settings(trees.migrated),
         }
         self._done: dict[str, trace.Trace] = {}
-        self._noise: dict[str, tuple[compare.Tolerances, each.Limits]] = {}
+        self._noise: dict[str, span.Pair] = {}
         self._seed_problem: str | None = None
         for home in (self.folder, self.folder / ALIKE):
             data = home / "tests" / "assets" / "c4_test"
@@ -139,22 +145,26 @@ class Job:
     ) -> Verdict:
         """The verdict of a cell from the traces of its parties, and from what was found without training."""
         noise = _noise(cell, traces) or self._noise.get(cell.noise_of)
-        tolerances, limits = noise or ({}, {})
         if noise:
             self._noise[cell.name] = noise
-        ranks = place.dp * cell.other_ranks
+        found = span.span(traces, noise, self.plan.steps)
         terms = Terms(
-            self.plan.steps, place.dp, ranks, tolerances or judges.EXACTLY, limits
+            found.steps,
+            place.dp,
+            place.dp * cell.other_ranks,
+            found.tolerances or judges.EXACTLY,
+            found.limits,
         )
-        verdict = judges.JUDGES[cell.kind](traces, terms)
-        noisy = compare.too_noisy(tolerances)
-        if noisy and verdict.passed:
-            limit = tolerances[noisy].relative / compare.MARGIN
-            why = (
-                f"rounding alone moves FSDP's {noisy} by {limit:.0e} in {self.plan.steps} steps, too much to tell"
-                " a wrong migration from a right one: ask for fewer --steps"
-            )
-            verdict = dataclasses.replace(verdict, not_run=why)
+        steps = range(1, found.steps + 1)
+        judge = judges.judge_alone if "single" in traces else judges.JUDGES[cell.kind]
+        verdict = judge(
+            {name: compare.only(run, steps) for name, run in traces.items()}, terms
+        )
+        verdict = dataclasses.replace(
+            verdict, traces=traces, notes=(*found.notes, *verdict.notes)
+        )
+        if found.hidden and verdict.passed:
+            verdict = dataclasses.replace(verdict, not_run=found.hidden)
         if broken:
             failures = (*broken, *verdict.failures)
             verdict = dataclasses.replace(verdict, failures=failures, not_run="")
@@ -188,9 +198,13 @@ class Job:
             ):
                 continue
             traces[name] = self.train(cell, party, place)
+        more: tuple[str, ...] = ()
         if cell.kind == "parity" and causes.by_a_factor(traces):
-            for name in ON_ONE_RANK:
-                traces[name] = self.train(cell, PARTIES[name], place)
+            more = ON_ONE_RANK
+        elif early.without_fsdp(traces) and "training" not in cell.settings:
+            more = WITHOUT_FSDP
+        for name in more:
+            traces[name] = self.train(cell, PARTIES[name], place)
         return traces
 
     def _seed(self, device: str) -> str | None:
@@ -287,7 +301,7 @@ class Job:
         """The last step of a run: what loads an export, or starts afresh, has no more to show than one."""
         loads = cell and cell.kind == "exported" and party and party.starts_from
         fresh = cell and cell.kind == "fresh"
-        return 1 if loads or fresh or (party and party.alike) else self.plan.steps
+        return 1 if loads or fresh or (party and party.briefly) else self.plan.steps
 
     def _settings(
         self, cell: Cell | None, party: Party | None, place: devices.Place, where: str
@@ -417,21 +431,22 @@ def _rehearsed(name: str, said: str) -> trace.Trace:
 
 
 def _unnudged(name: str, traces: dict[str, trace.Trace]) -> str:
-    """The run of which another is the same with its rounding changed: FSDP of the base revision, where there is one."""
+    """The run of which another is the same with its rounding changed: one rank, or FSDP of the base revision, where there is one."""
+    if name == "single-nudged":
+        return "single"
     return "control" if "control" in traces else name.replace("nudged", "reference")
 
 
-def _noise(
-    cell: Cell, traces: dict[str, trace.Trace]
-) -> tuple[compare.Tolerances, each.Limits] | None:
-    """What rounding makes of a cell's FSDP; None where that was not measured, or a run of it crashed, which the judge will say."""
+def _noise(cell: Cell, traces: dict[str, trace.Trace]) -> span.Pair | None:
+    """The runs that show what rounding makes of a cell's FSDP; None where that was not measured, or a run of it crashed, which the judge will say."""
     name = "resumed-nudged" if cell.kind == "resumed" else "nudged"
+    name = "single-nudged" if "single" in traces else name
     nudged, plain = traces.get(name), traces.get(_unnudged(name, traces))
     if nudged is None or plain is None:
         return None
     if any(run.first_error or not run.steps for run in (plain, nudged)):
         return None
-    return compare.measured_tolerances(plain, nudged), each.limits(plain, nudged)
+    return plain, nudged
 
 
 def _by_rank(rank: trace.RankTrace) -> int:

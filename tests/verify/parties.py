@@ -13,6 +13,7 @@ DP = 2
 STEPS = 4
 GROUPS = ("", "tok_embeddings", "layers.0", "layers.1", "norm", "output")
 KINDS = {
+    "none": [],
     "ddp": ["DDP"],
     "replicate": ["ReplicateModule", "FSDPModule"],
     "fsdp": ["FSDPModule"],
@@ -24,7 +25,8 @@ def model(kind: str, groups=GROUPS, dtype="float32") -> dict:
     parameter = {"shape": [4, 4], "dtype": dtype}
     if kind in PLACEMENTS:
         parameter |= {"placements": PLACEMENTS[kind], "mesh": [DP]}
-    wrapped = dict.fromkeys(("",) if kind == "ddp" else groups, KINDS[kind])
+    groups = {"ddp": ("",), "none": ()}.get(kind, groups)
+    wrapped = dict.fromkeys(groups, KINDS[kind])
     return {
         "root": [],
         "wrapped": wrapped,

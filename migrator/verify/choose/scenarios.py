@@ -32,7 +32,7 @@ class Party:
     tree: "base" or "migrated". sharded: FSDP, else DDP or replicate. who: in
     words. nudged: the rounding of its gradients is changed. starts_from: the
     party whose checkpoint it loads; the seed checkpoint where None. alone: on one
-    rank. alike: every rank reads the same data, for one step.
+    rank. alike: every rank reads the same data. briefly: for one step.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Party:
     starts_from: str | None = None
     alone: bool = False
     alike: bool = False
+    briefly: bool = False
 
 
 PARTIES = {
@@ -89,19 +90,53 @@ PARTIES = {
             "replicate loads what it exported",
             starts_from="migrated",
         ),
-        Party("alone", "base", True, "base revision, one rank", alone=True, alike=True),
+        Party(
+            "alone",
+            "base",
+            True,
+            "base revision, one rank",
+            alone=True,
+            alike=True,
+            briefly=True,
+        ),
         Party(
             "alike-baseline",
             "base",
             False,
             "base revision, DDP on the data of one rank",
             alike=True,
+            briefly=True,
         ),
         Party(
             "alike-control",
             "base",
             True,
             "base revision, FSDP on the data of one rank",
+            alike=True,
+            briefly=True,
+        ),
+        Party(
+            "single",
+            "base",
+            True,
+            "base revision, one rank for all steps",
+            alone=True,
+            alike=True,
+        ),
+        Party(
+            "single-nudged",
+            "base",
+            True,
+            "base revision, one rank rounded otherwise",
+            nudged=True,
+            alone=True,
+            alike=True,
+        ),
+        Party(
+            "alike-migrated",
+            "migrated",
+            False,
+            "migrated tree, replicate on the data of one rank",
             alike=True,
         ),
     )
@@ -113,6 +148,9 @@ ON_ONE_RANK = ("alone", "alike-baseline", "alike-control")
 
 Where every rank reads the same data, the gradient of the mean is that of one rank.
 """
+
+WITHOUT_FSDP = ("single", "single-nudged", "alike-migrated")
+"""The runs that stand in for a reference where the base revision has no FSDP that trains."""
 
 
 @dataclass(frozen=True)

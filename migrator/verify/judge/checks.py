@@ -26,6 +26,9 @@ def in_words(trace: Trace) -> str:
         "alone": "Base revision on one rank",
         "alike-baseline": "Baseline, each rank on the data of one",
         "alike-control": "Control, each rank on the data of one",
+        "single": "Base revision on one rank",
+        "single-nudged": "Base revision on one rank with its rounding changed",
+        "alike-migrated": "Migrated tree (replicate), each rank on the data of one",
     }[trace.party]
 
 
@@ -52,6 +55,8 @@ def incomplete(trace: Trace, steps: range, ranks: int) -> list[str]:
                 f"{title}: rank {rank.rank} ended before its training was over."
             )
         found += _not_finite(title, rank)
+    if trace.ranks and not found:
+        found += _no_loss(title, trace)
     found += _ranks_apart(title, trace)
     # At the end of a schedule one step may have a learning rate of nothing.
     if len(steps) > 1 and not found and _stands_still(trace):
@@ -70,11 +75,19 @@ def _stands_still(trace: Trace) -> bool:
     )
 
 
+def _no_loss(title: str, trace: Trace) -> list[str]:
+    """A step whose loss no rank has logged."""
+    for step in trace.steps:
+        if step.loss is None:
+            return [f"{title}: no rank logged the loss of step {step.step}."]
+    return []
+
+
 def _not_finite(title: str, rank: RankTrace) -> list[str]:
     for step in rank.steps:
         for quantity, read in QUANTITIES.items():
             value = read(step)
-            if value is None and quantity == "validation":
+            if value is None and quantity in ("validation", "loss"):
                 continue
             if value is None:
                 return [
@@ -142,14 +155,9 @@ def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
         what = "FSDP, which shards its parameters" if kind == "fsdp" else "nothing"
         return [f"The migrated tree's model is wrapped by {what}, not by replicate."]
     found: list[str] = []
-    groups = set(migrated.model["wrapped"])
-    apart = sorted(set(reference.model.get("wrapped", {})) - groups)
-    if apart:
-        shown = ", ".join(apart[:4]) + (", …" if len(apart) > 4 else "")
-        found.append(
-            f"replicate has no group of its own for {shown}, which apply_fsdp wraps:"
-            " their all-reduce cannot overlap with the backward pass."
-        )
+    lacking = _groups_lacking(migrated, reference)
+    if any(map(_of_a_block, lacking)):
+        found.append(_said_of_groups(lacking))
     found += _precision_apart(migrated.model, reference.model)
     found += _treated_otherwise(migrated.model, reference.model)
     mine, theirs = migrated.model["parameters"], reference.model.get("parameters", {})
@@ -170,6 +178,33 @@ def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
             )
             break
     return found
+
+
+def left_to_the_root(migrated: Trace, reference: Trace) -> list[str]:
+    """A note on modules beside the blocks that replicate has no group of their own for: right, and reduced late."""
+    lacking = _groups_lacking(migrated, reference)
+    if not lacking or any(map(_of_a_block, lacking)):
+        return []
+    return [_said_of_groups(lacking)]
+
+
+def _groups_lacking(migrated: Trace, reference: Trace) -> list[str]:
+    """The modules that the reference has groups of and the migrated tree has not."""
+    groups = set(migrated.model["wrapped"])
+    return sorted(set(reference.model.get("wrapped", {})) - groups)
+
+
+def _said_of_groups(lacking: list[str]) -> str:
+    shown = ", ".join(lacking[:4]) + (", …" if len(lacking) > 4 else "")
+    return (
+        f"replicate has no group of its own for {shown}, which apply_fsdp wraps:"
+        " their all-reduce cannot overlap with the backward pass."
+    )
+
+
+def _of_a_block(name: str) -> bool:
+    """Whether a module is one of several alike, or in one: `layers.3`."""
+    return any(part.isdigit() for part in name.split("."))
 
 
 def _precision_apart(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

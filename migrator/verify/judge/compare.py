@@ -206,21 +206,23 @@ def _summed_up(
 def compare(
     left: Trace, right: Trace, tolerances: Tolerances, steps: range | None = None
 ) -> tuple[Comparison, ...]:
-    """All quantities that either run has, over `steps` where given; parameters last."""
+    """All quantities that either run has and there is a tolerance for, over `steps` where given; parameters last."""
     if steps is not None:
-        left, right = (_only(trace, steps) for trace in (left, right))
+        left, right = (only(trace, steps) for trace in (left, right))
     recorded = [
         quantity
         for quantity, read in QUANTITIES.items()
-        if any(read(step) is not None for step in (*left.steps, *right.steps))
+        if quantity in tolerances
+        and any(read(step) is not None for step in (*left.steps, *right.steps))
     ]
-    return (
-        *(compare_steps(quantity, left, right, tolerances) for quantity in recorded),
-        compare_parameters(left, right, tolerances),
-    )
+    found = [compare_steps(name, left, right, tolerances) for name in recorded]
+    if "parameters" in tolerances:
+        found.append(compare_parameters(left, right, tolerances))
+    return tuple(found)
 
 
-def _only(trace: Trace, steps: range) -> Trace:
+def only(trace: Trace, steps: range) -> Trace:
+    """A run as it were if it had these steps alone."""
     ranks = (
         replace(rank, steps=tuple(step for step in rank.steps if step.step in steps))
         for rank in trace.ranks

@@ -27,6 +27,14 @@ def crashed(trace: Trace, traces: Traces) -> Verdict:
     return Verdict((failure,), traces=traces, details=event["traceback"])
 
 
+def without_fsdp(traces: Traces) -> bool:
+    """Whether the base revision has no FSDP that trains here, and the migrated tree trains all the same."""
+    control, migrated = traces.get("control"), traces.get("migrated")
+    if control is None or migrated is None or not control.first_error:
+        return False
+    return bool(migrated.steps) and not migrated.first_error
+
+
 def unable(traces: Traces, terms: Terms) -> Verdict | None:
     """The verdict of a cell in which a run failed that has to be there.
 

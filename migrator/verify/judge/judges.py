@@ -18,6 +18,7 @@ from migrator.verify.judge.causes import (
 from migrator.verify.judge.checks import (
     in_words,
     incomplete,
+    left_to_the_root,
     rewrapped,
     tensor_ranks_apart,
     wrapped_wrongly,
@@ -28,6 +29,7 @@ from migrator.verify.judge.compare import (
     Tolerance,
     Tolerances,
     compare,
+    constant_ratio,
     departs,
 )
 from migrator.verify.judge.early import (
@@ -36,6 +38,7 @@ from migrator.verify.judge.early import (
     not_run,
     unable,
     unable_to_resume,
+    unmeasured,
 )
 from migrator.verify.judge.ranks import unlike, weights_apart
 from migrator.verify.judge.trace import Trace, digest, first_line
@@ -66,7 +69,7 @@ def judge_parity(traces: Traces, terms: Terms) -> Verdict:
     failures = _sound(traces, terms)
     if not all(trace.steps and trace.model for trace in (migrated, reference)):
         return Verdict(tuple(failures), traces=traces)
-    notes: list[str] = []
+    notes = left_to_the_root(migrated, reference)
     comparisons = compare(migrated, reference, terms.tolerances)
     failures += _changed(traces, terms)
     failures += unlike(migrated, (reference, baseline), terms.dp)
@@ -77,7 +80,7 @@ def judge_parity(traces: Traces, terms: Terms) -> Verdict:
         return Verdict(tuple(failures), tuple(notes), comparisons, traces)
     flaws = incomplete(baseline, range(1, terms.steps + 1), terms.ranks)
     if flaws:
-        return Verdict(tuple(failures), (flaws[0],), comparisons, traces)
+        return Verdict(tuple(failures), (*notes, flaws[0]), comparisons, traces)
     before = compare(baseline, reference, terms.tolerances)
     to_baseline = compare(migrated, baseline, terms.tolerances)
     if departs(before):
@@ -113,7 +116,7 @@ def judge_combination(traces: Traces, terms: Terms) -> Verdict:
     failures += unlike(migrated, (reference, baseline), terms.dp)
     failures += each.sentences(migrated, reference, terms.each, terms.dp)
     failures += departures(comparisons, migrated, reference, baseline, terms.dp)
-    notes = []
+    notes = left_to_the_root(migrated, reference)
     if baseline.first_error:
         notes.append(f"DDP refuses: {first_line(baseline.first_error[1])}")
     else:
@@ -121,6 +124,54 @@ def judge_combination(traces: Traces, terms: Terms) -> Verdict:
         comparisons = (*comparisons, *against)
         notes += mistrains(baseline, reference, against, terms.dp)
     return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+
+
+def judge_alone(traces: Traces, terms: Terms) -> Verdict:
+    """Judges a cell of a fork that has no FSDP which trains: by one rank.
+
+    Where every rank reads the same data, replicate has to train as one rank of the
+    base revision does. On the data of their own its ranks have to stay alike, and to
+    train as DDP did where DDP does what one rank does.
+    """
+    baseline, migrated = traces["baseline"], traces["migrated"]
+    single, alike = traces["single"], traces["alike-migrated"]
+    early = migrated_before(traces) or unmeasured(traces)
+    if early:
+        return early
+    if single.first_error:
+        return not_run("neither FSDP nor one rank trains here", single, traces)
+    if alike.first_error:
+        return crashed(alike, traces)
+    steps = range(1, terms.steps + 1)
+    failures = incomplete(migrated, steps, terms.ranks)
+    failures += incomplete(alike, steps, terms.ranks)
+    if not migrated.model or not alike.model:
+        return Verdict(tuple(failures), traces=traces)
+    failures += wrapped_wrongly(migrated, single)
+    # One rank has read a part of the tokens.
+    tolerances = {k: v for k, v in terms.tolerances.items() if k != "tokens"}
+    comparisons = compare(alike, single, tolerances)
+    failures += each.sentences(alike, single, terms.each, terms.dp)
+    failures += [c.sentence() for c in comparisons if not c.agrees]
+    notes = [
+        f"{in_words(traces['control'])} does not train here, so the reference is one rank of the base revision:"
+        " the migrated tree trained as well with the data of one rank on every rank."
+    ]
+    if baseline.first_error:
+        notes.append(f"DDP refuses: {first_line(baseline.first_error[1])}")
+        return Verdict(tuple(failures), tuple(notes), comparisons, traces)
+    failures += unlike(migrated, (baseline,), terms.dp)
+    before = compare(migrated, baseline, tolerances)
+    ratio = constant_ratio(baseline, migrated)
+    if departs(before) and ratio is not None and abs(ratio - 1) > 1e-3:
+        notes.append(
+            f"DDP's gradients are {ratio:.4g} times the migrated tree's in every step, and the migrated tree's are"
+            " those of one rank."
+        )
+    elif not failures:
+        failures += each.sentences(migrated, baseline, terms.each, terms.dp)
+        failures += [c.sentence() for c in before if not c.agrees]
+    return Verdict(tuple(failures), tuple(notes), (*comparisons, *before), traces)
 
 
 def judge_fresh(traces: Traces, terms: Terms) -> Verdict:

@@ -15,7 +15,7 @@ A rank's `rank<N>.jsonl` holds one JSON object a line, written by `host.py`:
                 data: digest of the tokens that this rank read; comes before its step
     buffers     when; digests: buffer -> digest
     gradients   dtypes: parameter -> dtype of its gradient, in the first step
-    step        step, loss (mean over all ranks), grad_norm, gradients, tokens (this rank), seconds
+    step        step, loss (mean over all ranks, null where this rank does not log), grad_norm, gradients, tokens (this rank), seconds
     validation  step, loss (mean over all ranks)
     outputs     dtypes: block -> dtype of its output, in the second step
     collectives step, kinds: kind -> calls, bytes, in the second step
@@ -29,7 +29,7 @@ Every event carries `time`, seconds since the epoch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ Figures = Mapping[str, Sequence[float]]
 class Step:
     """One optimizer step.
 
-    loss: nats a token, mean over all ranks. grad_norm: the L2 norm before
+    loss: nats a token, mean over all ranks, None on a rank that does not log it. grad_norm: the L2 norm before
     clipping that torchtitan computes, in float32. gradients: the same norm of
     the gathered gradients, summed in float64. tokens: of this rank, or of all
     ranks in `Trace.steps`. seconds: since the step before. validation: the
@@ -57,7 +57,7 @@ class Step:
     """
 
     step: int
-    loss: float
+    loss: float | None
     grad_norm: float | None
     gradients: float | None = None
     tokens: int = -1
@@ -158,7 +158,8 @@ class Trace:
         """The steps of the whole run.
 
         Loss and grad_norm as the last rank saw them, which is in the last pipeline
-        stage and so knows the loss; the gradients of all stages together.
+        stage and so knows the loss, or the last one that logs; the gradients of all
+        stages together.
         """
         if not self.ranks:
             return ()
@@ -168,26 +169,18 @@ class Trace:
             for rank, steps in zip(self.ranks, by_rank)
         }
         whole = []
-        for step in self.ranks[-1].steps:
+        for last in self.ranks[-1].steps:
+            here = [steps[last.step] for steps in by_rank if last.step in steps]
             parts = [
-                steps[step.step].gradients
+                steps[last.step].gradients
                 for steps in stages.values()
-                if step.step in steps
+                if last.step in steps
             ]
+            step = _together(last, here)
             squares = [part**2 for part in parts if part is not None]
             if len(stages) > 1 and len(squares) == len(parts):
                 step = replace(step, gradients=sum(squares) ** 0.5)
-            here = [steps[step.step] for steps in by_rank if step.step in steps]
-            whole.append(
-                replace(
-                    step,
-                    tokens=sum(one.tokens for one in here),
-                    each_gradient={
-                        k: v for s in here for k, v in s.each_gradient.items()
-                    },
-                    each_weight={k: v for s in here for k, v in s.each_weight.items()},
-                )
-            )
+            whole.append(step)
         return tuple(whole)
 
     @property
@@ -261,6 +254,23 @@ class Trace:
         }
 
 
+def _together(step: Step, here: Sequence[Step]) -> Step:
+    """A step of all ranks, `here`, in place of the last rank's."""
+    return replace(
+        step,
+        loss=_last(one.loss for one in here),
+        validation=_last(one.validation for one in here),
+        tokens=sum(one.tokens for one in here),
+        each_gradient={k: v for s in here for k, v in s.each_gradient.items()},
+        each_weight={k: v for s in here for k, v in s.each_weight.items()},
+    )
+
+
+def _last(values: Iterable[float | None]) -> float | None:
+    """The last that there is."""
+    return next((one for one in reversed(list(values)) if one is not None), None)
+
+
 def _short(rank: dict[str, Any]) -> dict[str, Any]:
     """Without what is many numbers a step: the trace beside the report has it."""
     large = ("each_gradient", "each_weight")
@@ -288,6 +298,7 @@ def read_rank(path: Path) -> RankTrace:
     model: dict[str, Any] = {}
     steps: list[Step] = []
     figures: dict[str, Any] = {}
+    validations: dict[int, float] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             event = json.loads(line)
@@ -304,9 +315,9 @@ def read_rank(path: Path) -> RankTrace:
                 "each_weight": event["weights"],
                 "data": event["data"],
             }
-        elif kind == "validation" and steps:
-            # It comes behind the step that it follows.
-            steps[-1] = replace(steps[-1], validation=event["loss"])
+        elif kind == "validation":
+            # It may come before or behind what is written of the step that it follows.
+            validations[event["step"]] = event["loss"]
         elif kind == "start":
             found["torch"] = event["torch"]
         elif kind == "model":
@@ -329,6 +340,7 @@ def read_rank(path: Path) -> RankTrace:
             found["error"] = {**event, "time": time}
         elif kind == "end":
             found.update(ended=True, peak_bytes=event["peak_bytes"])
+    steps = [replace(s, validation=validations.get(s.step)) for s in steps]
     return RankTrace(steps=tuple(steps), model=model, **found)
 
 
@@ -340,17 +352,24 @@ def read_trace(party: str, folder: Path, weights: Path | None = None) -> Trace:
 
 
 def last_step(folder: Path) -> Step | None:
-    """The newest step that the last rank has recorded, for a progress line: a pipeline's other stages know no loss."""
-    newest = None
+    """The newest step with its loss that a rank has recorded, for a progress line: the last rank that logs one.
+
+    A pipeline's other stages know no loss, and of some trainers only one rank logs.
+    """
     found = folder.glob("rank*.jsonl")
     by_rank = sorted(found, key=lambda path: int(path.stem.removeprefix("rank")))
-    for path in by_rank[-1:]:
+    for path in reversed(by_rank):
+        newest = None
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
             lines = file.read().split(b"\n")[1:]
         for line in lines:
             if line.startswith(b'{"event": "step"') and line.endswith(b"}"):
                 event = json.loads(line)
+                if event["loss"] is None:
+                    continue
                 if newest is None or event["step"] >= newest.step:
                     newest = Step(event["step"], event["loss"], event["grad_norm"])
-    return newest
+        if newest is not None:
+            return newest
+    return None

@@ -13,11 +13,15 @@ from migrator.verify.judge.trace import RankTrace, Trace
 from migrator.verify.judge.verdict import Verdict
 
 from parties import (
+    BASELINE,
+    CONTROL,
     DP,
     GROUPS,
     MIGRATED,
+    REFERENCE,
     REFUSES,
     TERMS,
+    combination,
     drifting,
     model,
     trace,
@@ -226,3 +230,34 @@ def test_a_module_in_another_mode_fails_and_keeps_its_name():
     )
     (said,) = found.failures
     assert said.startswith("Mode: Block.normA is in eval mode under replicate")
+
+
+def test_what_is_left_to_the_root_beside_the_blocks_is_a_note():
+    fewer = ("", "tok_embeddings", "layers.0", "layers.1")
+    migrated = trace("migrated", "replicate", model=model("replicate", groups=fewer))
+    found = verdict(migrated=migrated)
+    assert found.passed, found.failures
+    assert found.notes == (
+        "replicate has no group of its own for norm, output, which apply_fsdp wraps:"
+        " their all-reduce cannot overlap with the backward pass.",
+    )
+    assert combination(migrated=migrated).notes[0] == found.notes[0]
+
+
+def test_where_only_one_rank_logs_its_loss_is_the_run_s():
+    def silent(run, who=(1,)):
+        ranks = (
+            replace(r, steps=tuple(replace(s, loss=None) for s in r.steps))
+            if r.rank in who
+            else r
+            for r in run.ranks
+        )
+        return replace(run, ranks=tuple(ranks))
+
+    runs = [silent(run) for run in (BASELINE, MIGRATED, REFERENCE, CONTROL)]
+    assert verdict(*runs).passed
+    off = silent(trace("migrated", "replicate", loss=0.1))
+    assert not verdict(runs[0], off, *runs[2:]).passed
+    nobody = silent(MIGRATED, who=(0, 1))
+    found = verdict(runs[0], nobody, *runs[2:])
+    assert any("no rank logged the loss of step 1" in f for f in found.failures)

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from migrator.verify.judge.causes import by_a_factor
+from migrator.verify.judge.early import without_fsdp
 from migrator.verify.judge.judges import (
+    judge_alone,
     judge_combination,
     judge_exported,
     judge_fresh,
@@ -439,3 +441,68 @@ def test_one_rank_is_asked_where_a_factor_lies_between_ddp_and_fsdp():
     assert by_a_factor({"baseline": HALVED, "control": CONTROL})
     assert not by_a_factor({"baseline": BASELINE, "control": CONTROL})
     assert not by_a_factor({"baseline": REFUSES, "control": CONTROL})
+
+
+NO_FSDP = trace("control", "fsdp", error=ERROR, steps=())
+SINGLE = replace(trace("single", "none"), ranks=trace("single", "none").ranks[:1])
+
+ALIKE = trace("alike-migrated", "replicate")
+
+
+def by_one_rank(
+    baseline=BASELINE,
+    migrated=MIGRATED,
+    single=SINGLE,
+    alike=ALIKE,
+):
+    runs = (baseline, migrated, NO_FSDP, single, alike)
+    return judge_alone({run.party: run for run in runs}, TERMS)
+
+
+def test_a_fork_without_fsdp_is_held_against_one_rank():
+    found = by_one_rank()
+    assert found.passed, found.failures
+    assert "the reference is one rank of the base revision" in found.notes[0]
+    pairs = {(c.left, c.right) for c in found.comparisons}
+    assert pairs == {("alike-migrated", "single"), ("migrated", "baseline")}
+
+
+def test_without_fsdp_a_factor_is_still_told():
+    summed = trace("alike-migrated", "replicate", scale=DP)
+    found = by_one_rank(alike=summed)
+    assert any(
+        "gradients: alike-migrated and single differ" in f for f in found.failures
+    )
+
+
+def test_without_fsdp_ddp_that_divides_twice_is_no_reference():
+    found = by_one_rank(baseline=HALVED)
+    assert found.passed
+    assert "DDP's gradients are 0.5 times the migrated tree's" in found.notes[-1]
+
+
+def test_without_fsdp_what_only_differs_on_data_of_their_own_fails():
+    found = by_one_rank(migrated=trace("migrated", "replicate", loss=0.1))
+    assert any("loss: migrated and baseline differ" in f for f in found.failures)
+    apart = trace("migrated", "replicate")
+    other = {"layers.0.weight": {"norm": 3.0, "sum": 1.0, "digest": "other"}}
+    apart = replace(
+        apart, ranks=(apart.ranks[0], replace(apart.ranks[1], parameters=other))
+    )
+    found = by_one_rank(migrated=apart)
+    assert any("not the same on ranks 0 and 1" in f for f in found.failures)
+
+
+def test_without_fsdp_a_crash_is_a_failure_and_one_rank_that_cannot_train_no_verdict():
+    crash = trace("alike-migrated", "replicate", error=ERROR)
+    assert by_one_rank(alike=crash).word == "failed"
+    alone = trace("single", "none", error=ERROR)
+    assert "neither FSDP nor one rank" in by_one_rank(single=alone).not_run
+
+
+def test_only_a_migrated_tree_that_trains_needs_one_rank_for_fsdp():
+    trains = {run.party: run for run in (BASELINE, MIGRATED, NO_FSDP)}
+    assert without_fsdp(trains)
+    assert not without_fsdp({**trains, "control": CONTROL})
+    crash = trace("migrated", "replicate", error=ERROR)
+    assert not without_fsdp({**trains, "migrated": crash})

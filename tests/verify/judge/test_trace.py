@@ -69,3 +69,21 @@ def test_progress_shows_the_loss_of_the_last_stage(tmp_path):
         )
         (tmp_path / f"rank{rank}.jsonl").write_text("{}\n" + "\n".join(lines) + "\n")
     assert last_step(tmp_path) == Step(1, 7.0, 1.0)
+
+
+def test_progress_shows_the_loss_of_the_rank_that_logs(tmp_path):
+    for rank, loss in ((0, 7.0), (1, None)):
+        event = {"event": "step", "step": 1, "loss": loss, "grad_norm": 1.0}
+        (tmp_path / f"rank{rank}.jsonl").write_text(f"{{}}\n{json.dumps(event)}\n")
+    assert last_step(tmp_path) == Step(1, 7.0, 1.0)
+
+
+def test_a_validation_belongs_to_its_step_wherever_it_is_written(tmp_path):
+    step = {"event": "step", "time": 1.0, "grad_norm": 1.0}
+    seen = {"event": "validation", "time": 1.0, "step": 2, "loss": 5.0}
+    steps = [{**step, "step": n, "loss": None} for n in (1, 2)]
+    for rank, order in ((0, [*steps, seen]), (1, [steps[0], seen, steps[1]])):
+        lines = map(json.dumps, order)
+        (tmp_path / f"rank{rank}.jsonl").write_text("\n".join(lines) + "\n")
+    for rank in read_trace("migrated", tmp_path).ranks:
+        assert [s.validation for s in rank.steps] == [None, 5.0]

@@ -18,12 +18,13 @@ the rank prints). OPTIONS is a JSON object:
 This folder is the only part of titan-migrate that imports torch, and it imports
 nothing else of titan-migrate: it has to run in whatever environment a fork
 trains in. Nothing is parsed from logs: figures are taken, at full precision,
-from the calls that every release from 0.1.0 to 0.2.2 makes once a step,
-`dist_utils.clip_grad_norm_` and `MetricsProcessor.log`.
+where whoever trains comes by once a step: at the clipping of gradients (torchtitan's,
+torch's or none), at the optimizers, and at `MetricsProcessor.log`.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import runpy
@@ -38,6 +39,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from in_rank.cpu import fit_model, prepare_cpu  # noqa: E402
 from in_rank.measure import peak_memory, watch_autocast  # noqa: E402
 from in_rank.probe import Probe, Recorder  # noqa: E402
+
+leave = os._exit
 
 
 def end_with(*process_ids: int) -> None:
@@ -54,11 +57,11 @@ def end_with(*process_ids: int) -> None:
                 try:
                     os.kill(process_id, 0)
                 except ProcessLookupError:
-                    os._exit(1)
+                    leave(1)
                 except PermissionError:
                     pass
             if os.getppid() != process_ids[0]:
-                os._exit(1)
+                leave(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -83,6 +86,7 @@ def main(argv: list[str]) -> None:
     # torchtitan's configuration reads the arguments when it is imported.
     sys.argv = ["torchtitan.train", *trainer_arguments]
     recorder = Recorder(folder, rank)
+    probe = Probe(recorder, options)
     try:
         import torch
 
@@ -105,11 +109,12 @@ def main(argv: list[str]) -> None:
             )
         change_model(options["overrides"], options["device"])
         skip_the_closing_pause()
-        Probe(recorder, options).install()
+        probe.install()
+        close_before_it_ends(probe)
         runpy.run_module("torchtitan.train", run_name="__main__", alter_sys=True)
     except BaseException as error:
         if isinstance(error, SystemExit) and not error.code:
-            end(recorder, options["device"])
+            end(probe, options["device"])
             return
         told = cause(error)
         recorder.write(
@@ -119,7 +124,7 @@ def main(argv: list[str]) -> None:
             traceback=traceback.format_exc(),
         )
         raise
-    end(recorder, options["device"])
+    end(probe, options["device"])
 
 
 def change_model(overrides: dict[str, object], device: str) -> None:
@@ -160,9 +165,31 @@ def cause(error: BaseException) -> BaseException:
     return first[0] if isinstance(first, tuple) else error
 
 
-def end(recorder: Recorder, device: str) -> None:
+def close_before_it_ends(probe: Probe) -> None:
+    """Lets what is left be written while the ranks still can talk, however the trainer ends."""
+    import torch
+
+    destroy = torch.distributed.destroy_process_group
+
+    @functools.wraps(destroy)
+    def close_and_destroy(*args: Any, **kwargs: Any) -> None:
+        probe.close()
+        destroy(*args, **kwargs)
+
+    def leave_by_the_door(status: int) -> None:
+        if status or threading.current_thread() is not threading.main_thread():
+            leave(status)
+        raise SystemExit
+
+    torch.distributed.destroy_process_group = close_and_destroy
+    os._exit = leave_by_the_door  # type: ignore[assignment]  # patched
+
+
+def end(probe: Probe, device: str) -> None:
     """Notes that the training went well."""
-    recorder.write("end", peak_bytes=peak_memory(device))
+    os._exit = leave
+    probe.close()
+    probe.recorder.write("end", peak_bytes=peak_memory(device))
     sys.stdout.flush()
     sys.stderr.flush()
 

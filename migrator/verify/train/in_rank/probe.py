@@ -47,7 +47,12 @@ class Recorder:
 
 
 class Probe:
-    """Wraps the two calls that torchtitan makes once a step and writes what passes through them."""
+    """Watches what every trainer does once a step, in whatever order and by whatever means, and writes it down.
+
+    Whoever clips (torchtitan, torch, or the trainer by itself), logs (every rank, or
+    one) and ends (torchtitan's way, or its own): what is collective is done where all
+    ranks come by, at the clipping and behind the optimizers, and nothing else is.
+    """
 
     def __init__(self, recorder: Recorder, options: dict[str, Any]) -> None:
         self.recorder = recorder
@@ -56,72 +61,127 @@ class Probe:
         self.grad_norm: float | None = None
         self.gradients: float | None = None
         self.each_gradient: Figures = {}
+        self.each_weight: Figures | None = None
+        self.seen_gradients = False
+        self.clips = False
         self.model_parts: list[nn.Module] | None = None
         self.forward: Forward | None = None
         self.optimizers: dict[int, Optimizer] = {}
+        self.stepped: set[int] = set()
         self.stages = 1
         self.counter: Any = None
+        self.written: set[str] = set()
+        self.trainer: Any = None
+        self.counted = 0
         self.step_began = time.perf_counter()
 
     def install(self) -> None:
+        self._watch_gradients()
+        self._watch_optimizers()
+        self._watch_logs()
+
+    def close(self) -> None:
+        """Writes what a training that ended by itself has not come to."""
         import torch
-        from torchtitan.components import metrics
+
+        if not torch.distributed.is_initialized() or self.model_parts is None:
+            return
+        if self.seen_gradients:
+            self._finish(None)
+        self._write_last()
+
+    def _watch_gradients(self) -> None:
+        """Gradients are read before whatever clips them; where nothing known does, behind the backward pass."""
+        import torch
         from torchtitan.distributed import utils as dist_utils
 
-        clip = dist_utils.clip_grad_norm_
-        log = metrics.MetricsProcessor.log
+        for module, name in (
+            (torch.nn.utils, "clip_grad_norm_"),
+            (torch.nn.utils.clip_grad, "clip_grad_norm_"),
+            (torch.nn.utils, "clip_grads_with_norm_"),
+            (torch.nn.utils.clip_grad, "clip_grads_with_norm_"),
+            (dist_utils, "clip_grad_norm_"),
+        ):
+            if hasattr(module, name):
+                setattr(module, name, self._clipping(getattr(module, name)))
+        backward = torch.autograd.backward
+
+        @functools.wraps(backward)
+        def backward_and_look(*args: Any, **kwargs: Any) -> Any:
+            result = backward(*args, **kwargs)
+            if not self.clips and not _within_backward():
+                self._read_gradients()
+            return result
+
+        torch.autograd.backward = backward_and_look
+
+    def _clipping(self, clip: Any) -> Any:
+        """A function that clips, and has the gradients read before."""
 
         @functools.wraps(clip)
         def clip_and_record(
-            parameters: Iterable[Tensor], *args: Any, **kwargs: Any
+            parameters: Tensor | Iterable[Tensor], *args: Any, **kwargs: Any
         ) -> Any:
-            parameters = list(parameters)
-            if self.model_parts is None:
-                self._meet_model()
-            if self.steps_seen == 0 and self.model_parts is not None:
-                self.recorder.write(
-                    "gradients", dtypes=_gradient_dtypes(self.model_parts)
-                )
-            if self.options["nudged"]:
-                nudge(parameters, self.steps_seen)
-                whole = self._whole_norm(parameters)
-            self.each_gradient = every_gradient(self.model_parts or [])
-            self.gradients = norm_of_all(self.each_gradient)
-            norm = clip(parameters, *args, **kwargs)
-            value = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            single = hasattr(parameters, "grad")
+            listed: list[Any] = [parameters] if single else list(parameters)
+            if self.seen_gradients and self.grad_norm is not None:
+                return clip(listed, *args, **kwargs)
+            self.clips = True
+            self._see_gradients(listed)
+            whole = self._whole_norm(listed) if self.options["nudged"] else 0.0
+            # Set before: a clip may be made of others that are watched too.
+            self.grad_norm = 0.0
+            norm = clip(listed, *args, **kwargs)
+            if norm is None:
+                # It was told the norm.
+                value: Any = args[1] if len(args) > 1 else kwargs["total_norm"]
+            else:
+                value = norm
+            if hasattr(value, "full_tensor"):
+                value = value.full_tensor()
             self.grad_norm = clipped_by = float(value)
             if self.options["nudged"]:
                 max_norm = args[0] if args else kwargs["max_norm"]
-                _clip_over(clipped_by, whole, parameters, float(max_norm))
+                _clip_over(clipped_by, whole, listed, float(max_norm))
                 self.grad_norm = whole
             return norm
 
-        @functools.wraps(log)
-        def log_and_record(
-            processor: Any, step: int, global_avg_loss: float, *args: Any, **kwargs: Any
-        ) -> Any:
-            now = time.perf_counter()
-            self._write_figures(int(step))
-            self.recorder.write(
-                "step",
-                step=int(step),
-                loss=float(global_avg_loss),
-                grad_norm=self.grad_norm,
-                gradients=self.gradients,
-                tokens=int(getattr(processor, "ntokens_since_last_log", -1)),
-                seconds=now - self.step_began,
-            )
-            result = log(processor, step, global_avg_loss, *args, **kwargs)
-            self.steps_seen += 1
-            if self.model_parts is not None:
-                self._look_inside(self.model_parts, step)
-            self.step_began = time.perf_counter()
-            return result
+        return clip_and_record
+
+    def _see_gradients(self, parameters: list[Any]) -> None:
+        """Once a step, behind its last backward pass and before its first optimizer: what the gradients are."""
+        self._meet_model()
+        if self.steps_seen == 0 and self.model_parts is not None:
+            self.recorder.write("gradients", dtypes=_gradient_dtypes(self.model_parts))
+        if self.options["nudged"]:
+            nudge(parameters, self.steps_seen)
+        if self.clips or not self.each_gradient:
+            self.each_gradient = every_gradient(self.model_parts or [])
+            self.gradients = norm_of_all(self.each_gradient)
+        self.seen_gradients = True
+
+    def _read_gradients(self) -> None:
+        """What the gradients are behind one of several backward passes: the last one counts."""
+        dims = getattr(_trainer(self), "parallel_dims", None)
+        if dims is None or getattr(dims, "pp", 1) > 1:
+            # A pipeline's stages go backward each in its own time.
+            return
+        self._meet_model()
+        if self.model_parts is not None:
+            self.each_gradient = every_gradient(self.model_parts)
+            self.gradients = norm_of_all(self.each_gradient)
+
+    def _watch_optimizers(self) -> None:
+        import torch
+        from torch.optim import optimizer as module
 
         begin = torch.optim.Optimizer.zero_grad
 
         @functools.wraps(begin)
         def seed_and_begin(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            if self.seen_gradients and not _within_backward():
+                # Nobody has logged that step here.
+                self._finish(None)
             self._begin(optimizer)
             # Sharded and whole initialisation draw differently from the random
             # numbers that dropout would go on with.
@@ -129,7 +189,92 @@ class Probe:
             begin(optimizer, *args, **kwargs)
 
         torch.optim.Optimizer.zero_grad = seed_and_begin  # type: ignore[method-assign, assignment]  # patched
-        dist_utils.clip_grad_norm_ = clip_and_record
+        module.register_optimizer_step_pre_hook(self._before_step)
+        module.register_optimizer_step_post_hook(self._behind_step)
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if _within_backward() or self.seen_gradients:
+            return
+        self._meet_model()
+        if self.model_parts is not None:
+            self._see_gradients(_parameters(self.model_parts))
+            # What nobody has told is what the gradients say.
+            self.grad_norm = self.gradients
+
+    def _behind_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Behind the last optimizer of a step: what the weights are."""
+        if _within_backward() or self.model_parts is None:
+            return
+        self.stepped.add(id(optimizer))
+        if self.optimizers.keys() <= self.stepped and self.each_weight is None:
+            self._see_weights()
+
+    def _see_weights(self) -> None:
+        if self.counter is not None:
+            self.counter.__exit__(None, None, None)
+            self.recorder.write(
+                "collectives", step=self._step(), kinds=self.counter.kinds
+            )
+            self.counter = None
+        self.each_weight = every_weight(self.model_parts or [])
+        if self.steps_seen == 0 and self.model_parts is not None:
+            held = optimized(list(self.optimizers.values()), self.model_parts)
+            self.recorder.write("optimizers", held=held)
+        if self._step() == self.options["halfway"]:
+            self._write_values("halfway")
+        if self._step() == self.options["steps"]:
+            self._write_last()
+
+    def _step(self) -> int:
+        """The number of the step that is being made."""
+        return int(self.options["done"]) + self.steps_seen + 1
+
+    def _finish(self, log: tuple[float, int] | None) -> None:
+        """Behind a step: writes what was seen in it. log: loss and tokens, where this rank has logged them."""
+        if self.each_weight is None:
+            self._see_weights()
+        loss, tokens = log or (None, self._tokens())
+        now = time.perf_counter()
+        self.recorder.write(
+            "figures",
+            step=self._step(),
+            gradients=self.each_gradient,
+            weights=self.each_weight,
+            data=self.forward.data() if self.forward else None,
+        )
+        if self.steps_seen == 0 and self.forward is not None:
+            self.recorder.write("forward", norms=self.forward.norms())
+        self.recorder.write(
+            "step",
+            step=self._step(),
+            loss=loss,
+            grad_norm=self.grad_norm,
+            gradients=self.gradients,
+            tokens=tokens,
+            seconds=now - self.step_began,
+        )
+        self.steps_seen += 1
+        self.step_began = now
+        self.seen_gradients, self.grad_norm, self.gradients = False, None, None
+        self.each_gradient, self.each_weight = {}, None
+        self.stepped.clear()
+
+    def _watch_logs(self) -> None:
+        from torchtitan.components import metrics
+
+        log = metrics.MetricsProcessor.log
+
+        @functools.wraps(log)
+        def log_and_record(
+            processor: Any, step: int, global_avg_loss: float, *args: Any, **kwargs: Any
+        ) -> Any:
+            tokens = int(getattr(processor, "ntokens_since_last_log", -1))
+            if self.seen_gradients:
+                self._finish((float(global_avg_loss), tokens))
+            result = log(processor, step, global_avg_loss, *args, **kwargs)
+            self._look_ahead()
+            return result
+
         metrics.MetricsProcessor.log = log_and_record
         if hasattr(metrics.MetricsProcessor, "log_validation"):
             validated = metrics.MetricsProcessor.log_validation
@@ -156,37 +301,27 @@ class Probe:
             state = torch.get_rng_state().numpy().tobytes()
             self.recorder.write("random", digest=hashlib.sha256(state).hexdigest()[:16])
 
-    def _write_figures(self, step: int) -> None:
-        """Behind a step: what its gradients and weights are, one by one, and which data it read."""
-        self.recorder.write(
-            "figures",
-            step=step,
-            gradients=self.each_gradient,
-            weights=every_weight(self.model_parts or []),
-            data=self.forward.data() if self.forward else None,
-        )
-        if self.steps_seen == 0 and self.forward is not None:
-            self.recorder.write("forward", norms=self.forward.norms())
-        if self.steps_seen == 0 and self.model_parts is not None:
-            held = optimized(list(self.optimizers.values()), self.model_parts)
-            self.recorder.write("optimizers", held=held)
-
-    def _look_inside(self, parts: list[nn.Module], step: int) -> None:
-        """Behind step 1: watches the next step; behind the last: takes the parameters."""
-        if self.steps_seen == 1:
-            watch_outputs(parts, self.recorder.write)
+    def _look_ahead(self) -> None:
+        """Behind step 1: watches the next step."""
+        self.step_began = time.perf_counter()
+        if self.steps_seen == 1 and self.model_parts is not None:
+            watch_outputs(self.model_parts, self.recorder.write)
             if self.options["collectives"]:
                 self.counter = collective_counter()
                 self.counter.__enter__()
-        elif self.counter is not None:
-            self.counter.__exit__(None, None, None)
-            self.recorder.write("collectives", step=int(step), kinds=self.counter.kinds)
-            self.counter = None
-        when = {self.options["halfway"]: "halfway", self.options["steps"]: "parameters"}
-        if step in when:
-            self._write_values(when[step])
-        if step == self.options["steps"]:
-            save_weights(parts, Path(self.options["weights"]))
+
+    def _write_last(self) -> None:
+        """The parameters as they are at the end, once."""
+        if "parameters" not in self.written and self.model_parts is not None:
+            self._write_values("parameters")
+            save_weights(self.model_parts, Path(self.options["weights"]))
+
+    def _tokens(self) -> int:
+        """What the trainer has counted in this step, on a rank that does not log it; -1 where it does not count."""
+        processor = getattr(self.trainer, "metrics_processor", None)
+        counted = int(getattr(processor, "ntokens_since_last_log", -1))
+        tokens, self.counted = counted - self.counted, max(counted, 0)
+        return tokens
 
     def _whole_norm(self, parameters: list[Tensor]) -> float:
         """The norm summed over whole tensors instead of shard by shard, of all pipeline stages together."""
@@ -199,9 +334,9 @@ class Probe:
         return float(float(squares) ** 0.5)
 
     def _meet_model(self) -> None:
-        trainer = _trainer(self)
-        if trainer is None:
+        if self.model_parts is not None or (trainer := _trainer(self)) is None:
             return
+        self.trainer = trainer
         self.model_parts = list(trainer.model_parts)
         self.stages = getattr(trainer.parallel_dims, "pp", 1)
         tensor = getattr(trainer.parallel_dims, "tp", 1)
@@ -212,6 +347,7 @@ class Probe:
     def _write_values(self, when: str) -> None:
         """The parameters and buffers as they are now."""
         assert self.model_parts is not None
+        self.written.add(when)
         values = checksums(self.model_parts)
         self.recorder.write("parameters", when=when, values=values)
         self.recorder.write("buffers", when=when, digests=buffers(self.model_parts))
@@ -230,6 +366,17 @@ def _trainer(probe: Probe) -> Any:
             return owner
         frame = frame.f_back
     return None
+
+
+def _parameters(model_parts: list[nn.Module]) -> list[Tensor]:
+    return [parameter for part in model_parts for parameter in part.parameters()]
+
+
+def _within_backward() -> bool:
+    """Whether an optimizer steps in a hook of the backward pass."""
+    import torch
+
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _gradient_dtypes(model_parts: list[nn.Module]) -> dict[str, str]:
