@@ -514,7 +514,8 @@ def rehearse(
     metavar="NAME,...",
     shell_complete=complete_cells,
     help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-fresh, dp-accumulate, "
-    "dp-compile, dp-recompute, dp-fused, dp+tp+pp, dp-checkpoint, dp-validate, fsdp, hsdp, export.",
+    "dp-compile, dp-recompute, dp-selective, dp-fused, dp-foreach, dp-early, dp-bfloat16, dp-float8, dp+tp+pp, "
+    "dp-checkpoint, dp-validate, fsdp, hsdp, cp, ep, export.",
 )
 @click.option(
     "--model",

@@ -117,6 +117,11 @@ class Job:
         )
         why = (
             self.model.reason
+            or (
+                "this model has no experts"
+                if cell.experts and not self.model.experts
+                else ""
+            )
             or cell.reason_not_to_run(
                 self._known["migrated"], metadata.version("torch"), self.plan.steps
             )

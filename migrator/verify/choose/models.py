@@ -36,7 +36,8 @@ class Model:
 
     name: as `model.name` has it. settings: what its job configuration needs
     besides. overrides: arguments of the model itself. bf16: whether parts of it
-    are built in bf16, so that it does not train in float32. reason: why it
+    are built in bf16, so that it does not train in float32. experts: whether it can
+    have experts (Mixture of Experts). reason: why it
     cannot be trained, empty where it can. place: its folder, from that of the package.
     """
 
@@ -45,6 +46,7 @@ class Model:
     settings: Settings = field(default_factory=dict)
     overrides: dict[str, bool] = field(default_factory=dict)
     bf16: bool = False
+    experts: bool = False
     reason: str = ""
     place: str = ""
 
@@ -205,27 +207,31 @@ def _flavors(package: Path, folder: Path, name: str) -> Iterator[Model]:
             where = f"{shown}:{line}" if line else shown
             yield replace(model, reason=f"cannot be read: {where} does not parse")
             return
-    keys = [
-        key.value
+    made = {
+        key.value: ast.unparse(value)
         for module in parsed
         for node in ast.walk(module)
         if isinstance(node, ast.Dict)
-        for key in node.keys
+        for key, value in zip(node.keys, node.values)
         if isinstance(key, ast.Constant) and isinstance(key.value, str)
-    ]
-    flavors = list(dict.fromkeys(key for key in keys if "debug" in key))
+    }
+    flavors = [key for key in made if "debug" in key]
     if not flavors:
         yield replace(
             model, reason="it has no debug flavor, which is what verify trains"
         )
     code = b"\n".join(path.read_bytes() for path in _files(folder))
     model = replace(model, bf16=bool(_BUILT_IN_BF16.search(code)))
+    # Where a flavor has to ask for experts, those that do not have none.
+    asked = [key for key, how in made.items() if "moe_enabled" in how]
     ties = b"enable_weight_tying" in code
     for flavor in flavors:
-        yield replace(model, flavor=flavor)
+        experts = b"num_experts" in code and flavor in (asked or flavors)
+        model = replace(model, flavor=flavor, experts=experts)
+        yield model
         for tied in (True, False) if ties else ():
             overrides = {"enable_weight_tying": tied}
-            yield replace(model, flavor=flavor, overrides=overrides)
+            yield replace(model, overrides=overrides)
 
 
 def _with_configurations(package: Path, folder: Path) -> list[Path]:

@@ -163,6 +163,8 @@ class Cell:
     configuration has besides, in the spelling of every release. needs: settings
     without which it cannot run, alternatives in one string. parties: who
     trains, in order. hybrid: shards over two ranks beside replicating (HSDP).
+    context: degree of context parallelism, over which torchtitan shards. experts:
+    only a model that has experts can run it. packages: that it imports.
     noise_of: the cell whose noise, where it is known, is as good as its own: the
     model and the reduction over data-parallel ranks are the same.
     """
@@ -178,6 +180,9 @@ class Cell:
         *("baseline", "migrated", "control", "reference", "nudged"),
     )
     hybrid: bool = False
+    context: int = 1
+    experts: bool = False
+    packages: tuple[str, ...] = ()
     noise_of: str = ""
 
     @property
@@ -188,12 +193,15 @@ class Cell:
     @property
     def other_ranks(self) -> int:
         """Ranks for each rank of the data-parallel dimension that is replicated over."""
-        return self.tensor * self.pipeline * (2 if self.hybrid else 1)
+        others = self.tensor * self.pipeline * self.context
+        return others * (2 if self.hybrid else 1)
 
     def degrees(self, party: Party, dp: int) -> tuple[int, int]:
         """(replicate, shard) degrees of a party over `dp` data-parallel ranks."""
         if self.hybrid:
             return dp, 2
+        if self.context > 1:
+            return dp, 1
         return (1, dp) if party.sharded else (dp, 1)
 
     def reason_not_to_run(
@@ -209,8 +217,9 @@ class Cell:
             return "the replicate of torch 2.9 does not go with pipeline parallelism"
         if self.kind == "resumed" and steps < 3:
             return f"{steps} steps have no halfway to resume from: ask for 3 or more"
-        if self.kind == "exported" and importlib.util.find_spec("safetensors") is None:
-            return "the export needs the package safetensors, which is not installed"
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                return f"it needs the package {package}, which is not installed (pip install {package})"
         if self.compiled and not any(map(shutil.which, ("g++", "clang++", "c++"))):
             return "torch.compile needs a C++ compiler on the PATH, and there is none"
         return None
@@ -268,10 +277,44 @@ CELLS = {
             noise_of="dp",
         ),
         Cell(
+            "dp-selective",
+            "activation checkpointing of some operations",
+            settings={"activation_checkpoint": {"mode": "selective"}},
+            needs=("activation_checkpoint.mode",),
+            noise_of="dp",
+        ),
+        Cell(
             "dp-fused",
             "the fused optimizer",
             settings={"optimizer": {"implementation": "fused"}},
             needs=("optimizer.implementation",),
+        ),
+        Cell(
+            "dp-foreach",
+            "the foreach optimizer",
+            settings={"optimizer": {"implementation": "foreach"}},
+            needs=("optimizer.implementation",),
+        ),
+        Cell(
+            "dp-early",
+            "optimizers that step within the backward pass",
+            settings={"optimizer": {"early_step_in_backward": True}},
+            needs=("optimizer.early_step_in_backward",),
+        ),
+        Cell(
+            "dp-bfloat16",
+            "parameters and optimizer in bf16",
+            settings={
+                "training": {"dtype": "bfloat16", "mixed_precision_param": "bfloat16"}
+            },
+            needs=("training.dtype",),
+        ),
+        Cell(
+            "dp-float8",
+            "linear layers in float8",
+            settings={"model": {"converters": ["float8"]}},
+            needs=("model.converters",),
+            packages=("torchao",),
         ),
         Cell(
             "dp+tp+pp",
@@ -322,10 +365,29 @@ CELLS = {
             hybrid=True,
         ),
         Cell(
+            "cp",
+            "context parallelism, which must not change",
+            kind="unchanged",
+            parties=("control", "reference"),
+            needs=("parallelism.context_parallel_degree",),
+            context=2,
+        ),
+        Cell(
+            "ep",
+            "expert parallelism, which must not change",
+            kind="unchanged",
+            settings={"parallelism": {"expert_parallel_degree": 2}},
+            needs=("parallelism.expert_parallel_degree",),
+            parties=("control", "reference"),
+            hybrid=True,
+            experts=True,
+        ),
+        Cell(
             "export",
             "the last checkpoint in Hugging Face format",
             kind="exported",
             needs=("checkpoint.last_save_in_hf", "checkpoint.initial_load_in_hf"),
+            packages=("safetensors",),
             parties=("baseline", "migrated", "reloaded"),
         ),
     )
@@ -444,6 +506,7 @@ def job_settings(
             "data_parallel_shard_degree": shard,
             "tensor_parallel_degree": cell.tensor if party else 1,
             "pipeline_parallel_degree": cell.pipeline if party else 1,
+            "context_parallel_degree": cell.context if party else 1,
         },
     }
     if party:

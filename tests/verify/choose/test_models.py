@@ -165,3 +165,24 @@ def test_what_no_model_has_of_its_own_concerns_all(fork):
     titles = [model.title for model in changed(fork, ["torchtitan/train.py"])]
     assert titles[:2] == ["llama3", "tied"] and "flux" in titles
     assert one_of([model for model in models_of(fork).values() if model.reason]) == []
+
+
+def test_which_flavors_have_experts(tmp_path):
+    experts = "MoEArgs(num_experts=8)"
+    write(
+        tmp_path,
+        {
+            "models/__init__.py": "_supported_models = frozenset(['dense', 'moe', 'both'])\n",
+            "models/dense/__init__.py": f"ARGS = {{'debugmodel': Args(dim=2)}}\n{SPEC}",
+            "models/moe/__init__.py": f"ARGS = {{'debugmodel': Args(moe={experts})}}\n{SPEC}",
+            "models/both/__init__.py": "ARGS = {'debugmodel': Args(dim=2), "
+            f"'debugmodel_moe': Args(moe_enabled=True, moe={experts})}}\n{SPEC}",
+        },
+    )
+    found = {title: model.experts for title, model in models_of(tmp_path).items()}
+    assert found == {
+        "dense": False,
+        "moe": True,
+        "both": False,
+        "both/debugmodel_moe": True,
+    }

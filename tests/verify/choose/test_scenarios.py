@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
+from migrator.cli import verify
 from migrator.verify import VerifyError
 from migrator.verify.choose.scenarios import (
     CELLS,
@@ -15,6 +18,8 @@ from migrator.verify.choose.scenarios import (
     known_settings,
     to_toml,
 )
+
+from places import TOP
 
 
 def write(tree: Path, **files: str) -> None:
@@ -91,6 +96,14 @@ def test_cells_that_cannot_run_say_why(monkeypatch):
     assert "global_batch_size" in why("dp-accumulate")
     assert "training.compile or compile.enable" in why("dp-compile")
     assert "no halfway" in why("dp-checkpoint", steps=2)
+    assert "early_step_in_backward" in why("dp-early")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    converts = {"model": {"converters"}}
+    said = CELLS["dp-float8"].reason_not_to_run(converts, "2.13.0", 10)
+    assert (
+        said
+        == "it needs the package torchao, which is not installed (pip install torchao)"
+    )
     monkeypatch.setenv("PATH", "")
     known = {"compile": {"enable"}}
     compiled = CELLS["dp-compile"].reason_not_to_run(known, "2.13.0", 10)
@@ -108,6 +121,22 @@ def test_ranks_and_degrees_of_the_cells():
     assert CELLS["dp+tp"].degrees(PARTIES["reference"], 2) == (1, 2)
     assert CELLS["dp+tp"].degrees(PARTIES["baseline"], 2) == (2, 1)
     assert CELLS["hsdp"].degrees(PARTIES["control"], 2) == (2, 2)
+    # Context parallelism shards over its own ranks, beside those that replicate.
+    assert CELLS["cp"].degrees(PARTIES["control"], 2) == (2, 1)
+    assert [CELLS[name].other_ranks for name in ("cp", "ep", "dp+tp+pp")] == [2, 2, 4]
+
+
+def test_every_cell_is_in_the_readme_and_in_the_help():
+    table = (TOP / "README.md").read_text().split("| cell | what is compared |")[1]
+    named = {
+        name
+        for row in table.split("\n\n")[0].splitlines()
+        for name in re.findall(r"`([^`]+)`", row.split("|")[1] if "|" in row else "")
+    }
+    assert named == set(CELLS)
+    (cells,) = (o for o in verify.params if o.name == "cells")
+    listed = set(re.findall(r"[\w+-]+", cells.help))
+    assert set(CELLS) <= listed
 
 
 def test_what_a_run_saves_and_starts_from(tmp_path):
