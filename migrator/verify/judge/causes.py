@@ -22,7 +22,12 @@ def departures(
     ratio = constant_ratio(migrated, reference) if found else None
     if ratio is None:
         return found
-    if abs(ratio * dp - 1) < 1e-3:
+    if _losses_by(ratio, migrated, reference):
+        found.append(
+            f"In every step the migrated tree's loss and gradients are {ratio:.4g} times the reference's: the loss is"
+            " scaled otherwise."
+        )
+    elif abs(ratio * dp - 1) < 1e-3:
         as_before = constant_ratio(baseline, reference)
         also = " (as under DDP)" if as_before and abs(as_before * dp - 1) < 1e-3 else ""
         found.append(
@@ -40,6 +45,14 @@ def departures(
             f"In every step the migrated tree's gradients are {ratio:.4g} times the reference's."
         )
     return found
+
+
+def _losses_by(ratio: float, left: Trace, right: Trace) -> bool:
+    """Whether the losses of the first step differ by a ratio that is not 1."""
+    mine, theirs = left.steps[0].loss, right.steps[0].loss
+    if not mine or not theirs or abs(ratio - 1) <= 1e-3:
+        return False
+    return abs(mine / theirs / ratio - 1) < 1e-3
 
 
 def by_a_factor(traces: Traces) -> bool:

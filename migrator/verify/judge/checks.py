@@ -6,7 +6,12 @@ import math
 from typing import Any
 
 from migrator.verify.judge.compare import QUANTITIES
-from migrator.verify.judge.ranks import digests, first_apart, replicas
+from migrator.verify.judge.ranks import (
+    digests,
+    first_apart,
+    first_seen_apart,
+    replicas,
+)
 from migrator.verify.judge.trace import MERGED, RankTrace, Trace
 
 
@@ -109,6 +114,7 @@ def _ranks_apart(title: str, trace: Trace) -> list[str]:
             return [
                 f"{title}: after the last step {name} is not the same on ranks {one} and {other}:"
                 " its gradients are not reduced over the data-parallel ranks, or the ranks started apart."
+                f"{first_seen_apart(ranks)}"
             ]
     return []
 

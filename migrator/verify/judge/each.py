@@ -9,40 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from migrator.verify.judge.compare import MARGIN, RESOLUTION, TOO_NOISY
-from migrator.verify.judge.trace import Figures, Step, Trace
-
-KINDS = ("gradient", "weight")
+from migrator.verify.judge.culprit import KINDS, Departure, cause, figures_of
+from migrator.verify.judge.trace import Figures, Trace
 
 Limits = dict[tuple[str, int, str], float]
 """(kind, step, parameter) -> the distance that is let pass; nothing where noise hides too much."""
-
-
-@dataclass(frozen=True)
-class Departure:
-    """Where two runs part first.
-
-    Args:
-        kind: ``gradient`` or ``weight``.
-        step: the step.
-        name: the first such parameter, in the order of the backward pass.
-        ratio: its norm, in units of the reference's.
-        size: the distance, in units of the reference's norm.
-        limit: what was let pass.
-        count: how many part in that step and kind.
-        among: of how many.
-    """
-
-    kind: str
-    step: int
-    name: str
-    ratio: float
-    size: float
-    limit: float
-    count: int
-    among: int
 
 
 def limits(reference: Trace, nudged: Trace) -> Limits:
@@ -57,7 +30,7 @@ def limits(reference: Trace, nudged: Trace) -> Limits:
     other = {step.step: step for step in nudged.steps}
     for step in reference.steps:
         for kind in KINDS if step.step in other else ():
-            mine, theirs = _of(step, kind), _of(other[step.step], kind)
+            mine, theirs = figures_of(step, kind), figures_of(other[step.step], kind)
             noise = {
                 name: distance(theirs[name], mine[name])
                 for name in mine.keys() & theirs.keys()
@@ -103,7 +76,7 @@ def first_departure(left: Trace, right: Trace, within: Limits) -> Departure | No
         if step.step not in other:
             continue
         for kind in KINDS:
-            mine, theirs = _of(step, kind), _of(other[step.step], kind)
+            mine, theirs = figures_of(step, kind), figures_of(other[step.step], kind)
             apart = {
                 name: size
                 for name, size, limit in _sizes(mine, theirs, kind, step.step, within)
@@ -148,10 +121,6 @@ def smallest(within: Limits) -> float | None:
     return min(seen, default=None)
 
 
-def _of(step: Step, kind: str) -> Figures:
-    return step.each_gradient if kind == "gradient" else step.each_weight
-
-
 def first_module(left: Trace, right: Trace) -> tuple[str, float, float] | None:
     """The first module in the first forward whose output departs: (name, norm, norm on the right).
 
@@ -187,21 +156,6 @@ def sentences(left: Trace, right: Trace, within: Limits, dp: int) -> list[str]:
         found.append(
             f"First parameter that departs: the {first.kind} of {first.name} in step {first.step} is"
             f" {first.ratio:.6g} times the reference's in norm ({first.size:.1e} apart, {first.limit:.1e} are let"
-            f" pass), {many} of {first.among}{_cause(first, dp)}."
+            f" pass), {many} of {first.among}{cause(first, left, right, dp)}."
         )
     return found
-
-
-def _cause(first: Departure, dp: int) -> str:
-    """What makes such a ratio, after a colon; nothing where no cause is known for it."""
-    if first.kind != "gradient" or first.step != 1:
-        return ""
-    if first.ratio < 1e-12:
-        return ": no gradient reaches it"
-    if abs(first.ratio * dp - 1) < 1e-3:
-        return ": it is averaged over the data-parallel ranks twice, or scaled by their number elsewhere"
-    if abs(first.ratio / dp - 1) < 1e-3:
-        return ": it is summed over the data-parallel ranks where it has to be averaged"
-    if first.count < first.among:
-        return ": it is reduced over too few ranks, in another dtype, or changed after it is reduced"
-    return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from migrator.verify.judge.culprit import KINDS, figures_of
 from migrator.verify.judge.trace import Checksum, RankTrace, Trace
 
 Finding = str | None
@@ -142,6 +143,19 @@ def first_apart(
             if known != digest:
                 return name, other, rank.rank
     return None
+
+
+def first_seen_apart(ranks: list[RankTrace]) -> str:
+    """Where the figures of replicas part first, in a sentence: by step, gradients before weights, in the order of the backward pass."""
+    others = [{step.step: step for step in rank.steps} for rank in ranks[1:]]
+    for step in ranks[0].steps:
+        here = [steps[step.step] for steps in others if step.step in steps]
+        for kind in KINDS:
+            mine = figures_of(step, kind)
+            for name in reversed(list(mine)):
+                if any(figures_of(one, kind).get(name) != mine[name] for one in here):
+                    return f" First apart: the {kind} of {name} in step {step.step}."
+    return ""
 
 
 def digests(values: Mapping[str, Checksum]) -> dict[str, str]:

@@ -506,3 +506,16 @@ def test_only_a_migrated_tree_that_trains_needs_one_rank_for_fsdp():
     assert not without_fsdp({**trains, "control": CONTROL})
     crash = trace("migrated", "replicate", error=ERROR)
     assert not without_fsdp({**trains, "migrated": crash})
+
+
+def test_a_loss_that_is_scaled_is_not_taken_for_a_sum_over_ranks():
+    twice = trace("migrated", "replicate", scale=DP)
+    steps = tuple(replace(s, loss=DP * s.loss) for s in MIGRATED.steps)
+    scaled = [
+        replace(s, gradients=t.gradients, grad_norm=t.grad_norm)
+        for s, t in zip(steps, twice.steps)
+    ]
+    found = combination(migrated=trace("migrated", "replicate", steps=tuple(scaled)))
+    assert any("the loss is scaled otherwise" in f for f in found.failures)
+    assert not any("summed over the" in f for f in found.failures)
+    assert any("summed over the" in f for f in combination(migrated=twice).failures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.verify.judge.ranks import unlike
+from migrator.verify.judge.ranks import first_seen_apart, unlike
 from migrator.verify.judge.trace import RankTrace, Step, Trace
 
 DP, TENSOR = 2, 2
@@ -84,3 +84,20 @@ def test_a_pipelines_later_stages_read_no_data():
         return f"tokens of {n}" if n < DP else None
 
     assert unlike(run("migrated", data=stage), [run("reference", data=stage)], DP) == []
+
+
+def test_the_first_step_and_parameter_in_which_replicas_part():
+    def of(number, second=1.0, late=1.0):
+        first, last = ({"a": [1.0, 0.0], "b": [x, 0.0]} for x in (second, late))
+        steps = (
+            Step(1, 8.0, 1.0, each_gradient=first, each_weight=first),
+            Step(2, 8.0, 1.0, each_gradient=last, each_weight={"a": [late, 0.0]}),
+        )
+        return RankTrace(number, steps)
+
+    assert first_seen_apart([of(0), of(1)]) == ""
+    assert (
+        first_seen_apart([of(0), of(1, second=2.0)])
+        == " First apart: the gradient of b in step 1."
+    )
+    assert "b in step 2" in first_seen_apart([of(0), of(1, late=2.0)])

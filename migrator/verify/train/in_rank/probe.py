@@ -193,6 +193,9 @@ class Probe:
         module.register_optimizer_step_post_hook(self._behind_step)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self.steps_seen == 0 and not hasattr(optimizer, "optimizers"):
+            # A trainer that forgets zero_grad has one all the same.
+            self.optimizers[id(optimizer)] = optimizer
         if _within_backward() or self.seen_gradients:
             return
         self._meet_model()
