@@ -207,14 +207,7 @@ def _flavors(package: Path, folder: Path, name: str) -> Iterator[Model]:
             where = f"{shown}:{line}" if line else shown
             yield replace(model, reason=f"cannot be read: {where} does not parse")
             return
-    made = {
-        key.value: ast.unparse(value)
-        for module in parsed
-        for node in ast.walk(module)
-        if isinstance(node, ast.Dict)
-        for key, value in zip(node.keys, node.values)
-        if isinstance(key, ast.Constant) and isinstance(key.value, str)
-    }
+    made = _made(parsed)
     flavors = [key for key in made if "debug" in key]
     if not flavors:
         yield replace(
@@ -232,6 +225,18 @@ def _flavors(package: Path, folder: Path, name: str) -> Iterator[Model]:
         for tied in (True, False) if ties else ():
             overrides = {"enable_weight_tying": tied}
             yield replace(model, overrides=overrides)
+
+
+def _made(parsed: Sequence[ast.Module]) -> dict[str, str]:
+    """What is in dictionaries, by its key: flavors, and how each is made."""
+    return {
+        key.value: ast.unparse(value)
+        for module in parsed
+        for node in ast.walk(module)
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values)
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    }
 
 
 def _with_configurations(package: Path, folder: Path) -> list[Path]:
