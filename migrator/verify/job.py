@@ -152,7 +152,7 @@ class Job:
         noise = _noise(cell, traces) or self._noise.get(cell.noise_of)
         if noise:
             self._noise[cell.name] = noise
-        found = span.span(traces, noise, self.plan.steps)
+        found = span.span(traces, noise, self._steps(cell, None))
         terms = Terms(
             found.steps,
             place.dp,

@@ -6,6 +6,7 @@ import math
 
 from migrator.verify.choose.scenarios import ON_ONE_RANK
 from migrator.verify.judge.compare import Comparison, constant_ratio, departs
+from migrator.verify.judge.ranks import digests, first_apart, replicas
 from migrator.verify.judge.trace import Trace, digest, first_line
 from migrator.verify.judge.verdict import Traces
 
@@ -131,6 +132,14 @@ def mistrains(
     """What DDP does where it was never meant to go, as far as the figures show it."""
     if not departs(against):
         return ["DDP agrees with FSDP here."]
+    for ranks in replicas(baseline):
+        apart = first_apart(ranks, lambda rank: digests(rank.parameters))
+        if apart:
+            name, one, other = apart
+            return [
+                f"DDP mistrains: its replicas part, {name} is not the same on ranks {one} and {other} after the last"
+                " step. FSDP says what is right."
+            ]
     frozen = [
         name
         for name, value in baseline.parameters.items()

@@ -47,7 +47,9 @@ def span(traces: Traces, noise: Pair | None, steps: int) -> Span:
         noise: what shows the noise, None where it was not measured.
         steps: as many as were asked for.
     """
-    end = _common_end(traces, steps)
+    # Of runs that go on from a checkpoint, where it was written is part of what is judged.
+    whole = any(PARTIES[name].starts_from for name in traces)
+    end = steps if whole else _common_end(traces, steps)
     notes: tuple[str, ...] = ()
     if end < steps:
         notes = (
@@ -61,7 +63,7 @@ def span(traces: Traces, noise: Pair | None, steps: int) -> Span:
         return Span(end, tolerances, each.limits(*noise), notes)
     size = tolerances[noisy].relative / MARGIN
     why = f"rounding alone moves FSDP's {noisy} by {size:.0e} in {end} steps, too much to tell a wrong migration from a right one"
-    for last in range(end - 1, 0, -1):
+    for last in () if whole else range(end - 1, 0, -1):
         plain, nudged = (only(run, range(1, last + 1)) for run in noise)
         tolerances = measured_tolerances(plain, nudged)
         if too_noisy(tolerances) is None:

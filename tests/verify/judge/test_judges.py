@@ -519,3 +519,12 @@ def test_a_loss_that_is_scaled_is_not_taken_for_a_sum_over_ranks():
     assert any("the loss is scaled otherwise" in f for f in found.failures)
     assert not any("summed over the" in f for f in found.failures)
     assert any("summed over the" in f for f in combination(migrated=twice).failures)
+
+
+def test_replicas_that_part_under_ddp_are_its_own_mistake():
+    off = trace("baseline", "ddp", loss=0.5)
+    other = {"layers.0.weight": {"norm": 3.0, "sum": 1.0, "digest": "other"}}
+    apart = replace(off, ranks=(off.ranks[0], replace(off.ranks[1], parameters=other)))
+    found = combination(baseline=apart)
+    assert found.passed
+    assert "DDP mistrains: its replicas part, layers.0.weight is not" in found.notes[0]

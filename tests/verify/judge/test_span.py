@@ -72,3 +72,11 @@ def test_only_the_base_revision_may_end_early():
     assert span(killed, None, STEPS).steps == STEPS
     apart = {**TRACES, "baseline": ended_after(BASELINE, 2)}
     assert span(apart, None, STEPS).steps == STEPS
+
+
+def test_runs_that_go_on_from_a_checkpoint_are_judged_whole_or_not_at_all():
+    going_on = {**TRACES, "resumed": trace("resumed", "replicate")}
+    short = {name: ended_after(run, 2) for name, run in going_on.items()}
+    assert span(short, None, STEPS).steps == STEPS
+    found = span(going_on, noise(3), STEPS)
+    assert found.steps == STEPS and found.hidden

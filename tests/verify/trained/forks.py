@@ -87,6 +87,74 @@ def keep_ties_in_one_group(tree: Path) -> None:
     )
 
 
+TRAINER = "torchtitan/train.py"
+LLAMA3 = "torchtitan/models/llama3"
+
+
+def ways_of_its_own(tree: Path) -> None:
+    """A fork of 0.2.1 that clips with torch's function, logs on rank 0 alone and ends by itself.
+
+    Its model has dropout, a frozen parameter, and a buffer that counts on each rank.
+    """
+    trainer, plan = tree / TRAINER, tree / LLAMA3 / "infra/parallelize.py"
+    edit(trainer, "dist_utils.clip_grad_norm_(", "torch.nn.utils.clip_grad_norm_(")
+    edit(
+        trainer,
+        '            pp_mesh=parallel_dims.get_optional_mesh("pp"),\n'
+        "            ep_enabled=parallel_dims.ep_enabled,\n        )\n",
+        "        )\n"
+        '        if hasattr(grad_norm, "full_tensor"):\n'
+        "            grad_norm = grad_norm.full_tensor()\n",
+    )
+    edit(
+        trainer,
+        "        self.metrics_processor.log(\n",
+        "        if torch.distributed.get_rank() != 0:\n            return\n"
+        "        self.metrics_processor.log(\n",
+    )
+    edit(
+        trainer,
+        "                # Run validation if",
+        "                if self.step == 2:\n"
+        "                    torch.distributed.barrier()\n"
+        "                    os._exit(0)\n"
+        "                # Run validation if",
+    )
+    model = tree / LLAMA3 / "model/model.py"
+    activated = "self.w2(F.silu(self.w1(x)) * self.w3(x))"
+    edit(model, activated, f"F.dropout({activated}, 0.1, self.training)")
+    edit(
+        model,
+        "        self.register_buffer(\n",
+        '        self.register_buffer("seen", torch.zeros(()))\n'
+        "        self.register_buffer(\n",
+    )
+    edit(
+        model,
+        "        h = self.tok_embeddings(tokens)",
+        '        if self.seen.device.type != "meta":\n'
+        "            self.seen.add_(tokens.float().mean())\n"
+        "        h = self.tok_embeddings(tokens)",
+    )
+    edit(
+        plan,
+        "    if parallel_dims.tp_enabled:\n        enable_float8",
+        "    model.tok_embeddings.requires_grad_(False)\n"
+        "    if parallel_dims.tp_enabled:\n        enable_float8",
+    )
+
+
+def without_fsdp(tree: Path) -> None:
+    """A fork of 0.2.1 that refuses to shard."""
+    edit(
+        tree / LLAMA3 / "infra/parallelize.py",
+        "    if parallel_dims.tp_enabled:\n        enable_float8",
+        "    if parallel_dims.fsdp_enabled:\n"
+        '        raise NotImplementedError("this fork does not shard")\n'
+        "    if parallel_dims.tp_enabled:\n        enable_float8",
+    )
+
+
 def edit(path: Path, before: str, after: str) -> None:
     """Plants a defect: replaces the one place where `before` stands."""
     text = path.read_text()

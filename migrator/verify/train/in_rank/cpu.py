@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,7 @@ def fit_model(spec: Any) -> None:
     """
     import torch
 
+    _permute_without_triton()
     for arguments in (getattr(spec, "model_args", None) or spec.config).values():
         experts: Any = getattr(arguments, "moe_args", None)
         if getattr(experts, "use_grouped_mm", False):
@@ -155,6 +157,15 @@ def fit_model(spec: Any) -> None:
         return result
 
     model.init_weights = initialise_all
+
+
+def _permute_without_triton() -> None:
+    """Has expert parallelism order its tokens by torchtitan's own loop for CPUs, where it would ask a kernel of triton's."""
+    for name in ("kernels", "utils"):
+        module = sys.modules.get(f"torchtitan.models.moe.{name}")
+        permute = getattr(module, "generate_permute_indices", None)
+        if permute is not None and not isinstance(permute, functools.partial):
+            module.generate_permute_indices = functools.partial(permute, use_cpu=True)  # type: ignore[union-attr]  # it has one
 
 
 def _replace_premul_sum() -> None:
