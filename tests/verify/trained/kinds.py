@@ -268,7 +268,9 @@ def row(name: str, bench: Bench) -> str:
 def main(names: list[str]) -> None:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        launcher = stack.enter_context(launch.Launcher(folder / "caches"))
+        caches = folder / "caches"
+        caches.mkdir()
+        launcher = stack.enter_context(launch.Launcher(caches))
         made: dict[str, Bench] = {}
         for name in names or KINDS:
             fork = KINDS[name][0]

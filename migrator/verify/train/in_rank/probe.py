@@ -63,6 +63,7 @@ class Probe:
         self.each_gradient: Figures = {}
         self.each_weight: Figures | None = None
         self.seen_gradients = False
+        self.went_backward = False
         self.clips = False
         self.model_parts: list[nn.Module] | None = None
         self.forward: Forward | None = None
@@ -109,8 +110,10 @@ class Probe:
         @functools.wraps(backward)
         def backward_and_look(*args: Any, **kwargs: Any) -> Any:
             result = backward(*args, **kwargs)
-            if not self.clips and not _within_backward():
-                self._read_gradients()
+            if not _within_backward():
+                self.went_backward = True
+                if not self.clips:
+                    self._read_gradients()
             return result
 
         torch.autograd.backward = backward_and_look
@@ -196,7 +199,7 @@ class Probe:
         if self.steps_seen == 0 and not hasattr(optimizer, "optimizers"):
             # A trainer that forgets zero_grad has one all the same.
             self.optimizers[id(optimizer)] = optimizer
-        if _within_backward() or self.seen_gradients:
+        if _within_backward() or self.seen_gradients or not self.went_backward:
             return
         self._meet_model()
         if self.model_parts is not None:
@@ -206,7 +209,8 @@ class Probe:
 
     def _behind_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Behind the last optimizer of a step: what the weights are."""
-        if _within_backward() or self.model_parts is None:
+        # A checkpoint makes the state of an optimizer by a step of its own.
+        if _within_backward() or not self.went_backward or self.model_parts is None:
             return
         self.stepped.add(id(optimizer))
         if self.optimizers.keys() <= self.stepped and self.each_weight is None:
@@ -258,7 +262,8 @@ class Probe:
         )
         self.steps_seen += 1
         self.step_began = now
-        self.seen_gradients, self.grad_norm, self.gradients = False, None, None
+        self.seen_gradients = self.went_backward = False
+        self.grad_norm = self.gradients = None
         self.each_gradient, self.each_weight = {}, None
         self.stepped.clear()
 
@@ -356,6 +361,9 @@ class Probe:
         self.recorder.write("buffers", when=when, digests=buffers(self.model_parts))
 
 
+_OF_A_TRAINER = ("model_parts", "parallel_dims")
+
+
 def _trainer(probe: Probe) -> Any:
     """The trainer that is training, None where there is none.
 
@@ -365,7 +373,8 @@ def _trainer(probe: Probe) -> Any:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         owner: Any = frame.f_locals.get("self")
-        if owner is not probe and hasattr(owner, "model_parts"):
+        # A container of optimizers has the model's parts as well.
+        if owner is not probe and all(hasattr(owner, name) for name in _OF_A_TRAINER):
             return owner
         frame = frame.f_back
     return None
