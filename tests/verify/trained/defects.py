@@ -403,7 +403,7 @@ DEFECTS = {
             SCHEDULERS,
             STALE + SCHEDULERS,
         ),
-        "differ",
+        "its optimizer holds parameters of before the model was wrapped",
     ),
     "one model's call site left behind": (
         "0.2.1",

@@ -106,7 +106,7 @@ MORE: dict[str, Kind] = {
             f"    model.layers['3'].set_requires_gradient_sync(False)\n{LOG}",
             NEW,
         ),
-        "layers.3",
+        "the gradient of layers.3.ffn_norm.weight in step 1 is 0 times",
     ),
     "a parameter left out of the reduction": (
         "0.2.1",
@@ -205,7 +205,7 @@ MORE: dict[str, Kind] = {
         "0.2.1, clamps after validation",
         "dp-validate",
         None,
-        "in step 2",
+        "the weight of layers.3.ffn_norm.weight in step 2",
     ),
 }
 KINDS: dict[str, Kind] = {**DEFECTS, **MORE}
@@ -246,7 +246,7 @@ def _changed(tree: Path) -> list[str]:
 
 
 def row(name: str, bench: Bench) -> str:
-    """The row of a kind: which stages tell it, after how many seconds each, and whether the culprit is named."""
+    """The row of a kind: which stages tell it, after how many seconds each, and what names the culprit."""
     fork, cell, defect, culprit = KINDS[name]
     model = FORKS[fork][2]
     stages, told = [], ""
@@ -261,7 +261,7 @@ def row(name: str, bench: Bench) -> str:
     if found.word == "failed":
         stages.append(f"`{cell}` ({time.monotonic() - began:.0f} s)")
         told += " ".join(found.failures)
-    named = "yes" if culprit in told else "no"
+    named = culprit if culprit in told else "no"
     return f"| {name} | {', '.join(stages) or 'nothing'} | {named} |"
 
 
