@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +18,9 @@ from migrator.verify.choose.models import Model
 from migrator.verify.choose.scenarios import ON_ONE_RANK, PARTIES, Cell, Party
 from migrator.verify.judge import causes, compare, each, judges, trace
 from migrator.verify.judge.verdict import Terms, Verdict
+from migrator.verify.keep.shelf import Shelf
 from migrator.verify.show.progress import Progress, runs_of
+from migrator.verify.show.wording import as_before
 from migrator.verify.train import corpus, disk, launch, nodes
 from migrator.verify.train.assets_build import ASSETS
 from migrator.verify.train.worktrees import Trees
@@ -47,7 +51,8 @@ class Job:
 
     `scratch` holds what the runs need and leave and is thrown away; `report_dir`
     keeps traces and logs. refused: (tensor, pipeline) degrees in which DDP has refused
-    in a rehearsal, with what it said; it is not trained there.
+    in a rehearsal, with what it said; it is not trained there. shelf: where runs of
+    the base revision may come from instead, and are kept.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Job:
         launcher: launch.Launcher | nodes.Leader,
         progress: Progress | None = None,
         refused: Mapping[tuple[int, int], str] | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self.trees, self.model, self.plan = trees, model, plan
         self.folder = Path(scratch).resolve() / model.folder_name
@@ -70,14 +76,18 @@ class Job:
         self.seconds: dict[str, float] = {}
         self.progress = progress or Progress(0)
         self.refused = refused or {}
+        self.shelf = shelf or Shelf()
         self._launcher = launcher
         self._known = {
             "base": scenarios.known_settings(trees.base),
             "migrated": scenarios.known_settings(trees.migrated),
         }
+        # By all that a run is told.
         self._done: dict[str, trace.Trace] = {}
+        self._told: dict[str, str] = {}
         self._noise: dict[str, tuple[compare.Tolerances, each.Limits]] = {}
         self._seed_problem: str | None = None
+        self._seed_digest = ""
         for home in (self.folder, self.folder / ALIKE):
             data = home / "tests" / "assets" / "c4_test"
             corpus.write_dataset(data, alike=home != self.folder)
@@ -138,10 +148,7 @@ class Job:
         broken: tuple[str, ...] = (),
     ) -> Verdict:
         """The verdict of a cell from the traces of its parties, and from what was found without training."""
-        noise = _noise(cell, traces) or self._noise.get(cell.noise_of)
-        tolerances, limits = noise or ({}, {})
-        if noise:
-            self._noise[cell.name] = noise
+        tolerances, limits = self._measured(cell, traces)
         ranks = place.dp * cell.other_ranks
         terms = Terms(
             self.plan.steps, place.dp, ranks, tolerances or judges.EXACTLY, limits
@@ -155,9 +162,47 @@ class Job:
                 " a wrong migration from a right one: ask for fewer --steps"
             )
             verdict = dataclasses.replace(verdict, not_run=why)
+        if cell.kind == "parity":
+            verdict = self._held_against_earlier(cell, verdict)
         if broken:
             failures = (*broken, *verdict.failures)
             verdict = dataclasses.replace(verdict, failures=failures, not_run="")
+        return verdict
+
+    def _measured(
+        self, cell: Cell, traces: dict[str, trace.Trace]
+    ) -> tuple[compare.Tolerances, each.Limits]:
+        """What rounding makes of a cell, as far as that is known."""
+        place = f"{self.model.title}/{cell.name}"
+        own = _noise(cell, traces)
+        if own and self.shelf.golden:
+            # As it was measured, with the weights, which are not there any more.
+            stored = self.shelf.golden.noise(place)
+            known = {name: compare.Tolerance(*value) for name, value in stored.items()}
+            own = ({**own[0], **known}, own[1])
+        if own and self.shelf.exported:
+            self.shelf.exported.noise[place] = {
+                name: (one.relative, one.source) for name, one in own[0].items()
+            }
+        noise = own or self._noise.get(cell.noise_of)
+        if noise:
+            self._noise[cell.name] = noise
+        return noise or ({}, {})
+
+    def _held_against_earlier(self, cell: Cell, verdict: Verdict) -> Verdict:
+        """Says where replicate is no longer bitwise as DDP, which it was in an earlier verify of the same base revision."""
+        told = self._told.get(f"{cell.name}/baseline")
+        if told is None or not verdict.comparisons:
+            return verdict
+        place = f"{self.model.title}/{cell.name}"
+        if as_before(verdict) == "bitwise":
+            self.shelf.is_bitwise(place, told)
+        elif self.shelf.was_bitwise(place, told):
+            note = (
+                "replicate was bitwise as DDP here in an earlier verify of the same base revision, on the same"
+                " machine, and is so no more."
+            )
+            return dataclasses.replace(verdict, notes=(*verdict.notes, note))
         return verdict
 
     def _throw_away(self, cell: Cell) -> None:
@@ -207,6 +252,8 @@ class Job:
                 )
             elif not (self._checkpoint("seed", 0) / ".metadata").is_file():
                 self._seed_problem = "the base revision's trainer left no seed checkpoint where it was told to"
+            else:
+                self._seed_digest = _digest_of(self._checkpoint("seed", 0))
         return self._seed_problem or None
 
     def _checkpoint(self, where: str, step: int) -> Path:
@@ -225,15 +272,16 @@ class Job:
         A run that was made already, to the letter, is made again only where asked.
         """
         where = f"{cell.name}/{party.name}" if cell and party else "seed"
+        name = party.name if party else "seed"
         if party and party.alone:
             place = dataclasses.replace(place, dp=1)
         settings = self._settings(cell, party, place, where)
-        key = f"{party and (party.tree, party.nudged, party.alike)} {place} {_without_paths(settings, where)}"
-        if key in self._done and not again:
-            return dataclasses.replace(
-                self._done[key], party=party.name if party else "seed"
-            )
         folder, kept = self.folder / where, self.report_dir / where
+        options = self._options(cell, party, place, folder)
+        told = self._all_told(party, place, settings, options, where)
+        self._told[where] = told
+        if told in self._done and not again:
+            return dataclasses.replace(self._done[told], party=name)
         for old in (folder, kept):
             # A trace that a verification broken off has left would be read as a rank's.
             shutil.rmtree(old, ignore_errors=True)
@@ -242,13 +290,39 @@ class Job:
         config = folder / "job.toml"
         config.write_text(scenarios.to_toml(settings), encoding="utf-8")
         shutil.copy2(config, kept / "job.toml")
+        keeps = not again and _can_be_kept(cell, party)
+        outcome = self._kept(party, told, where) if keeps else None
+        source = self._source(where) if outcome else ""
+        if outcome is None:
+            outcome = self._ran(cell, party, place, options, where)
+        read = trace.read_trace(name, kept, folder / "weights")
+        found = self._complete(read, outcome, kept)
+        found = dataclasses.replace(found, source=source)
+        how = f"from {source}" if source else f"{outcome.seconds:.0f} s"
+        ended = " (ended with an error)" if found.first_error else ""
+        self.console.print(f"{self._doing(cell, party)}: {how}{ended}", highlight=False)
+        if keeps:
+            self._keep(party, told, where, outcome, read)
+        self._done[told] = found
+        return found
+
+    def _doing(self, cell: Cell | None, party: Party | None) -> str:
+        if cell and party:
+            return f"{self.model.title}, {cell.name}: {party.who}"
+        return f"{self.model.title}: seed checkpoint (base revision, 1 rank)"
+
+    def _ran(
+        self,
+        cell: Cell | None,
+        party: Party | None,
+        place: devices.Place,
+        options: dict[str, object],
+        where: str,
+    ) -> launch.Outcome:
+        """Trains; what a run looks for lies where it looks afterwards."""
+        folder, kept = self.folder / where, self.report_dir / where
         self._lay_out_checkpoint(cell, party, folder)
-        ranks = place.dp * cell.other_ranks if cell and party else 1
-        doing = (
-            f"{self.model.title}, {cell.name}: {party.who}" if cell and party else ""
-        )
-        doing = doing or f"{self.model.title}: seed checkpoint (base revision, 1 rank)"
-        where_we_are = f"{self.progress.now()}: {doing}"
+        where_we_are = f"{self.progress.now()}: {self._doing(cell, party)}"
         with self.console.status(f"{where_we_are} …") as status:
 
             def watch() -> None:
@@ -260,24 +334,86 @@ class Job:
 
             outcome = self._launcher.run_job(
                 self._tree(party),
-                config=config,
+                config=folder / "job.toml",
                 folder=self.folder / ALIKE if party and party.alike else self.folder,
                 traces=kept,
-                nproc=ranks,
-                options=self._options(cell, party, place, folder),
+                nproc=place.dp * cell.other_ranks if cell and party else 1,
+                options=options,
                 timeout=self.plan.timeout,
                 watch=watch,
             )
         self.seconds[f"{self.model.folder_name}/{where}"] = outcome.seconds
         self.progress.ran(outcome.seconds)
-        found = trace.read_trace(
-            party.name if party else "seed", kept, folder / "weights"
+        return outcome
+
+    def _all_told(
+        self,
+        party: Party | None,
+        place: devices.Place,
+        settings: scenarios.Settings,
+        options: dict[str, object],
+        where: str,
+    ) -> str:
+        """All that a run is told, as one text: two runs of the same text come out the same."""
+        told = {
+            "tree": party.tree if party else "base",
+            "device": place.device,
+            "data-parallel ranks": place.dp,
+            "data alike": bool(party and party.alike),
+            "digest of the seed checkpoint": self._seed_digest if party else "",
+            # Only time limits.
+            "settings": {k: v for k, v in settings.items() if k != "comm"},
+            "options": {k: v for k, v in options.items() if k != "weights"},
+        }
+        text = json.dumps(told, indent=1, sort_keys=True, default=str)
+        for path, name in (
+            (self.folder / where, "RUN"),
+            (self.folder, "MODEL"),
+            (ASSETS, "ASSETS"),
+        ):
+            text = text.replace(json.dumps(str(path))[1:-1], name)
+        return text
+
+    def _source(self, where: str) -> str:
+        """From where a run came that was not trained here."""
+        return self.shelf.taken[f"{self.model.title}/{where}"]
+
+    def _parts(self, party: Party | None, where: str) -> dict[str, Path]:
+        """What of a run others need beside its traces."""
+        folder = self.folder / where
+        if party is None:
+            return {"checkpoint": folder / "dump" / "checkpoint"}
+        return {"weights": folder / "weights"}
+
+    def _kept(
+        self, party: Party | None, told: str, where: str
+    ) -> launch.Outcome | None:
+        """A run that was made before, laid out as if it had been made now."""
+        return self.shelf.get(
+            f"{self.model.title}/{where}",
+            told,
+            self.report_dir / where,
+            self._parts(party, where),
+            alone=party is not None,
         )
-        found = self._complete(found, outcome, kept)
-        ended = " (ended with an error)" if found.first_error else ""
-        self.console.print(f"{doing}: {outcome.seconds:.0f} s{ended}", highlight=False)
-        self._done[key] = found
-        return found
+
+    def _keep(
+        self,
+        party: Party | None,
+        told: str,
+        where: str,
+        outcome: launch.Outcome,
+        found: trace.Trace,
+    ) -> None:
+        """Keeps a run for the next verify: in the cache if it ended well, in the golden file if by itself."""
+        kept, parts = self.report_dir / where, self._parts(party, where)
+        well = outcome.status == 0 and found.ranks and not found.first_error
+        whole = all(rank.ended for rank in found.ranks)
+        taken = f"{self.model.title}/{where}" in self.shelf.taken
+        if well and whole and not taken and all(map(Path.is_dir, parts.values())):
+            self.shelf.put(told, outcome, kept, parts)
+        if party and (well or found.first_error):
+            self.shelf.export(f"{self.model.title}/{where}", told, outcome, kept)
 
     def _tree(self, party: Party | None) -> Path:
         migrated = party and party.tree == "migrated"
@@ -445,6 +581,17 @@ def _silent_rank(found: trace.Trace, log: str) -> int | None:
     return next((rank for rank in failed if rank not in told), None)
 
 
-def _without_paths(settings: scenarios.Settings, where: str) -> str:
-    """Settings as one text in which the run's own folder does not occur."""
-    return scenarios.to_toml(settings).replace(where, "")
+def _can_be_kept(cell: Cell | None, party: Party | None) -> bool:
+    """Whether a run is the base revision's alone: from no checkpoint of another run, and with none that another needs."""
+    if cell is None or party is None:
+        return True
+    needed = {PARTIES[name].starts_from for name in cell.parties}
+    return party.tree == "base" and not party.starts_from and party.name not in needed
+
+
+def _digest_of(checkpoint: Path) -> str:
+    """The digest of the tensors of a checkpoint; its metadata has a random name in it."""
+    found = hashlib.sha256()
+    for path in sorted(checkpoint.glob("*.distcp")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]

@@ -25,6 +25,9 @@ from migrator.verify.errors import VerifyError
 from migrator.verify.job import Job, Plan
 from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.keep import cache, facts
+from migrator.verify.keep.golden import Exported, Golden, refuse_place
+from migrator.verify.keep.shelf import Shelf
 from migrator.verify.rehearse import layouts
 from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.run import Asked, rehearse
@@ -57,6 +60,9 @@ def run_verify(
     among: Nodes = Nodes(),
     by_step: bool = False,
     rehearsed: bool = True,
+    cached: bool = True,
+    export: Path | None = None,
+    against: Path | None = None,
 ) -> Verification:
     """Trains the base revision and the migrated tree of the checkout at `path` and judges them.
 
@@ -72,7 +78,10 @@ def run_verify(
     `scenarios.CELLS`, the ways of training to compare. among: the nodes that train
     together, of which this is node 0; the others `follow_verify`. by_step: print the
     figures of every step, not only where a cell fails. rehearsed: rehearse every
-    model before the first training, and do not train where that fails.
+    model before the first training, and do not train where that fails. cached:
+    runs of the base revision come from the user's cache where they are there, and
+    are kept in it. export: a file for the base revision's runs. against: such a
+    file, whose runs are taken instead of training the base revision.
 
     Nothing is written in the checkout, and on return, by an exception or
     Ctrl-C too, no process and no worktree is left. Raises VerifyError where
@@ -84,6 +93,7 @@ def run_verify(
     chosen = _chosen(cells)
     model = tuple(dict.fromkeys(model))
     _check_arguments(steps, nproc, timeout)
+    kept = _kept(export, against, among)
     repo, revision, folder = _prepared(Path(path), base, rev, report_dir, among)
     gpus = tuple(devices.gpus(device))
     plan = Plan(steps, nproc, timeout, precision, gpus, among)
@@ -107,6 +117,8 @@ def run_verify(
             leader,
             by_step,
             rehearsed,
+            kept,
+            cached,
         )
         verification.environment["total_seconds"] = time.monotonic() - began
         # Before it is shown: what cannot be printed costs no figure.
@@ -180,6 +192,8 @@ def _verified(
     leader: nodes.Leader | None,
     by_step: bool,
     rehearsed: bool,
+    kept: tuple[Path | None, Golden | None],
+    cached: bool,
 ) -> Verification:
     """Makes the trees, rehearses, trains and judges; the report is not written yet."""
     seconds: dict[str, float] = {}
@@ -199,6 +213,7 @@ def _verified(
                 leader.gather(trees, launcher, console)
             digest = nodes.digest(trees.migrated)
             wanted, left = _models(trees, model)
+            shelf = _shelf(trees, plan, chosen, wanted, kept, cached)
             broken = broken_sites(trees.base, trees.migrated)
             # Nothing but training is left that could keep a new report from being written.
             clear(folder, [one.title for one in wanted])
@@ -218,6 +233,7 @@ def _verified(
                     launcher=leader or launcher,
                     progress=progress,
                     refused=rehearsal.refused(one.title) if rehearsal else None,
+                    shelf=shelf,
                 )
                 for one in wanted
             ]
@@ -237,6 +253,11 @@ def _verified(
                 broken = ()
                 seconds |= job.seconds
                 shutil.rmtree(job.folder, ignore_errors=True)
+    if shelf.problem:
+        _say(console, f"No run could be kept for the next verify: {shelf.problem}")
+    if shelf.exported and jobs:
+        shelf.exported.write()
+        _say(console, f"Golden runs of the base revision: {shelf.exported.path}")
     return Verification(
         found,
         environment={
@@ -259,8 +280,62 @@ def _verified(
             "precision": plan.precision,
             "nproc": plan.nproc,
             "seconds": seconds,
+            "taken": shelf.taken,
         },
         rehearsal=rehearsal,
+    )
+
+
+def _kept(
+    export: Path | None, against: Path | None, among: Nodes
+) -> tuple[Path | None, Golden | None]:
+    """Where golden runs go, and those to be held against; raises VerifyError where that cannot be."""
+    if export and against:
+        raise VerifyError(
+            "--export and --against contradict each other: what is exported has to be trained here."
+        )
+    if (export or against) and among.count > 1:
+        raise VerifyError(
+            "Golden runs are of one node: leave --export and --against out, or --nnodes."
+        )
+    if export:
+        refuse_place(export)
+    return export, Golden(against) if against else None
+
+
+def _shelf(
+    trees: worktrees.Trees,
+    plan: Plan,
+    cells: Sequence[scenarios.Cell],
+    wanted: Sequence[models.Model],
+    kept: tuple[Path | None, Golden | None],
+    cached: bool,
+) -> Shelf:
+    """Where the base revision's runs may come from; raises VerifyError where golden runs are of something else."""
+    export, golden = kept
+    cached = cached and plan.nodes.count == 1
+    if not (cached or export or golden):
+        return Shelf()
+    base = facts.tree(trees.base_root)
+    known = facts.facts(base, plan.gpus, _versions())
+    told = {
+        **known,
+        "--steps": str(plan.steps),
+        "--nproc": str(plan.nproc or "not given"),
+        "--precision": plan.precision,
+    }
+    titles, names = [one.title for one in wanted], [cell.name for cell in cells]
+    if golden:
+        golden.refuse_others(told)
+        golden.refuse_cells(titles, names)
+    exported = Exported(export, told, trees.base_revision) if export else None
+    if exported:
+        exported.cells = dict.fromkeys(titles, names)
+    if not cached:
+        return Shelf(None, golden, exported)
+    place = cache.folder()
+    return Shelf(
+        cache.Cache(place, {**known, **facts.surroundings(base)}), golden, exported
     )
 
 

@@ -174,6 +174,39 @@ def test_a_wrong_cell_is_named_with_the_nearest(fork):
         run_verify(fork, cells=("dp+pt",))
 
 
+def test_golden_runs_are_written_or_taken_by_one_node(fork, tmp_path):
+    file = tmp_path / "runs.gz"
+    with pytest.raises(VerifyError, match="--export and --against contradict"):
+        run_verify(fork, export=file, against=file)
+    two = Nodes(2, 0, "127.0.0.1:1")
+    with pytest.raises(VerifyError, match="Golden runs are of one node"):
+        run_verify(fork, export=file, among=two, report_dir=tmp_path / "report")
+    with pytest.raises(VerifyError, match="name a file in a folder that is there"):
+        run_verify(fork, export=tmp_path / "nowhere" / "runs.gz")
+    with pytest.raises(VerifyError, match="could not be read .*--export"):
+        run_verify(fork, against=file)
+
+
+def test_golden_runs_of_another_base_are_refused_before_anything_trains(
+    fork, tmp_path, trained, monkeypatch
+):
+    file, report = tmp_path / "runs.gz", tmp_path / "report"
+    run_verify(fork, export=file, report_dir=report, rehearsed=False)
+    run_verify(fork, against=file, report_dir=report, rehearsed=False)
+    monkeypatch.setattr(Trained, "verdicts", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(VerifyError, match="--steps is 10 in it, and 5 here"):
+        run_verify(fork, against=file, report_dir=report, steps=5)
+    with pytest.raises(VerifyError, match="no runs of llama3 in fsdp"):
+        run_verify(fork, against=file, report_dir=report, cells=("dp", "fsdp"))
+    git(fork, "stash", "-q")
+    fill(fork, "torchtitan/notes.toml", text="a = 1\n")
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "another")
+    git(fork, "stash", "pop", "-q")
+    with pytest.raises(VerifyError, match="base revision's files is .* in it, and "):
+        run_verify(fork, against=file, report_dir=report)
+
+
 def test_verify_imports_no_torch():
     code = "import migrator.verify, migrator.demo, sys; raise SystemExit('torch' in sys.modules)"
     root = TOP

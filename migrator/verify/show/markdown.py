@@ -282,6 +282,7 @@ def _runs(verdict: Verdict, runs: list[Trace]) -> list[str]:
         "block outputs": lambda t: _counted(t.model.get("outputs", {}).values()),
         "mixed precision": _precision,
         "tokens a step": _tokens,
+        "comes from": lambda t: text(t.source or "this verify"),
         "median step": lambda t: _unit(step_seconds(t), "s"),
         "peak memory of a rank": lambda t: _unit(t.peak_bytes / 1e6 or None, "MB"),
     }
@@ -406,7 +407,14 @@ def _environment(environment: dict[str, Any]) -> list[str]:
         "precision": "precision",
         "nproc": "data-parallel ranks",
     }
-    apart = ("packages", "changed_files", "seconds", "total_seconds", "command")
+    apart = (
+        "packages",
+        "changed_files",
+        "seconds",
+        "total_seconds",
+        "command",
+        "taken",
+    )
     environment = {**environment, **_revisions(environment)}
     rows = [
         [title, _value(environment[key])]
@@ -431,6 +439,11 @@ def _environment(environment: dict[str, Any]) -> list[str]:
     if seconds:
         rows = [[code(name), f"{value:.1f}"] for name, value in seconds.items()]
         parts += folded("Seconds of every run", table(["run", "seconds"], rows))
+    places = environment.get("taken") or {}
+    if places:
+        rows = [[code(name), text(place)] for name, place in places.items()]
+        title = "Runs that were not trained for this"
+        parts += folded(title, table(["run", "comes from"], rows))
     return [*parts, *_again(environment.get("command"))]
 
 

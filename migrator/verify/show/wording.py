@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from migrator.verify.choose.scenarios import Cell
 from migrator.verify.judge.compare import Comparison
 from migrator.verify.judge.trace import Trace
 from migrator.verify.judge.verdict import Verdict
+from migrator.verify.keep.shelf import CACHE
 
 TITLES = {
     "baseline": "DDP",
@@ -155,13 +157,27 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def took(environment: dict[str, object]) -> str:
-    """How long a verification took, and how much of that was training; empty where it is not known."""
+def took(environment: Mapping[str, Any]) -> str:
+    """How long a verification took, how much of that was training, and what was not trained for it; empty where it is not known."""
     total, runs = environment.get("total_seconds"), environment.get("seconds")
     if not isinstance(total, (int, float)) or not isinstance(runs, dict):
         return ""
     training = sum(runs.values())
-    return f"Took {total:.0f} s, of which {training:.0f} s were training runs ({len(runs)})."
+    said = f"Took {total:.0f} s, of which {training:.0f} s were training runs ({len(runs)})."
+    return f"{said} {taken(environment)}".rstrip()
+
+
+def taken(environment: Mapping[str, Any]) -> str:
+    """How many runs of the base revision came from where; empty where all were trained."""
+    places = environment.get("taken")
+    if not isinstance(places, dict):
+        return ""
+    counts = Counter(map(str, places.values()))
+    return " ".join(
+        f"{count} {'runs' if count > 1 else 'run'} of the base revision came from {place}"
+        f"{' (--no-cache trains them)' if place == CACHE else ''}."
+        for place, count in counts.items()
+    )
 
 
 def untrained(environment: Mapping[str, Any]) -> str:

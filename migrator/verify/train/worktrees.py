@@ -45,7 +45,7 @@ class Trees:
 
     base_revision: full hash. migrated_revision: full hash of what the migrated
     tree is, or is a working tree of. changed: paths, relative to the git root,
-    of the Python files in which the two differ.
+    of the Python files in which the two differ. folder: holds both worktrees.
     """
 
     base: Path
@@ -53,6 +53,12 @@ class Trees:
     base_revision: str
     migrated_revision: str
     changed: tuple[str, ...]
+    folder: Path
+
+    @property
+    def base_root(self) -> Path:
+        """The whole worktree of the base revision, whose package may lie deeper."""
+        return self.folder / _NAMES[0]
 
 
 def open_checkout(path: Path) -> Checkout:
@@ -281,6 +287,7 @@ def trees(
                 base,
                 tip,
                 tuple(_differing(made, touched)),
+                folder,
             )
         finally:
             take_down()
