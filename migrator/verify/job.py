@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from migrator.verify.choose.scenarios import ON_ONE_RANK, PARTIES, Cell, Party
 from migrator.verify.judge import causes, compare, each, judges, trace
 from migrator.verify.judge.verdict import Terms, Verdict
 from migrator.verify.keep.shelf import Shelf
+from migrator.verify.rehearse.packages import lacking
 from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.show.wording import as_before
 from migrator.verify.train import corpus, disk, launch, nodes
@@ -104,10 +106,14 @@ class Job:
         """
         found: dict[str, Verdict] = {}
         began, skipped = self.progress.done, 0
+        said: set[str] = set()
         for n, cell in enumerate(cells, 1):
             found[cell.name] = self.verdict(cell, broken)
             broken = ()
-            show(cell, found[cell.name])
+            why = found[cell.name].not_run
+            if not why or why not in said:
+                show(cell, found[cell.name])
+            said.add(why)
             # What is the same as an earlier run, or could tell nothing, was not run.
             over = runs_of(cells[:n]) - (self.progress.done - began) - skipped
             self.progress.left_out(over)
@@ -246,8 +252,10 @@ class Job:
             self._seed_problem = ""
             if found.first_error:
                 _, error = found.first_error
+                missing = re.match("No module named '([^']+)'", error["message"])
+                why = (missing and lacking(missing[1])) or trace.first_line(error)
                 self._seed_problem = (
-                    f"the base revision makes no seed checkpoint: {trace.first_line(error)}"
+                    f"the base revision makes no seed checkpoint: {why}"
                     f" (logs in {self.report_dir / 'seed'})"
                 )
             elif not (self._checkpoint("seed", 0) / ".metadata").is_file():
@@ -296,7 +304,7 @@ class Job:
         if outcome is None:
             outcome = self._ran(cell, party, place, options, where)
         read = trace.read_trace(name, kept, folder / "weights")
-        found = self._complete(read, outcome, kept)
+        found = self._named(self._complete(read, outcome, kept))
         found = dataclasses.replace(found, source=source)
         how = f"from {source}" if source else f"{outcome.seconds:.0f} s"
         ended = " (ended with an error)" if found.first_error else ""
@@ -485,6 +493,21 @@ class Job:
             "weights": str(folder / "weights"),
             "overrides": self.model.overrides,
         }
+
+    def _named(self, found: trace.Trace) -> trace.Trace:
+        """A run whose errors name files where the user has them."""
+        ranks = []
+        for rank in found.ranks:
+            if rank.error:
+                message, text = rank.error["message"], rank.error["traceback"]
+                error: trace.Error = {
+                    **rank.error,
+                    "message": self.trees.named(message),
+                    "traceback": self.trees.named(text),
+                }
+                rank = dataclasses.replace(rank, error=error)
+            ranks.append(rank)
+        return dataclasses.replace(found, ranks=tuple(ranks))
 
     def _complete(
         self, found: trace.Trace, outcome: launch.Outcome, kept: Path

@@ -214,6 +214,7 @@ def _verified(
             digest = nodes.digest(trees.migrated)
             wanted, left = _models(trees, model)
             shelf = _shelf(trees, plan, chosen, wanted, kept, cached)
+            _say_what_lacks(chosen, console)
             broken = broken_sites(trees.base, trees.migrated)
             # Nothing but training is left that could keep a new report from being written.
             clear(folder, [one.title for one in wanted])
@@ -286,6 +287,17 @@ def _verified(
     )
 
 
+def _say_what_lacks(cells: Sequence[scenarios.Cell], console: Console) -> None:
+    """Names what this environment has not and some cells need, before minutes are spent on the others."""
+    needed: dict[str, list[str]] = {}
+    for cell in cells:
+        why = cell.lacks()
+        if why:
+            needed.setdefault(why, []).append(cell.name)
+    for why, names in needed.items():
+        _say(console, f"{' and '.join(names)} will not run: {why}.")
+
+
 def _kept(
     export: Path | None, against: Path | None, among: Nodes
 ) -> tuple[Path | None, Golden | None]:
@@ -328,8 +340,9 @@ def _shelf(
     if golden:
         golden.refuse_others(told)
         golden.refuse_cells(titles, names)
-    exported = Exported(export, told, trees.base_revision) if export else None
-    if exported:
+    exported = None
+    if export:
+        exported = Exported(export, told, trees.base_revision, trees.named)
         exported.cells = dict.fromkeys(titles, names)
     if not cached:
         return Shelf(None, golden, exported)

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from migrator.verify import VerifyError, run, run_verify
+from migrator.verify.choose import scenarios
 from migrator.verify.choose.models import Model
 from migrator.verify.judge.verdict import Verdict
 from migrator.verify.rehearse.layouts import layout
@@ -172,6 +173,27 @@ def test_report_inside_the_checkout_is_refused(fork):
 def test_a_wrong_cell_is_named_with_the_nearest(fork):
     with pytest.raises(VerifyError, match=r"no cell dp\+pt: did you mean dp\+tp"):
         run_verify(fork, cells=("dp+pt",))
+
+
+def test_what_cells_lack_is_said_once_before_anything_trains(
+    fork, tmp_path, trained, monkeypatch
+):
+    monkeypatch.setattr(
+        scenarios.Cell,
+        "lacks",
+        lambda cell: "no g++: apt adds it" if cell.name == "dp" else None,
+    )
+    console = Console(record=True, file=open(os.devnull, "w"), width=200)
+    seen = []
+    monkeypatch.setattr(
+        Trained,
+        "verdicts",
+        lambda *_: seen.append(console.export_text(clear=False)) or {},
+    )
+    report = tmp_path / "report"
+    run_verify(fork, report_dir=report, console=console, rehearsed=False)
+    assert seen[0].count("dp will not run: no g++: apt adds it.") == 1
+    assert "will not run" not in seen[0].replace("dp will not run", "")
 
 
 def test_golden_runs_are_written_or_taken_by_one_node(fork, tmp_path):

@@ -15,7 +15,7 @@ Weights are not in it: parameters are held against a golden run's by their diges
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,24 @@ _AGAIN = "export it again here, or leave --against out"
 
 
 class Exported:
-    """What `--export` gathers of one verify and writes at its end."""
+    """What `--export` gathers of one verify and writes at its end.
 
-    def __init__(self, path: Path, facts: Mapping[str, str], base: str) -> None:
+    Args:
+        path: the file.
+        facts: what has to be the same where it is used.
+        base: the base revision's full hash.
+        named: as of `record.packed`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        facts: Mapping[str, str],
+        base: str,
+        named: Callable[[str], str] = lambda text: text,
+    ) -> None:
         self.path = path
+        self._named = named
         self.cells: dict[str, list[str]] = {}
         self.noise: dict[str, Noise] = {}
         self.bitwise: list[str] = []
@@ -42,7 +56,8 @@ class Exported:
 
     def add(self, where: str, what: str, outcome: Outcome, traces: Path) -> None:
         """Takes a run of the base revision along; `where` is model/cell/run, the rest as of `record.packed`."""
-        self._runs[where] = {"where": where, **record.packed(what, outcome, traces)}
+        run = record.packed(what, outcome, traces, self._named)
+        self._runs[where] = {"where": where, **run}
 
     def write(self) -> None:
         """Writes the file, whole or not at all; raises VerifyError where it cannot be."""

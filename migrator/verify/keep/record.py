@@ -11,7 +11,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,19 @@ class Damaged(Exception):
     """What is kept cannot be read; the message says in a few words why."""
 
 
-def packed(what: str, outcome: Outcome, traces: Path) -> dict[str, Any]:
+def packed(
+    what: str,
+    outcome: Outcome,
+    traces: Path,
+    named: Callable[[str], str] = lambda text: text,
+) -> dict[str, Any]:
     """A run as plain values.
 
     Args:
         what: all that it was told, as text.
         outcome: how it ended.
         traces: the folder in which its ranks left traces and logs.
+        named: says a text without the paths of temporary folders.
     """
     wanted = _TRACE if outcome.status == 0 else _FILE
     return {
@@ -44,7 +50,7 @@ def packed(what: str, outcome: Outcome, traces: Path) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "timed_out": outcome.timed_out,
         "files": {
-            path.name: path.read_text(encoding="utf-8", errors="replace")
+            path.name: named(path.read_text(encoding="utf-8", errors="replace"))
             for path in sorted(traces.iterdir())
             if wanted.fullmatch(path.name)
         },

@@ -12,7 +12,7 @@ from typing import Any
 from migrator.verify.choose.scenarios import Cell
 from migrator.verify.judge.compare import Comparison
 from migrator.verify.judge.trace import Trace
-from migrator.verify.judge.verdict import Verdict
+from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.keep.shelf import CACHE
 
 TITLES = {
@@ -31,6 +31,36 @@ What only measures the noise (`nudged`) is not shown: its figures are in the tol
 """
 
 Pair = tuple[str, str]
+
+GLOSSARY = {
+    "reference": "FSDP of the migrated tree, which says what is right",
+    "control": "FSDP of the base revision, which the migration must not have changed",
+    "noise": "by how much FSDP differs from itself once it is rounded otherwise; ten times that is let pass",
+}
+"""What the words of a verdict mean, in a line each."""
+
+
+def failed_first(verification: Verification) -> list[tuple[str, str, Verdict]]:
+    """(model, cell, verdict) of all, those that failed before the others."""
+    found = [
+        (model, name, verdict)
+        for model, cells in verification.models.items()
+        for name, verdict in cells.items()
+    ]
+    return sorted(found, key=lambda one: one[2].word != "failed")
+
+
+def reasons(verification: Verification) -> dict[str, list[str]]:
+    """Why cells were not run -> which, as "llama3, dp and dp+tp" for each model."""
+    found: dict[str, list[str]] = {}
+    for model, cells in verification.models.items():
+        by_reason: dict[str, list[str]] = {}
+        for name, verdict in cells.items():
+            if verdict.not_run:
+                by_reason.setdefault(verdict.not_run, []).append(name)
+        for why, names in by_reason.items():
+            found.setdefault(why, []).append(f"{model}, {' and '.join(names)}")
+    return found
 
 
 def shown(verdict: Verdict) -> list[Trace]:

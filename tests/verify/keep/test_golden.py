@@ -45,6 +45,17 @@ def test_a_run_comes_back(file, tmp_path):
     assert found.noise("llama3/dp+tp") == {} and found.bitwise == {"llama3/dp"}
 
 
+def test_no_temporary_folder_is_exported(tmp_path):
+    fill(tmp_path / "traces", "rank0.jsonl", text='{"traceback": "/tmp/x/base/a.py"}\n')
+    made = Exported(
+        tmp_path / "f", {}, "", lambda text: text.replace("/tmp/x/base/", "abc:")
+    )
+    made.add(WHERE, TOLD, Outcome(1, 1.0, False), tmp_path / "traces")
+    made.write()
+    Golden(made.path).get(WHERE, TOLD, tmp_path)
+    assert (tmp_path / "rank0.jsonl").read_text() == '{"traceback": "abc:a.py"}\n'
+
+
 def test_what_was_not_needed_then_is_not_there(file, tmp_path):
     assert Golden(file).get("llama3/dp/alone", told(steps=1), tmp_path) is None
 
