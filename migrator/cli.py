@@ -607,6 +607,11 @@ def rehearse(
     metavar="FILE",
     help="Take the base revision's runs from FILE, which --export wrote, and do not train it.",
 )
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Plant the smallest error that would show, in a run more for each cell, and see it.",
+)
 @handled
 def verify(
     path: Path,

@@ -37,7 +37,8 @@ class Plan:
 
     steps: optimizer steps of each run. nproc: data-parallel ranks, None for
     what the machine has. timeout: seconds of one run. precision: dtype that
-    parameters are cast to. gpus: names of those to use.
+    parameters are cast to. gpus: names of those to use. sensitivity: plant the
+    smallest error that a verdict claims to see, and see whether it does.
     """
 
     steps: int = 10
@@ -46,6 +47,7 @@ class Plan:
     precision: str = "float32"
     gpus: tuple[str, ...] = ()
     nodes: launch.Nodes = launch.Nodes()
+    sensitivity: bool = False
 
 
 class Job:
@@ -139,6 +141,8 @@ class Job:
             verdict = Verdict(not_run=why)
         else:
             verdict = self.judged(cell, place, self._traces(cell, place), broken)
+            if self.plan.sensitivity:
+                verdict = self.sensitive(cell, place, verdict)
             self._throw_away(cell)
         notes = [place.note] if place.note else []
         if self.model.bf16 and not why and self.plan.precision != "bfloat16":
@@ -168,12 +172,53 @@ class Job:
                 " a wrong migration from a right one: ask for fewer --steps"
             )
             verdict = dataclasses.replace(verdict, not_run=why)
+        shows = self._shows(cell, verdict)
+        if shows:
+            notes = (*verdict.notes, shows.sentence())
+            verdict = dataclasses.replace(verdict, notes=notes)
         if cell.kind == "parity":
             verdict = self._held_against_earlier(cell, verdict)
         if broken:
             failures = (*broken, *verdict.failures)
             verdict = dataclasses.replace(verdict, failures=failures, not_run="")
         return verdict
+
+    def _shows(self, cell: Cell, verdict: Verdict) -> each.Smallest | None:
+        """The smallest error that would have shown in a cell that passed, where gradients are judged one by one."""
+        if not verdict.passed or cell.kind not in ("parity", "combination"):
+            return None
+        runs = [verdict.traces.get(name) for name in ("migrated", "reference")]
+        migrated, reference = runs
+        _, limits = self._noise.get(cell.name, ({}, {}))
+        if migrated is None or reference is None:
+            return None
+        return each.smallest(migrated, reference, limits)
+
+    def sensitive(self, cell: Cell, place: devices.Place, verdict: Verdict) -> Verdict:
+        """Plants the smallest error that a verdict claims to see in a run of its own; the verdict, and whether it was seen."""
+        shows = self._shows(cell, verdict)
+        if shows is None:
+            return verdict
+        planted = {
+            "parameter": shows.name,
+            "step": shows.step,
+            "error": shows.error,
+        }
+        wrong = self.train(cell, PARTIES["planted"], place, planted=planted)
+        shutil.rmtree(self.folder / cell.name / "planted", ignore_errors=True)
+        _, limits = self._noise[cell.name]
+        found = each.first_departure(wrong, verdict.traces["reference"], limits)
+        where = (
+            f"{shows.error:.1e} in the gradient of {shows.name} in step {shows.step}"
+        )
+        if found and (found.name, found.step) == (shows.name, shows.step):
+            said = f"Planted in a run of its own, {where} was seen."
+            return dataclasses.replace(verdict, notes=(*verdict.notes, said))
+        said = (
+            f"Planted in a run of its own, {where} was not seen"
+            f"{_why_not(wrong)}: this verdict shows less than it claims."
+        )
+        return dataclasses.replace(verdict, failures=(*verdict.failures, said))
 
     def _measured(
         self, cell: Cell, traces: dict[str, trace.Trace]
@@ -274,10 +319,12 @@ class Job:
         party: Party | None,
         place: devices.Place,
         again: bool = False,
+        planted: Mapping[str, object] | None = None,
     ) -> trace.Trace:
         """Runs one party of a cell (None: makes the seed checkpoint) and reads its trace.
 
         A run that was made already, to the letter, is made again only where asked.
+        planted: the error in a gradient, as `host.py` takes it.
         """
         where = f"{cell.name}/{party.name}" if cell and party else "seed"
         name = party.name if party else "seed"
@@ -285,7 +332,10 @@ class Job:
             place = dataclasses.replace(place, dp=1)
         settings = self._settings(cell, party, place, where)
         folder, kept = self.folder / where, self.report_dir / where
-        options = self._options(cell, party, place, folder)
+        options = {
+            **self._options(cell, party, place, folder),
+            "planted": planted,
+        }
         told = self._all_told(party, place, settings, options, where)
         self._told[where] = told
         if told in self._done and not again:
@@ -591,6 +641,12 @@ def _noise(
     if any(run.first_error or not run.steps for run in (plain, nudged)):
         return None
     return compare.measured_tolerances(plain, nudged), each.limits(plain, nudged)
+
+
+def _why_not(wrong: trace.Trace) -> str:
+    """What a run ended with that was to show something; nothing where it went well."""
+    failed = wrong.first_error
+    return f" (it ended with {trace.first_line(failed[1])})" if failed else ""
 
 
 def _by_rank(rank: trace.RankTrace) -> int:

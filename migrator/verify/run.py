@@ -63,6 +63,7 @@ def run_verify(
     cached: bool = True,
     export: Path | None = None,
     against: Path | None = None,
+    sensitivity: bool = False,
 ) -> Verification:
     """Trains the base revision and the migrated tree of the checkout at `path` and judges them.
 
@@ -81,7 +82,8 @@ def run_verify(
     model before the first training, and do not train where that fails. cached:
     runs of the base revision come from the user's cache where they are there, and
     are kept in it. export: a file for the base revision's runs. against: such a
-    file, whose runs are taken instead of training the base revision.
+    file, whose runs are taken instead of training the base revision. sensitivity:
+    plant, in a run more for each cell, the smallest error that would have shown.
 
     Nothing is written in the checkout, and on return, by an exception or
     Ctrl-C too, no process and no worktree is left. Raises VerifyError where
@@ -96,7 +98,7 @@ def run_verify(
     kept = _kept(export, against, among)
     repo, revision, folder = _prepared(Path(path), base, rev, report_dir, among)
     gpus = tuple(devices.gpus(device))
-    plan = Plan(steps, nproc, timeout, precision, gpus, among)
+    plan = Plan(steps, nproc, timeout, precision, gpus, among, sensitivity)
     temporary = _temporary()
     with (
         terminable(),
@@ -259,6 +261,8 @@ def _verified(
     if shelf.exported and jobs:
         shelf.exported.write()
         _say(console, f"Golden runs of the base revision: {shelf.exported.path}")
+    elif shelf.exported:
+        _say(console, "Nothing trained, so no golden runs were exported.")
     return Verification(
         found,
         environment={
@@ -430,7 +434,8 @@ def _command(
         "--nnodes": plan.nodes.count if plan.nodes.count > 1 else None,
     }
     given = [(name, str(value)) for name, value in options.items() if value]
-    return ["titan-migrate", "verify", *(word for pair in given for word in pair)]
+    words = [word for pair in given for word in pair]
+    return ["titan-migrate", "verify", *words, *["--sensitivity"] * plan.sensitivity]
 
 
 def _versions() -> dict[str, str]:

@@ -100,8 +100,10 @@ def test_what_fails_in_rehearsal_is_not_trained(fork, tmp_path, trained, monkeyp
     monkeypatch.setattr(run, "Theatre", lambda scratch: nullcontext())
     monkeypatch.setattr(run, "rehearse", lambda *_: Rehearsal((scene,)))
     monkeypatch.setattr(Trained, "verdicts", lambda *_: pytest.fail("it trains"))
-    found = run_verify(fork, report_dir=tmp_path / "report")
+    file = tmp_path / "runs.gz"
+    found = run_verify(fork, report_dir=tmp_path / "report", export=file)
     assert found.exit_code == 1 and {v.word for v in found.verdicts} == {"not run"}
+    assert not file.exists()
     text = (tmp_path / "report" / "report.md").read_text()
     assert "FAILED" in text and "layers.0: not wrapped." in text
     assert "Exit status 1: the rehearsal failed, before anything trained" in text

@@ -89,6 +89,7 @@ PARTIES = {
             "replicate loads what it exported",
             starts_from="migrated",
         ),
+        Party("planted", "migrated", False, "migrated tree with a small error"),
         Party("alone", "base", True, "base revision, one rank", alone=True, alike=True),
         Party(
             "alike-baseline",

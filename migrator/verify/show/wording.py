@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from migrator.verify.choose.scenarios import Cell
 from migrator.verify.judge.compare import Comparison
 from migrator.verify.judge.trace import Trace
 from migrator.verify.judge.verdict import Verdict, Verification
-from migrator.verify.keep.shelf import CACHE
+from migrator.verify.keep.shelf import CACHE, GOLDEN
 
 TITLES = {
     "baseline": "DDP",
@@ -202,12 +201,14 @@ def taken(environment: Mapping[str, Any]) -> str:
     places = environment.get("taken")
     if not isinstance(places, dict):
         return ""
-    counts = Counter(map(str, places.values()))
-    return " ".join(
-        f"{count} {'runs' if count > 1 else 'run'} of the base revision came from {place}"
-        f"{' (--no-cache trains them)' if place == CACHE else ''}."
-        for place, count in counts.items()
-    )
+    told = []
+    for place in (CACHE, GOLDEN):
+        count = list(places.values()).count(place)
+        how = " (--no-cache trains them)" if place == CACHE else ""
+        runs = "runs" if count > 1 else "run"
+        if count:
+            told.append(f"{count} {runs} of the base revision came from {place}{how}.")
+    return " ".join(told)
 
 
 def untrained(environment: Mapping[str, Any]) -> str:

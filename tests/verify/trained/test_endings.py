@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from migrator.verify import run
 from migrator.verify.train import launch
 
 from forks import git, verified
@@ -97,7 +100,8 @@ def test_a_package_that_the_trainer_lacks_is_named_once_with_what_adds_it(
         (traces / "rank0.jsonl").write_text(json.dumps(error) + "\n")
         return launch.Outcome(1, 0.1, False)
 
-    monkeypatch.setattr(launch, "run_job", run_job)
+    none = contextlib.nullcontext(SimpleNamespace(run_job=run_job))
+    monkeypatch.setattr(run, "Launcher", lambda caches: none)
     found, printed = verified(small, cells=("dp", "dp+tp", "fsdp"))
     said = "the package tokenizers is missing here: pip install tokenizers adds it"
     assert {verdict.word for verdict in found.values()} == {"not run"}

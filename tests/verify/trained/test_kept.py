@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from migrator.apply import apply_checkout
-from migrator.verify import VerifyError
+from migrator.verify import VerifyError, run
 from migrator.verify.choose.scenarios import CELLS, PARTIES
 from migrator.verify.job import _can_be_kept
 from migrator.verify.keep import cache, facts
 from migrator.verify.keep.shelf import CACHE, GOLDEN
-from migrator.verify.train import launch
 
-import warm
 from forks import edit, git, small_checkout, verified
 
 pytestmark = pytest.mark.torchrun
@@ -33,21 +33,21 @@ def verify(tree, **options):
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory):
+def first(tmp_path_factory, launcher):
     """A verify that finds nothing kept, and keeps all: its folder and what it found."""
     folder = tmp_path_factory.mktemp("first")
     tree = small_checkout(folder / "fork")
     apply_checkout(tree, target="1d")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "run_job", warm.run_job)
+        started = contextlib.nullcontext(launcher)
+        patch.setattr(run, "Launcher", lambda caches: started)
         patch.setattr(cache, "folder", lambda: folder / "cache")
         return folder, verify(tree, export=folder / "runs.gz")
 
 
 @pytest.fixture
-def tree(first, tmp_path, monkeypatch):
+def tree(first, tmp_path, monkeypatch, warm_ranks):
     """The same checkout, with what was kept of the first verify."""
-    monkeypatch.setattr(launch, "run_job", warm.run_job)
     shutil.copytree(first[0] / "cache", tmp_path / "kept")
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "kept")
     return shutil.copytree(first[0] / "fork", tmp_path / "fork")
@@ -60,7 +60,8 @@ def asked(tree, monkeypatch):
     def refuse(tree, *, traces, **_):
         raise VerifyError(f"asked: {traces.relative_to(traces.parents[-1])}")
 
-    monkeypatch.setattr(launch, "run_job", refuse)
+    none = contextlib.nullcontext(SimpleNamespace(run_job=refuse))
+    monkeypatch.setattr(run, "Launcher", lambda caches: none)
 
     def first_of(**options):
         with pytest.raises(VerifyError, match="asked: ") as said:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from migrator.verify.choose.devices import Place
 from migrator.verify.choose.models import Model
 from migrator.verify.choose.scenarios import CELLS, PARTIES
 from migrator.verify.job import Job, Plan
+from migrator.verify.judge import each
 from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict
 from migrator.verify.train import launch, worktrees
@@ -394,3 +396,18 @@ def test_fsdp_that_is_wrong_is_not_followed(bench):
 def test_the_untouched_tree_passes(bench, version, cell):
     found = bench(version).verdict(cell)
     assert found.word == "passed", found.failures
+
+
+def test_the_smallest_error_that_a_verdict_claims_to_see_is_seen(bench, monkeypatch):
+    at = bench("0.2.1")
+    right = at.verdict("dp")
+    claim = next(note for note in right.notes if note.startswith("An error of "))
+    found = at.job.sensitive(CELLS["dp"], PLACE, right)
+    said = found.notes[-1]
+    assert found.passed and said.endswith(" was seen.")
+    assert claim.split()[3] in said and float(claim.split()[3]) < 1e-5
+    # A verdict that claims to see more than it does has failed.
+    claimed = each.smallest
+    monkeypatch.setattr(each, "smallest", lambda *of: replace(claimed(*of), error=1e-7))
+    found = at.job.sensitive(CELLS["dp"], PLACE, right)
+    assert "was not seen: this verdict shows less" in found.failures[-1]

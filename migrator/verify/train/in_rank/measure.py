@@ -148,6 +148,17 @@ def nudge(parameters: list[Tensor], step: int) -> None:
             local.mul_(1 + step_size * signs.to(local.device, local.dtype))
 
 
+def plant(model_parts: list[nn.Module], name: str, error: float) -> None:
+    """Makes one gradient larger by `error`, in units of it; where a stage does not have it, none."""
+    import torch
+
+    with torch.no_grad():
+        for part in model_parts:
+            for own, parameter in part.named_parameters():
+                if plain_name(own) == name and parameter.grad is not None:
+                    parameter.grad.mul_(1 + error)
+
+
 def watch_outputs(model_parts: list[nn.Module], write: Callable[..., None]) -> None:
     """Records the dtype of every block's output in the next forward, once."""
     found: dict[str, str] = {}

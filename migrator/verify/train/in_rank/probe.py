@@ -22,6 +22,7 @@ from .measure import (
     nudge,
     optimized,
     parameters_of,
+    plant,
     save_weights,
     watch_outputs,
     whole_norm,
@@ -82,6 +83,9 @@ class Probe:
                 self.recorder.write(
                     "gradients", dtypes=_gradient_dtypes(self.model_parts)
                 )
+            planted = self.options["planted"]
+            if planted and planted["step"] == self.steps_seen + 1:
+                plant(self.model_parts or [], planted["parameter"], planted["error"])
             if self.options["nudged"]:
                 nudge(parameters, self.steps_seen)
                 whole = self._whole_norm(parameters)
