@@ -379,7 +379,7 @@ def _rehearsal(
                 lambda scene: show_scene(scene, console),
             )
     except VerifyError as error:
-        found = Rehearsal(problem=Problem(str(error)))
+        found = Rehearsal(problem=Problem(trees.named(str(error))))
     show_end(found, console)
     return found
 

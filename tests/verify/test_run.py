@@ -21,6 +21,7 @@ from migrator.verify.rehearse.layouts import layout
 from migrator.verify.rehearse.verdict import Rehearsal, Scene
 from migrator.verify.show import terminal
 from migrator.verify.train.launch import Nodes
+from migrator.verify.train.worktrees import PREFIX
 
 from places import TOP
 from releases import git
@@ -113,7 +114,8 @@ def test_a_rehearsal_that_cannot_be_made_keeps_nobody_from_training(
     fork, tmp_path, trained
 ):
     found = run_verify(fork, report_dir=tmp_path / "report")
-    assert "has no JobConfig" in found.rehearsal.problem.said
+    said = found.rehearsal.problem.said
+    assert "has no JobConfig" in said and PREFIX not in said
     assert run_verify(fork, report_dir=tmp_path / "report", rehearsed=False)
 
 

@@ -72,7 +72,7 @@ def rehearse(
             for scene in () if problem else pair.scenes(wanted, show):
                 scenes.append(scene)
     except Gone as error:
-        problem = Problem(str(error), broken=True)
+        problem = Problem(trees.named(str(error)), broken=True)
     return Rehearsal(tuple(scenes), time.monotonic() - began, problem)
 
 

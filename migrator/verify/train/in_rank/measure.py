@@ -152,11 +152,10 @@ def plant(model_parts: list[nn.Module], name: str, error: float) -> None:
     """Makes one gradient larger by `error`, in units of it; where a stage does not have it, none."""
     import torch
 
-    with torch.no_grad():
-        for part in model_parts:
-            for own, parameter in part.named_parameters():
-                if plain_name(own) == name and parameter.grad is not None:
-                    parameter.grad.mul_(1 + error)
+    parameter = parameters_of(model_parts).get(name)
+    if parameter is not None and parameter.grad is not None:
+        with torch.no_grad():
+            parameter.grad.mul_(1 + error)
 
 
 def watch_outputs(model_parts: list[nn.Module], write: Callable[..., None]) -> None:
