@@ -495,6 +495,8 @@ def rehearse(
         "verify --cells dp,dp-bf16 --model llama3,qwen3:untied",
         "verify --base v0.2.1 --rev my-migration --report ./verdict",
         "verify --full --device cuda --timeout 3600",
+        "verify --export base.runs.gz",
+        "verify --against base.runs.gz --no-cache",
     ),
 )
 @PATH
@@ -586,6 +588,30 @@ def rehearse(
     "rehearsed",
     default=True,
     help="Rehearse every model first, and do not train where that fails.  [default: do]",
+)
+@click.option(
+    "--cache/--no-cache",
+    "cached",
+    default=True,
+    help="Take runs of the base revision that an earlier verify made on this machine.  "
+    "[default: do]",
+)
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the base revision's runs to FILE, for --against.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take the base revision's runs from FILE, which --export wrote, and do not train it.",
+)
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Plant the smallest error that would show, in a run more for each cell, and see it.",
 )
 @handled
 def verify(

@@ -37,6 +37,7 @@ def unit(nodeid: str) -> str:
 ALIKE = (
     "tests/verify/trained/test_planted_defects.py",
     "tests/verify/trained/test_cells.py",
+    "tests/verify/trained/test_kept.py",
 )
 """Those of the trainings that start no cold ranks."""
 

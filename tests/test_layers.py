@@ -20,7 +20,7 @@ LAYERS = f"""
     migrator.config migrator.pins migrator.checkout migrator.changeset migrator.apply
     migrator.explain migrator.render migrator.series
     migrator.verify.errors
-    migrator.verify.choose {IN_RANK} migrator.verify.train
+    migrator.verify.choose {IN_RANK} migrator.verify.train migrator.verify.keep
     {IN_WORLD} migrator.verify.rehearse migrator.verify.judge migrator.verify.show
     migrator.verify.rehearsal migrator.verify.job migrator.verify.run migrator.verify
     migrator.review migrator.demo migrator.options migrator.cli

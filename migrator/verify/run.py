@@ -26,6 +26,9 @@ from migrator.verify.job import Job, Plan
 from migrator.verify.judge import later
 from migrator.verify.judge.leftover import broken_sites
 from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.keep import cache, facts
+from migrator.verify.keep.golden import Exported, Golden, refuse_place
+from migrator.verify.keep.shelf import Shelf
 from migrator.verify.rehearse import layouts
 from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.run import Asked, rehearse
@@ -58,6 +61,10 @@ def run_verify(
     among: Nodes = Nodes(),
     by_step: bool = False,
     rehearsed: bool = True,
+    cached: bool = True,
+    export: Path | None = None,
+    against: Path | None = None,
+    sensitivity: bool = False,
 ) -> Verification:
     """Trains the base revision and the migrated tree of the checkout at `path` and judges them.
 
@@ -73,7 +80,11 @@ def run_verify(
     `scenarios.CELLS`, the ways of training to compare. among: the nodes that train
     together, of which this is node 0; the others `follow_verify`. by_step: print the
     figures of every step, not only where a cell fails. rehearsed: rehearse every
-    model before the first training, and do not train where that fails.
+    model before the first training, and do not train where that fails. cached:
+    runs of the base revision come from the user's cache where they are there, and
+    are kept in it. export: a file for the base revision's runs. against: such a
+    file, whose runs are taken instead of training the base revision. sensitivity:
+    plant, in a run more for each cell, the smallest error that would have shown.
 
     Nothing is written in the checkout, and on return, by an exception or
     Ctrl-C too, no process and no worktree is left. Raises VerifyError where
@@ -85,9 +96,10 @@ def run_verify(
     chosen = _chosen(cells)
     model = tuple(dict.fromkeys(model))
     _check_arguments(steps, nproc, timeout)
+    kept = _kept(export, against, among)
     repo, revision, folder = _prepared(Path(path), base, rev, report_dir, among)
     gpus = tuple(devices.gpus(device))
-    plan = Plan(steps, nproc, timeout, precision, gpus, among)
+    plan = Plan(steps, nproc, timeout, precision, gpus, among, sensitivity)
     temporary = _temporary()
     with (
         terminable(),
@@ -108,6 +120,8 @@ def run_verify(
             leader,
             by_step,
             rehearsed,
+            kept,
+            cached,
         )
         verification.environment["total_seconds"] = time.monotonic() - began
         # Before it is shown: what cannot be printed costs no figure.
@@ -181,6 +195,8 @@ def _verified(
     leader: nodes.Leader | None,
     by_step: bool,
     rehearsed: bool,
+    kept: tuple[Path | None, Golden | None],
+    cached: bool,
 ) -> Verification:
     """Makes the trees, rehearses, trains and judges; the report is not written yet."""
     seconds: dict[str, float] = {}
@@ -200,6 +216,8 @@ def _verified(
                 leader.gather(trees, launcher, console)
             digest = nodes.digest(trees.migrated)
             wanted, left = _models(trees, model)
+            shelf = _shelf(trees, plan, chosen, wanted, kept, cached)
+            _say_what_lacks(chosen, console)
             broken = broken_sites(trees.base, trees.migrated)
             unreached = list(
                 later.unreached(trees.base, trees.migrated, trees.changed, plan.steps)
@@ -222,6 +240,7 @@ def _verified(
                     launcher=leader or launcher,
                     progress=progress,
                     refused=rehearsal.refused(one.title) if rehearsal else None,
+                    shelf=shelf,
                 )
                 for one in wanted
             ]
@@ -241,6 +260,13 @@ def _verified(
                 broken = ()
                 seconds |= job.seconds
                 shutil.rmtree(job.folder, ignore_errors=True)
+    if shelf.problem:
+        _say(console, f"No run could be kept for the next verify: {shelf.problem}")
+    if shelf.exported and jobs:
+        shelf.exported.write()
+        _say(console, f"Golden runs of the base revision: {shelf.exported.path}")
+    elif shelf.exported:
+        _say(console, "Nothing trained, so no golden runs were exported.")
     return Verification(
         found,
         environment={
@@ -264,8 +290,74 @@ def _verified(
             "precision": plan.precision,
             "nproc": plan.nproc,
             "seconds": seconds,
+            "taken": shelf.taken,
         },
         rehearsal=rehearsal,
+    )
+
+
+def _say_what_lacks(cells: Sequence[scenarios.Cell], console: Console) -> None:
+    """Names what this environment has not and some cells need, before minutes are spent on the others."""
+    needed: dict[str, list[str]] = {}
+    for cell in cells:
+        why = cell.lacks()
+        if why:
+            needed.setdefault(why, []).append(cell.name)
+    for why, names in needed.items():
+        _say(console, f"{' and '.join(names)} will not run: {why}.")
+
+
+def _kept(
+    export: Path | None, against: Path | None, among: Nodes
+) -> tuple[Path | None, Golden | None]:
+    """Where golden runs go, and those to be held against; raises VerifyError where that cannot be."""
+    if export and against:
+        raise VerifyError(
+            "--export and --against contradict each other: what is exported has to be trained here."
+        )
+    if (export or against) and among.count > 1:
+        raise VerifyError(
+            "Golden runs are of one node: leave --export and --against out, or --nnodes."
+        )
+    if export:
+        refuse_place(export)
+    return export, Golden(against) if against else None
+
+
+def _shelf(
+    trees: worktrees.Trees,
+    plan: Plan,
+    cells: Sequence[scenarios.Cell],
+    wanted: Sequence[models.Model],
+    kept: tuple[Path | None, Golden | None],
+    cached: bool,
+) -> Shelf:
+    """Where the base revision's runs may come from; raises VerifyError where golden runs are of something else."""
+    export, golden = kept
+    cached = cached and plan.nodes.count == 1
+    if not (cached or export or golden):
+        return Shelf()
+    base = facts.tree(trees.base_root)
+    known = facts.facts(base, plan.gpus, _versions())
+    told = {
+        **known,
+        "--steps": str(plan.steps),
+        "--nproc": str(plan.nproc or "not given"),
+        "--precision": plan.precision,
+    }
+    titles, names = [one.title for one in wanted], [cell.name for cell in cells]
+    if golden:
+        golden.refuse_others(told)
+        golden.refuse_cells(titles, names)
+    exported = None
+    if export:
+        exported = Exported(export, told, trees.base_revision, trees.named)
+        exported.cells = dict.fromkeys(titles, names)
+    if not cached:
+        return Shelf(None, golden, exported)
+    place = cache.folder()
+    return Shelf(
+        cache.Cache(place, {**known, **facts.surroundings(base)}), golden, exported
     )
 
 
@@ -292,7 +384,7 @@ def _rehearsal(
                 lambda scene: show_scene(scene, console),
             )
     except VerifyError as error:
-        found = Rehearsal(problem=Problem(str(error)))
+        found = Rehearsal(problem=Problem(trees.named(str(error))))
     show_end(found, console)
     return found
 
@@ -347,7 +439,8 @@ def _command(
         "--nnodes": plan.nodes.count if plan.nodes.count > 1 else None,
     }
     given = [(name, str(value)) for name, value in options.items() if value]
-    return ["titan-migrate", "verify", *(word for pair in given for word in pair)]
+    words = [word for pair in given for word in pair]
+    return ["titan-migrate", "verify", *words, *["--sensitivity"] * plan.sensitivity]
 
 
 def _versions() -> dict[str, str]:

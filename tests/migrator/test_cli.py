@@ -187,6 +187,13 @@ def test_names_are_taken_once_and_gaps_are_ignored(fork, monkeypatch):
     run("verify", fork)
     assert asked["cells"] == ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-fresh")
     assert asked["model"] == ()
+    assert asked["cached"] and asked["export"] is asked["against"] is None
+    assert not asked["sensitivity"]
+    run(
+        "verify", fork, "--no-cache", "--export", "a", "--against", "b", "--sensitivity"
+    )
+    assert not asked["cached"] and asked["sensitivity"]
+    assert (str(asked["export"]), str(asked["against"])) == ("a", "b")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def make_migrated(base: Path, tree: Path) -> None:
 
 
 def trees(base: Path, migrated: Path) -> Trees:
-    return Trees(base, migrated, "", "", ())
+    return Trees(base, migrated, "", "", (), base.parent)
 
 
 class Remembering(Stage):

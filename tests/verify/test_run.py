@@ -14,12 +14,14 @@ import pytest
 from rich.console import Console
 
 from migrator.verify import VerifyError, run, run_verify
+from migrator.verify.choose import scenarios
 from migrator.verify.choose.models import Model
 from migrator.verify.judge.verdict import Verdict
 from migrator.verify.rehearse.layouts import layout
 from migrator.verify.rehearse.verdict import Rehearsal, Scene
 from migrator.verify.show import terminal
 from migrator.verify.train.launch import Nodes
+from migrator.verify.train.worktrees import PREFIX
 
 from places import TOP
 from releases import git
@@ -99,8 +101,10 @@ def test_what_fails_in_rehearsal_is_not_trained(fork, tmp_path, trained, monkeyp
     monkeypatch.setattr(run, "Theatre", lambda scratch: nullcontext())
     monkeypatch.setattr(run, "rehearse", lambda *_: Rehearsal((scene,)))
     monkeypatch.setattr(Trained, "verdicts", lambda *_: pytest.fail("it trains"))
-    found = run_verify(fork, report_dir=tmp_path / "report")
+    file = tmp_path / "runs.gz"
+    found = run_verify(fork, report_dir=tmp_path / "report", export=file)
     assert found.exit_code == 1 and {v.word for v in found.verdicts} == {"not run"}
+    assert not file.exists()
     text = (tmp_path / "report" / "report.md").read_text()
     assert "FAILED" in text and "layers.0: not wrapped." in text
     assert "Exit status 1: the rehearsal failed, before anything trained" in text
@@ -110,7 +114,8 @@ def test_a_rehearsal_that_cannot_be_made_keeps_nobody_from_training(
     fork, tmp_path, trained
 ):
     found = run_verify(fork, report_dir=tmp_path / "report")
-    assert "has no JobConfig" in found.rehearsal.problem.said
+    said = found.rehearsal.problem.said
+    assert "has no JobConfig" in said and PREFIX not in said
     assert run_verify(fork, report_dir=tmp_path / "report", rehearsed=False)
 
 
@@ -172,6 +177,60 @@ def test_report_inside_the_checkout_is_refused(fork):
 def test_a_wrong_cell_is_named_with_the_nearest(fork):
     with pytest.raises(VerifyError, match=r"no cell dp\+pt: did you mean dp\+tp"):
         run_verify(fork, cells=("dp+pt",))
+
+
+def test_what_cells_lack_is_said_once_before_anything_trains(
+    fork, tmp_path, trained, monkeypatch
+):
+    monkeypatch.setattr(
+        scenarios.Cell,
+        "lacks",
+        lambda cell: "no g++: apt adds it" if cell.name == "dp" else None,
+    )
+    console = Console(record=True, file=open(os.devnull, "w"), width=200)
+    seen = []
+    monkeypatch.setattr(
+        Trained,
+        "verdicts",
+        lambda *_: seen.append(console.export_text(clear=False)) or {},
+    )
+    report = tmp_path / "report"
+    run_verify(fork, report_dir=report, console=console, rehearsed=False)
+    assert seen[0].count("dp will not run: no g++: apt adds it.") == 1
+    assert "will not run" not in seen[0].replace("dp will not run", "")
+
+
+def test_golden_runs_are_written_or_taken_by_one_node(fork, tmp_path):
+    file = tmp_path / "runs.gz"
+    with pytest.raises(VerifyError, match="--export and --against contradict"):
+        run_verify(fork, export=file, against=file)
+    two = Nodes(2, 0, "127.0.0.1:1")
+    with pytest.raises(VerifyError, match="Golden runs are of one node"):
+        run_verify(fork, export=file, among=two, report_dir=tmp_path / "report")
+    with pytest.raises(VerifyError, match="name a file in a folder that is there"):
+        run_verify(fork, export=tmp_path / "nowhere" / "runs.gz")
+    with pytest.raises(VerifyError, match="could not be read .*--export"):
+        run_verify(fork, against=file)
+
+
+def test_golden_runs_of_another_base_are_refused_before_anything_trains(
+    fork, tmp_path, trained, monkeypatch
+):
+    file, report = tmp_path / "runs.gz", tmp_path / "report"
+    run_verify(fork, export=file, report_dir=report, rehearsed=False)
+    run_verify(fork, against=file, report_dir=report, rehearsed=False)
+    monkeypatch.setattr(Trained, "verdicts", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(VerifyError, match="--steps is 10 in it, and 5 here"):
+        run_verify(fork, against=file, report_dir=report, steps=5)
+    with pytest.raises(VerifyError, match="no runs of llama3 in fsdp"):
+        run_verify(fork, against=file, report_dir=report, cells=("dp", "fsdp"))
+    git(fork, "stash", "-q")
+    fill(fork, "torchtitan/notes.toml", text="a = 1\n")
+    git(fork, "add", "-A")
+    git(fork, "commit", "-q", "-m", "another")
+    git(fork, "stash", "pop", "-q")
+    with pytest.raises(VerifyError, match="base revision's files is .* in it, and "):
+        run_verify(fork, against=file, report_dir=report)
 
 
 def test_verify_imports_no_torch():

@@ -90,6 +90,7 @@ PARTIES = {
             "replicate loads what it exported",
             starts_from="migrated",
         ),
+        Party("planted", "migrated", False, "migrated tree with a small error"),
         Party(
             "alone",
             "base",
@@ -217,11 +218,18 @@ class Cell:
             return "the replicate of torch 2.9 does not go with pipeline parallelism"
         if self.kind == "resumed" and steps < 3:
             return f"{steps} steps have no halfway to resume from: ask for 3 or more"
+        return self.lacks()
+
+    def lacks(self) -> str | None:
+        """Which package or program its runs need and this environment has not, and how to get it; None if it has all."""
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
-                return f"it needs the package {package}, which is not installed (pip install {package})"
+                return f"it needs the package {package}, which is missing here: pip install {package} adds it"
         if self.compiled and not any(map(shutil.which, ("g++", "clang++", "c++"))):
-            return "torch.compile needs a C++ compiler on the PATH, and there is none"
+            return (
+                "torch.compile needs a C++ compiler on the PATH, and there is none: g++ of your system's packages"
+                " (apt-get install g++, dnf install gcc-c++) adds it"
+            )
         return None
 
 

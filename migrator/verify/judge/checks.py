@@ -23,6 +23,7 @@ def in_words(trace: Trace) -> str:
         "reference": "Reference (FSDP of the migrated tree)",
         "control": "Control (FSDP of the base revision)",
         "nudged": "Control with its rounding changed",
+        "planted": "Migrated tree with a small error",
         "resumed": "Migrated tree, resuming DDP's checkpoint",
         "resumed-reference": "FSDP, resuming DDP's checkpoint",
         "resumed-nudged": "FSDP, resuming DDP's checkpoint with its rounding changed",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from migrator.verify.judge.compare import MARGIN, RESOLUTION, TOO_NOISY
 from migrator.verify.judge.culprit import KINDS, Departure, cause, figures_of
@@ -115,10 +116,70 @@ def _sizes(
             yield name, distance(mine[name], theirs[name]), limit
 
 
-def smallest(within: Limits) -> float | None:
-    """The smallest error in any one gradient that would have shown; None where none is judged."""
-    seen = [limit for (kind, *_), limit in within.items() if kind == "gradient"]
-    return min(seen, default=None)
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest error in the gradient of any one parameter that would have shown, in two digits.
+
+    Args:
+        error: in units of the gradient.
+        name: the parameter in which it has to be as large as that.
+        step: the step in which it would have shown there.
+        judged: parameters in which one shows.
+        among: of how many.
+    """
+
+    error: float
+    name: str
+    step: int
+    judged: int
+    among: int
+
+    def sentence(self) -> str:
+        """What it says of a verdict that found none."""
+        less = self.among - self.judged
+        but = f", but for {less} of {self.among}, which rounding hides" if less else ""
+        return f"An error of {self.error:.1e} in the gradient of any one parameter would have shown{but}."
+
+
+def smallest(left: Trace, right: Trace, within: Limits) -> Smallest | None:
+    """What two runs that agree could not have hidden; None where no gradient is judged.
+
+    An error may hide behind how far the runs are apart already, so that comes on top
+    of what is let pass.
+
+    Args:
+        left: the run on trial.
+        right: the reference.
+        within: of ``limits``.
+    """
+    names: set[str] = set()
+    least: dict[str, tuple[float, int]] = {}
+    other = {step.step: step for step in right.steps}
+    for step in left.steps:
+        if step.step not in other:
+            continue
+        theirs = other[step.step].each_gradient
+        for name in step.each_gradient.keys() & theirs.keys():
+            names.add(name)
+            limit = within.get(("gradient", step.step, name))
+            if limit is not None and theirs[name][0]:
+                error = limit + distance(step.each_gradient[name], theirs[name])
+                least[name] = min(least.get(name, (math.inf, 0)), (error, step.step))
+    if not least:
+        return None
+    name = max(least, key=lambda name: least[name])
+    error, at = least[name]
+    return Smallest(_rounded_up(_SLACK * error), name, at, len(least), len(names))
+
+
+# A gradient in float32 is not scaled quite as much as it is to be.
+_SLACK = 1.05
+
+
+def _rounded_up(value: float) -> float:
+    """A number to two digits, and no smaller than it was."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / unit - 1e-9) * unit:.1e}")
 
 
 def first_module(left: Trace, right: Trace) -> tuple[str, float, float] | None:

@@ -39,12 +39,13 @@ class Span:
     hidden: str = ""
 
 
-def span(traces: Traces, noise: Pair | None, steps: int) -> Span:
+def span(traces: Traces, noise: tuple[Pair, Tolerances] | None, steps: int) -> Span:
     """The longest run of steps of a cell that can be judged.
 
     Args:
         traces: the runs, by party.
-        noise: what shows the noise, None where it was not measured.
+        noise: what shows the noise, and tolerances that are known to be others, of golden
+            runs; None where it was not measured.
         steps: as many as were asked for.
     """
     # Of runs that go on from a checkpoint, where it was written is part of what is judged.
@@ -57,14 +58,15 @@ def span(traces: Traces, noise: Pair | None, steps: int) -> Span:
         )
     if noise is None:
         return Span(end, notes=notes)
-    tolerances = measured_tolerances(*noise)
+    pair, known = noise
+    tolerances = measured_tolerances(*pair) | known
     noisy = too_noisy(tolerances)
     if noisy is None:
-        return Span(end, tolerances, each.limits(*noise), notes)
+        return Span(end, tolerances, each.limits(*pair), notes)
     size = tolerances[noisy].relative / MARGIN
     why = f"rounding alone moves FSDP's {noisy} by {size:.0e} in {end} steps, too much to tell a wrong migration from a right one"
     for last in () if whole else range(end - 1, 0, -1):
-        plain, nudged = (only(run, range(1, last + 1)) for run in noise)
+        plain, nudged = (only(run, range(1, last + 1)) for run in pair)
         tolerances = measured_tolerances(plain, nudged)
         if too_noisy(tolerances) is None:
             # The parameters that are kept are those behind the last step.
@@ -73,7 +75,7 @@ def span(traces: Traces, noise: Pair | None, steps: int) -> Span:
             note = f"{why[0].upper()}{why[1:]}: {which} judged, each gradient and each weight in it."
             limits = each.limits(plain, nudged)
             return Span(last, tolerances, limits, (*notes, note))
-    return Span(end, tolerances, each.limits(*noise), notes, why)
+    return Span(end, tolerances, each.limits(*pair), notes, why)
 
 
 def _common_end(traces: Traces, steps: int) -> int:

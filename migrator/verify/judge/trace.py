@@ -145,13 +145,18 @@ MERGED = (
 
 @dataclass(frozen=True)
 class Trace:
-    """One run of one party. weights: its final parameters, where they were kept."""
+    """One run of one party.
+
+    weights: its final parameters, where they were kept. source: from where it came,
+    if it was not trained now.
+    """
 
     party: str
     ranks: tuple[RankTrace, ...]
     weights: Mapping[str, NDArray[Any]] = field(
         default_factory=dict, compare=False, repr=False
     )
+    source: str = field(default="", compare=False)
 
     @property
     def steps(self) -> tuple[Step, ...]:

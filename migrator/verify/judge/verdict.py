@@ -143,7 +143,8 @@ def ratios(traces: Traces) -> dict[str, float]:
     """Throughput and peak memory of the migrated tree over the baseline's, where both trained.
 
     The first two steps are left out: they allocate, compile and are looked into.
-    Of fewer than `ENOUGH` others no throughput is given: chance would be most of it.
+    Of fewer than `ENOUGH` others no throughput is given: chance would be most of it;
+    nor where either was trained at another time.
     """
     sides = [
         trace
@@ -157,6 +158,7 @@ def ratios(traces: Traces) -> dict[str, float]:
         statistics.median(step.seconds / step.tokens for step in trace.steps[2:])
         for trace in sides
         if len(trace.steps) >= 2 + ENOUGH
+        and not trace.source
         and all(step.tokens > 0 for step in trace.steps)
     ]
     if len(seconds) == 2 and all(seconds):

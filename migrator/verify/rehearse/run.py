@@ -72,20 +72,29 @@ def rehearse(
             for scene in () if problem else pair.scenes(wanted, show):
                 scenes.append(scene)
     except Gone as error:
-        problem = Problem(str(error), broken=True)
+        problem = Problem(trees.named(str(error)), broken=True)
     return Rehearsal(tuple(scenes), time.monotonic() - began, problem)
 
 
 class _Worker:
     """A process and the thread that speaks with it."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, named: Callable[[str], str]) -> None:
         self.stage = stage
+        self.named = named
         self.known = scenarios.known_settings(stage.tree).get("parallelism", set())
         self._thread = ThreadPoolExecutor(1)
 
     def ask(self, request: dict[str, Any]) -> Future[dict[str, Any]]:
-        return self._thread.submit(self.stage.ask, request)
+        return self._thread.submit(self._answer, request)
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What is answered, with files of the tree where the user has them."""
+        answer = self.stage.ask(request)
+        for one in (answer, *answer.get("models", {}).values()):
+            for key in ("message", "traceback") if "error" in one else ():
+                one["error"][key] = self.named(one["error"][key])
+        return answer
 
     def end(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -97,7 +106,7 @@ def _working(theatre: Theatre, trees: Trees) -> Iterator[tuple[_Worker, _Worker]
     workers: list[_Worker] = []
     try:
         for tree in (trees.base, trees.migrated):
-            workers.append(_Worker(theatre.open(tree)))
+            workers.append(_Worker(theatre.open(tree), trees.named))
         yield workers[0], workers[1]
     finally:
         for worker in workers:

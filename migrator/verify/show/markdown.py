@@ -20,14 +20,17 @@ from migrator.verify.judge.trace import Trace
 from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.show.plots import Plot
 from migrator.verify.show.wording import (
+    GLOSSARY,
     TITLES,
     as_before,
     conclusion,
     deciding,
+    failed_first,
     lines,
     number,
     one_line,
     pairs,
+    reasons,
     shown,
     size,
     step_seconds,
@@ -120,10 +123,9 @@ def render(
     parts = [*_head(verification), *rehearsed]
     if missing:
         parts += [text(missing), ""]
-    for model, cells in verification.models.items():
-        for name, verdict in cells.items():
-            if verdict.traces or verdict.notes or not verdict.not_run:
-                parts += _cell(model, name, verdict, plots.get((model, name)))
+    for model, name, verdict in failed_first(verification):
+        if verdict.traces or verdict.notes or not verdict.not_run:
+            parts += _cell(model, name, verdict, plots.get((model, name)))
     parts += _environment(verification.environment)
     return "\n".join(parts).rstrip() + "\n"
 
@@ -142,38 +144,39 @@ def _head(verification: Verification) -> list[str]:
     counted = ", ".join(
         f"{words[w]} {w}" for w in ("passed", "failed", "not run") if words[w]
     )
-    rows = [
-        _row(model, name, verdict)
-        for model, cells in verification.models.items()
-        for name, verdict in cells.items()
-    ]
+    ordered = failed_first(verification)
+    rows = [_row(*one) for one in ordered]
     heads = ("model", "cell", "verdict", *_QUANTITIES, "as DDP did")
-    parts = [
+    failed = [_first_reason(*one) for one in ordered if one[2].word == "failed"]
+    left = [
+        f"- Not run: {text('; '.join(cells))}: {text(why)}"
+        for why, cells in reasons(verification).items()
+    ]
+    words_meant = [f"- {word}: {meaning}." for word, meaning in GLOSSARY.items()]
+    return [
         f"# titan-migrate verify: {title}",
         "",
         f"Exit status {status}: {_meaning(verification)} (cells: {counted}). {took(verification.environment)}".rstrip(),
         "",
+        *failed,
+        *[""] * bool(failed),
         *table(heads, rows),
         f"{text(untrained(verification.environment))}",
         "",
         "Largest relative differences of the migrated tree from the reference, FSDP of the same tree; where a path"
         " must not change, of FSDP after the migration from FSDP before it. Every cell has its own tolerances, below.",
         "",
+        *words_meant,
+        "",
+        *left,
+        *[""] * bool(left),
     ]
-    items = []
-    for model, cells in verification.models.items():
-        for name, verdict in cells.items():
-            if verdict.word == "failed":
-                more = len(verdict.failures) - 1
-                also = f" ({more} more below)" if more else ""
-                items.append(
-                    f"- **{text(model)}, {name} failed:** {text(verdict.failures[0])}{also}"
-                )
-            if verdict.not_run:
-                items.append(
-                    f"- {text(model)}, {name} was not run: {text(verdict.not_run)}"
-                )
-    return [*parts, *items, *[""] * bool(items)]
+
+
+def _first_reason(model: str, name: str, verdict: Verdict) -> str:
+    more = len(verdict.failures) - 1
+    also = f" ({more} more below)" if more else ""
+    return f"- **{text(model)}, {name} failed:** {text(verdict.failures[0])}{also}"
 
 
 def _row(model: str, name: str, verdict: Verdict) -> list[str]:
@@ -282,6 +285,7 @@ def _runs(verdict: Verdict, runs: list[Trace]) -> list[str]:
         "block outputs": lambda t: _counted(t.model.get("outputs", {}).values()),
         "mixed precision": _precision,
         "tokens a step": _tokens,
+        "comes from": lambda t: text(t.source or "this verify"),
         "median step": lambda t: _unit(step_seconds(t), "s"),
         "peak memory of a rank": lambda t: _unit(t.peak_bytes / 1e6 or None, "MB"),
     }
@@ -406,7 +410,14 @@ def _environment(environment: dict[str, Any]) -> list[str]:
         "precision": "precision",
         "nproc": "data-parallel ranks",
     }
-    apart = ("packages", "changed_files", "seconds", "total_seconds", "command")
+    apart = (
+        "packages",
+        "changed_files",
+        "seconds",
+        "total_seconds",
+        "command",
+        "taken",
+    )
     environment = {**environment, **_revisions(environment)}
     rows = [
         [title, _value(environment[key])]
@@ -431,6 +442,11 @@ def _environment(environment: dict[str, Any]) -> list[str]:
     if seconds:
         rows = [[code(name), f"{value:.1f}"] for name, value in seconds.items()]
         parts += folded("Seconds of every run", table(["run", "seconds"], rows))
+    places = environment.get("taken") or {}
+    if places:
+        rows = [[code(name), text(place)] for name, place in places.items()]
+        title = "Runs that were not trained for this"
+        parts += folded(title, table(["run", "comes from"], rows))
     return [*parts, *_again(environment.get("command"))]
 
 

@@ -12,9 +12,11 @@ from migrator.verify.judge.compare import Comparison
 from migrator.verify.judge.trace import Trace
 from migrator.verify.judge.verdict import Verdict, Verification
 from migrator.verify.show.wording import (
+    GLOSSARY,
     TITLES,
     conclusion,
     deciding,
+    failed_first,
     lines,
     number,
     one_line,
@@ -69,10 +71,13 @@ def show_summary(verification: Verification, console: Console) -> None:
         table.add_column(head)
     for head in ("loss", "grad_norm", "speed", "memory"):
         table.add_column(head, justify="right")
-    for model, cells in verification.models.items():
-        for name, verdict in cells.items():
-            table.add_row(one_line(model), name, *_summary(verdict))
+    ordered = failed_first(verification)
+    for model, name, verdict in ordered:
+        table.add_row(one_line(model), name, *_summary(verdict))
     console.print()
+    for model, name, verdict in ordered:
+        for failure in verdict.failures[:1]:
+            _say(console, f"{model}, {name} failed: {failure}", "red")
     console.print(table)
     _say(
         console,
@@ -80,10 +85,12 @@ def show_summary(verification: Verification, console: Console) -> None:
         " speed, memory: migrated / baseline, no part of the verdict.",
         "dim",
     )
+    if any(verdict.comparisons for verdict in verification.verdicts):
+        for word, meaning in GLOSSARY.items():
+            _say(console, f"{word}: {meaning}.", "dim")
     failed = [
         f"{model} {name}"
-        for model, cells in verification.models.items()
-        for name, verdict in cells.items()
+        for model, name, verdict in ordered
         if verdict.word == "failed"
     ]
     if verification.passed:

@@ -11,7 +11,8 @@ from typing import Any
 from migrator.verify.choose.scenarios import Cell
 from migrator.verify.judge.compare import Comparison
 from migrator.verify.judge.trace import Trace
-from migrator.verify.judge.verdict import Verdict
+from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.keep.shelf import CACHE, GOLDEN
 
 TITLES = {
     "baseline": "DDP",
@@ -31,6 +32,36 @@ What only measures the noise (`nudged`) is not shown: its figures are in the tol
 """
 
 Pair = tuple[str, str]
+
+GLOSSARY = {
+    "reference": "FSDP of the migrated tree, which says what is right",
+    "control": "FSDP of the base revision, which the migration must not have changed",
+    "noise": "by how much FSDP differs from itself once it is rounded otherwise; ten times that is let pass",
+}
+"""What the words of a verdict mean, in a line each."""
+
+
+def failed_first(verification: Verification) -> list[tuple[str, str, Verdict]]:
+    """(model, cell, verdict) of all, those that failed before the others."""
+    found = [
+        (model, name, verdict)
+        for model, cells in verification.models.items()
+        for name, verdict in cells.items()
+    ]
+    return sorted(found, key=lambda one: one[2].word != "failed")
+
+
+def reasons(verification: Verification) -> dict[str, list[str]]:
+    """Why cells were not run -> which, as "llama3, dp and dp+tp" for each model."""
+    found: dict[str, list[str]] = {}
+    for model, cells in verification.models.items():
+        by_reason: dict[str, list[str]] = {}
+        for name, verdict in cells.items():
+            if verdict.not_run:
+                by_reason.setdefault(verdict.not_run, []).append(name)
+        for why, names in by_reason.items():
+            found.setdefault(why, []).append(f"{model}, {' and '.join(names)}")
+    return found
 
 
 def shown(verdict: Verdict) -> list[Trace]:
@@ -159,13 +190,29 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def took(environment: dict[str, object]) -> str:
-    """How long a verification took, and how much of that was training; empty where it is not known."""
+def took(environment: Mapping[str, Any]) -> str:
+    """How long a verification took, how much of that was training, and what was not trained for it; empty where it is not known."""
     total, runs = environment.get("total_seconds"), environment.get("seconds")
     if not isinstance(total, (int, float)) or not isinstance(runs, dict):
         return ""
     training = sum(runs.values())
-    return f"Took {total:.0f} s, of which {training:.0f} s were training runs ({len(runs)})."
+    said = f"Took {total:.0f} s, of which {training:.0f} s were training runs ({len(runs)})."
+    return f"{said} {taken(environment)}".rstrip()
+
+
+def taken(environment: Mapping[str, Any]) -> str:
+    """How many runs of the base revision came from where; empty where all were trained."""
+    places = environment.get("taken")
+    if not isinstance(places, dict):
+        return ""
+    told = []
+    for place in (CACHE, GOLDEN):
+        count = list(places.values()).count(place)
+        how = " (--no-cache trains them)" if place == CACHE else ""
+        runs = "runs" if count > 1 else "run"
+        if count:
+            told.append(f"{count} {runs} of the base revision came from {place}{how}.")
+    return " ".join(told)
 
 
 def _unreached(environment: Mapping[str, Any]) -> str:

@@ -45,7 +45,8 @@ class Trees:
 
     base_revision: full hash. migrated_revision: full hash of what the migrated
     tree is, or is a working tree of. changed: paths, relative to the git root,
-    of the Python files in which the two differ.
+    of the Python files in which the two differ. folder: holds both worktrees.
+    names: path of a worktree -> how a reader finds what is in it.
     """
 
     base: Path
@@ -53,6 +54,24 @@ class Trees:
     base_revision: str
     migrated_revision: str
     changed: tuple[str, ...]
+    folder: Path
+    names: tuple[tuple[str, str], ...] = ()
+
+    def named(self, text: str) -> str:
+        """A message in which no path leads into the temporary folder.
+
+        A file of the working tree is where the user has it, one of a revision is as
+        `git show` takes it.
+        """
+        for path, name in self.names:
+            text = text.replace(f"{path}/", name)
+            text = text.replace(path, name.rstrip("/:"))
+        return text
+
+    @property
+    def base_root(self) -> Path:
+        """The whole worktree of the base revision, whose package may lie deeper."""
+        return self.folder / _NAMES[0]
 
 
 def open_checkout(path: Path) -> Checkout:
@@ -275,16 +294,38 @@ def trees(
                     raise VerifyError(
                         f"The {name} revision {revision[:12]} has no {train}: name another with {option}."
                     )
-            yield Trees(
+            found = Trees(
                 made["base"] / parent,
                 made["migrated"] / parent,
                 base,
                 tip,
                 tuple(_differing(made, touched)),
+                folder,
+                (
+                    (str(made["base"]), f"{base[:12]}:"),
+                    (
+                        str(made["migrated"]),
+                        f"{checkout.root}/" if rev is None else f"{tip[:12]}:",
+                    ),
+                ),
             )
+            with _named(found):
+                yield found
         finally:
             take_down()
             atexit.unregister(take_down)
+
+
+@contextlib.contextmanager
+def _named(trees: Trees) -> Iterator[None]:
+    """Has the tool's own errors name files where the user has them."""
+    try:
+        yield
+    except TitanMigrateError as error:
+        said = trees.named(str(error))
+        if said == str(error):
+            raise
+        raise type(error)(said) from error
 
 
 def _add(checkout: Checkout, tree: Path, revision: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from migrator.cli import verify
 from migrator.verify import VerifyError
+from migrator.verify.choose import scenarios
 from migrator.verify.choose.scenarios import (
     CELLS,
     PARTIES,
@@ -100,14 +101,20 @@ def test_cells_that_cannot_run_say_why(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     converts = {"model": {"converters"}}
     said = CELLS["dp-float8"].reason_not_to_run(converts, "2.13.0", 10)
-    assert (
-        said
-        == "it needs the package torchao, which is not installed (pip install torchao)"
-    )
+    assert "pip install torchao adds it" in said
     monkeypatch.setenv("PATH", "")
     known = {"compile": {"enable"}}
     compiled = CELLS["dp-compile"].reason_not_to_run(known, "2.13.0", 10)
     assert "C++ compiler" in compiled
+
+
+def test_what_is_missing_is_named_with_what_adds_it(monkeypatch):
+    assert CELLS["dp"].lacks() is None
+    monkeypatch.setenv("PATH", "")
+    assert "apt-get install g++" in CELLS["dp-compile"].lacks()
+    monkeypatch.setattr(scenarios.importlib.util, "find_spec", lambda name: None)
+    assert "pip install safetensors adds it" in CELLS["export"].lacks()
+    assert CELLS["dp"].lacks() is None
 
 
 def test_ranks_and_degrees_of_the_cells():

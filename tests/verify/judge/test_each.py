@@ -65,7 +65,6 @@ QUIET = limits(RIGHT, RIGHT)
 def test_runs_that_agree_have_no_departure():
     assert first_departure(run("migrated"), RIGHT, QUIET) is None
     assert sentences(run("migrated"), RIGHT, QUIET, DP) == []
-    assert smallest(QUIET) == pytest.approx(1.2e-6, rel=0.01)
 
 
 @pytest.mark.parametrize("error", [2e-6, 1e-5, 1e-4])
@@ -176,3 +175,37 @@ def test_the_judge_fails_a_cell_for_one_parameter():
         in failed.failures[0]
     )
     assert combination().passed
+
+
+# the smallest error that would have shown
+
+
+def test_an_error_as_small_as_is_claimed_is_seen_and_a_smaller_one_is_not():
+    found = smallest(run("migrated"), RIGHT, QUIET)
+    assert (found.judged, found.among) == (3, 3) and 1.2e-6 < found.error < 1.4e-6
+    assert found.sentence().startswith("An error of 1.3e-06 in the gradient of any one")
+    assert "hides" not in found.sentence()
+    for factor, seen in ((1.0, True), (0.4, False)):
+        change = scaled("gradient", found.step, found.name, 1 + factor * found.error)
+        departure = first_departure(run("migrated", change), RIGHT, QUIET)
+        assert (departure is not None) == seen
+
+
+def test_it_is_as_large_as_the_noisiest_parameter_needs():
+    noise = {k: 1e-4 if k[2] == NAMES[1] else limit for k, limit in QUIET.items()}
+    found = smallest(run("migrated"), RIGHT, noise)
+    assert found.name == NAMES[1] and found.error == pytest.approx(1e-4, rel=0.1)
+
+
+def test_how_far_the_runs_are_apart_already_comes_on_top():
+    near = run("migrated", scaled("gradient", 1, NAMES[2], 1 - 1e-6))
+    found = smallest(near, RIGHT, QUIET)
+    assert found.name == NAMES[2] and found.error == pytest.approx(2.3e-6, rel=0.05)
+
+
+def test_parameters_that_rounding_hides_are_counted():
+    noise = {key: limit for key, limit in QUIET.items() if key[2] != NAMES[0]}
+    found = smallest(run("migrated"), RIGHT, noise)
+    assert (found.judged, found.among) == (2, 3) and found.name != NAMES[0]
+    assert "but for 1 of 3, which rounding hides" in found.sentence()
+    assert smallest(run("migrated"), RIGHT, {}) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from migrator.verify.judge.compare import Tolerance
 from migrator.verify.judge.span import span
 from migrator.verify.judge.trace import Trace
 
@@ -28,7 +29,7 @@ def noise(first_noisy: int):
         )
         for rank in nudged.ranks
     )
-    return CONTROL, Trace("nudged", ranks)
+    return (CONTROL, Trace("nudged", ranks)), {}
 
 
 def ended_after(run: Trace, last: int, *, ended: bool = True) -> Trace:
@@ -80,3 +81,10 @@ def test_runs_that_go_on_from_a_checkpoint_are_judged_whole_or_not_at_all():
     assert span(short, None, STEPS).steps == STEPS
     found = span(going_on, noise(3), STEPS)
     assert found.steps == STEPS and found.hidden
+
+
+def test_tolerances_that_were_measured_with_the_weights_are_taken_as_they_are():
+    pair, _ = noise(STEPS + 1)
+    known = {"parameters": Tolerance(0.5, "measured elsewhere")}
+    found = span(TRACES, (pair, known), STEPS)
+    assert found.tolerances["parameters"] == known["parameters"]

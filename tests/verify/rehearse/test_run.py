@@ -12,6 +12,7 @@ from migrator.verify.rehearse import launch
 from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.layouts import layout
 from migrator.verify.rehearse.run import Asked, rehearse
+from migrator.verify.train.worktrees import Trees
 
 from rehearsing import edit, trees
 
@@ -190,6 +191,23 @@ def test_a_tree_that_does_not_import_is_told_as_its_own(planted):
     )
     (scene,) = found.scenes
     assert "The migrated tree does not import: ZeroDivisionError" in scene.failures[0]
+
+
+def test_files_are_named_where_the_user_has_them(planted, monkeypatch):
+    monkeypatch.setattr(
+        Trees,
+        "named",
+        lambda trees, text: text.replace(str(trees.migrated), "/home/me/fork"),
+    )
+    found = planted(
+        lambda tree: (tree / "torchtitan/models/llama3/__init__.py").write_text(
+            "1 / 0\n"
+        ),
+        Model("llama3"),
+        DP,
+    )
+    (scene,) = found.scenes
+    assert 'File "/home/me/fork/torchtitan/models/llama3/' in scene.details
 
 
 def broken_copy(tmp_path, monkeypatch, name, old, new):

@@ -97,8 +97,29 @@ def test_a_cell_that_ddp_refuses_says_so():
 def test_a_cell_that_did_not_run_is_listed_with_the_reason_and_nothing_else():
     text = document(hsdp=NOT_RUN)
     assert "# titan-migrate verify: NO VERDICT" in text and "Exit status 2" in text
-    assert "- llama3, hsdp was not run: this torchtitan has no setting a&#124;b" in text
+    assert "- Not run: llama3, hsdp: this torchtitan has no setting a&#124;b" in text
     assert "## llama3, hsdp" not in text
+
+
+def test_cells_that_did_not_run_for_one_reason_are_named_together():
+    text = document(dp_tp=NOT_RUN, hsdp=NOT_RUN, dp=Verdict(not_run="another"))
+    assert "- Not run: llama3, dp+tp and hsdp: this torchtitan" in text
+    assert "- Not run: llama3, dp: another" in text
+
+
+def test_what_failed_comes_first():
+    text = document(dp=PASSED, dp_tp=FAILED)
+    assert rows(text)[2][1] == "`dp+tp`"
+    assert text.index("## llama3, dp+tp") < text.index("## llama3, dp:")
+    assert text.index("**llama3, dp+tp failed:**") < text.index("| model |")
+
+
+def test_words_are_explained_and_runs_that_were_not_trained_named():
+    text = document({"taken": {"llama3/dp/control": "the cache"}}, dp=PASSED)
+    for word in ("reference", "control", "noise"):
+        assert len(re.findall(f"^- {word}: .*[.]$", text, re.M)) == 1
+    assert ["`llama3/dp/control`", "the cache"] in rows(text)
+    assert "not trained for this" not in document(dp=PASSED)
 
 
 def test_figures_by_step_have_nine_digits():

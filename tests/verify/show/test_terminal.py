@@ -54,8 +54,8 @@ def test_the_summary_has_every_cell_with_its_ratios():
     text = printed(("dp", NEAR), ("dp+tp", FAILED), ("hsdp", NOT_RUN))
     found = [line.split() for line in text.splitlines() if line.startswith(" llama3 ")]
     assert found == [
-        ["llama3", "dp", "passed", "1.5e-06", "bitwise", "-", "1.25"],
         ["llama3", "dp+tp", "failed", "!", "7.5e-02", "bitwise", "-", "1.25"],
+        ["llama3", "dp", "passed", "1.5e-06", "bitwise", "-", "1.25"],
         ["llama3", "hsdp", "not", "run", "-", "-", "-", "-"],
     ]
     assert "FAILED in llama3 dp+tp: do not merge this migration yet." in text
@@ -67,3 +67,27 @@ def test_the_summary_says_how_long_it_took():
     )
     assert "Took 113 s, of which 100 s were training runs (1)." in text
     assert "Took" not in printed(("dp", PASSED))
+
+
+def test_what_failed_comes_before_the_table_with_its_first_reason():
+    text = " ".join(printed(("dp", NEAR), ("dp+tp", FAILED)).split())
+    first = f"llama3, dp+tp failed: {FAILED.failures[0]}"
+    assert first in text
+    assert text.index(first) < text.index("model cell verdict")
+    assert " failed: " not in printed(("dp", NEAR))
+
+
+def test_words_are_explained_where_something_was_compared():
+    text = printed(("dp", NEAR))
+    for word in ("reference", "control", "noise"):
+        assert text.count(f"\n{word}: ") == 1
+    assert "\nnoise: " not in printed(("hsdp", NOT_RUN))
+
+
+def test_the_summary_says_what_was_not_trained():
+    known = {"total_seconds": 9.0, "seconds": {"a": 5.0}}
+    places = {"a": "the cache", "b": "the cache", "c": "the golden file"}
+    text = " ".join(printed(("dp", PASSED), **known, taken=places).split())
+    assert "2 runs of the base revision came from the cache (--no-cache trains" in text
+    assert "1 run of the base revision came from the golden file." in text
+    assert "came from" not in printed(("dp", PASSED), **known)

@@ -82,7 +82,7 @@ def make_trees(folder: Path, text: str = "x = 1\n") -> Trees:
     for name in ("base", "migrated"):
         (folder / name / "torchtitan").mkdir(parents=True)
         (folder / name / "torchtitan" / "train.py").write_text(text)
-    return Trees(folder / "base", folder / "migrated", "b", "m", ())
+    return Trees(folder / "base", folder / "migrated", "b", "m", (), folder)
 
 
 class Follower(threading.Thread):

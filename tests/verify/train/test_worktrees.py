@@ -471,3 +471,21 @@ def test_tree_that_is_its_own_base_is_no_question(fork, tmp_path):
     pytest.importorskip("torchdata")
     with pytest.raises(VerifyError, match="does not differ"):
         run_verify(fork, base="HEAD", report_dir=tmp_path / "report")
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_messages_name_files_where_the_user_has_them(fork, tmp_path, committed):
+    base = git(fork, "rev-parse", "HEAD")
+    write(fork, plan=NEW)
+    rev = commit(fork, "migrated") if committed else None
+    checkout = worktrees.open_checkout(fork)
+    mine = f"{rev[:12]}:" if rev else f"{fork}/"
+    with pytest.raises(VerifyError) as said:
+        with worktrees.trees(checkout, fork, base, tmp_path / "s", rev) as trees:
+            before = f'File "{trees.base / PLAN}", not {trees.migrated / PLAN}:3'
+            after = f'File "{base[:12]}:{PLAN}", not {mine}{PLAN}:3'
+            assert trees.named(before) == after
+            assert trees.named(f"in {trees.base}.") == f"in {base[:12]}."
+            assert trees.named("nothing of it") == "nothing of it"
+            raise VerifyError(f"{trees.migrated / PLAN} does not parse")
+    assert str(said.value) == f"{mine}{PLAN} does not parse"

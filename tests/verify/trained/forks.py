@@ -169,6 +169,6 @@ def verified(tree: Path, **options) -> tuple[dict[str, Verdict], str]:
     console = Console(record=True, width=140, file=open(os.devnull, "w"))
     report = tree.parent / "report"
     # What training alone shows; the rehearsal before it has tests of its own.
-    options = {"rehearsed": False, **options}
+    options = {"rehearsed": False, "cached": False, **options}
     verification = run_verify(tree, console=console, report_dir=report, **options)
     return verification.cells, console.export_text()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from migrator.verify import run
+from migrator.verify.train import launch
 
 from forks import git, verified
 
@@ -78,3 +83,27 @@ def test_rank_whose_trace_cannot_be_written_shows_why(small):
     assert verdict.details.startswith("Traceback")
     assert "in write" in verdict.details
     assert not ranks_left(tree)
+
+
+def test_a_package_that_the_trainer_lacks_is_named_once_with_what_adds_it(
+    small, monkeypatch
+):
+    error = {
+        "event": "error",
+        "time": 1.0,
+        "type": "ModuleNotFoundError",
+        "message": "No module named 'tokenizers'",
+        "traceback": "T",
+    }
+
+    def run_job(tree, *, traces, **_):
+        (traces / "rank0.jsonl").write_text(json.dumps(error) + "\n")
+        return launch.Outcome(1, 0.1, False)
+
+    none = contextlib.nullcontext(SimpleNamespace(run_job=run_job))
+    monkeypatch.setattr(run, "Launcher", lambda caches: none)
+    found, printed = verified(small, cells=("dp", "dp+tp", "fsdp"))
+    said = "the package tokenizers is missing here: pip install tokenizers adds it"
+    assert {verdict.word for verdict in found.values()} == {"not run"}
+    assert all(said in verdict.not_run for verdict in found.values())
+    assert " ".join(printed.split()).count(said) == 1

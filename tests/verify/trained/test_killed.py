@@ -143,6 +143,7 @@ def verify(tmp_path) -> Iterator[Callable[..., Run]]:
             "verify",
             str(tree),
             "--no-rehearse",
+            "--no-cache",
         ]
         command += ["--base=HEAD", "--cells=dp", "--device=cpu"]
         command += ["--steps=100", f"--report={folder / 'report'}"]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from migrator.verify.choose.scenarios import CELLS
+from migrator.verify.judge import each
 
-from defects import DEFECTS, RIGHT, Bench
+from defects import DEFECTS, PLACE, RIGHT, Bench
 
 pytestmark = pytest.mark.torchrun
 
@@ -93,3 +95,18 @@ def test_a_fork_without_fsdp_is_judged_by_one_rank(bench):
     assert {c.verdict for c in found.comparisons if c.quantity != "grad_norm"} == {
         "bitwise"
     }
+
+
+def test_the_smallest_error_that_a_verdict_claims_to_see_is_seen(bench, monkeypatch):
+    at = bench("0.2.1")
+    right = at.verdict("dp")
+    claim = next(note for note in right.notes if note.startswith("An error of "))
+    found = at.job.sensitive(CELLS["dp"], PLACE, right)
+    said = found.notes[-1]
+    assert found.passed and said.endswith(" was seen.")
+    assert claim.split()[3] in said and float(claim.split()[3]) < 1e-5
+    # A verdict that claims to see more than it does has failed.
+    claimed = each.smallest
+    monkeypatch.setattr(each, "smallest", lambda *of: replace(claimed(*of), error=1e-7))
+    found = at.job.sensitive(CELLS["dp"], PLACE, right)
+    assert "was not seen: this verdict shows less" in found.failures[-1]

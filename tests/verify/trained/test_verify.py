@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from migrator.verify.train import worktrees
+
 from forks import edit, git, verified
 
 pytestmark = pytest.mark.torchrun
@@ -59,6 +61,8 @@ def test_undone_call_site_of_the_trained_model_fails(migrated):
     assert not verdict.passed
     assert "NameError: name 'apply_ddp' is not defined" in " ".join(printed.split())
     assert "Traceback" in verdict.details
+    assert f'File "{tree / LLAMA}", line' in verdict.details
+    assert worktrees.PREFIX not in printed + verdict.details
 
 
 @pytest.mark.usefixtures("warm_ranks")

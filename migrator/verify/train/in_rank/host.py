@@ -11,6 +11,7 @@ the rank prints). OPTIONS is a JSON object:
     halfway      the step behind which a checkpoint is written, or null
     device       "cpu" (prepared here) or "cuda" (the process is left as it is)
     nudged       change the rounding of the gradients, to measure what that makes
+    planted      null, or parameter, step, error: its gradient in that step is made larger by so much of it
     collectives  count the collectives of the second step, and watch the modules of the first
     weights      the folder that receives the final parameters
     overrides    model arguments to set before the trainer builds its model

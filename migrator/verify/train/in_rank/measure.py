@@ -148,6 +148,16 @@ def nudge(parameters: list[Tensor], step: int) -> None:
             local.mul_(1 + step_size * signs.to(local.device, local.dtype))
 
 
+def plant(model_parts: list[nn.Module], name: str, error: float) -> None:
+    """Makes one gradient larger by `error`, in units of it; where a stage does not have it, none."""
+    import torch
+
+    parameter = parameters_of(model_parts).get(name)
+    if parameter is not None and parameter.grad is not None:
+        with torch.no_grad():
+            parameter.grad.mul_(1 + error)
+
+
 def watch_outputs(model_parts: list[nn.Module], write: Callable[..., None]) -> None:
     """Records the dtype of every block's output in the next forward, once."""
     found: dict[str, str] = {}

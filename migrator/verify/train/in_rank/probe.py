@@ -22,6 +22,7 @@ from .measure import (
     nudge,
     optimized,
     parameters_of,
+    plant,
     save_weights,
     watch_outputs,
     whole_norm,
@@ -73,6 +74,7 @@ class Probe:
         self.counter: Any = None
         self.written: set[str] = set()
         self.trainer: Any = None
+        self.has_planted = False
         self.counted = 0
         self.step_began = time.perf_counter()
 
@@ -156,12 +158,20 @@ class Probe:
         self._meet_model()
         if self.steps_seen == 0 and self.model_parts is not None:
             self.recorder.write("gradients", dtypes=_gradient_dtypes(self.model_parts))
+        self._plant()
         if self.options["nudged"]:
             nudge(parameters, self.steps_seen)
         if self.clips or not self.each_gradient:
             self.each_gradient = every_gradient(self.model_parts or [])
             self.gradients = norm_of_all(self.each_gradient)
         self.seen_gradients = True
+
+    def _plant(self) -> None:
+        """Puts an error into a gradient, once, in the step for which it was asked."""
+        planted = self.options["planted"]
+        if planted and planted["step"] == self.steps_seen + 1 and not self.has_planted:
+            self.has_planted = True
+            plant(self.model_parts or [], planted["parameter"], planted["error"])
 
     def _read_gradients(self) -> None:
         """What the gradients are behind one of several backward passes: the last one counts."""
@@ -171,6 +181,7 @@ class Probe:
             return
         self._meet_model()
         if self.model_parts is not None:
+            self._plant()
             self.each_gradient = every_gradient(self.model_parts)
             self.gradients = norm_of_all(self.each_gradient)
 
