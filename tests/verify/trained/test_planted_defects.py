@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from migrator.verify.choose import scenarios
 from migrator.verify.choose.scenarios import CELLS
 from migrator.verify.judge import each
 
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.torchrun
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory, launcher) -> Iterator[Callable[[str], Bench]]:
     made: dict[str, Bench] = {}
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        # What is planted shows in a few tokens too.
+        patch.setattr(scenarios, "SEQUENCE_LENGTH", 64)
 
         def get(version: str) -> Bench:
             if version not in made:
