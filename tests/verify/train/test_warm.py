@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from migrator.verify.train.launch import Launcher, Outcome, killed_rank, torchrun_log
+from migrator.verify.train.launch import (
+    Launcher,
+    Outcome,
+    failed_ranks,
+    killed_rank,
+    torchrun_log,
+)
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere nothing is forked"
@@ -110,6 +116,13 @@ def test_killed_rank_is_named(either):
     )
     assert outcome.status > 0 and not outcome.timed_out
     assert killed_rank(torchrun_log(either.folder / "traces")) == (1, 9)
+
+
+def test_every_rank_that_fails_is_listed(stage):
+    outcome = stage.run("raise ValueError('no such model')")
+    assert outcome.status > 0
+    failed = failed_ranks(torchrun_log(stage.folder / "traces"))
+    assert {(0, 1), (1, 1)} <= {*failed}
 
 
 def test_error_of_a_rank_fails_the_job(stage):

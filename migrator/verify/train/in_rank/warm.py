@@ -107,10 +107,14 @@ def rank(*command: str) -> None:
         signal.signal(number, signal.SIG_DFL)  # torchrun's own handlers are inherited
     from in_rank import host
 
+    torchruns_log = os.dup(1)  # the host gives the rank one of its own
     try:
         host.main(list(command[command.index(str(HOST)) + 1 :]))
     except Exception:
         traceback.print_exc()  # as a Python of its own would
+        # Of forks torchrun's summary lists one that failed, in its words these.
+        told = f"  rank      : {os.environ['RANK']}\n  exitcode  : 1\n"
+        os.write(torchruns_log, told.encode())
         raise
 
 
