@@ -87,6 +87,25 @@ def mixed_precision(checkout: Checkout) -> Literal["here", "outside", "none"]:
     return "outside" if trained_outside(checkout) else "none"
 
 
+@once
+def amp_outside(checkout: Checkout) -> Literal["open", "off", "gone", "unknown"]:
+    """What the maybe_enable_amp of the torchtitan that a checkout uses does under replicate.
+
+    ``open``: it opens autocast under pure dp_replicate. ``off``: it leaves casting to the
+    policy, as for one month of upstream's main. ``gone``: there is none, as from PR 2900
+    on. ``unknown``: that torchtitan is not at hand.
+    """
+    if not checkout.dependency:
+        return "unknown"
+    states: set[State] = set()
+    for file in checkout.providing(f"def {FUNCTION}("):
+        inside = [c for c in choices(checkout, file) if FUNCTION in c.scope.split(".")]
+        states |= {choice.state for choice in inside} or {"unclear"}
+    if not states:
+        return "gone"
+    return "off" if states == {"done"} else "open"
+
+
 def trained_outside(
     checkout: Checkout,
 ) -> tuple[SourceFile, ast.ClassDef | None] | None:
@@ -104,7 +123,7 @@ def trained_outside(
         for imported in file.names.top.imports.values():
             if not imported.module.startswith("torchtitan"):
                 continue
-            if checkout.path_of(imported.module) is not None:
+            if checkout.own_path_of(imported.module) is not None:
                 return None
             using = using or file
         for node in file.syntax.body:
@@ -215,7 +234,7 @@ class _Finder(ast.NodeVisitor):
             return False
         found = self.checkout.external(self.file.path, scope, spelling) or ""
         module, _, name = found.rpartition(".")
-        return name == FUNCTION and self.checkout.path_of(module) is None
+        return name == FUNCTION and self.checkout.own_path_of(module) is None
 
     def _outside(self, node: ast.Call) -> None:
         given = {keyword.arg: keyword.value for keyword in node.keywords}
@@ -230,7 +249,8 @@ class _Finder(ast.NodeVisitor):
             and [item.context_expr for item in held.items] == [node]
             and held.items[0].optional_vars is None
         )
-        if id(node) in self._off or self._left_out(None):
+        settled = amp_outside(self.checkout) in ("off", "gone")
+        if settled or id(node) in self._off or self._left_out(None):
             self._add(node, "call", "done")
         elif base and alone and "#" not in self.file.segment(node):
             self._add(node, "call", "open", base=base)

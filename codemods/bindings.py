@@ -9,20 +9,32 @@ from codemods.source import SourceFile
 
 
 class Checkout:
-    """All Python files of a checkout, and what names in them stand for."""
+    """All Python files of a checkout, and what names in them stand for.
+
+    Names lead into the files of a dependency too; ``mentioning`` does not look there.
+    """
 
     def __init__(self, files: Mapping[str, SourceFile]) -> None:
         self.files = files
+        self.added: frozenset[str] = frozenset()
 
     @cached_property
     def _modules(self) -> dict[str, str]:
         """Every dotted name that a file can be imported by -> its path."""
         known: dict[str, str] = {}
         for path in sorted(self.files, key=lambda path: path.count("/")):
-            parts = self.files[path].module.split(".")
-            for start in range(len(parts)):
+            file = self.files[path]
+            parts = file.module.split(".")
+            for start in range(1 if file.dependency else len(parts)):
                 known.setdefault(".".join(parts[start:]), path)
         return known
+
+    def add(self, file: SourceFile) -> None:
+        """Take in a file that is not there yet."""
+        self.files = {**self.files, file.path: file}
+        self.added |= {file.path}
+        for known in ("_modules", "own"):
+            self.__dict__.pop(known, None)
 
     def names(self, path: str) -> ModuleNames:
         return self.files[path].names
@@ -31,15 +43,39 @@ class Checkout:
         """The file of a dotted module, wherever under the root its package lies."""
         return self._modules.get(module)
 
+    def own_path_of(self, module: str) -> str | None:
+        """The same, None where it is a file of the dependency."""
+        path = self.path_of(module)
+        return None if path is None or self.files[path].dependency else path
+
+    @cached_property
+    def own(self) -> Mapping[str, SourceFile]:
+        """The files of the checkout itself."""
+        return {p: file for p, file in self.files.items() if not file.dependency}
+
+    @cached_property
+    def dependency(self) -> Mapping[str, SourceFile]:
+        """The files of the torchtitan that it uses, none where that is not at hand."""
+        return {p: file for p, file in self.files.items() if file.dependency}
+
     def mentioning(self, *words: str) -> list[SourceFile]:
         """The files whose bytes hold one of the words; nothing is parsed for this."""
         found = {file.path for word in words for file in self._with(word)}
-        return [file for file in self.files.values() if file.path in found]
+        return [file for file in self.own.values() if file.path in found]
+
+    def providing(self, *words: str) -> list[SourceFile]:
+        """The same of the files of the dependency."""
+        words_ = [word.encode() for word in words]
+        return [
+            file
+            for file in self.dependency.values()
+            if any(word in file.raw for word in words_)
+        ]
 
     @once
     def _with(self, word: str) -> list[SourceFile]:
         sought = word.encode()
-        return [file for file in self.files.values() if sought in file.raw]
+        return [file for file in self.own.values() if sought in file.raw]
 
     def resolve(self, path: str, scope: str, spelling: str) -> Definition | None:
         """The definition that a dotted name stands for.

@@ -216,7 +216,11 @@ def _in_place(
     return line.with_changes(body=parsed.body)
 
 
-def _category(module: str) -> int:
+OWN = frozenset({"torchtitan"})
+"""The packages that a fork of torchtitan has."""
+
+
+def _category(module: str, own: Collection[str]) -> int:
     """Where usort puts an import: future, standard library, others, own, relative."""
     top = module.split(".")[0]
     if not top:
@@ -225,15 +229,21 @@ def _category(module: str) -> int:
         return 0
     if top in sys.stdlib_module_names:
         return 1
-    return 3 if top == "torchtitan" else 2
+    return 3 if top in own else 2
 
 
-def _sort_key(module: str, is_from: bool) -> tuple[int, bool, str]:
-    return _category(module), is_from, module.casefold()
+def _sort_key(
+    module: str, is_from: bool, own: Collection[str]
+) -> tuple[int, bool, str]:
+    return _category(module, own), is_from, module.casefold()
 
 
 def add_import(
-    tree: cst.Module, module: str, name: str | None, alias: str | None = None
+    tree: cst.Module,
+    module: str,
+    name: str | None,
+    alias: str | None = None,
+    own: Collection[str] = OWN,
 ) -> cst.Module:
     """Import ``name`` from ``module`` at the top, where usort would put it.
 
@@ -242,6 +252,7 @@ def add_import(
         module: absolute, or relative with its dots.
         name: what to import, or None for ``import module``.
         alias: what to call it here, or None.
+        own: the packages that the checkout has itself.
     """
     suffix = f" as {alias}" if alias else ""
     if name is None:
@@ -254,8 +265,8 @@ def add_import(
             return extended
         text = f"from {module} import {name}{suffix}"
     fresh = cast(cst.SimpleStatementLine, statement(tree, text))
-    at = _place(tree.body, _sort_key(module, name is not None))
-    body = _inserted(tree.body, at, fresh, _category(module))
+    at = _place(tree.body, _sort_key(module, name is not None, own), own)
+    body = _inserted(tree.body, at, fresh, _category(module, own), own)
     return tree.with_changes(body=body)
 
 
@@ -291,7 +302,11 @@ def _with_one_more(
 
 
 def _inserted(
-    lines: Sequence[_Line], at: int, fresh: cst.SimpleStatementLine, category: int
+    lines: Sequence[_Line],
+    at: int,
+    fresh: cst.SimpleStatementLine,
+    category: int,
+    own: Collection[str],
 ) -> list[_Line]:
     """``lines`` with an import of a category at an index, groups kept apart by a blank line."""
     body = list(lines)
@@ -300,16 +315,16 @@ def _inserted(
         before.body[0], (cst.Import, cst.ImportFrom)
     )
     following = body[at] if at < len(body) else None
-    apart = follows_import and _category_of(before) != category
+    apart = follows_import and _category_of(before, own) != category
     if following is not None and (
-        not follows_import or (apart and _category_of(following) == category)
+        not follows_import or (apart and _category_of(following, own) == category)
     ):
         # The new line takes over the blank lines and comments above the next one.
         fresh = fresh.with_changes(
             leading_lines=getattr(following, "leading_lines", ())
         )
         body[at] = following.with_changes(leading_lines=())
-        if _category_of(following) not in (None, category):
+        if _category_of(following, own) not in (None, category):
             blank = cst.EmptyLine(indent=False)
             body[at] = following.with_changes(leading_lines=[blank])
     elif apart:
@@ -318,19 +333,20 @@ def _inserted(
     return body
 
 
-def _category_of(line: _Line | None) -> int | None:
+def _category_of(line: _Line | None, own: Collection[str]) -> int | None:
     """The category of an import statement, None for anything else."""
     node = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
     if isinstance(node, cst.ImportFrom):
-        return _category(module_of(node))
+        return _category(module_of(node), own)
     if isinstance(node, cst.Import):
-        return _category(name_of(node.names[0].name) or "")
+        return _category(name_of(node.names[0].name) or "", own)
     return None
 
 
 def _place(
     body: Sequence[_Line],
     key: tuple[int, bool, str],
+    own: Collection[str],
 ) -> int:
     """The index to insert an import at."""
     after = -1
@@ -342,9 +358,9 @@ def _place(
             continue
         node = line.body[0]
         if isinstance(node, cst.ImportFrom):
-            other = _sort_key(module_of(node), True)
+            other = _sort_key(module_of(node), True, own)
         elif isinstance(node, cst.Import):
-            other = _sort_key(name_of(node.names[0].name) or "", False)
+            other = _sort_key(name_of(node.names[0].name) or "", False, own)
         elif isinstance(node, cst.Expr) and isinstance(
             node.value, (cst.SimpleString, cst.ConcatenatedString)
         ):
@@ -359,6 +375,22 @@ def _place(
     return after + 1 if after >= 0 else first or 0
 
 
+def without_gap(
+    original: cst.IndentedBlock, updated: cst.IndentedBlock
+) -> cst.IndentedBlock:
+    """A block whose first statements went, without the blank lines below them."""
+    if len(updated.body) >= len(original.body) or not updated.body:
+        return updated
+    first, *others = updated.body
+    leading = list(getattr(first, "leading_lines", ()))
+    if not leading or first is original.body[0] or leading[0].comment:
+        return updated
+    while leading and not leading[0].comment:
+        leading.pop(0)
+    first = first.with_changes(leading_lines=leading)
+    return updated.with_changes(body=[first, *others])
+
+
 def drop_import(tree: cst.Module, local: str, scope: str = "") -> cst.Module:
     """Take the import that binds ``local`` out of ``tree``."""
     return tree.visit(_DropImport(tree, local, scope))
@@ -368,6 +400,12 @@ class _DropImport(ScopedTransformer):
     def __init__(self, tree: cst.Module, local: str, where: str) -> None:
         super().__init__(tree, [where])
         self.local, self.where = local, where
+
+    def leave_IndentedBlock(
+        self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
+    ) -> cst.BaseSuite:
+        block = without_gap(original_node, updated_node)
+        return super().leave_IndentedBlock(original_node, block)
 
     def leave_SimpleStatementLine(
         self,

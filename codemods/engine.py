@@ -4,6 +4,7 @@ import ast
 import builtins
 import contextlib
 import gc
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING
 from codemods import layout
 from codemods.attribution import CLEANUP, LAYOUT, Stage
 from codemods.bindings import Checkout
+from codemods.dependency import UNKNOWN, Dependency
 from codemods.execute.records import Verdict
 from codemods.findings import Finding
 from codemods.names import Scope
 from codemods.other_target import for_other_target
+from codemods.outside import uses_torchtitan
+from codemods.roots import rooted
 from codemods.rules import all_rules
 from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource
@@ -91,6 +95,7 @@ def migrate(
     selection: Selection = Selection(),
     texts: Texts = none,
     *,
+    dependency: Dependency = UNKNOWN,
     write: bool = True,
 ) -> Outcome:
     """All changes that move a checkout to ``target``.
@@ -101,6 +106,7 @@ def migrate(
         selection: which rules, and which files.
         texts: reads the files that are not Python's, which are asked for where something
             moves.
+        dependency: the torchtitan that the checkout uses and does not hold.
         write: work the changes out too, and check them; without, only what is found, in
             a third of the time.
 
@@ -109,10 +115,14 @@ def migrate(
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
     if selection != Selection():
-        selection.check(target)
+        # Its autocast is that torchtitan's to open, and this checkout's to put up with.
+        uses = uses_torchtitan(Checkout(files), dependency.package)
+        selection.check(target, ("TM105",) if uses else ())
     excluded = selection.excluded(files)
     files = dict(_marked(files, excluded))
-    found = survey(files, target.function_name)
+    if dependency is not UNKNOWN:
+        files = rooted(files)
+    found = survey(files, target.function_name, dependency)
     outcome = Outcome(found, target, selection=selection, excluded=excluded)
     if found.kind == "foreign" or (found.kind == "past" and not found.unresolved):
         return outcome
@@ -135,7 +145,8 @@ def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome
     """The outcome with its changes, or with what is wrong with them."""
     stages: dict[str, tuple[Stage, ...]] = {}
     changes = _rewrite(facts, outcome.findings, stages)
-    files = {path: SourceFile(path, raw) for path, raw in changes.items()}
+    known = facts.survey.files
+    files = {path: replace(known[path], raw=raw) for path, raw in changes.items()}
     problems = tuple(_check(facts, files, codes)) if changes else ()
     if problems:
         return replace(outcome, problems=problems)
@@ -202,10 +213,15 @@ def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:
         for finding in rule.find(facts)
         for rated in [_rated(finding, rule)]
         for kept in [_kept(rated, facts.file(finding.path))]
-        if kept is not None
+        if kept is not None and not _is_dependencys(facts, kept)
     }
     found = {_in_lines(finding, facts.target.width) for finding in found}
     return tuple(sorted(found, key=lambda f: (f.path, f.line, f.code, f.message)))
+
+
+def _is_dependencys(facts: "Facts", finding: Finding) -> bool:
+    """Whether a finding is of a file that is not the checkout's to change."""
+    return finding.path in facts.checkout.dependency
 
 
 def _rated(finding: Finding, rule: ModuleType) -> Finding:
@@ -271,12 +287,15 @@ def _rewrite(
                 tree = rule.rewrite(tree, path, facts)
                 made.append(Stage(rule.CODE, tree))
         tree = prune(tree, file, partial(_taken, facts.checkout, path))
-        text = layout.laid_out(
-            file.text,
-            edit.code_of(tree),
-            facts.target.width,
-            tree.default_indent,
-        )
+        if path in facts.checkout.added:
+            text = _whole(edit.code_of(tree), facts.target.width)
+        else:
+            text = layout.laid_out(
+                file.text,
+                edit.code_of(tree),
+                facts.target.width,
+                tree.default_indent,
+            )
         try:
             after = file.encode(text)
         except UnicodeEncodeError as error:
@@ -285,6 +304,12 @@ def _rewrite(
             changes[path] = after
             stages[path] = (*made, Stage(CLEANUP, tree), Stage(LAYOUT, text))
     return changes
+
+
+def _whole(code: str, width: int) -> str:
+    """A new file, all of which is laid out."""
+    text = layout.as_black(code, width) or code.rstrip()
+    return re.sub(r'(?<="""\n)\n+', "\n", text, count=1) + "\n"
 
 
 def _taken(checkout: Checkout, path: str, name: str) -> bool:
@@ -326,7 +351,8 @@ def _check(
     for path in changes:
         yield from _unbound(facts.survey.files[path], files[path])
     yield from _broken_imports(facts.survey.checkout, Checkout(files), changes)
-    again = decide(survey(files, facts.target.function_name), facts.target)
+    fresh = survey(files, facts.target.function_name, facts.survey.dependency)
+    again = decide(fresh, facts.target)
     if "TM101" in codes:
         yield from _calls_that_miss(facts, again)
         yield from _sharding_within(again)

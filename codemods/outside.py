@@ -1,17 +1,19 @@
 """Uses of ``apply_ddp`` that no file of the checkout defines: torchtitan is a package here,
-or an import is out of date."""
+or an import is out of date. And imports that the torchtitan at hand does not have."""
 
 import ast
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.bindings import Checkout
+from codemods.dependency import PACKAGE
 from codemods.names import Import, dotted
+from codemods.nodes import nodes
+from codemods.once import once
 from codemods.source import SourceFile
-
-PACKAGE = "torchtitan"
-"""The one package whose ``apply_ddp`` is known to be this one."""
 
 OutsideKind = Literal["import", "call", "value", "assignment"]
 
@@ -54,18 +56,26 @@ class Outside:
     node: ast.Call | ast.Assign | None = None
 
 
-def find_outside(checkout: Checkout, names: Collection[str]) -> list[Outside]:
+def find_outside(
+    checkout: Checkout, names: Collection[str], package: str = PACKAGE
+) -> list[Outside]:
     """Every place that names one of ``names`` of a module that does not define it.
 
-    Followed by binding through imports, aliases, re-exports and stars. Other packages'
-    functions of these names are none of torchtitan's, and are not found.
+    Followed by binding through imports, aliases, re-exports and stars, as far as the
+    checkout itself goes. Other packages' functions of these names are none of
+    torchtitan's, and are not found.
+
+    Args:
+        checkout: the files.
+        names: of functions.
+        package: what the torchtitan is imported as that the checkout does not hold.
     """
     words, done = set(names), set[str]()
     found: dict[tuple[str, int, str, OutsideKind], Outside] = {}
     while words - done:
         done = set(words)
         for file in list(checkout.mentioning(*done)):
-            for use in _outside_of(checkout, file, words, names):
+            for use in _outside_of(checkout, file, words, names, package):
                 found[use.path, use.line, use.spelling, use.kind] = use
                 words.add(use.spelling.rpartition(".")[2])
     return sorted(found.values(), key=lambda use: (use.path, use.line, use.kind))
@@ -74,11 +84,108 @@ def find_outside(checkout: Checkout, names: Collection[str]) -> list[Outside]:
 def holds_torchtitan(checkout: Checkout) -> bool:
     """Whether torchtitan itself is part of the checkout."""
     marks = tuple(f"{PACKAGE}/{inside}" for inside in _INSIDE)
-    return any(f"/{mark}" in f"/{path}" for path in checkout.files for mark in marks)
+    return any(f"/{mark}" in f"/{path}" for path in checkout.own for mark in marks)
+
+
+def uses_torchtitan(checkout: Checkout, package: str = PACKAGE) -> bool:
+    """Whether a file imports a torchtitan that is not part of the checkout."""
+    if holds_torchtitan(checkout):
+        return False
+    words = re.compile(rf"^\s*(?:from|import)\s+{re.escape(package)}\b".encode(), re.M)
+    return any(words.search(file.raw) for file in checkout.mentioning(package))
+
+
+def find_broken(checkout: Checkout, package: str = PACKAGE) -> list[Outside]:
+    """Every import of what the torchtitan at hand does not have, unless it is tried.
+
+    Args:
+        checkout: the files, those of the dependency among them.
+        package: its name.
+    """
+    if not checkout.dependency:
+        return []
+    found = []
+    for file in checkout.mentioning(package):
+        at = tried(file)
+        for qualname, imported in _imports(file):
+            if imported.line not in at and _is_broken(checkout, imported, package):
+                found.append(_of_import(file, qualname, imported))
+        found += (u for u in _broken_calls(checkout, file, package) if u.line not in at)
+    return sorted(found, key=lambda use: (use.path, use.line))
+
+
+def _broken_calls(
+    checkout: Checkout, file: SourceFile, package: str
+) -> Iterator[Outside]:
+    """Calls of torchtitan's choice of autocast, through a module that has none."""
+    for use in file.names.uses:
+        module, _, last = use.spelling.rpartition(".")
+        if use.call is None or not module or last != AUTOCAST:
+            continue
+        full = checkout.external(file.path, use.scope, module) or ""
+        asked = Import(last, full, last, use.node.lineno)
+        if _is_broken(checkout, asked, package):
+            place = (file.path, use.node.lineno)
+            yield Outside(*place, "call", use.scope, use.spelling, full, last, False)
+
+
+def _of_import(file: SourceFile, scope: str, imported: Import) -> Outside:
+    module, name = imported.module, imported.name or ""
+    place = (file.path, imported.line)
+    return Outside(*place, "import", scope, imported.local, module, name, held=False)
+
+
+def _imports(file: SourceFile) -> Iterator[tuple[str, Import]]:
+    for scope in file.names.scopes.values():
+        for imported in (*scope.imports.values(), *scope.stars):
+            yield scope.qualname, imported
+
+
+def _is_broken(checkout: Checkout, imported: Import, package: str) -> bool:
+    """Whether an import is of the dependency, which does not have it."""
+    if imported.module.split(".")[0] != package:
+        return False
+    if checkout.own_path_of(imported.module) is not None:
+        return False
+    return not _provides(checkout, imported)
+
+
+def has_module(checkout: Checkout, module: str) -> bool:
+    """Whether a dotted name is a module or a package of the dependency."""
+    if checkout.path_of(module) is not None:
+        return True
+    return any(f.module.startswith(f"{module}.") for f in checkout.dependency.values())
+
+
+def _provides(checkout: Checkout, imported: Import) -> bool:
+    module, name = imported.module, imported.name
+    path = checkout.path_of(module)
+    if name in (None, "*") or path is None:
+        return has_module(checkout, module) and (
+            name in (None, "*") or has_module(checkout, f"{module}.{name}")
+        )
+    top = checkout.names(path).top
+    known = {name, "__getattr__"} & {*top.bound, *top.imports}
+    return bool(known or top.stars) or has_module(checkout, f"{module}.{name}")
+
+
+@once
+def tried(file: SourceFile) -> set[int]:
+    """The lines that are tried, and those that follow where one fails."""
+    return {
+        line
+        for node in nodes(file.syntax)
+        if isinstance(node, ast.Try) and node.handlers
+        for line in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
 
 
 def _outside_of(
-    checkout: Checkout, file: SourceFile, words: Collection[str], names: Collection[str]
+    checkout: Checkout,
+    file: SourceFile,
+    words: Collection[str],
+    names: Collection[str],
+    package: str,
 ) -> Iterator[Outside]:
     known = file.names
 
@@ -94,7 +201,7 @@ def _outside_of(
         if name not in names:
             return
         held = _is_held(checkout, module)
-        if held or (module.split(".")[0] == PACKAGE and not holds_torchtitan(checkout)):
+        if held or (module.split(".")[0] == package and not holds_torchtitan(checkout)):
             yield Outside(
                 file.path, line, kind, scope, spelling, module, name, held, node
             )
@@ -136,12 +243,12 @@ def _assigned(file: SourceFile) -> Iterator[tuple[str, ast.Assign, str]]:
 
 def _is_held(checkout: Checkout, module: str) -> bool:
     """Whether a module, or the package that it should be in, is part of the checkout."""
-    if checkout.path_of(module) is not None:
+    if checkout.own_path_of(module) is not None:
         return True
     top = module.split(".")[0]
     if top == PACKAGE:
         return holds_torchtitan(checkout)
-    return any(path.startswith(f"{top}/") for path in checkout.files)
+    return any(path.startswith(f"{top}/") for path in checkout.own)
 
 
 def _origin(checkout: Checkout, path: str, scope: str, spelling: str) -> str | None:
@@ -178,10 +285,10 @@ def _beyond(checkout: Checkout, full: str, seen: set[str]) -> str | None:
         return None
     seen.add(full)
     module, _, name = full.rpartition(".")
-    path = checkout.path_of(module)
+    path = checkout.own_path_of(module)
     if path is None:
         parent, _, last = module.rpartition(".")
-        parent_path = checkout.path_of(parent)
+        parent_path = checkout.own_path_of(parent)
         passed_on = (
             checkout.names(parent_path).top.imports.get(last) if parent_path else None
         )
@@ -192,7 +299,7 @@ def _beyond(checkout: Checkout, full: str, seen: set[str]) -> str | None:
     top = checkout.names(path).top
     if name in top.bound or "__getattr__" in top.bound:
         return None
-    if checkout.path_of(full) is not None:
+    if checkout.own_path_of(full) is not None:
         return None
     if name in top.imports:
         found = top.imports[name]
@@ -200,7 +307,7 @@ def _beyond(checkout: Checkout, full: str, seen: set[str]) -> str | None:
             return None
         return _beyond(checkout, f"{found.module}.{found.name}", seen)
     for star in top.stars:
-        if checkout.path_of(star.module) is None:
+        if checkout.own_path_of(star.module) is None:
             return f"{star.module}.{name}"
         beyond = _beyond(checkout, f"{star.module}.{name}", seen)
         if beyond is None:

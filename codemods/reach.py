@@ -37,7 +37,7 @@ def files_of_training(checkout: Checkout, plans: Iterable[str]) -> frozenset[str
         Their paths, without tests and what else lies beside. All such files where
         ``plans`` names none.
     """
-    known = [path for path in checkout.files if not _BESIDE.search(path)]
+    known = [path for path in checkout.own if not _BESIDE.search(path)]
     starts = {path for path in plans if path in checkout.files}
     if not starts:
         return frozenset(known)

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import pathspec
@@ -72,8 +72,12 @@ class Selection:
             ) from error
         return frozenset(spec.match_files(paths))
 
-    def check(self, target: Target) -> None:
+    def check(self, target: Target, alone: Collection[str] = ()) -> None:
         """Refuse what cannot be meant.
+
+        Args:
+            target: the API to write for.
+            alone: rules that may be left out by themselves in this checkout.
 
         Raises:
             SelectionError: a code is no rule's, nothing is left, or rules are split
@@ -87,7 +91,11 @@ class Selection:
             raise SelectionError("no rule is left by select and ignore together.")
         for code in codes:
             step = step_of(code, target)
-            apart = [c for c in step.codes if self.takes(c) != self.takes(code)]
+            apart = [
+                c
+                for c in step.codes
+                if self.takes(c) != self.takes(code) and c not in alone
+            ]
             if apart and self.takes(code):
                 raise SelectionError(
                     f"{_listed(step.codes)} belong together: {step.apart} Select all of "

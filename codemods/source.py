@@ -44,11 +44,15 @@ class SourceFile:
         path: relative to the root of the checkout, with forward slashes.
         raw: its bytes on disk.
         excluded: whether the selection leaves it alone.
+        dependency: it is of the torchtitan that the checkout uses: read, never written.
+        root: what its path begins with before its module does, as ``src/``.
     """
 
     path: str
     raw: bytes
     excluded: bool = False
+    dependency: bool = False
+    root: str = ""
 
     @cached_property
     def encoding(self) -> str:
@@ -119,8 +123,9 @@ class SourceFile:
 
     @property
     def module(self) -> str:
-        """The dotted path from the root of the checkout."""
-        parts = self.path.removesuffix(".py").split("/")
+        """The dotted path from the root of the checkout, or from its own."""
+        path = self.path.removeprefix(self.root)
+        parts = path.removesuffix(".py").split("/")
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
     @property

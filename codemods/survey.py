@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from codemods.autocast import of_a_test
 from codemods.bindings import Checkout
+from codemods.dependency import PACKAGE, UNKNOWN, Dependency
 from codemods.modules import functions
 from codemods.names import Definition, Use
 from codemods.nodes import nodes
 from codemods.once import once
 from codemods.order import Order
-from codemods.outside import PACKAGE, Outside, find_outside
+from codemods.outside import Outside, find_broken, find_outside, uses_torchtitan
 from codemods.reach import files_of_training
 from codemods.shapes import (
     DDP_REPLICATE,
@@ -114,8 +116,8 @@ class Survey:
     """What was found out about a checkout.
 
     Args:
-        kind: ``ddp`` (to migrate), ``migrated`` (already done), ``dependent`` (it calls
-            what an installed torchtitan defines), ``past`` (a torchtitan without either,
+        kind: ``ddp`` (to migrate), ``migrated`` (already done), ``dependent`` (it uses a
+            torchtitan that it does not hold, and has no DDP of its own), ``past`` (a torchtitan without either,
             as after its PR 2900) or ``foreign`` (no torchtitan).
         generation: the row of torchtitan's history that its code looks like.
         mesh_api: how the device mesh reaches a plan.
@@ -134,9 +136,14 @@ class Survey:
         class_uses: calls of DistributedDataParallel in a plan, beside a branch that
             shards, or in a function that is called there.
         outside: every place that names what no file here defines.
+        dependency: the torchtitan that it uses and does not hold.
+        provided: the definitions there that wrap with DDP.
+        replicating: those there that wrap with the composable replicate.
+        broken: imports of what that torchtitan does not have.
     """
 
     checkout: Checkout
+    dependency: Dependency = UNKNOWN
     kind: Kind = "foreign"
     generation: str = "unknown"
     mesh_api: MeshApi = "world_mesh argument"
@@ -151,6 +158,33 @@ class Survey:
     direct_uses: list[tuple[str, int]] = field(default_factory=list)
     class_uses: list[CallSite] = field(default_factory=list)
     outside: list[Outside] = field(default_factory=list)
+    provided: list[Definition] = field(default_factory=list)
+    replicating: list[Definition] = field(default_factory=list)
+    broken: list[Outside] = field(default_factory=list)
+
+    @property
+    def replicates(self) -> list[Definition]:
+        """Every function in reach that already wraps with the composable replicate."""
+        return [*self.migrated, *self.replicating]
+
+    @property
+    def out_of_date(self) -> list[Reference]:
+        """The places that name DDP's function of the dependency, or one that was it."""
+        return [
+            r
+            for r in self.references
+            if r.definition in self.provided
+            or (
+                r.definition in self.replicating
+                and r.spelling.rpartition(".")[2] == OLD != r.definition.name
+            )
+        ]
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the torchtitan at hand has neither function, as from its PR 2900 on."""
+        at_hand = bool(self.checkout.dependency)
+        return at_hand and not (self.provided or self.replicating)
 
     @property
     def migrated_to(self) -> Mesh | None:
@@ -184,19 +218,23 @@ class Survey:
 
 
 def survey(
-    files: Mapping[str, SourceFile], new_name: str = "apply_replicate"
+    files: Mapping[str, SourceFile],
+    new_name: str = "apply_replicate",
+    dependency: Dependency = UNKNOWN,
 ) -> Survey:
     """Find out what a checkout is.
 
     Args:
         files: path -> file, for every Python file of the checkout.
         new_name: what ``apply_ddp`` is called once migrated.
+        dependency: the torchtitan that it uses and does not hold.
 
     Raises:
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
-    found = Survey(Checkout(files))
+    found = Survey(Checkout({**files, **dependency.files}), dependency)
     _find_definitions(found, new_name)
+    _find_provided(found, new_name)
     _find_references(found, new_name)
     _find_outside(found)
     _find_call_sites(found)
@@ -206,7 +244,7 @@ def survey(
     found.ties = list(_find_ties(found.checkout))
     found.global_tokens = tuple(
         file.path
-        for file in found.checkout.mentioning("tokens")
+        for file in _loops(found.checkout)
         if b".backward(" in file.raw and divides_by_global_tokens(file)
     )
     found.mesh_api = _mesh_api(found.checkout)
@@ -302,6 +340,35 @@ def _find_definitions(found: Survey, new_name: str) -> None:
                 found.other_definitions.append(definition)
 
 
+def _find_provided(found: Survey, new_name: str) -> None:
+    """The functions of the dependency by those names, and what they wrap with."""
+    checkout = found.checkout
+    for file in checkout.providing(OLD, REPLICATES, new_name):
+        for node in file.syntax.body:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            definition = Definition(file.path, node.name)
+            if node.name in (OLD, REPLICATES, new_name) and wraps_with_replicate(
+                checkout, file, node
+            ):
+                found.replicating.append(definition)
+            elif node.name == OLD and wraps_with_ddp(checkout, file, node):
+                found.provided.append(definition)
+
+
+def _loops(checkout: Checkout) -> list[SourceFile]:
+    """Where training may happen: the dependency's trainer counts where it is the one."""
+    own = checkout.mentioning("tokens")
+    if not checkout.dependency or trains(checkout):
+        return own
+    return [*own, *checkout.providing("tokens")]
+
+
+def trains(checkout: Checkout) -> bool:
+    """Whether the checkout has a training loop of its own, tests apart."""
+    return any(not of_a_test(f.path) for f in checkout.mentioning(".backward("))
+
+
 def _drop_unlikely(found: Survey) -> None:
     """Definitions told by their shape alone that no plan uses are not meant."""
     beside = {
@@ -347,7 +414,12 @@ def _among_plans(checkout: Checkout, file: SourceFile, name: str) -> bool:
 
 def _find_references(found: Survey, new_name: str) -> None:
     """Follow the name through imports until no new spelling turns up."""
-    known = {*found.definitions, *found.migrated}
+    known = {
+        *found.definitions,
+        *found.migrated,
+        *found.provided,
+        *found.replicating,
+    }
     words = {OLD, REPLICATES, new_name, *(definition.name for definition in known)}
     done: set[str] = set()
     while words - done:
@@ -436,10 +508,19 @@ def _find_outside(found: Survey) -> None:
     referred = {(r.path, r.line, r.spelling) for r in found.references}
     found.outside = [
         use
-        for use in find_outside(found.checkout, {OLD, REPLICATES})
+        for use in find_outside(
+            found.checkout, {OLD, REPLICATES}, found.dependency.package
+        )
         if (use.path, use.line, use.spelling) not in referred
         # A name that is out of date is DDP's, or somebody else's affair.
         and (use.name == OLD or not use.held)
+    ]
+    named = {(use.path, use.line) for use in found.outside}
+    named |= {(reference.path, reference.line) for reference in found.references}
+    found.broken = [
+        use
+        for use in find_broken(found.checkout, found.dependency.package)
+        if (use.path, use.line) not in named
     ]
 
 
@@ -620,10 +701,11 @@ def _weight_of(node: ast.expr) -> str | None:
 
 @once
 def parallel_dims_files(checkout: Checkout) -> list[tuple[SourceFile, ast.ClassDef]]:
-    """Every definition of ParallelDims that is not derived from another."""
+    """Every definition of ParallelDims that is not derived from another; the dependency's last."""
+    word = "class ParallelDims"
     return [
         (file, node)
-        for file in checkout.mentioning("class ParallelDims")
+        for file in (*checkout.mentioning(word), *checkout.providing(word))
         for node in file.syntax.body
         if isinstance(node, ast.ClassDef) and node.name == "ParallelDims"
     ]
@@ -642,7 +724,12 @@ def _mesh_api(checkout: Checkout) -> MeshApi:
 def _kind(found: Survey) -> Kind:
     if found.definitions or found.inline or found.direct_uses or found.class_uses:
         return "ddp"
-    looks_like = parallel_dims_files(found.checkout) or any(
+    if found.out_of_date:
+        return "ddp"
+    dims = [
+        file for file, _ in parallel_dims_files(found.checkout) if not file.dependency
+    ]
+    looks_like = dims or any(
         True for _ in found.checkout.mentioning("class JobConfig", "parallelize_llama")
     )
     imports = (f"from {PACKAGE}", f"import {PACKAGE}")
@@ -654,6 +741,8 @@ def _kind(found: Survey) -> Kind:
         return "migrated"
     if any(not use.held for use in found.outside):
         return "dependent"
+    if uses_torchtitan(found.checkout, found.dependency.package):
+        return "dependent"
     return "past" if looks_like else "foreign"
 
 
@@ -664,9 +753,9 @@ def _generation(found: Survey) -> str:
             "foreign": "no torchtitan",
             "dependent": "a dependency",
         }[found.kind]
-    if not parallel_dims_files(found.checkout):
+    if not any(not f.dependency for f, _ in parallel_dims_files(found.checkout)):
         return COPY
-    paths = found.files
+    paths = found.checkout.own
     if any("parallelisms/" in path for path in paths):
         return "2024"
     if found.mesh_api == "world_mesh argument":

@@ -93,7 +93,13 @@ def plan(
     """
     checkout.refuse_sparse()
     try:
-        outcome = migrate(checkout.files, target, selection, lambda: checkout.texts)
+        outcome = migrate(
+            checkout.files,
+            target,
+            selection,
+            lambda: checkout.texts,
+            dependency=checkout.dependency,
+        )
     except SelectionError as error:
         raise TitanMigrateError(str(error)) from error
     except UnreadableSource as error:

@@ -33,6 +33,11 @@ class Changeset:
     def changes(self) -> Mapping[str, bytes]:
         return self.outcome.changes
 
+    def before(self, path: str) -> bytes | None:
+        """What a file holds that changes, None where it is new."""
+        file = self.checkout.files.get(path)
+        return None if file is None else file.raw
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         return self.outcome.findings
@@ -59,8 +64,7 @@ class Changeset:
             context: lines around each hunk.
         """
         for name, path in self.places.items():
-            before = self.checkout.files[path].raw
-            patch = file_diff(name, before, self.changes[path], context)
+            patch = file_diff(name, self.before(path), self.changes[path], context)
             if patch:
                 yield _quoted(name), patch
 
@@ -90,7 +94,7 @@ class Changeset:
                 raise FileProblem(
                     f"{path} leads out of the checkout; nothing was written."
                 )
-            if _read(path, place) != self.checkout.files[path].raw:
+            if _read(path, place) != self.before(path):
                 raise FileProblem(
                     f"{path} changed while the migration was worked out; nothing was "
                     "written. Run again."
@@ -100,7 +104,10 @@ class Changeset:
             try:
                 for path, after in self.changes.items():
                     started.append(path)
-                    replace_file(places[path], after)
+                    if self.before(path) is None:
+                        new_file(places[path], after)
+                    else:
+                        replace_file(places[path], after)
             except BaseException as error:
                 with signals_held():
                     left = self._restore(started)
@@ -126,9 +133,11 @@ class Changeset:
         root = self.checkout.root.resolve()
         left = []
         for path in reversed(paths):
-            place, before = (root / path).resolve(), self.checkout.files[path].raw
+            place, before = (root / path).resolve(), self.before(path)
             try:
-                if place.read_bytes() != before:
+                if before is None:
+                    place.unlink(missing_ok=True)
+                elif place.read_bytes() != before:
                     replace_file(place, before)
             except OSError:
                 left.append(path)
@@ -148,13 +157,20 @@ def _advice(error: BaseException) -> str:
     return "Mend that"
 
 
-def file_diff(path: str, before: bytes, after: bytes, context: int = 3) -> bytes:
-    """One file's part of a patch, byte for byte, whatever its encoding."""
+def file_diff(path: str, before: bytes | None, after: bytes, context: int = 3) -> bytes:
+    """One file's part of a patch, byte for byte, whatever its encoding.
+
+    Args:
+        path: of the file.
+        before: what it holds, None where it is new.
+        after: what it is to hold.
+        context: lines around each hunk.
+    """
     lines = difflib.diff_bytes(
         difflib.unified_diff,
-        _lines(before),
+        _lines(before or b""),
         _lines(after),
-        _quoted(f"a/{path}").encode(),
+        b"/dev/null" if before is None else _quoted(f"a/{path}").encode(),
         _quoted(f"b/{path}").encode(),
         n=context,
     )
@@ -163,6 +179,8 @@ def file_diff(path: str, before: bytes, after: bytes, context: int = 3) -> bytes
         for line in lines
     )
     head = f"diff --git {_quoted(f'a/{path}')} {_quoted(f'b/{path}')}\n"
+    if before is None:
+        head += "new file mode 100644\n"
     return head.encode() + body if body else b""
 
 
@@ -185,13 +203,33 @@ def _quoted(path: str) -> str:
     return f'"{body}"'
 
 
-def _read(path: str, place: Path) -> bytes:
+def _read(path: str, place: Path) -> bytes | None:
+    """What a file holds now, None where there is none."""
     try:
         return place.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise FileProblem(
             f"{path} could not be read ({error.strerror}); nothing was written."
         ) from error
+
+
+def new_file(place: Path, content: bytes) -> None:
+    """Make a file that is not there, whole or not at all, in a folder that is there."""
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.link(name, place)  # raises where something came into its place meanwhile
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
 
 
 def replace_file(place: Path, content: bytes) -> None:

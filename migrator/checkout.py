@@ -15,8 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from codemods.dependency import Dependency
 from codemods.source import SourceFile
 from codemods.texts import LONGEST, PATTERNS, TextFile, is_text
+from migrator.config import torchtitan_of
+from migrator.dependency import aside, find
 from migrator.errors import FileProblem, TitanMigrateError
 
 _SKIPPED = {
@@ -63,18 +66,53 @@ class Checkout:
     Args:
         root: its top, where git has its working tree (or the folder itself).
         is_git: whether git keeps it.
+        torchtitan: the torchtitan that it uses and does not hold, a path or a version;
+            None for what its pyproject.toml names, or what is found.
     """
 
     root: Path
     is_git: bool
+    torchtitan: str | None = None
+
+    @cached_property
+    def dependency(self) -> Dependency:
+        """The torchtitan that it uses and does not hold; its files are never written."""
+        return find(self.root, self._given, self._everything, self._gitlinks)
 
     @cached_property
     def files(self) -> dict[str, SourceFile]:
         """Every Python file of the checkout, by its path from the root.
 
         In a git checkout those that git tracks or would add; what it ignores, other
-        checkouts inside this one, and symlinks that lead out of it are left out.
+        checkouts inside this one, symlinks that lead out of it, and what is named as the
+        torchtitan that it uses are left out.
         """
+        if self._given is None:
+            return self._everything
+        below = self._aside
+        everything = self._everything.items()
+        return {p: f for p, f in everything if not below or not p.startswith(below)}
+
+    @cached_property
+    def _given(self) -> str | None:
+        return self.torchtitan or torchtitan_of(self.root)
+
+    @cached_property
+    def _aside(self) -> str:
+        return aside(self.root, self._given, self.dependency)
+
+    def _gitlinks(self) -> dict[str, str]:
+        """Path of each submodule -> the commit that the index names."""
+        if not self.is_git:
+            return {}
+        listed = self.git("ls-files", "-s", "-z").split("\0")
+        entries = [
+            entry.partition("\t") for entry in listed if entry.startswith("160000")
+        ]
+        return {path: head.split()[1] for head, _, path in entries}
+
+    @cached_property
+    def _everything(self) -> dict[str, SourceFile]:
         found = {}
         for path in self._listed("*.py"):
             relative = path.relative_to(self.root).as_posix()
@@ -95,9 +133,12 @@ class Checkout:
         is left out: nothing of it is written.
         """
         found = {}
+        below = self._aside if self._given else ""
         for path in self._listed(*PATTERNS):
             relative = path.relative_to(self.root).as_posix()
             if not is_text(relative) or path.is_symlink():
+                continue
+            if below and relative.startswith(below):
                 continue
             with contextlib.suppress(OSError):
                 if path.stat().st_size <= LONGEST:
@@ -284,12 +325,15 @@ class Checkout:
             )
 
 
-def open_checkout(path: Path, *, require_git: bool = True) -> Checkout:
+def open_checkout(
+    path: Path, *, require_git: bool = True, torchtitan: str | None = None
+) -> Checkout:
     """The checkout that a folder is in.
 
     Args:
         path: the folder, or one inside the checkout.
         require_git: refuse a folder that git does not keep.
+        torchtitan: the torchtitan that it uses and does not hold, a path or a version.
 
     Raises:
         TitanMigrateError: there is no such folder, or no git where git is needed.
@@ -301,13 +345,13 @@ def open_checkout(path: Path, *, require_git: bool = True) -> Checkout:
         )
     for folder in (path.resolve(), *path.resolve().parents):
         if (folder / ".git").exists():
-            return Checkout(folder, is_git=True)
+            return Checkout(folder, is_git=True, torchtitan=torchtitan)
     if require_git:
         raise TitanMigrateError(
             f"{path} is not a git checkout, in which a migration could be undone. Run "
             "`git init` and commit first, or pass --no-git to go on without."
         )
-    return Checkout(path.resolve(), is_git=False)
+    return Checkout(path.resolve(), is_git=False, torchtitan=torchtitan)
 
 
 def _nearest(path: Path) -> str:

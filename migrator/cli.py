@@ -66,12 +66,13 @@ def _planned(
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     exclude: tuple[str, ...],
+    torchtitan: str | None,
     keep_precision: bool,
 ) -> Any:
     from migrator import apply, checkout
     from migrator.terminal import working
 
-    found = checkout.open_checkout(path, require_git=not no_git)
+    found = checkout.open_checkout(path, require_git=not no_git, torchtitan=torchtitan)
     if path.resolve() != found.root.resolve():
         tell(f"{path} is in the checkout {found.root}, which is taken as a whole.")
     with working("Reading the checkout", quiet=verbosity() < 0):
@@ -710,7 +711,9 @@ def report(
     from migrator.checkout import open_checkout
     from migrator.terminal import working
 
-    checkout = open_checkout(path, require_git=not no_git)
+    checkout = open_checkout(
+        path, require_git=not no_git, torchtitan=options["torchtitan"]
+    )
     selection = _selection(checkout.root, select, ignore, exclude)
     if page is not None:
         review.refuse(page, checkout)

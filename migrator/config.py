@@ -16,7 +16,10 @@ else:
     import tomli as tomllib
 
 KEYS = ("select", "ignore", "exclude")
-"""What the table may hold; each is a list of strings, like the option of that name."""
+"""What the table may hold as lists of strings, like the options of those names."""
+
+TORCHTITAN = "torchtitan"
+"""What it may hold besides: the folder of the torchtitan that the checkout uses."""
 
 _OF_RUFF = ("ruff.toml", ".ruff.toml")
 
@@ -40,6 +43,30 @@ def selection(root: Path, given: Mapping[str, tuple[str, ...]]) -> Selection:
     for key in ("select", "ignore"):
         chosen[key] = tuple(word.removesuffix("xx") for word in chosen[key])
     return Selection(**chosen)
+
+
+def torchtitan_of(root: Path) -> str | None:
+    """The folder that the checkout names as the torchtitan which it uses, from its root.
+
+    Raises:
+        TitanMigrateError: the table cannot be read, or the folder is not there.
+    """
+    path = root / "pyproject.toml"
+    table = _tool(path).get("titan-migrate", {})
+    named = table.get(TORCHTITAN) if isinstance(table, dict) else None
+    if named is None:
+        return None
+    if not isinstance(named, str) or not named.strip():
+        raise TitanMigrateError(
+            f"{path}: torchtitan of [tool.titan-migrate] has to be the path of a folder, as "
+            'torchtitan = "third_party/torchtitan".'
+        )
+    if not (root / named).is_dir():
+        raise TitanMigrateError(
+            f"{path}: torchtitan of [tool.titan-migrate] names {named}, which is no folder. "
+            "Mend it; a submodule comes with `git submodule update --init`."
+        )
+    return named
 
 
 def line_length(root: Path) -> int:
@@ -79,7 +106,8 @@ def _table(path: Path) -> dict[str, tuple[str, ...]]:
     table = _tool(path).get("titan-migrate", {})
     if not isinstance(table, dict):
         raise TitanMigrateError(f"{path}: tool.titan-migrate has to be a table.")
-    return {key: _strings(path, key, value) for key, value in table.items()}
+    lists = {key: value for key, value in table.items() if key != TORCHTITAN}
+    return {key: _strings(path, key, value) for key, value in lists.items()}
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -104,11 +132,12 @@ def _toml(path: Path) -> dict[str, Any]:
 
 def _strings(path: Path, key: str, value: Any) -> tuple[str, ...]:
     if key not in KEYS:
-        close = get_close_matches(key, KEYS, n=1)
+        known = (*KEYS, TORCHTITAN)
+        close = get_close_matches(key, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise TitanMigrateError(
             f"{path}: [tool.titan-migrate] has no key {key!r}{hint}. "
-            f"Its keys are {', '.join(KEYS)}."
+            f"Its keys are {', '.join(known)}."
         )
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         example = "torchtitan/experiments" if key == "exclude" else "TM106"

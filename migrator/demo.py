@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import git
 from rich.console import Console
+
+from migrator.releases import download
 
 # Whoever runs the demo need not have told git their name.
 _IDENTITY = (
@@ -111,58 +109,6 @@ def run_demo(
     console.print(f"Migrated tree: {tree}", highlight=False, soft_wrap=True)
     console.print(f"The change:    {patch}", highlight=False, soft_wrap=True)
     return passed
-
-
-def download(version: str, tree: Path) -> str | None:
-    """Unpacks the release's wheel into `tree`; returns None, or why it could not be had."""
-    with tempfile.TemporaryDirectory(prefix="titan-migrate-wheel-") as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]
-        command += [
-            "--retries",
-            "1",
-            "--timeout",
-            "20",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--dest",
-            folder,
-        ]
-        command.append(f"torchtitan=={version}")
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=180)
-        except subprocess.TimeoutExpired:
-            return "pip download was not over after 180 seconds"
-        wheels = list(Path(folder).glob("*.whl"))
-        if done.returncode or not wheels:
-            known = re.search(r"from versions: ([^)]*)", done.stderr)
-            if known and known[1] not in ("", "none"):
-                # The registry answered, so nothing can stand in for what was asked for.
-                raise FileNotFoundError(
-                    f"there is no torchtitan {version} on PyPI; there are {known[1]}."
-                )
-            errors = [
-                line for line in done.stderr.splitlines() if line.startswith("ERROR")
-            ]
-            return (
-                errors[-1].removeprefix("ERROR:").strip()
-                if errors
-                else "pip download failed"
-            )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            wheel.extractall(
-                tree,
-                [name for name in wheel.namelist() if name.startswith("torchtitan/")],
-            )
-    return None
 
 
 def put_under_git(tree: Path, message: str) -> git.Repo:

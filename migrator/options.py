@@ -28,6 +28,24 @@ REV = click.option(
 )
 
 
+def _from_here(
+    context: click.Context, option: click.Parameter, given: str | None
+) -> str | None:
+    """A folder as it is named from here; a version as it is."""
+    folder = given is not None and Path(given).is_dir()
+    return str(Path(given or "").resolve()) if folder else given
+
+
+TORCHTITAN = click.option(
+    "--torchtitan",
+    metavar="PATH|VERSION",
+    callback=_from_here,
+    help="The torchtitan that a checkout uses and does not hold: a folder, which is read and "
+    "never written, or a release to download.  [default: pyproject.toml's, a submodule, an "
+    "installed one that is pinned]",
+)
+
+
 _VERBOSITY = "titan-migrate.verbosity"
 
 
@@ -180,6 +198,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The replicate API to write for: 1d for torch 2.10 and later, 2d for 2.9; "
             "auto goes by the installed torch.",
         ),
+        TORCHTITAN,
         click.option(
             "--exclude",
             multiple=True,

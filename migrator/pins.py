@@ -39,18 +39,48 @@ _PLACES = (
 _LONGEST = 4_000_000
 _VERSION = r"\d+(?:\.\w+)*(?:\.\*)?(?:[-+!][\w.]+)?"
 _CLAUSE = rf"(?:===|==|~=|>=|<=|!=|<|>)\s*{_VERSION}"
-_REQUIREMENT = re.compile(
-    rf"(?<![\w./-])torch(?:\[[\w,\s-]*\])?\s*\(?(?P<spec>{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)"
-)
-_POETRY = re.compile(
-    rf"""^\s*torch\s*=\s*(?:\{{.*?\bversion\s*=\s*)?["'](?P<sign>\^|~|)(?P<version>{_VERSION})["']"""
-)
-_POETRY_RANGE = re.compile(
-    rf"""^\s*torch\s*=\s*(?:\{{.*?\bversion\s*=\s*)?["'](?P<spec>{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)["']"""
-)
-_CONDA = re.compile(
-    rf"^\s*-\s*[\"']?(?:\S+::)?(?:py)?torch\s*=\s*(?P<version>{_VERSION})"
-)
+
+
+class Written:
+    """The ways in which people write the versions of a package that they take.
+
+    Args:
+        name: of the package.
+        conda: what conda calls it, as a pattern.
+    """
+
+    def __init__(self, name: str, conda: str = "") -> None:
+        value = rf"""^\s*{name}\s*=\s*(?:\{{.*?\bversion\s*=\s*)?["']"""
+        clauses = rf"(?P<spec>{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)"
+        self._requirement = re.compile(
+            rf"(?<![\w./-]){name}(?:\[[\w,\s-]*\])?\s*\(?{clauses}"
+        )
+        self._poetry = re.compile(
+            rf"""{value}(?P<sign>\^|~|)(?P<version>{_VERSION})["']"""
+        )
+        self._poetry_range = re.compile(rf"""{value}{clauses}["']""")
+        self._conda = re.compile(
+            rf"^\s*-\s*[\"']?(?:\S+::)?{conda or name}\s*=\s*(?P<version>{_VERSION})"
+        )
+
+    def spec_in(self, code: str, *, conda: bool) -> str | None:
+        """The specifier that a line gives for the package, None where it gives none.
+
+        Args:
+            code: the line, without its comment.
+            conda: whether it is of an environment of conda's.
+        """
+        if found := self._requirement.search(code) or self._poetry_range.search(code):
+            return found["spec"]
+        if found := self._poetry.search(code):
+            return _of_poetry(found["sign"], found["version"])
+        if conda and (found := self._conda.search(code)):
+            version = found["version"]
+            return f"=={version}" if version.count(".") > 1 else f"=={version}.*"
+        return None
+
+
+_TORCH = Written("torch", conda="(?:py)?torch")
 
 _RELEASES = [Version(f"2.{minor}.{patch}") for minor in range(60) for patch in range(4)]
 """Versions to try a range with; torch 2 has had up to four of each."""
@@ -87,6 +117,14 @@ def torch_pins(root: Path) -> list[Pin]:
         root: of the checkout.
     """
     found = []
+    for name, text in pinning_files(root):
+        reads = _locked if name.endswith(".lock") else _named
+        found += list(reads(name, text))
+    return found
+
+
+def pinning_files(root: Path) -> Iterator[tuple[str, str]]:
+    """The path, from the root, and the text of each file that may pin a package; lock files first."""
     seen = set()
     for pattern in _PLACES:
         for path in sorted(root.glob(pattern)):
@@ -94,10 +132,7 @@ def torch_pins(root: Path) -> list[Pin]:
                 continue
             seen.add(path)
             text = path.read_bytes().decode("utf-8", "replace")
-            name = path.relative_to(root).as_posix()
-            reads = _locked if path.suffix == ".lock" else _named
-            found += list(reads(name, text))
-    return found
+            yield path.relative_to(root).as_posix(), text
 
 
 def _locked(path: str, text: str) -> Iterator[Pin]:
@@ -129,14 +164,7 @@ def _locked(path: str, text: str) -> Iterator[Pin]:
 def _named(path: str, text: str) -> Iterator[Pin]:
     for number, line in enumerate(text.split("\n"), 1):
         code = line.split("#")[0]
-        spec = None
-        if found := _REQUIREMENT.search(code) or _POETRY_RANGE.search(code):
-            spec = found["spec"]
-        elif found := _POETRY.search(code):
-            spec = _of_poetry(found["sign"], found["version"])
-        elif path.endswith(("yml", "yaml")) and (found := _CONDA.search(code)):
-            version = found["version"]
-            spec = f"=={version}" if version.count(".") > 1 else f"=={version}.*"
+        spec = _TORCH.spec_in(code, conda=path.endswith(("yml", "yaml")))
         pin = _pin(path, number, spec) if spec else None
         if pin is not None:
             yield pin

@@ -4,10 +4,12 @@ import hashlib
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from codemods.dependency import UNKNOWN
 from codemods.engine import Outcome, migrate
 from codemods.selection import Selection
 from codemods.texts import none
@@ -77,16 +79,22 @@ def migrated_once() -> Iterator[None]:
     """What the commands plan for a tree is a function of its files, so it is worked out once for the same files."""
     known: OrderedDict[tuple, Outcome] = OrderedDict()
 
-    def remembered(files, target, selection=Selection(), texts=none) -> Outcome:
-        content = hashlib.sha256()
-        for path, file in (*files.items(), *texts().items()):
+    def remembered(
+        files, target, selection=Selection(), texts=none, *, dependency=UNKNOWN
+    ) -> Outcome:
+        content = hashlib.sha256(f"{replace(dependency, files={})}".encode())
+        for path, file in (
+            *files.items(),
+            *dependency.files.items(),
+            *texts().items(),
+        ):
             content.update(
                 f"{path}\0{len(file.raw)}\0".encode("utf-8", "surrogateescape")
             )
             content.update(file.raw)
         key = content.digest(), target, selection
         if key not in known:
-            known[key] = migrate(files, target, selection, texts)
+            known[key] = migrate(files, target, selection, texts, dependency=dependency)
         known.move_to_end(key)
         if len(known) > 64:  # with their syntax trees, some 50 MB for a release
             known.popitem(last=False)

@@ -43,7 +43,7 @@ def callers(folder: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, "dependent"])
 def test_every_file_compiles(folder):
     assert sources(folder)
     for path in sources(folder):

@@ -13,7 +13,7 @@ from codemods.targets import choose_target
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
 
-from places import ONLY_1D, TOP
+from places import DEPENDS_ON, ONLY_1D, TOP
 from releases import git
 
 FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())
@@ -25,8 +25,13 @@ EXAMPLES = [
 ]
 
 
+def opened(fixture: str) -> Checkout:
+    place = TOP / "fixtures" / fixture
+    return Checkout(place, is_git=False, torchtitan=DEPENDS_ON.get(fixture))
+
+
 def patch_of(fixture: str, target: str) -> bytes:
-    checkout = Checkout(TOP / "fixtures" / fixture, is_git=False)
+    checkout = opened(fixture)
     changeset = plan(checkout, resolve_target(target))
     assert not changeset.outcome.problems
     return changeset.diff()
@@ -42,7 +47,7 @@ def test_example_is_what_diff_prints(fixture, target):
 
 @pytest.mark.parametrize("fixture", sorted(set(ONLY_1D) & set(FIXTURES)))
 def test_the_other_target_is_refused_with_the_reason(fixture):
-    checkout = Checkout(TOP / "fixtures" / fixture, is_git=False)
+    checkout = opened(fixture)
     outcome = plan(checkout, resolve_target("2d")).outcome
     assert outcome.problems and not outcome.changes
     assert any("take --target 1d" in problem for problem in outcome.problems)

@@ -71,9 +71,17 @@ def as_chosen(reference: Record, after: Record) -> Iterator[str]:
 
 def amp_off(record: Record) -> Record:
     """The same where torchtitan's own choice of autocast is not asked: nothing, under FSDP."""
-    off = Event("call", "contextlib.nullcontext")
-    events = [off if event.name.endswith(_AMP) else event for event in record.events]
-    return replace(record, events=events)
+    return replace(record, events=[_with_amp_off(event) for event in record.events])
+
+
+def _with_amp_off(event: Event) -> Event:
+    if event.kind == "call" and event.name.endswith(_AMP):
+        return Event("call", "contextlib.nullcontext")
+    kept = tuple(
+        (key, "contextlib.nullcontext()" if f"{_AMP}(" in value else value)
+        for key, value in event.arguments
+    )
+    return replace(event, arguments=kept)
 
 
 def _contexts(record: Record) -> list[str]:

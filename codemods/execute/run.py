@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from codemods.autocast import REPLICATED
 from codemods.bindings import Checkout
 from codemods.execute.records import Event, Kind, Record
 from codemods.interpret.interpreter import Interpreter, called_with
@@ -232,6 +233,9 @@ class Run(Interpreter):
             raise Raised("AttributeError", name)
         if self._answers.get(text) is False:
             return None
+        if name == REPLICATED and self._meshes is not None:
+            # Whatever it is called, it is what can be asked that.
+            return self.attribute(self._meshes.parallel_dims, name, ast.Pass())
         stand_in = self._stand_in(name)
         return Unknown(text, owner, name) if stand_in is None else stand_in
 
@@ -335,6 +339,8 @@ class Run(Interpreter):
             return self.apply(called.called, [*called.args, *args], given)
         if isinstance(called, Class) and self._of_torch(called):
             return called_with(called, args, keywords)
+        if isinstance(called, Function) and self._is_left_alone(called):
+            return self._noted(self._dotted(called), args, keywords)
         if isinstance(called, Function) and not self._matters(called):
             before = len(self.record.events)
             try:
@@ -344,6 +350,16 @@ class Run(Interpreter):
                 del self.record.events[before:]
                 return self._entered_not(called, args, keywords)
         return super().apply(called, args, keywords)
+
+    def _is_left_alone(self, called: Function) -> bool:
+        """Whether this checkout calls a function of its dependency that wraps nothing."""
+        far = self.checkout.dependency
+        here = self._place[0] not in far and not called.bound
+        return here and called.frame.path in far and not self._matters(called)
+
+    def _dotted(self, called: Function) -> str:
+        module = self.checkout.files[called.frame.path].module
+        return f"{module}.{getattr(called.node, 'name', '')}"
 
     def _of_torch(self, cls: Class) -> bool:
         """Whether a class is made of one from outside, as every model is."""

@@ -6,7 +6,7 @@ from codemods import layout
 from codemods.findings import Finding
 from codemods.mirror import Plan
 from codemods.plans.arguments import call_problem
-from codemods.plans.functions import beside, own_plan
+from codemods.plans.functions import beside, own_plan, wraps_otherwise
 from codemods.plans.mesh import mesh_edit, mesh_is_right, suggested_mesh
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sequence import as_the_branch, in_sequence
@@ -28,6 +28,11 @@ def decide_call(facts: Facts, site: CallSite) -> None:
     function = facts.becomes(reference.definition) or facts.functions.get(
         reference.definition
     )
+    if reference.definition in facts.survey.provided or (
+        function is not None and wraps_otherwise(facts, site, function)
+    ):
+        _decide_provided(facts, site)
+        return
     if function is None:
         return
     several = site.sibling.several and not _part_by_part(facts, site)
@@ -69,6 +74,18 @@ def decide_inline(facts: Facts, site: CallSite) -> None:
     if file.opted_out(site.reference.line, "TM102"):
         return
     if site.sibling.several:
+        _add_sequence(facts, site, usual_plan(facts))
+        return
+    function = beside(facts, site)
+    if isinstance(function, str):
+        _leave(facts, site, usual_plan(facts), function)
+    else:
+        _add(facts, site, function, function.definition.name)
+
+
+def _decide_provided(facts: Facts, site: CallSite) -> None:
+    """The same for a call of an ``apply_ddp`` of the dependency, which stays as it is."""
+    if site.sibling.several and not _part_by_part(facts, site):
         _add_sequence(facts, site, usual_plan(facts))
         return
     function = beside(facts, site)

@@ -18,7 +18,7 @@ def decide(survey: Survey, target: Target) -> Facts:
             function = function_for(facts, definition)
             if function is not None:
                 facts.functions[function.definition] = function
-    for definition in survey.migrated:
+    for definition in survey.replicates:
         facts.functions[definition] = existing(facts, definition)
     for site in survey.call_sites:
         decide_call(facts, site)

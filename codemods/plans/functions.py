@@ -12,6 +12,7 @@ from codemods.mirror import CannotMirror, Parameter, Plan
 from codemods.names import Definition
 from codemods.nodes import nodes
 from codemods.plans.branch import branch_function
+from codemods.plans.homes import home_of
 from codemods.plans.naming import name_beside, new_name
 from codemods.plans.records import Facts, NewFunction
 from codemods.plans.template import template, wraps_layers
@@ -234,12 +235,35 @@ def own_plan(facts: Facts, site: CallSite, function: NewFunction) -> NewFunction
     return mirror_of(facts, own)
 
 
+def wraps_otherwise(facts: Facts, site: CallSite, function: NewFunction) -> bool:
+    """Whether a call by the old name reaches a function of the dependency with other groups.
+
+    DDP's function wrapped any model as a whole; what took its place there wraps the
+    modules of that model.
+    """
+    own, spelled = site.fsdp_definition, site.reference.spelling.rpartition(".")[2]
+    if function.definition not in facts.survey.replicating or own is None:
+        return False
+    if spelled == function.definition.name or function.mirrors in (None, own):
+        return False
+    assert function.mirrors is not None
+    try:
+        return not _derive(facts, own).same_wrapping(_derive(facts, function.mirrors))
+    except CannotMirror:
+        return True
+
+
 def beside(facts: Facts, site: CallSite) -> NewFunction | str:
     """A new function beside what shards next to a call, or why there is none."""
     if site.fsdp_definition is not None:
         return mirror_of(facts, site.fsdp_definition)
     if site.sibling.in_place:
         return _own_branch(facts, site, None)
+    called = site.reference.definition
+    if called in facts.survey.provided and not site.sibling.steps:
+        own = Definition(called.path, "apply_fsdp")
+        if function_of(facts.checkout, own) is not None:
+            return mirror_of(facts, own)
     return "it cannot be told what the function beside it that shards does"
 
 
@@ -248,21 +272,33 @@ def mirror_of(facts: Facts, own: Definition) -> NewFunction | str:
     for known in facts.functions.values():
         if known.mirrors == own:
             return known
-    name = name_beside(facts, own)
-    if name is None:
-        return f"{own.path} has something else called {facts.target.function_name}"
     sharing = [
         s
         for s in (*facts.survey.call_sites, *facts.survey.inline)
-        if s.fsdp_definition == own
+        if s.fsdp_definition == own or _falls_back_on(s, own)
     ]
+    # What the dependency defines is mirrored where it is used.
+    home, after = own.path, own.name
+    if own.path in facts.checkout.dependency:
+        home, after = home_of(facts, sharing)
+    name = name_beside(facts, Definition(home, own.name))
+    if name is None:
+        return f"{home} has something else called {facts.target.function_name}"
+    called = {s.reference.definition for s in sharing} & {*facts.survey.provided}
+    model = min(called, key=lambda d: d.path, default=None)
     try:
-        plan = _derive(facts, own, sites=sharing, name=name)
+        plan = _derive(facts, own, model, sites=sharing, name=name)
     except CannotMirror as error:
         return _not_followed(own, error)
-    place = Definition(own.path, name)
-    added = facts.functions[place] = NewFunction(place, plan, own, None, own.name)
+    place = Definition(home, name)
+    added = facts.functions[place] = NewFunction(place, plan, own, None, after)
     return added
+
+
+def _falls_back_on(site: CallSite, own: Definition) -> bool:
+    """Whether nothing shards beside a call, so that it is the apply_fsdp of its apply_ddp."""
+    called = site.reference.definition
+    return not site.sibling.steps and own == Definition(called.path, "apply_fsdp")
 
 
 def _own_branch(

@@ -73,7 +73,7 @@ class Guards:
         self._done = {
             id(site.node)
             for site in facts.survey.call_sites
-            if site.reference.definition in facts.survey.migrated
+            if site.reference.definition in facts.survey.replicates
         }
         self._done |= {
             id(use.node)

@@ -1,14 +1,16 @@
 """What a person writes where ``apply_ddp`` is of no file here: the call, and the function."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from codemods import layout
+from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.findings import Finding
 from codemods.mirror import CannotMirror
 from codemods.names import Definition
-from codemods.outside import Outside
+from codemods.outside import Outside, has_module, tried
 from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.functions import _derive
 from codemods.plans.mesh import mesh_edit, suggested_mesh
@@ -29,10 +31,13 @@ from codemods.targets import REPLICATE_MODULE
 def report(facts: Facts) -> None:
     """Add a finding for every place that names what no file here defines to ``facts``."""
     shown: set[Definition] = set()
+    advised: set[str] = set()
+    for use in facts.survey.broken:
+        facts.findings.append(_broken(facts, use))
     for use in facts.survey.outside:
         file = facts.survey.files[use.path]
         opted_out = file.opted_out(use.line, "TM102")
-        if use.name != OLD:
+        if use.name != OLD and not facts.checkout.dependency:
             if use.kind == "call":
                 message = f"{use.spelling} of {use.module} already wraps with replicate"
                 facts.findings.append(
@@ -48,19 +53,76 @@ def report(facts: Facts) -> None:
                 use.path,
                 use.line,
                 "TM102",
-                _message(facts, use),
+                _message(facts, use, advised),
                 "opted-out" if opted_out else "left",
                 None if opted_out else _to_write(facts, use, shown),
             )
         )
 
 
-def _message(facts: Facts, use: Outside) -> str:
+_MATTERS = re.compile(r"apply_|parallelize|ParallelDims|maybe_enable_amp")
+
+
+def _broken(facts: Facts, use: Outside) -> Finding:
+    """An import of what the torchtitan at hand does not have."""
+    named = f"import {use.module}"
+    if use.name:
+        named = f"from {use.module} import {use.name}"
+    message = f"broken import: {_lacks(facts, use)}"
+    if facts.survey.files[use.path].opted_out(use.line, "TM102"):
+        return Finding(use.path, use.line, "TM102", message, "opted-out")
+    # What has nothing to do with data parallelism is no reason to migrate nothing.
+    if not _MATTERS.search(f"{use.module} {use.name}"):
+        return Finding(use.path, use.line, "TM102", message, "hazard", severity="loud")
+    if use.name == AUTOCAST:
+        message += ": mixed precision is a policy's there, and no autocast is opened"
+        return Finding(
+            use.path, use.line, "TM102", message, "left", "contextlib.nullcontext()"
+        )
+    homes = _homes(facts, use.name) or [f"# {use.name or use.module} is gone: {named}"]
+    return Finding(use.path, use.line, "TM102", message, "left", "\n".join(homes))
+
+
+def _lacks(facts: Facts, use: Outside) -> str:
+    """What the torchtitan at hand does not have of a name."""
+    where = facts.survey.dependency.name
+    if not has_module(facts.checkout, use.module):
+        return f"{where} has no {use.module}"
+    return f"{use.module} of {where} has no {use.name}"
+
+
+def _homes(facts: Facts, name: str) -> list[str]:
+    """Imports of a name from where the torchtitan at hand defines it."""
+    if not name:
+        return []
+    return [
+        f"from {file.module} import {name}"
+        for file in facts.checkout.providing(f"def {name}(", f"class {name}")
+        if name in file.names.top.bound
+    ]
+
+
+def _message(facts: Facts, use: Outside, advised: set[str]) -> str:
+    """What is said of one place; how to read torchtitan, once in each file."""
+    dependency = facts.survey.dependency
     where = f"{use.module}, which this checkout does not have"
-    if facts.checkout.path_of(use.module) is not None:
+    if facts.checkout.own_path_of(use.module) is not None:
         where = f"{use.module}, which does not define it"
+    elif facts.checkout.dependency and use.line in tried(facts.survey.files[use.path]):
+        where = (
+            f"torchtitan, by one of several imports that are tried: leave the one that "
+            f"{dependency.name} has"
+        )
+    elif facts.checkout.dependency and not _is_provided(facts, use):
+        where = f"torchtitan. A broken import: {_lacks(facts, use)}"
+    elif facts.checkout.dependency:
+        where = f"torchtitan ({dependency.name})"
     elif not use.held:
-        where = f"torchtitan, which this checkout does not hold ({use.module})"
+        known = dependency.pinned or dependency.name or use.module
+        where = f"torchtitan, which this checkout does not hold ({known})"
+        if dependency.advice and use.path not in advised:
+            advised.add(use.path)
+            where += f"; {dependency.advice}"
     if use.kind == "import":
         return f"imports {use.name} from {where}"
     if use.kind == "assignment":
@@ -70,6 +132,12 @@ def _message(facts: Facts, use: Outside) -> str:
         )
     what = f"this {'call' if use.kind == 'call' else 'use'} of {use.spelling}"
     return f"{what} is left for a person: it comes from {where}"
+
+
+def _is_provided(facts: Facts, use: Outside) -> bool:
+    """Whether the torchtitan at hand defines what a place names."""
+    found = facts.checkout.at(f"{use.module}.{use.name}")
+    return found is not None and facts.checkout.defines(found)
 
 
 def _sets_replicate(facts: Facts, use: Outside) -> bool:
@@ -103,6 +171,8 @@ def _assigned(facts: Facts, use: Outside) -> Definition | None:
 
 def _to_write(facts: Facts, use: Outside, shown: set[Definition]) -> str:
     """The code of one place; the function with the first place that needs it."""
+    if facts.survey.is_past and not use.held:
+        return _as_sharding(facts, use)
     if use.kind == "assignment":
         return _to_set(facts, use)
     ready = _ready(facts, use) if use.held else None
@@ -132,6 +202,34 @@ _IMPORTS = {
     "FSDPModule": "from torch.distributed.fsdp import FSDPModule",
     "MixedPrecisionPolicy": "from torch.distributed.fsdp import MixedPrecisionPolicy",
 }
+
+
+_PAST_MESH = (
+    'parallel_dims.get_mesh(["dp_replicate", "fsdp"] if '
+    'parallel_dims.dp_replicate_enabled else ["fsdp"])'
+)
+
+
+def _as_sharding(facts: Facts, use: Outside) -> str:
+    """Pure replication as torchtitan has it from PR 2900 on: one call, in every case."""
+    if use.kind != "call":
+        return f"# in place of it and of the branches, at the call\napply_fsdp(model, {_PAST_MESH}, ...)"
+    site = _site(facts, use)
+    beside = site.fsdp_call if site else None
+    if beside is None or passes_by_star(beside):
+        return layout.bracketed("apply_fsdp(", ["model", _PAST_MESH, "..."], ")")
+    file = facts.survey.files[use.path]
+    passed = [written(file, value) for value in beside.args]
+    named = {k.arg: written(file, k.value) for k in beside.keywords}
+    for name in ("dp_mesh", "mesh"):
+        if name in named:
+            named[name] = _PAST_MESH
+    if len(passed) > 1:
+        passed[1] = _PAST_MESH
+    passed += [f"{name}={value}" for name, value in named.items()]
+    return "# in every case, in place of the branches\n" + layout.bracketed(
+        f"{written(file, beside.func)}(", passed, ")"
+    )
 
 
 def _defined(facts: Facts, path: str, text: str) -> str:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from codemods.bindings import Checkout
+from codemods.dependency import PACKAGE
 from codemods.findings import Finding
 from codemods.mirror import Plan
 from codemods.names import Definition
+from codemods.outside import uses_torchtitan
 from codemods.source import SourceFile
 from codemods.survey import CallSite, Survey
 from codemods.targets import Target
@@ -99,6 +101,15 @@ class Facts:
     derived: dict[object, Plan] = field(default_factory=dict)
     read_texts: Texts = none
 
+    @cached_property
+    def own_packages(self) -> frozenset[str]:
+        """The packages whose imports stand apart from those of others."""
+        package = self.survey.dependency.package
+        if not uses_torchtitan(self.checkout, package):
+            return frozenset({PACKAGE})
+        own = self.checkout.own.values()
+        return frozenset(file.module.split(".")[0] for file in own)
+
     def reported(self, code: str) -> Iterator[Finding]:
         """What the decisions have to say under one rule."""
         return (finding for finding in self.findings if finding.code == code)
@@ -131,7 +142,7 @@ class Facts:
 
     def written(self) -> Iterator[NewFunction]:
         """The functions that are not there already."""
-        kept = self.survey.migrated
+        kept = self.survey.replicates
         return (f for f in self.functions.values() if f.definition not in kept)
 
     @property

@@ -99,7 +99,7 @@ def _importers(checkout: Checkout, path: str) -> tuple[str, ...]:
     """The files that import a file, tests apart."""
     return tuple(
         file.path
-        for file in checkout.files.values()
+        for file in checkout.own.values()
         if file.path != path and not of_a_test(file.path)
         if path in imported_by(checkout, file)
         if any(

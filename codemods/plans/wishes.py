@@ -70,7 +70,8 @@ def _looked_up(facts: Facts, path: str) -> str | None:
 
 def _division_helper(facts: Facts) -> str | None:
     """torchtitan's own function that switches the division of gradients off."""
-    for file in facts.checkout.mentioning("set_gradient_divide_factor(1"):
+    word = "set_gradient_divide_factor(1"
+    for file in (*facts.checkout.mentioning(word), *facts.checkout.providing(word)):
         for node in file.syntax.body:
             if not isinstance(node, ast.FunctionDef):
                 continue

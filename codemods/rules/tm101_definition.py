@@ -2,7 +2,7 @@
 
 import ast
 import builtins
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import cast
 
 import libcst as cst
@@ -130,7 +130,12 @@ def find(facts: Facts) -> Iterator[Finding]:
     }
     for function in _added(facts):
         path = function.definition.path
-        if function.mirrors is None:
+        if function.mirrors and function.mirrors.path in facts.checkout.dependency:
+            message = (
+                f"{function.plan.name} mirrors {function.mirrors.name} of "
+                f"{facts.survey.files[function.mirrors.path].module}, which this checkout uses"
+            )
+        elif function.mirrors is None:
             message = (
                 f"{function.plan.name} mirrors the branch that shards on line "
                 f"{function.branch}"
@@ -140,12 +145,27 @@ def find(facts: Facts) -> Iterator[Finding]:
                 "DDP's replicate is called in a plan; it becomes a call of "
                 f"{function.plan.name}, which mirrors {function.mirrors.name}"
             )
+        elif _serves_provided(facts, function):
+            message = (
+                f"apply_ddp of {facts.survey.dependency.name} stays as it is; "
+                f"{function.plan.name} mirrors {function.mirrors.name} beside it"
+            )
         else:
             message = (
                 "this folder wraps in groups of its own, so it gets its own "
                 f"{function.plan.name} beside {function.mirrors.name}"
             )
         yield Finding(path, _line_of(facts, function), CODE, message)
+
+
+def _serves_provided(facts: Facts, function: NewFunction) -> bool:
+    """Whether a function is for calls of the dependency's ``apply_ddp``."""
+    provided = facts.survey.provided
+    return any(
+        call.site.reference.definition in provided
+        for call in facts.calls
+        if function in (call.function, *call.also)
+    )
 
 
 def _line_of(facts: Facts, function: NewFunction) -> int:
@@ -165,6 +185,22 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     ]
     if not functions:
         return tree
+    tree = tree.with_changes(body=_with_functions(tree, functions))
+    called = replicate_name(facts, path)
+    if called == "replicate":
+        tree = _new_replicate_import(tree, facts.own_packages)
+    else:
+        where = (REPLICATE_MODULE, "replicate", called)
+        tree = edit.add_import(tree, *where, facts.own_packages)
+    for function in functions:
+        tree = _import_what_it_needs(tree, function, facts)
+    return tree
+
+
+def _with_functions(
+    tree: cst.Module, functions: list[NewFunction]
+) -> list[cst.BaseStatement]:
+    """The statements of a module with each function where it belongs."""
     body: list[cst.BaseStatement] = []
     for node in tree.body:
         named = isinstance(node, (cst.FunctionDef, cst.ClassDef))
@@ -181,22 +217,14 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
             for f in functions
             if f.replaces is None and f.after == name and named
         ]
-    tree = tree.with_changes(body=body)
-    called = replicate_name(facts, path)
-    if called == "replicate":
-        tree = _new_replicate_import(tree)
-    else:
-        tree = edit.add_import(tree, REPLICATE_MODULE, "replicate", called)
-    for function in functions:
-        tree = _import_what_it_needs(tree, function, facts)
-    return tree
+    return body + [_fresh(tree, f) for f in functions if not (f.replaces or f.after)]
 
 
 def _added(facts: Facts) -> Iterator[NewFunction]:
     for function in facts.functions.values():
         if (
             function.replaces is None
-            and function.definition not in facts.survey.migrated
+            and function.definition not in facts.survey.replicates
         ):
             yield function
 
@@ -218,11 +246,13 @@ def _fresh(tree: cst.Module, function: NewFunction) -> cst.FunctionDef:
     return fresh.with_changes(leading_lines=[blank, blank])
 
 
-def _new_replicate_import(tree: cst.Module) -> cst.Module:
+def _new_replicate_import(tree: cst.Module, own: Collection[str]) -> cst.Module:
     """Point the import of DDP's replicate to the composable one, on its own line."""
     move = _MoveImport(tree)
     tree = tree.visit(move)
-    return tree if move.moved else edit.add_import(tree, REPLICATE_MODULE, "replicate")
+    if move.moved:
+        return tree
+    return edit.add_import(tree, REPLICATE_MODULE, "replicate", own=own)
 
 
 class _MoveImport(edit.ScopedTransformer):
@@ -256,12 +286,13 @@ def _import_what_it_needs(
 ) -> cst.Module:
     bound = _module_level_names(tree)
     source = function.mirrors or function.replaces
+    others = [*facts.survey.definitions[:1], *facts.survey.provided[:1]]
     for name in sorted(free_names(function.plan.text) - bound - set(dir(builtins))):
         where = _origin(facts, source, name) or _WELL_KNOWN.get(name)
-        if where is None and facts.survey.definitions:
-            where = _origin(facts, facts.survey.definitions[0], name)
+        for other in others:
+            where = where or _origin(facts, other, name)
         if where is not None:
-            tree = edit.add_import(tree, *where)
+            tree = edit.add_import(tree, *where, facts.own_packages)
     return tree
 
 
@@ -279,7 +310,8 @@ def _origin(
         return found.module, found.name, name if name != found.name else None
     if name in top.bound:
         return facts.survey.files[source.path].module, name, None
-    for file in facts.checkout.mentioning(f"def {name}("):
+    word = f"def {name}("
+    for file in (*facts.checkout.mentioning(word), *facts.checkout.providing(word)):
         if name in facts.checkout.names(file.path).top.bound:
             return file.module, name, None
     return None

@@ -3,7 +3,7 @@
 import ast
 import io
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import libcst as cst
 
@@ -12,6 +12,7 @@ from codemods.beside import Said, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.names import Definition
+from codemods.outside import tried
 from codemods.plans import (
     Facts,
     Followed,
@@ -87,6 +88,9 @@ def find(facts: Facts) -> Iterator[Finding]:
     calls = {call.site.reference: call for call in facts.calls}
     for reference in facts.survey.references:
         file = facts.survey.files[reference.path]
+        if reference.definition in facts.survey.provided:
+            yield from _of_dependency(facts, reference, calls)
+            continue
         function = _replacement(facts, reference.definition)
         renamed = function is not None and (
             function.replaces is not None or _old_name(reference)
@@ -125,6 +129,82 @@ def find(facts: Facts) -> Iterator[Finding]:
                 f"{reference.kind} of {reference.definition.name}",
             )
     yield from _words(facts)
+
+
+def _of_dependency(
+    facts: Facts, reference: Reference, calls: Mapping[Reference, NewCall]
+) -> Iterator[Finding]:
+    """What becomes of one place that names an ``apply_ddp`` of the dependency."""
+    file = facts.survey.files[reference.path]
+    path, line, name = reference.path, reference.line, reference.spelling
+    where = facts.survey.dependency.name
+    if file.opted_out(line, CODE):
+        message = f"this {reference.kind} of {name} of {where} stays as it is"
+        yield Finding(path, line, CODE, message, "opted-out")
+    elif reference in calls:
+        yield Finding(path, line, CODE, _message(calls[reference], facts))
+    elif reference.kind == "import":
+        yield from _import_of_dependency(facts, reference)
+    elif reference.kind != "call":  # a call is left where it was decided
+        yield Finding(
+            path,
+            line,
+            CODE,
+            f"this {reference.kind} of {name} of {where} hands DDP's function on, and who "
+            "calls it is not followed: hand on a function that wraps with replicate",
+            "left",
+            facts.target.function_name,
+        )
+
+
+def _import_of_dependency(facts: Facts, reference: Reference) -> Iterator[Finding]:
+    path, line, name = reference.path, reference.line, reference.spelling
+    where = facts.survey.dependency.name
+    if goes(facts, reference):
+        yield Finding(path, line, CODE, f"import of {name} of {where} goes")
+    elif line in tried(facts.survey.files[path]):
+        yield Finding(
+            path,
+            line,
+            CODE,
+            f"{name} of {where} is one of several imports that are tried: take all of them "
+            "out, and import or define a function that wraps with replicate",
+            "left",
+            facts.target.function_name,
+        )
+    elif not any(True for _ in _uses(facts, reference)):
+        yield Finding(
+            path,
+            line,
+            CODE,
+            f"{name} of {where} is passed on from here, and nothing in this checkout calls "
+            "it: pass on a function that wraps with replicate, or none",
+            "left",
+            facts.target.function_name,
+        )
+
+
+def _uses(facts: Facts, reference: Reference) -> Iterator[Reference]:
+    """The other places that name what a reference does, imports apart."""
+    for other in facts.survey.references:
+        if other.definition == reference.definition and other.kind != "import":
+            yield other
+
+
+def goes(facts: Facts, reference: Reference) -> bool:
+    """Whether an import of an ``apply_ddp`` of the dependency has no use any more.
+
+    It has where a use of it stays: one of its own file, or one of a file that may have it
+    from there. What only a package passes on, and nothing here calls, stays too.
+    """
+    if reference.line in tried(facts.survey.files[reference.path]):
+        return False
+    moved = {call.site.reference for call in facts.calls}
+    uses = list(_uses(facts, reference))
+    if any(use not in moved for use in uses if use.path == reference.path):
+        return False
+    here = any(use.path == reference.path for use in uses)
+    return here or (bool(uses) and all(use in moved for use in uses))
 
 
 def _words(facts: Facts) -> Iterator[Finding]:
@@ -232,19 +312,21 @@ def _import_changes(facts: Facts, reference: Reference) -> bool:
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     transformer = _CallSites(tree, path, facts)
     tree = tree.visit(transformer)
+    own = facts.own_packages
     for call in facts.calls_in(path):
         for function in call.also or (call.function,):
             place = function.definition
             if place.path != path and place != _kept_place(facts, call):
                 module = facts.survey.files[place.path].module
-                tree = edit.add_import(tree, module, place.name)
+                tree = edit.add_import(tree, module, place.name, own=own)
         if call.also and not any(f.definition.path == path for f in facts.written()):
             called = replicate_name(facts, path)
             if any(called == name for name, _ in (*call.before, (call.spelling, ()))):
                 alias = called if called != "replicate" else None
-                tree = edit.add_import(tree, REPLICATE_MODULE, "replicate", alias)
+                where = (REPLICATE_MODULE, "replicate", alias)
+                tree = edit.add_import(tree, *where, own)
         if facts.target.keep_precision and "torch" not in _imported_at_top(facts, path):
-            tree = edit.add_import(tree, "torch", None)
+            tree = edit.add_import(tree, "torch", None, own=own)
     return tree
 
 
@@ -356,6 +438,7 @@ class _CallSites(edit.ScopedTransformer):
     def leave_IndentedBlock(
         self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
     ) -> cst.BaseSuite:
+        updated_node = edit.without_gap(original_node, updated_node)
         assignments, self._assignments = self._assignments, []
         for mesh in assignments:
             body = [self._reassigned(line, mesh) for line in updated_node.body]
@@ -441,6 +524,8 @@ class _CallSites(edit.ScopedTransformer):
         """The (name, alias) pairs of an import as they are afterwards."""
         changed: list[tuple[str, str | None]] = []
         for name, alias in names:
+            if self._goes(alias or name):
+                continue
             function = self._imported(alias or name)
             if function is None:
                 changed.append((name, alias))
@@ -464,6 +549,16 @@ class _CallSites(edit.ScopedTransformer):
             ):
                 return _replacement(self.facts, reference.definition)
         return None
+
+    def _goes(self, local: str) -> bool:
+        """Whether a name is imported from the dependency for nothing."""
+        return any(
+            reference.definition in self.facts.survey.provided
+            and goes(self.facts, reference)
+            for reference in self.references
+            if (reference.kind, reference.scope, reference.spelling)
+            == ("import", self.scope, local)
+        )
 
     def _still_needed(self, local: str, function: NewFunction) -> bool:
         """Not where every call in this file goes to a function of its own instead."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from codemods import edit
+from codemods import edit, meshes
 from codemods.example import Example
 from codemods.findings import Finding, Status
 from codemods.nodes import nodes
@@ -61,7 +61,11 @@ _KEEP = '{name} == "dp_shard" and {me}.dp_replicate > 1'
 def find(facts: Facts) -> Iterator[Finding]:
     if facts.target.mesh != "2d" or not facts.functions:
         return
-    homes = parallel_dims_files(facts.checkout)
+    homes = [
+        (file, node)
+        for file, node in parallel_dims_files(facts.checkout)
+        if not file.dependency
+    ]
     if not homes:
         yield from _out_of_reach(facts)
     for file, node in homes:
@@ -92,14 +96,24 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _out_of_reach(facts: Facts) -> Iterator[Finding]:
     """The first call in each file, where no ParallelDims is here to keep the dimension."""
+    where = "ParallelDims, which would keep it, is not in this checkout"
+    if facts.checkout.dependency:
+        where = (
+            f"ParallelDims of {facts.survey.dependency.name} builds none, and is not this "
+            "checkout's to change"
+        )
     for path in sorted({call.site.reference.path for call in facts.calls}):
+        if any(
+            meshes.gives(facts.checkout, path, ("dp_replicate", shard), (3, 1))
+            for shard in ("dp_shard", "fsdp")
+        ):
+            continue
         call = next(facts.calls_in(path))
         yield Finding(
             path,
             call.site.reference.line,
             CODE,
-            "the 2-D mesh needs dp_shard at degree 1, and ParallelDims, which would keep "
-            "it, is not in this checkout: take --target 1d",
+            f"the 2-D mesh needs dp_shard at degree 1, and {where}: take --target 1d",
             "left",
             f"{call.spelling}({', '.join(call.arguments)})",
         )

@@ -11,6 +11,7 @@ from codemods.autocast import (
     REPLICATED,
     Choice,
     Kind,
+    amp_outside,
     choices,
     is_autocast,
     of_a_test,
@@ -215,7 +216,9 @@ def _bound_otherwise(facts: Facts) -> Iterator[Finding]:
 
 def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
     """The trainer of a torchtitan outside opens autocast, and nothing here asks it to."""
-    if not facts.survey.definitions or any(_files(facts)):
+    if not facts.moves or any(True for _ in _files(facts)):
+        return
+    if amp_outside(facts.checkout) in ("off", "gone"):
         return
     found = trained_outside(facts.checkout)
     if found is None:
@@ -223,19 +226,22 @@ def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
     file, derived = found
     line = derived.lineno if derived is not None else _first_use(file)
     name = derived.name if derived is not None else "MyTrainer"
+    opted_out = file.opted_out(line, CODE)
     yield Finding(
         file.path,
         line,
         CODE,
         "the trainer is that of a torchtitan outside of this checkout, and it opens autocast "
         "under pure dp_replicate on top of replicate's mixed-precision policy: switch it off "
-        "in a trainer derived from it",
-        "hazard",
+        'in a trainer derived from it, or accept it with `ignore = ["TM105"]`',
+        "opted-out" if opted_out else "left",
         f"class {name}(Trainer):\n"
         "    def __init__(self, job_config):\n"
         "        super().__init__(job_config)\n"
         f"        if self.parallel_dims.{REPLICATED}:\n"
-        "            self.maybe_enable_amp = contextlib.nullcontext()",
+        "            self.maybe_enable_amp = contextlib.nullcontext()\n"
+        '            if hasattr(self, "validator"):\n'
+        "                self.validator.maybe_enable_amp = self.maybe_enable_amp",
     )
 
 
@@ -266,7 +272,7 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     tree = tree.visit(_Amp(tree, scopes, wanted, null))
     if any(choice.kind == "call" for choice in wanted) and "." in null:
         if "contextlib" not in file.names.top.imports:
-            tree = edit.add_import(tree, "contextlib", None)
+            tree = edit.add_import(tree, "contextlib", None, own=facts.own_packages)
     return tree
 
 

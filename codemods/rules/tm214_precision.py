@@ -57,12 +57,9 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield from _not_kept(facts)
         return
     changing = [call for call in facts.calls if _casts(call)]
-    moving = [d for d in facts.survey.definitions if facts.becomes(d)]
-    if not changing or not moving:
+    place = _place(facts)
+    if not changing or place is None:
         return
-    definition = min(moving, key=lambda d: d.path)
-    node = function_of(facts.checkout, definition)
-    assert node is not None
     amp = mixed_precision(facts.checkout)
     if amp == "none":
         message = (
@@ -84,7 +81,21 @@ def find(facts: Facts) -> Iterator[Finding]:
             "this version, not with DDP"
         )
         suggestion = '# for all in fp32\n[training]\nmixed_precision_param = "float32"'
-    yield Finding(definition.path, node.lineno, CODE, message, "hazard", suggestion)
+    yield Finding(*place, CODE, message, "hazard", suggestion)
+
+
+def _place(facts: Facts) -> tuple[str, int] | None:
+    """Where it is said: at the first definition that moves, or call of the dependency's."""
+    moving = [d for d in facts.survey.definitions if facts.becomes(d)]
+    if moving:
+        definition = min(moving, key=lambda d: d.path)
+        node = function_of(facts.checkout, definition)
+        return (definition.path, node.lineno) if node else None
+    sites = [call.site.reference for call in facts.calls]
+    provided = [
+        (r.path, r.line) for r in sites if r.definition in facts.survey.provided
+    ]
+    return min(provided, default=None)
 
 
 def _not_kept(facts: Facts) -> Iterator[Finding]:

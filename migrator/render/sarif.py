@@ -51,7 +51,7 @@ def as_sarif(changeset: Changeset) -> str:
             continue
         result = _result(finding, indexes[finding.code])
         if finding.status == "rewrite" and finding.path in unfixed:
-            before = changeset.checkout.files[finding.path].raw
+            before = changeset.before(finding.path) or b""
             fix = _fix(finding.path, before, unfixed.pop(finding.path))
             if fix:
                 result["fixes"] = [fix]

@@ -20,6 +20,12 @@ _WORDS = {
 }
 
 
+_PAST = (
+    "pure replication is fully_shard over a mesh whose fsdp dimension has degree 1, as from "
+    "PR 2900 on (release 0.3.0)."
+)
+
+
 def sentence(changeset: Changeset) -> str:
     """What this checkout is and what there is to do, in one sentence."""
     survey, outcome = changeset.outcome.survey, changeset.outcome
@@ -29,6 +35,7 @@ def sentence(changeset: Changeset) -> str:
     if survey.kind == "dependent":
         return _dependent(changeset)
     mesh = f" ({survey.migrated_to})" if survey.migrated_to else ""
+    known = inert(survey.dependency.known)
     if outcome.for_other_target:
         return (
             f"This checkout already uses the composable replicate{mesh}, written for the other "
@@ -48,10 +55,13 @@ def sentence(changeset: Changeset) -> str:
         )
     if not survey.definitions and survey.migrated:
         return f"This checkout already uses the composable replicate{mesh}, but for {to_do}."
+    if survey.out_of_date and outcome.to_do:
+        return _provided(changeset)
     if not survey.definitions:
         return f"DDP is here, but in no apply_ddp of torchtitan's: {to_do} to see to."
     if survey.generation == COPY:
-        return f"A copy of torchtitan's DDP path: {to_do} to migrate."
+        beside = f", and torchtitan is a dependency{known}" if known else ""
+        return f"A copy of torchtitan's DDP path{beside}: {to_do} to migrate."
     return (
         f"A torchtitan of generation {survey.generation}, with DDP: {to_do} to migrate."
     )
@@ -62,10 +72,7 @@ def _without_ddp(changeset: Changeset) -> str:
     outcome = changeset.outcome
     what = "nor any other data-parallel path of torchtitan's"
     if keeps_fsdp_dimension(outcome.survey.checkout):
-        what = (
-            "and pure replication is fully_shard over a mesh whose fsdp dimension has degree "
-            "1, as from PR 2900 on (release 0.3.0)"
-        )
+        what = f"and {_PAST.removesuffix('.')}"
     if outcome.to_do:
         return (
             f"There is no apply_ddp here, {what}, but for {_places(outcome.to_do)} that still "
@@ -75,18 +82,42 @@ def _without_ddp(changeset: Changeset) -> str:
 
 
 def _dependent(changeset: Changeset) -> str:
-    """Of a checkout that calls what an installed torchtitan defines."""
+    """Of a checkout that uses a torchtitan which it does not hold."""
     outcome = changeset.outcome
-    head = "torchtitan is a dependency here, and not part of this checkout"
+    known = inert(outcome.survey.dependency.known)
+    head = f"torchtitan is a dependency here{known}, and not part of this checkout"
+    if not outcome.survey.outside and not outcome.to_do:
+        return (
+            "Nothing to do: no data-parallel path of its own; torchtitan is a dependency"
+            f"{known}."
+        )
     if not outcome.to_do:
         kept = [f for f in outcome.findings if f.status == "opted-out"]
         if kept:
             return f"Nothing to rewrite: {head}; {_places(kept)} opted out."
         return f"Nothing to do: {head}; what is called of it is replicate's already."
     places = _places(outcome.to_do)
+    if outcome.survey.is_past:
+        what = ""
+        if keeps_fsdp_dimension(outcome.survey.checkout):
+            what = f" There {_PAST}"
+        return f"{head}, and it has no apply_ddp any more: {places} to see to.{what}"
     if outcome.survey.unresolved:
         return f"{head}, and its apply_ddp is used: {places} to see to."
     return f"{head}; what is called of it is replicate's already, but for {places}."
+
+
+def _provided(changeset: Changeset) -> str:
+    """Of a checkout that calls what a torchtitan in reach defines."""
+    outcome = changeset.outcome
+    left = any(finding.status == "left" for finding in outcome.findings)
+    uses = "its apply_ddp is used"
+    if not outcome.survey.provided:
+        uses = "it has apply_replicate, which apply_ddp is still called for"
+    return (
+        f"torchtitan is a dependency here{inert(outcome.survey.dependency.known)}, and "
+        f"{uses}: {_places(outcome.to_do)} to {'see to' if left else 'migrate'}."
+    )
 
 
 def _places(findings: Collection[Finding]) -> str:

@@ -71,6 +71,7 @@ def compare(
     keep_precision: bool = False,
     selection: Selection = Selection(),
     require_git: bool = True,
+    torchtitan: str | None = None,
 ) -> Compared:
     """Look at a checkout, migrated or not; nothing is written and nothing of it is run.
 
@@ -83,11 +84,12 @@ def compare(
         keep_precision: whether it is, or is to be, written with calls that pass fp32.
         selection: which rules, and which files.
         require_git: refuse a folder that git does not keep.
+        torchtitan: the torchtitan that it uses and does not hold, a path or a version.
 
     Raises:
         TitanMigrateError: as ``apply.plan``, or ``base`` is no revision here.
     """
-    checkout = open_checkout(path, require_git=require_git)
+    checkout = open_checkout(path, require_git=require_git, torchtitan=torchtitan)
     wanted = apply.resolve_target(
         target, torch_version, function_name, checkout.root, keep_precision
     )
@@ -129,7 +131,7 @@ def _planned(checkout: Checkout, outcome: Outcome) -> Compared:
     if not outcome.to_do:
         return Compared(checkout, "nothing", outcome, outcome, None, {}, {})
     outcome = _behind_links(checkout, outcome)
-    before = {path: checkout.files[path] for path in outcome.changes}
+    before = {path: checkout.files.get(path) for path in outcome.changes}
     return Compared(checkout, "plan", outcome, outcome, None, before, outcome.changes)
 
 
@@ -172,7 +174,13 @@ def _done(
     tried: list[tuple[int, Outcome]] = []
     for target in targets:
         try:
-            outcome = migrate(tree, target, selection, lambda: checkout.texts)
+            outcome = migrate(
+                tree,
+                target,
+                selection,
+                lambda: checkout.texts,
+                dependency=checkout.dependency,
+            )
             outcome = _behind_links(checkout, outcome)
         except SelectionError:
             continue  # what is selected does not go with this target

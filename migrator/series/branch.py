@@ -142,7 +142,11 @@ def _is_on(checkout: Checkout, name: str) -> bool:
 def _restore(changeset: Changeset, base: str, name: str, tip: str) -> None:
     """Take back what a switch did that broke off, on a full disk say."""
     checkout = changeset.checkout
-    ours = [place for place in changeset.places if _is_begun(changeset, place)]
+    begun = [place for place in changeset.places if _is_begun(changeset, place)]
+    new = [p for p in begun if changeset.before(changeset.places[p]) is None]
+    for place in new:
+        (checkout.root / place).unlink(missing_ok=True)
+    ours = [place for place in begun if place not in new]
     with contextlib.suppress(TitanMigrateError):
         if ours:
             checkout.git(
@@ -154,7 +158,7 @@ def _restore(changeset: Changeset, base: str, name: str, tip: str) -> None:
                 "--pathspec-file-nul",
                 given=as_paths(ours),
             )
-    before = {path: checkout.files[path].raw for path in changeset.changes}
+    before = {path: changeset.before(path) or b"" for path in changeset.changes}
     _rewrite(changeset, ours, before)
     with contextlib.suppress(TitanMigrateError):
         checkout.git("update-ref", "-d", f"refs/heads/{name}", tip)

@@ -122,7 +122,8 @@ def refuse_uncommitted(changeset: Changeset) -> None:
     tracked = _modes(checkout.git("ls-files", "-s", "-z"))
     for place in changeset.places:
         # In a submodule, say, to which a symlink leads.
-        if not tracked.get(place, "").startswith("100"):
+        new = changeset.before(changeset.places[place]) is None
+        if not (new or tracked.get(place, "").startswith("100")):
             raise TitanMigrateError(
                 f"{place} would change, and git does not track it here: exclude what leads "
                 "to it, or use a plain `apply`."
@@ -222,9 +223,10 @@ def build(
                 place = tree / path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(raw)
-                place.chmod(0o755 if modes[path] == "100755" else 0o644)
+                place.chmod(0o755 if modes.get(path) == "100755" else 0o644)
             names = as_paths(part.files)
-            checkout.git(*index, "update-index", "-z", "--stdin", given=names, env=env)
+            add = ("update-index", "--add", "-z", "--stdin")
+            checkout.git(*index, *add, given=names, env=env)
             parent = made[-1].hash if made else base
             commit = checkout.git(
                 *AS_CONFIGURED,

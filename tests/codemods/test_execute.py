@@ -13,7 +13,7 @@ from codemods.execute.records import Verdict
 from codemods.execute.worlds import all_degrees
 from codemods.source import SourceFile
 
-from places import TOP
+from places import FORKS, TOP
 from support import (
     APPLY_DDP,
     APPLY_FSDP,
@@ -25,8 +25,6 @@ from support import (
     outcome,
     text,
 )
-
-FIXTURES = sorted(p.name for p in (TOP / "fixtures").iterdir() if p.is_dir())
 
 LEFT = {("legacy_dp", "2d"), ("legacy_mid", "2d")}
 """Trees whose dimension of data parallelism no 2-D mesh can be made of."""
@@ -56,7 +54,7 @@ def assert_confirmed(verdict: Verdict, but: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("mesh", ["1d", "2d"])
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", FORKS)
 def test_every_plan_of_the_fixtures(name, mesh):
     if (name, mesh) in LEFT:
         pytest.skip("nothing is written for it")

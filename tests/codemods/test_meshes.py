@@ -8,7 +8,7 @@ from codemods.meshes import build, gives, replicate_dimension
 from codemods.source import SourceFile
 from migrator.checkout import Checkout as OnDisk
 
-from places import FIXTURES
+from places import FIXTURES, FORKS
 from releases import VERSIONS, release
 
 ONE_NAME = """\
@@ -75,11 +75,7 @@ def test_the_dimension_is_the_one_that_is_built(text, name):
     assert replicate_dimension(one(text), "dims.py") == name
 
 
-PLANS = [
-    pytest.param(FIXTURES / folder.name, id=folder.name)
-    for folder in sorted(FIXTURES.iterdir())
-    if folder.is_dir()
-]
+PLANS = [pytest.param(FIXTURES / folder, id=folder) for folder in FORKS]
 
 
 def on_disk(root) -> Checkout:

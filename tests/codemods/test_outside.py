@@ -128,7 +128,6 @@ def test_a_guard_stays_with_a_call_of_the_package():
     [
         "from other.plans import apply_ddp\napply_ddp(1)\n",
         "def apply_ddp(model):\n    return DDP(model)\n",
-        "from torchtitan.config import TORCH_DTYPE_MAP\nfrom torchtitan.distributed import ParallelDims\n",
         "from .plans import apply_ddp\n",
         "import other.plans\nother.plans.apply_ddp = 1\n",
     ],

@@ -13,10 +13,9 @@ from migrator.changeset import file_diff
 from migrator.patch import coloured, count, diffstat
 
 from commands import PLAN, diff, git_apply, run
-from places import FIXTURES, ONLY_1D
+from places import FIXTURES, FORKS, ONLY_1D
 from releases import VERSIONS, as_checkout, git, release
 
-NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
 ESCAPE = re.compile(rb"\x1b\[[0-9;]*m")
 
 
@@ -33,7 +32,7 @@ def surroundings(monkeypatch, tmp_path_factory):
 @pytest.fixture(
     scope="module",
     params=[
-        *NAMES,
+        *FORKS,
         *(pytest.param(version, marks=pytest.mark.release) for version in VERSIONS),
     ],
 )

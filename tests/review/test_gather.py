@@ -16,17 +16,14 @@ from migrator.review.page import as_html
 
 from hostile import HOSTILE, committed, escapes_nothing, hostile_checkout
 from inert import assert_inert_markdown, assert_inert_page
-from places import FIXTURES
+from places import FORKS
 from releases import git
 from reviewed import PLAN, UTILS, edit, file_of, fork, migrated, reviewed, run
-
-NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
-
 
 # A checkout that is not migrated yet
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORKS)
 def test_the_plan_of_every_fixture(tmp_path, name):
     tree = fork(tmp_path, name)
     found = reviewed(tree)

@@ -2,11 +2,9 @@
 
 import pytest
 
-from places import TOP
-
-FIXTURES = sorted(path.name for path in (TOP / "fixtures").iterdir() if path.is_dir())
+from places import FORKS, TOP
 
 
-@pytest.fixture(params=FIXTURES)
+@pytest.fixture(params=FORKS)
 def fixture(request):
     return TOP / "fixtures" / request.param

@@ -1,0 +1,339 @@
+"""The torchtitan that a checkout uses and does not hold: found, read, and never written.
+
+Named by ``--torchtitan`` or in pyproject.toml; else a submodule that is there, or an
+installed one that is what the checkout asks for. Nothing is downloaded unasked.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from codemods.bindings import Checkout
+from codemods.dependency import PACKAGE, UNKNOWN, Dependency
+from codemods.outside import uses_torchtitan
+from codemods.source import SourceFile
+from migrator.errors import FileProblem, TitanMigrateError
+from migrator.releases import cached, fetch
+from migrator.torchtitans import Wanted, wanted
+
+_VERSION = re.compile(r"\d+(\.\d+)+\S*")
+_MARKS = ("models", "distributed", "components", "parallelisms", "experiments")
+"""Folders that a package of torchtitan's has had, whatever it is called."""
+
+_SAY = (
+    'Say which one counts with --torchtitan PATH, or with `torchtitan = "PATH"` under '
+    "[tool.titan-migrate] in pyproject.toml."
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A torchtitan on this disk.
+
+    Args:
+        package: the folder of the package itself.
+        shown: what it is called where it says no version.
+        version: of the package, None where it does not say.
+        revision: the commit that git has there, None where there is none.
+        submodule: it is one of the checkout.
+    """
+
+    package: Path
+    shown: str
+    version: str | None = None
+    revision: str | None = None
+    submodule: bool = False
+
+    @property
+    def name(self) -> str:
+        """``third_party/torchtitan at 73a0e69``, ``torchtitan 0.2.2``."""
+        if self.revision:
+            return f"{self.shown} at {self.revision[:7]}"
+        return f"torchtitan {self.version}" if self.version else self.shown
+
+    @cached_property
+    def sources(self) -> Mapping[str, bytes]:
+        """Path within the package -> bytes, of every Python file."""
+        return dict(_sources(self.package))
+
+
+def find(
+    root: Path,
+    given: str | None,
+    own: Mapping[str, SourceFile],
+    gitlinks: Callable[[], dict[str, str]],
+) -> Dependency:
+    """The torchtitan that a checkout uses.
+
+    Args:
+        root: of the checkout.
+        given: a path or a version that the user named, None where nothing is named.
+        own: the Python files of the checkout.
+        gitlinks: path of a submodule -> the commit that the checkout names.
+
+    Raises:
+        FileProblem: a file of it cannot be read.
+        TitanMigrateError: there is none where one is named, or two that differ.
+    """
+    if given is not None:
+        found = _given(root, given)
+        return _read(root, found, wanted(root, gitlinks))
+    if not uses_torchtitan(Checkout(own)):
+        return UNKNOWN
+    asked = wanted(root, gitlinks)
+    candidates = [*_populated(root, asked), *_installed(root, asked)]
+    if not candidates:
+        return _absent(root, asked)
+    first, *others = candidates
+    for other in others:
+        if other.sources != first.sources:
+            raise TitanMigrateError(
+                f"{first.name} ({_near(root, first.package)}) and {other.name} "
+                f"({_near(root, other.package)}) are both what this checkout asks for, and "
+                f"they differ. {_SAY}"
+            )
+    return _read(root, first, asked)
+
+
+def aside(root: Path, given: str | None, dependency: Dependency) -> str:
+    """What the paths below the root begin with that belong to a named folder; "" without."""
+    if given is None or not dependency.files:
+        return ""
+    named = (root / given).resolve()
+    if named == root.resolve():
+        named = root / dependency.package
+    if not named.is_relative_to(root.resolve()):
+        return ""
+    return f"{named.relative_to(root.resolve()).as_posix()}/"
+
+
+def _given(root: Path, given: str) -> Found:
+    """The torchtitan that the user names: a folder, or a release."""
+    folder = root / given
+    if not folder.is_dir():
+        if _VERSION.fullmatch(given):
+            return Found(fetch(given) / PACKAGE, f"torchtitan {given}", given)
+        raise TitanMigrateError(
+            f"--torchtitan: {given} is neither a folder nor a version of torchtitan. Name a "
+            "checkout of torchtitan, a site-packages folder that has it, or a release as 0.2.2."
+        )
+    package = _package_in(folder)
+    if package is None:
+        raise TitanMigrateError(
+            f"--torchtitan: there is no package torchtitan in {given}"
+            + (
+                ", which is empty: run `git submodule update --init` first."
+                if not any(folder.iterdir())
+                else ". Name the folder that holds it."
+            )
+        )
+    return _found(root, package)
+
+
+def _package_in(folder: Path) -> Path | None:
+    """The folder of the package, in a folder that is or holds it."""
+    for place in (folder / PACKAGE, folder / "src" / PACKAGE, folder):
+        if place.is_dir() and any((place / mark).is_dir() for mark in _MARKS):
+            return place.resolve()
+    return None
+
+
+def _found(root: Path, package: Path, submodule: bool = False) -> Found:
+    home = package.parent
+    revision = _commit(home)
+    return Found(package, _near(root, home), _version_of(package), revision, submodule)
+
+
+def _near(root: Path, path: Path) -> str:
+    """A path as it is best said: from the root where it lies there."""
+    inside = path.resolve()
+    if inside.is_relative_to(root.resolve()):
+        return inside.relative_to(root.resolve()).as_posix()
+    return str(path)
+
+
+def _version_of(package: Path) -> str | None:
+    """What the package says its version is."""
+    home = package.parent
+    for info in sorted(home.glob(f"{package.name}-*.dist-info")):
+        return info.name.removeprefix(f"{package.name}-").removesuffix(".dist-info")
+    if home.parent == cached("x").parent:
+        return home.name
+    for place in (home / "assets" / "version.txt", home / "version.txt"):
+        if place.is_file():
+            return place.read_text("utf-8", "replace").strip()[:40] or None
+    return None
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit that is checked out in a folder; read, for git would ask its configuration."""
+    place = folder / ".git"
+    try:
+        if place.is_file():
+            place = folder / place.read_text("utf-8").removeprefix("gitdir:").strip()
+        head = (place / "HEAD").read_text("utf-8").strip()
+        if not head.startswith("ref:"):
+            return head if re.fullmatch(r"[0-9a-f]{40,64}", head) else None
+        name = head.removeprefix("ref:").strip()
+        if (place / name).is_file():
+            return (place / name).read_text("utf-8").strip()
+        for line in (place / "packed-refs").read_text("utf-8").splitlines():
+            if line.endswith(f" {name}"):
+                return line.split()[0]
+    except (OSError, UnicodeDecodeError):
+        pass
+    return None
+
+
+def _populated(root: Path, asked: Iterable[Wanted]) -> Iterator[Found]:
+    """The submodules, and the folders that a pin names, which are there."""
+    seen = set()
+    for one in asked:
+        folder = root / one.folder
+        package = _package_in(folder) if one.folder and folder.is_dir() else None
+        if package is not None and package not in seen:
+            seen.add(package)
+            yield _found(root, package, one.is_submodule)
+
+
+def _installed(root: Path, asked: list[Wanted]) -> Iterator[Found]:
+    """The installed torchtitan that is what the first pin asks for."""
+    pins = [one for one in asked if not one.folder]
+    if not pins:
+        return
+    seen = set()
+    for info in _distributions(root):
+        found = _of_distribution(root, info)
+        if found is None or found.package in seen:
+            continue
+        if pins[0].allows(found.version, found.revision):
+            seen.add(found.package)
+            yield found
+
+
+def _environment() -> list[Path]:
+    """Where this environment has its packages."""
+    return [Path(entry) for entry in sys.path if entry]
+
+
+def _distributions(root: Path) -> Iterator[Path]:
+    """Where pip noted torchtitan: in the checkout's own environment, then in this one."""
+    places = [
+        *sorted(root.glob(".venv/lib/python*/site-packages")),
+        *sorted(root.glob("venv/lib/python*/site-packages")),
+        *_environment(),
+    ]
+    for place in places:
+        yield from sorted(place.glob("torchtitan-*.dist-info"))
+
+
+def _of_distribution(root: Path, info: Path) -> Found | None:
+    version = info.name.removeprefix("torchtitan-").removesuffix(".dist-info")
+    package, revision = info.parent / PACKAGE, None
+    note = info / "direct_url.json"
+    if note.is_file():
+        try:
+            said = json.loads(note.read_bytes())
+        except ValueError:
+            said = {}
+        revision = said.get("vcs_info", {}).get("commit_id")
+        if not package.is_dir() and str(said.get("url", "")).startswith("file://"):
+            package = _package_in(Path(said["url"].removeprefix("file://"))) or package
+    if not package.is_dir():
+        return None
+    return Found(package.resolve(), _near(root, info.parent), version, revision)
+
+
+def _absent(root: Path, asked: list[Wanted]) -> Dependency:
+    """What is said of a torchtitan that is not at hand."""
+    installed = next(
+        filter(None, (_of_distribution(root, i) for i in _distributions(root))), None
+    )
+    if not asked:
+        if installed is not None:
+            return Dependency(
+                advice=f"read the installed one with --torchtitan {installed.package.parent}"
+            )
+        return Dependency(
+            advice="read it with --torchtitan PATH (a checkout, a site-packages folder) or "
+            "--torchtitan VERSION"
+        )
+    first = asked[0]
+    advice = _how_to_read(first)
+    if installed is not None:
+        advice += f" (the installed one, {installed.name}, is another)"
+    return Dependency(pinned=first.place, advice=advice)
+
+
+def _how_to_read(pin: Wanted) -> str:
+    """The command that makes what a line names readable."""
+    if pin.is_submodule:
+        return f"`git submodule update --init {pin.path}` makes it readable"
+    if pin.folder:
+        return f"put it in {pin.folder}, or name another folder with --torchtitan"
+    if pin.exact:
+        return (
+            f"`pip download --no-deps torchtitan=={pin.exact}` fetches it, and so does "
+            f"`--torchtitan {pin.exact}`, which reads it too"
+        )
+    if pin.revision:
+        return (
+            f"clone torchtitan, `git checkout {pin.revision}` there, and name it with "
+            "--torchtitan"
+        )
+    return "name a folder or a release of it with --torchtitan"
+
+
+def _read(root: Path, found: Found, asked: list[Wanted]) -> Dependency:
+    """The dependency with its files, by paths that no file of the checkout has."""
+    above = _above(root, found)
+    package = found.package.name
+    files = {
+        path: SourceFile(path, raw, dependency=True, root=above)
+        for inside, raw in found.sources.items()
+        for path in [f"{above}{package}/{inside}"]
+    }
+    if not files:
+        raise TitanMigrateError(f"{found.package} holds no Python file.")
+    pinned = _differs(found, asked)
+    return Dependency(found.name, pinned, "", files, package)
+
+
+def _above(root: Path, found: Found) -> str:
+    """What paths begin with: from the root where it lies there, else what it is called."""
+    top = _near(root, found.package.parent)
+    if top == ".":
+        return ""
+    outside = Path(top).is_absolute() and found.version and not found.revision
+    return f"{found.name}/" if outside else f"{top}/"
+
+
+def _differs(found: Found, asked: list[Wanted]) -> str:
+    """The pin that what is read is not, "" where it is what is asked for."""
+    for one in asked[:1]:
+        if one.folder and not one.revision:
+            return ""
+        if not one.allows(found.version, found.revision):
+            return one.place
+    return ""
+
+
+def _sources(package: Path) -> Iterator[tuple[str, bytes]]:
+    for folder, folders, names in os.walk(package):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(names):
+            place = Path(folder, name)
+            if not name.endswith(".py") or not place.is_file():
+                continue
+            try:
+                yield place.relative_to(package).as_posix(), place.read_bytes()
+            except OSError as error:
+                raise FileProblem(
+                    f"{place} could not be read ({error.strerror}). Give yourself read "
+                    "permission and run again; nothing was written."
+                ) from error

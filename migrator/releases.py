@@ -1,0 +1,98 @@
+"""Releases of torchtitan, fetched from the package registry when somebody asks for one."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from migrator.errors import TitanMigrateError
+
+
+def cached(version: str) -> Path:
+    """Where a release that was fetched is kept; the package is ``torchtitan`` in there."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "titan-migrate" / "releases" / version
+
+
+def fetch(version: str) -> Path:
+    """The folder of a release, downloaded where it is not kept yet.
+
+    Raises:
+        TitanMigrateError: it could not be had.
+    """
+    place = cached(version)
+    if (place / "torchtitan").is_dir():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{version}-"))
+    try:
+        try:
+            problem = download(version, staged)
+        except FileNotFoundError as error:
+            raise TitanMigrateError(f"--torchtitan {version}: {error}") from error
+        if problem is not None:
+            raise TitanMigrateError(
+                f"torchtitan {version} could not be downloaded ({problem}). Name a folder "
+                "that holds one with --torchtitan PATH, or try again with a network."
+            )
+        if not place.exists():
+            os.replace(staged, place)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return place
+
+
+def download(version: str, tree: Path) -> str | None:
+    """Unpacks the release's wheel into `tree`; returns None, or why it could not be had."""
+    with tempfile.TemporaryDirectory(prefix="titan-migrate-wheel-") as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
+        command += [
+            "--retries",
+            "1",
+            "--timeout",
+            "20",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            folder,
+        ]
+        command.append(f"torchtitan=={version}")
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+        except subprocess.TimeoutExpired:
+            return "pip download was not over after 180 seconds"
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            known = re.search(r"from versions: ([^)]*)", done.stderr)
+            if known and known[1] not in ("", "none"):
+                # The registry answered, so nothing can stand in for what was asked for.
+                raise FileNotFoundError(
+                    f"there is no torchtitan {version} on PyPI; there are {known[1]}."
+                )
+            errors = [
+                line for line in done.stderr.splitlines() if line.startswith("ERROR")
+            ]
+            return (
+                errors[-1].removeprefix("ERROR:").strip()
+                if errors
+                else "pip download failed"
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            wheel.extractall(
+                tree,
+                [name for name in wheel.namelist() if name.startswith("torchtitan/")],
+            )
+    return None

@@ -1,0 +1,361 @@
+"""A checkout that uses a torchtitan which it does not hold, migrated by what that defines."""
+
+import ast
+from functools import cache
+
+import pytest
+
+from codemods.dependency import UNKNOWN, Dependency
+from codemods.engine import Outcome, migrate
+from codemods.selection import Selection
+from codemods.source import SourceFile
+
+from places import FIXTURES
+from support import aim
+
+FAR = "torchtitan.models.llama3.infra.parallelize"
+HEAD = f"""\
+from torch.distributed.fsdp import fully_shard, MixedPrecisionPolicy
+from torchtitan.config import TORCH_DTYPE_MAP
+from {FAR} import apply_ddp, apply_fsdp
+"""
+PLAN = """\
+
+
+def parallelize(model, parallel_dims, job_config):
+    if parallel_dims.fsdp_enabled:
+        apply_fsdp(
+            model,
+            parallel_dims.get_mesh("fsdp"),
+            param_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_param],
+            reduce_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_reduce],
+            pp_enabled=False,
+        )
+    elif parallel_dims.dp_replicate_enabled:
+        mesh = parallel_dims.get_mesh("dp_replicate")
+        apply_ddp(model, mesh, enable_compile=False)
+    return model
+"""
+OWN = """\
+
+
+def apply_fsdp(model, dp_mesh, param_dtype, reduce_dtype, pp_enabled):
+    policy = MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)
+    for blade in model.blades:
+        fully_shard(blade, mesh=dp_mesh, mp_policy=policy)
+    fully_shard(model, mesh=dp_mesh, mp_policy=policy)
+"""
+LOOP = {"lab/loop.py": "def step(loss):\n    loss.backward()\n"}
+CALL = """\
+        apply_replicate(
+            model,
+            mesh,
+            param_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_param],
+            reduce_dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_reduce],
+        )
+"""
+
+
+def titan(texts: dict[str, bytes], name: str) -> Dependency:
+    files = {
+        f"titan/{path}": SourceFile(
+            f"titan/{path}", raw, dependency=True, root="titan/"
+        )
+        for path, raw in texts.items()
+    }
+    return Dependency(name, files=files)
+
+
+@cache
+def of_fixture() -> dict[str, bytes]:
+    root = FIXTURES / "v0_2_2"
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.py")}
+
+
+@cache
+def ddp() -> Dependency:
+    return titan(of_fixture(), "torchtitan 0.2.2")
+
+
+@cache
+def replicating() -> Dependency:
+    """What this tool makes of it."""
+    files = {path: SourceFile(path, raw) for path, raw in of_fixture().items()}
+    return titan({**of_fixture(), **migrate(files, aim()).changes}, "third_party/titan")
+
+
+@cache
+def past() -> Dependency:
+    """As from PR 2900 on: neither function, no choice of autocast, fsdp kept at degree 1."""
+    texts = {}
+    for path, raw in of_fixture().items():
+        tree = ast.parse(raw)
+        gone = ("apply_ddp", "maybe_enable_amp", "parallelize_llama")
+        tree.body = [n for n in tree.body if getattr(n, "name", "") not in gone]
+        texts[path] = ast.unparse(tree).encode()
+    far = "torchtitan/models/llama3/infra/parallelize.py"
+    texts["torchtitan/models/llama3/parallelize.py"] = texts.pop(far)
+    dims = "torchtitan/distributed/parallel_dims.py"
+    kept = b'if name in ("efsdp", "fsdp"):\n            return True'
+    texts[dims] = texts[dims].replace(
+        b"if name == 'efsdp':\n            return self.ep > 1", kept
+    )
+    assert kept in texts[dims]
+    return titan(texts, "torchtitan 0.3.0")
+
+
+def run(
+    files: dict[str, str], dependency: Dependency = UNKNOWN, target: str = "1d", **more
+) -> Outcome:
+    tree = {
+        path: SourceFile(path, text.encode())
+        for path, text in {**LOOP, **files}.items()
+    }
+    return migrate(tree, aim(target), dependency=dependency, **more)
+
+
+def written(files: dict[str, str], dependency: Dependency) -> dict[str, str]:
+    """The files that change; a second run finds nothing more to do."""
+    result = run(files, dependency)
+    assert result.problems == ()
+    # What that torchtitan does not have any more cannot be executed, as it was before.
+    gone = {"there is no torchtitan.models.llama3.infra.parallelize.apply_ddp"}
+    assert {*result.unconfirmed.values()} <= (
+        gone if dependency is not ddp() else set()
+    )
+    after = {path: raw.decode() for path, raw in result.changes.items()}
+    again = run({**files, **after}, dependency)
+    assert (again.changes, again.to_do) == ({}, ())
+    return after
+
+
+def left(result: Outcome) -> list[tuple[str, int]]:
+    assert result.changes == {}
+    found = [f for f in result.findings if f.status == "left"]
+    assert all(f.suggestion for f in found)
+    return [(f.path, f.line) for f in found]
+
+
+# It defines apply_ddp
+
+
+def test_the_function_is_new_beside_its_one_call():
+    after = written({"lab/plan.py": HEAD + PLAN}, ddp())
+    assert list(after) == ["lab/plan.py"]
+    plan = after["lab/plan.py"]
+    assert CALL in plan and "apply_ddp" not in plan
+    assert plan.index("def parallelize(") < plan.index("def apply_replicate(")
+    for line in ("disable_fsdp_gradient_division,", "replicate(model.tok_embeddings"):
+        assert line in plan
+    assert "from torchtitan.tools.logging import logger\n" in plan
+
+
+def test_several_plans_share_a_file_of_their_package():
+    plans = {f"lab/plans/{name}/plan.py": HEAD + PLAN for name in "ab"}
+    after = written({**plans, "lab/__init__.py": ""}, ddp())
+    assert sorted(after) == sorted([*plans, "lab/plans/replicate.py"])
+    shared = after["lab/plans/replicate.py"]
+    assert shared.count("def apply_replicate(") == 1 and shared.endswith('model")\n')
+    assert (
+        shared.startswith('"""Data parallelism') and '"""\n\nimport torch\n' in shared
+    )
+    for plan in plans:
+        assert "from lab.plans.replicate import apply_replicate\n" in after[plan]
+        assert CALL in after[plan]
+
+
+def test_a_folder_that_is_no_package_is_not_imported_from():
+    plans = {f"src/lab/plans/{name}.py": HEAD + PLAN for name in "ab"}
+    plans["src/lab/train.py"] = "from lab.plans.a import parallelize\n"
+    after = written(plans, ddp())
+    assert "from lab.plans.replicate import" in after["src/lab/plans/a.py"]
+
+
+def test_without_a_package_in_common_the_first_file_has_it():
+    after = written({"a/plan.py": HEAD + PLAN, "b/plan.py": HEAD + PLAN}, ddp())
+    assert "def apply_replicate(" in after["a/plan.py"]
+    assert "from a.plan import apply_replicate\n" in after["b/plan.py"]
+
+
+def test_a_plan_with_groups_of_its_own_is_mirrored_beside_them():
+    head = HEAD.replace("apply_ddp, apply_fsdp", "apply_ddp")
+    after = written({"lab/plan.py": head + PLAN + OWN}, ddp())["lab/plan.py"]
+    assert "for blade in model.blades:\n        replicate(blade" in after
+    assert "tok_embeddings" not in after
+
+
+@pytest.mark.parametrize(
+    "imports, call",
+    [
+        (f"import {FAR} as par", "par.apply_ddp"),
+        (f"from {FAR} import apply_ddp as wrap", "wrap"),
+        ("from torchtitan.models.llama3.infra import parallelize", "parallelize.apply_ddp"),
+        ("from lab.compat import wrap_ddp", "wrap_ddp"),
+    ],
+)  # fmt: skip
+def test_every_way_to_reach_it(imports, call):
+    head = f"from {FAR} import apply_fsdp\n{imports}\nfrom torchtitan.config import TORCH_DTYPE_MAP\n"
+    compat = f"from {FAR} import apply_ddp as wrap_ddp\nX = 1\n"
+    files = {"lab/plan.py": head + PLAN.replace("apply_ddp", call)}
+    if "compat" in imports:
+        files["lab/compat.py"] = compat
+    after = written(files, ddp())
+    assert CALL in after["lab/plan.py"] and call not in after["lab/plan.py"]
+    if "compat" in imports:
+        assert after["lab/compat.py"] == "X = 1\n"
+
+
+def test_an_import_in_the_branch_goes_with_the_line_below_it():
+    lazy = f"        from {FAR} import apply_ddp\n\n        mesh ="
+    plan = HEAD.replace("apply_ddp, ", "") + PLAN.replace("        mesh =", lazy)
+    after = written({"lab/plan.py": plan}, ddp())["lab/plan.py"]
+    assert "dp_replicate_enabled:\n        mesh =" in after
+
+
+@pytest.mark.parametrize(
+    "plan, lines",
+    [
+        (f"from {FAR} import apply_ddp\n\nWRAP = dict(f=apply_ddp)\n", [3]),
+        (f"from {FAR} import apply_ddp\n\n__all__ = ['apply_ddp']\n", [3]),
+        (f"from {FAR} import apply_ddp\n", [1]),
+        (f"try:\n    from {FAR} import apply_ddp\nexcept ImportError:\n    apply_ddp = None\n", [2]),
+        (f"import {FAR} as par\n\npar.apply_ddp = print\n", [3]),
+    ],
+)  # fmt: skip
+def test_what_is_left(plan, lines):
+    result = run({"lab/plan.py": plan}, ddp())
+    assert {line for _, line in left(result)} == set(lines)
+
+
+def test_a_line_opts_out():
+    plan = HEAD.replace("apply_fsdp\n", "apply_fsdp  # titan-migrate: ignore[TM102]\n")
+    call = "enable_compile=False)  # titan-migrate: ignore[TM102]"
+    result = run(
+        {"lab/plan.py": plan + PLAN.replace("enable_compile=False)", call)}, ddp()
+    )
+    assert result.to_do == () and result.changes == {}
+
+
+def test_the_2d_mesh_is_not_built_there():
+    result = run({"lab/plan.py": HEAD + PLAN}, ddp(), target="2d")
+    (problem,) = result.problems
+    assert "ParallelDims of torchtitan 0.2.2 builds none" in problem
+
+
+# Autocast
+
+AMP = """\
+from torchtitan.distributed import utils
+
+
+class Loop:
+    def __init__(self, parallel_dims):
+        self.maybe_enable_amp = utils.maybe_enable_amp(parallel_dims, "bfloat16", "cuda")
+
+    def step(self, loss):
+        loss.backward()
+"""
+
+
+def test_autocast_of_the_dependency_is_not_asked_for():
+    after = written({"lab/plan.py": HEAD + PLAN, "lab/amp.py": AMP}, ddp())
+    assert (
+        "contextlib.nullcontext()\n            if parallel_dims.dp_replicate"
+        in after["lab/amp.py"]
+    )
+
+
+def test_autocast_that_is_off_there_is_left_as_it_is():
+    after = written({"lab/plan.py": HEAD + PLAN, "lab/amp.py": AMP}, replicating())
+    assert list(after) == ["lab/plan.py"]
+
+
+TRAINER = {
+    "lab/loop.py": "from torchtitan.train import Trainer\n\n\nclass Mine(Trainer):\n    pass\n",
+    "lab/plan.py": HEAD + PLAN,
+}
+
+
+def test_the_trainer_of_the_dependency_is_derived_from_or_accepted():
+    result = run(TRAINER, ddp())
+    assert left(result) == [("lab/loop.py", 4)]
+    (found,) = [f for f in result.findings if f.status == "left"]
+    assert found.code == "TM105" and found.suggestion.startswith("class Mine(Trainer):")
+    accepted = run(TRAINER, ddp(), selection=Selection(ignore=("TM105",)))
+    assert list(accepted.changes) == ["lab/plan.py"]
+    assert list(run(TRAINER, replicating()).changes) == ["lab/plan.py"]
+
+
+# It has apply_replicate
+
+
+def test_the_new_name_is_followed():
+    after = written({"lab/plan.py": HEAD + PLAN}, replicating())["lab/plan.py"]
+    assert f"from {FAR} import apply_fsdp, apply_replicate\n" in after
+    assert CALL in after and "def apply_replicate" not in after
+
+
+def test_groups_of_ones_own_are_not_those_of_the_dependency():
+    head = HEAD.replace("apply_ddp, apply_fsdp", "apply_ddp")
+    after = written({"lab/plan.py": head + PLAN + OWN}, replicating())["lab/plan.py"]
+    assert "for blade in model.blades:\n        replicate(blade" in after
+    assert "import apply_replicate" not in after
+
+
+def test_what_calls_it_already_is_done():
+    done = (HEAD + PLAN).replace("apply_ddp", "apply_replicate")
+    done = done.replace(
+        "enable_compile=False", "param_dtype=TORCH_DTYPE_MAP['a'], reduce_dtype=None"
+    )
+    result = run({"lab/plan.py": done}, replicating())
+    assert result.to_do == () and "done" in {f.status for f in result.findings}
+
+
+# It has neither
+
+
+def test_what_is_gone_is_left_with_the_code_of_that_torchtitan():
+    result = run({"lab/plan.py": HEAD + PLAN, "lab/amp.py": AMP}, past())
+    assert left(result) == [("lab/amp.py", 6), ("lab/plan.py", 3), ("lab/plan.py", 17)]
+    codes = {f.line: f.suggestion for f in result.findings if f.path == "lab/plan.py"}
+    assert '["dp_replicate", "fsdp"] if parallel_dims.dp_replicate_enabled' in codes[17]
+    assert "pp_enabled=False" in codes[17]
+    assert "apply_replicate" not in "".join(codes.values())
+
+
+@pytest.mark.parametrize(
+    "line, status",
+    [
+        ("from torchtitan.models.llama3.infra.parallelize import apply_replicate", "left"),
+        ("from torchtitan.parallelisms import ParallelDims", "left"),
+        ("from torchtitan.no.such import thing", "hazard"),
+        ("from torchtitan.tools.logging import no_such", "hazard"),
+        ("import torchtitan.no_such", "hazard"),
+        ("from torchtitan.tools.logging import logger", None),
+        ("from torchtitan.tools import logging", None),
+        ("try:\n    from torchtitan.no import x\nexcept ImportError:\n    x = None", None),
+    ],
+)  # fmt: skip
+def test_an_import_that_it_does_not_have_is_never_done(line, status):
+    result = run({"lab/plan.py": f"{line}\n"}, past())
+    found = [f for f in result.findings if "broken import" in f.message.lower()]
+    assert [f.status for f in found] == ([status] if status else [])
+
+
+# It is not at hand
+
+
+def test_a_user_of_torchtitan_without_a_path_of_its_own():
+    spec = "from torchtitan.protocols.train_spec import TrainSpec\n"
+    for dependency in (UNKNOWN, ddp()):
+        result = run({"lab/spec.py": spec}, dependency)
+        assert result.survey.kind == "dependent" and result.findings == ()
+
+
+def test_the_pin_and_the_way_to_read_it_are_said_once_in_a_file():
+    known = Dependency(pinned="requirements.txt:1, torchtitan==0.2.2", advice="do so")
+    result = run({"lab/plan.py": HEAD + PLAN}, known)
+    assert left(result) == [("lab/plan.py", 3), ("lab/plan.py", 17)]
+    said = [f.message for f in result.findings]
+    assert all("(requirements.txt:1, torchtitan==0.2.2)" in message for message in said)
+    assert ["do so" in message for message in said] == [True, False]

@@ -1,0 +1,34 @@
+"""What modules below a folder that is no package are called."""
+
+import pytest
+
+from codemods.roots import rooted
+from codemods.source import SourceFile
+
+
+def modules(files: dict[str, str]) -> list[str]:
+    found = rooted(
+        {path: SourceFile(path, raw.encode()) for path, raw in files.items()}
+    )
+    return [file.module for file in found.values()]
+
+
+def test_src_is_no_part_of_a_name():
+    files = {"src/lab/__init__.py": "", "src/lab/a.py": "import lab.b\n", "x/y.py": ""}
+    assert modules(files) == ["lab", "lab.a", "x.y"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"src/__init__.py": ""},
+        {"src/lab/b.py": "from src.lab import a\n"},
+    ],
+)
+def test_a_package_is_a_part_of_it(more):
+    files = {"src/lab/a.py": "from lab import c\n", **more}
+    assert modules(files)[0] == "src.lab.a"
+
+
+def test_nothing_is_said_where_nobody_imports():
+    assert modules({"src/lab/a.py": "x = 1\n"}) == ["src.lab.a"]

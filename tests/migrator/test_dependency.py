@@ -1,0 +1,247 @@
+"""The torchtitan that a checkout uses: named, found, absent; and never written."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from migrator.checkout import Checkout, open_checkout
+from migrator.dependency import find
+from migrator.errors import TitanMigrateError
+
+from commands import run, snapshot
+from places import FIXTURES
+from releases import git
+
+TITAN = FIXTURES / "v0_2_2"
+PLANS = ("lab/models/fan/parallelize.py", "lab/models/tower/parallelize.py")
+
+
+@pytest.fixture(autouse=True)
+def nothing_installed(monkeypatch):
+    """What the environment of the tests has is none of theirs."""
+    monkeypatch.setattr("migrator.dependency._environment", list)
+
+
+@pytest.fixture
+def dependent(tmp_path) -> Path:
+    """The fixture as a checkout: it pins a torchtitan that is not at hand."""
+    tree = tmp_path / "dependent"
+    shutil.copytree(FIXTURES / "dependent", tree)
+    return committed(tree)
+
+
+def committed(tree: Path) -> Path:
+    if not (tree / ".git").exists():
+        git(tree, "init", "-q", "-b", "main")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "base")
+    return tree
+
+
+def titan_in(place: Path) -> Path:
+    shutil.copytree(TITAN, place)
+    return place
+
+
+def install(site: Path, version: str) -> Path:
+    """A torchtitan as pip leaves it, without what says so beside it."""
+    titan_in(site)
+    (site / f"torchtitan-{version}.dist-info").mkdir()
+    return site
+
+
+def submodule(tree: Path, populated: bool) -> str:
+    """A gitlink to a commit of torchtitan's; returns the commit."""
+    place = tree / "third_party" / "torchtitan"
+    titan_in(place)
+    committed(place)
+    commit = git(place, "rev-parse", "HEAD").strip()
+    (tree / ".gitmodules").write_text(
+        '[submodule "torchtitan"]\n\tpath = third_party/torchtitan\n'
+        "\turl = https://example.org/pytorch/torchtitan\n"
+    )
+    git(tree, "add", ".gitmodules", "third_party/torchtitan")
+    git(tree, "commit", "-q", "-m", "submodule")
+    if not populated:
+        shutil.rmtree(place)
+        place.mkdir()
+    return commit
+
+
+def digest(folder: Path) -> str:
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        found.update(f"{path.relative_to(folder)} {path.stat().st_mode}".encode())
+        if path.is_file():
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def test_pinned_and_not_at_hand(dependent):
+    result = run("check", dependent)
+    assert result.exit_code == 1
+    said = result.stderr
+    assert "does not hold (pyproject.toml:4, torchtitan==0.2.2)" in said
+    assert "`pip download --no-deps torchtitan==0.2.2`" in said
+    assert run("diff", dependent).exit_code == 1
+    assert run("apply", dependent).exit_code == 1
+    assert git(dependent, "status", "--porcelain") == ""
+
+
+def test_a_submodule_that_is_there_is_read(dependent):
+    commit = submodule(dependent, populated=True)
+    result = run("check", dependent)
+    assert f"(third_party/torchtitan at {commit[:7]})" in result.stderr
+    assert all(f"{plan}:" in result.stderr for plan in PLANS)
+    before = digest(dependent / "third_party")
+    assert run("apply", dependent).exit_code == 0
+    assert digest(dependent / "third_party") == before
+    assert run("check", dependent).exit_code == 0
+
+
+def test_a_submodule_that_is_not_there_is_asked_for(dependent):
+    commit = submodule(dependent, populated=False)
+    result = run("check", dependent)
+    assert result.exit_code == 1
+    assert f"(third_party/torchtitan at {commit[:7]})" in result.stderr
+    assert "`git submodule update --init third_party/torchtitan`" in result.stderr
+
+
+def test_a_vendored_folder_that_is_named_is_left_as_it_is(dependent):
+    titan_in(dependent / "vendored")
+    committed(dependent)
+    assert "vendored/torchtitan" in run("diff", dependent).stdout  # a fork, as it were
+    patch = run("diff", dependent, "--torchtitan", dependent / "vendored").stdout
+    assert "vendored" not in patch and all(plan in patch for plan in PLANS)
+    pins = dependent / "pyproject.toml"
+    pins.write_text(
+        pins.read_text() + '[tool.titan-migrate]\ntorchtitan = "vendored"\n'
+    )
+    committed(dependent)
+    assert run("diff", dependent).stdout == patch
+
+
+def test_an_installed_one_counts_where_it_is_what_is_pinned(dependent):
+    (dependent / ".gitignore").write_text(".venv/\n")
+    committed(dependent)
+    site = dependent / ".venv" / "lib" / "python3.12" / "site-packages"
+    install(site, "0.2.2")
+    assert "(torchtitan 0.2.2)" in run("check", dependent).stderr
+    (site / "torchtitan-0.2.2.dist-info").rename(site / "torchtitan-0.3.0.dist-info")
+    result = run("check", dependent)
+    assert result.exit_code == 1
+    assert "does not hold (pyproject.toml:4, torchtitan==0.2.2)" in result.stderr
+    assert "torchtitan 0.3.0, is another" in result.stderr
+
+
+def test_two_that_differ_are_asked_about(dependent):
+    (dependent / ".gitignore").write_text(".venv/\n")
+    submodule(dependent, populated=True)
+    site = install(dependent / ".venv/lib/python3.12/site-packages", "0.2.2")
+    assert run("check", dependent).exit_code == 1  # the same files: no question
+    (site / "torchtitan" / "more.py").write_text("x = 1\n")
+    result = run("check", dependent)
+    assert result.exit_code == 2
+    for word in ("third_party/torchtitan", "site-packages", "--torchtitan PATH"):
+        assert word in result.stderr
+    named = run("check", dependent, "--torchtitan", site)
+    assert named.exit_code == 1 and "torchtitan 0.2.2" in named.stderr
+
+
+def test_nothing_of_it_is_ever_written(dependent, tmp_path):
+    titan = titan_in(tmp_path / "titan")
+    for path in (titan, *titan.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = digest(titan)
+    try:
+        for command in (("check",), ("diff",), ("apply", "--patches", tmp_path / "p")):
+            done = run(*command[:1], dependent, *command[1:], "--torchtitan", titan)
+            assert done.exit_code == (command[0] == "check")
+        assert run("apply", dependent, "--torchtitan", titan).exit_code == 0
+        assert digest(titan) == before
+    finally:
+        for path in (titan, *titan.rglob("*")):
+            path.chmod(path.stat().st_mode | 0o200)
+
+
+def test_a_version_is_downloaded_only_when_it_is_named(
+    dependent, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = []
+
+    def download(version: str, tree: Path) -> None:
+        asked.append(version)
+        shutil.copytree(TITAN / "torchtitan", tree / "torchtitan")
+
+    monkeypatch.setattr(releases_of_ours(), "download", download)
+    assert run("check", dependent).exit_code == 1 and not asked
+    result = run("check", dependent, "--torchtitan", "0.2.2")
+    assert asked == ["0.2.2"] and "(torchtitan 0.2.2)" in result.stderr
+
+
+def releases_of_ours():
+    import migrator.releases
+
+    return migrator.releases
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ("nowhere", "neither a folder nor a version"),
+        (".", "no package torchtitan"),
+        ("empty", "git submodule update --init"),
+    ],
+)
+def test_what_is_named_wrongly(dependent, given, words):
+    (dependent / "empty").mkdir()
+    found = Checkout(dependent, is_git=True, torchtitan=given)
+    with pytest.raises(TitanMigrateError, match=words):
+        _ = found.dependency
+
+
+@pytest.mark.parametrize("value", ["3", '["a"]', '"nowhere"', '""'])
+def test_what_pyproject_names_wrongly(dependent, value):
+    pins = dependent / "pyproject.toml"
+    pins.write_text(pins.read_text() + f"[tool.titan-migrate]\ntorchtitan = {value}\n")
+    result = run("check", dependent)
+    assert result.exit_code == 2
+    assert "torchtitan of [tool.titan-migrate]" in result.stderr
+
+
+def test_a_fork_looks_for_none(tmp_path):
+    tree = titan_in(tmp_path / "fork")
+    (tree / "requirements.txt").write_text("torchtitan==0.2.2\n")
+
+    def never() -> dict[str, str]:
+        raise AssertionError
+
+    checkout = open_checkout(tree, require_git=False)
+    assert not find(tree, None, checkout.files, never).files
+
+
+def test_an_editable_one_is_where_it_says(dependent, tmp_path):
+    titan = titan_in(tmp_path / "clone")
+    site = dependent / ".venv" / "lib" / "python3.12" / "site-packages"
+    info = site / "torchtitan-0.2.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "direct_url.json").write_text(
+        f'{{"url": "file://{titan}", "dir_info": {{"editable": true}}}}'
+    )
+    found = Checkout(dependent, is_git=True).dependency
+    assert found.name == "torchtitan 0.2.2" and found.files
+
+
+def test_the_tree_is_as_it_was_where_a_new_file_cannot_be_made(dependent, monkeypatch):
+    before = snapshot(dependent)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert run("apply", dependent, "--torchtitan", TITAN).exit_code == 3
+    assert snapshot(dependent) == before

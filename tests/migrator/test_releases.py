@@ -1,0 +1,63 @@
+"""A release is downloaded when somebody asks for it, and kept."""
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from migrator import releases
+from migrator.errors import TitanMigrateError
+
+
+def test_a_registry_that_does_not_answer_is_told_from_a_release_that_there_is_not(
+    tmp_path, monkeypatch
+):
+    said = "ERROR: no route\nERROR: No matching distribution found\n"
+
+    def pip(*_, **__):
+        return SimpleNamespace(returncode=1, stderr=said)
+
+    monkeypatch.setattr(releases.subprocess, "run", pip)
+    assert releases.download("0.2.1", tmp_path) == "No matching distribution found"
+    said = "ERROR: Could not find it (from versions: 0.1.0, 0.2.0)\n" + said
+    with pytest.raises(FileNotFoundError, match="no torchtitan 9 on PyPI.*0.1.0"):
+        releases.download("9", tmp_path)
+
+    def slow(*_, **__):
+        raise subprocess.TimeoutExpired("pip", 180)
+
+    monkeypatch.setattr(releases.subprocess, "run", slow)
+    assert "180 seconds" in releases.download("0.2.1", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_release_is_kept_and_not_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = []
+
+    def download(version: str, tree: Path) -> None:
+        asked.append(version)
+        (tree / "torchtitan").mkdir()
+
+    monkeypatch.setattr(releases, "download", download)
+    place = releases.fetch("0.2.2")
+    assert place == releases.cached("0.2.2") == releases.fetch("0.2.2")
+    assert asked == ["0.2.2"] and (place / "torchtitan").is_dir()
+
+
+@pytest.mark.parametrize(
+    "error", [None, FileNotFoundError("there is none; there are 1")]
+)
+def test_what_cannot_be_had_leaves_nothing(tmp_path, monkeypatch, error):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def download(version: str, tree: Path) -> str:
+        if error:
+            raise error
+        return "no route"
+
+    monkeypatch.setattr(releases, "download", download)
+    with pytest.raises(TitanMigrateError, match="no route|there are 1"):
+        releases.fetch("9.9")
+    assert not list(releases.cached("9.9").parent.iterdir())
