@@ -143,6 +143,12 @@ def _tried(
     write: bool = True,
 ) -> Outcome | None:
     try:
-        return migrate(files, outcome.target, selection, write=write)
+        return migrate(
+            files,
+            outcome.target,
+            selection,
+            dependency=outcome.survey.dependency,
+            write=write,
+        )
     except (UnreadableSource, ValueError):
         return None

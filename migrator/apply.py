@@ -175,7 +175,8 @@ def way_back(changeset: Changeset) -> str:
         return "There is no git here to undo it with."
     at = "" if checkout.root == Path.cwd() else f" -C {shlex.quote(str(checkout.root))}"
     uncommitted = {path for letters, path in checkout.status() if letters != "??"}
-    written = sorted(changeset.places)
+    new = [path for path in sorted(changeset.changes) if changeset.before(path) is None]
+    written = sorted(set(changeset.places) - set(new))
     lost = sorted(uncommitted & set(written))
     if lost:
         undo = f"git cannot undo it in {', '.join(lost)}, changed before too"
@@ -183,6 +184,8 @@ def way_back(changeset: Changeset) -> str:
         undo = f"undo it with `git{at} checkout -- {shlex.join(written)}`"
     else:
         undo = f"undo it with `git{at} checkout .`"
+    if new:
+        undo += f", and remove {', '.join(new)}, which is new"
     return (
         f"Review it with `git{at} diff`, prove it with `titan-migrate verify`; {undo}."
     )

@@ -152,6 +152,8 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
                 tell(line)
             if changeset.changes:
                 place = shlex.quote(str(path))
+                if target["torchtitan"]:
+                    place += f" --torchtitan {shlex.quote(target['torchtitan'])}"
                 tell(
                     f"`titan-migrate diff {place}` shows the patch, `titan-migrate apply "
                     f"{place}` writes it."

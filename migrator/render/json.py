@@ -29,6 +29,10 @@ def as_json(
         "kind": outcome.survey.kind,
         "generation": outcome.survey.generation,
         "mesh_api": outcome.survey.mesh_api,
+        "torchtitan": {
+            "name": outcome.survey.dependency.name,
+            "pinned": outcome.survey.dependency.pinned,
+        },
         "target": {
             "mesh": outcome.target.mesh,
             "function_name": outcome.target.function_name,

@@ -73,6 +73,8 @@ def command(changeset: Changeset, place: str, found: WaysOn) -> str:
             words += [option, ",".join(given)]
     for each in (*selection.exclude, *found.patterns):
         words += ["--exclude", each]
+    if changeset.checkout.torchtitan:
+        words += ["--torchtitan", changeset.checkout.torchtitan]
     if not changeset.checkout.is_git:
         words.append("--no-git")
     return shlex.join(words)

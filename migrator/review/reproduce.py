@@ -8,7 +8,7 @@ from codemods.targets import Target
 from migrator.review.compare import Compared
 from migrator.review.model import Claim, File, Verified, plural, visible
 
-CHECKOUT, BEFORE = "CHECKOUT", "BEFORE"
+CHECKOUT, BEFORE, TORCHTITAN = "CHECKOUT", "BEFORE", "TORCHTITAN"
 """Stand for the reader's folders: no path of the machine that this was made on is in it."""
 
 
@@ -18,6 +18,8 @@ def claims(
     """The claims of a review, each with the commands that show it."""
     outcome = compared.outcome
     options = _options(outcome.target, outcome.selection)
+    if compared.checkout.torchtitan:
+        options += f" --torchtitan {TORCHTITAN}"
     base = f" --base {compared.base}" if compared.base else ""
     if outcome.changes:
         counted = not any(file.by_hand or file.notes for file in files)

@@ -29,6 +29,13 @@ def message(changeset: Changeset, step: Step, base: str, last: bool) -> str:
         _wrapped(step.upstream),
         "\n".join(_rules(changeset.findings, step)),
     ]
+    used = changeset.outcome.survey.dependency.name
+    if used:
+        paragraphs.append(
+            _wrapped(
+                f"It is written for {inert(used)}, which it uses and does not hold."
+            )
+        )
     sentence = precision(changeset)
     if sentence and "TM101" in step.codes:
         paragraphs.append(_wrapped(sentence))

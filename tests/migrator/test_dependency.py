@@ -1,15 +1,18 @@
 """The torchtitan that a checkout uses: named, found, absent; and never written."""
 
 import hashlib
+import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout, open_checkout
 from migrator.dependency import find
-from migrator.errors import TitanMigrateError
+from migrator.errors import FileProblem, TitanMigrateError
 
 from commands import run, snapshot
 from places import FIXTURES
@@ -245,3 +248,87 @@ def test_the_tree_is_as_it_was_where_a_new_file_cannot_be_made(dependent, monkey
     monkeypatch.setattr(os, "replace", refuse)
     assert run("apply", dependent, "--torchtitan", TITAN).exit_code == 3
     assert snapshot(dependent) == before
+
+
+# A file that several plans share, which is new
+
+
+@pytest.fixture
+def sharing(dependent) -> Path:
+    """The fixture with a second plan like the tower's."""
+    models = dependent / "lab" / "models"
+    shutil.copytree(models / "tower", models / "spire")
+    return committed(dependent)
+
+
+NEW = "lab/models/replicate.py"
+
+
+def test_a_new_file_is_in_every_outlet(sharing, tmp_path):
+    options = (sharing, "--torchtitan", TITAN)
+    checked = run("check", *options, "--format", "json")
+    assert NEW in json.loads(checked.stdout)["changed"]
+    log = json.loads(run("check", *options, "--format", "sarif").stdout)
+    assert NEW in json.dumps(log["runs"][0]["results"])
+    assert (
+        f"::error file={NEW},line=1"
+        in run("check", *options, "--format", "github").stdout
+    )
+    assert NEW in run("diff", *options, "--stat").stdout
+    report = run("report", *options)
+    assert report.exit_code == 0 and NEW in report.stdout
+    patch = run("diff", *options).stdout_bytes
+    mailed = tmp_path / "patches"
+    assert run("apply", *options, "--patches", mailed).exit_code == 0
+    assert git(sharing, "status", "--porcelain") == ""
+
+    def taken(name: str) -> dict[str, bytes]:
+        found = snapshot(sharing)
+        git(sharing, "add", "-A")
+        git(sharing, "reset", "-q", "--hard", "main")
+        git(sharing, "switch", "-q", "main")
+        assert NEW in found, name
+        return found
+
+    done = run("apply", *options)
+    assert f"remove {NEW}" in done.stderr
+    written = taken("apply")
+    subprocess.run(["git", "apply", "-"], cwd=sharing, input=patch, check=True)
+    assert taken("diff") == written
+    git(sharing, "switch", "-q", "-c", "mailed")
+    git(sharing, "am", "-q", *sorted(map(str, mailed.glob("*.patch"))))
+    found = snapshot(sharing)
+    git(sharing, "switch", "-q", "main")
+    assert found == written
+    git(sharing, "config", "user.name", "t")
+    git(sharing, "config", "user.email", "t@example.org")
+    assert run("apply", *options, "--branch", "b", "--commit").exit_code == 0
+    assert snapshot(sharing) == written and git(sharing, "status", "--porcelain") == ""
+    assert "It is written for" in git(sharing, "log", "-1", "--format=%B", "b~0")
+    report = run("report", *options)
+    assert report.exit_code == 0 and "nothing was changed by hand" in report.stdout
+
+
+def test_a_new_file_is_taken_back_where_another_cannot_be_written(sharing, monkeypatch):
+    before = snapshot(sharing)
+    replace, done = os.replace, []
+
+    def last_fails(source: str, target: Path) -> None:
+        if Path(target).name == "train.py":
+            raise PermissionError(13, "no")
+        done.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", last_fails)
+    assert run("apply", sharing, "--torchtitan", TITAN).exit_code == 3
+    assert done and snapshot(sharing) == before
+
+
+def test_what_came_into_the_place_of_a_new_file_stays(sharing):
+    checkout = Checkout(sharing, is_git=True, torchtitan=str(TITAN))
+    changeset = plan(checkout, resolve_target("1d"))
+    assert changeset.before(NEW) is None
+    (sharing / NEW).write_text("mine\n")
+    with pytest.raises(FileProblem, match="changed while"):
+        changeset.write()
+    assert (sharing / NEW).read_text() == "mine\n"
