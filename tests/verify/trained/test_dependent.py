@@ -1,0 +1,55 @@
+"""A repository that uses torchtitan 0.2.2 as a package, migrated, imported and trained on two ranks."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from commands import run
+from places import FIXTURES, TOP
+from releases import release
+
+pytestmark = [pytest.mark.torchrun, pytest.mark.release]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What each way of training each model came to."""
+    folder = tmp_path_factory.mktemp("dependent")
+    tree, out = folder / "tree", folder / "out.json"
+    shutil.copytree(FIXTURES / "dependent", tree)
+    titan = release("0.2.2")
+    done = run("apply", "--no-git", tree, "--torchtitan", titan)
+    assert done.exit_code == 0, done.stderr
+    script = Path(__file__).with_name("dependents.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(script), str(tree), str(titan), str(out)]
+    env = {**os.environ, "PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize(
+    "model, groups",
+    [
+        ("tower", ["", "layers.0", "layers.1", "layers.2", "norm", "output", "tok_embeddings"]),
+        ("fan", ["", "blades.0", "blades.1", "blades.2"]),
+    ],
+)  # fmt: skip
+def test_replicate_trains_as_fsdp_does(trained, model, groups):
+    replicate, fsdp = trained[model]["replicate"], trained[model]["fsdp"]
+    assert replicate["last"] < replicate["first"]
+    assert replicate["losses"] == fsdp["losses"]
+    assert replicate["weights"] == fsdp["weights"]
+    assert replicate["groups"] == fsdp["groups"] == groups
+    assert replicate["autocast"] == fsdp["autocast"] == [False]
+
+
+@pytest.mark.parametrize("model", ["tower", "fan"])
+def test_what_a_migration_without_tm105_leaves_on_is_seen(trained, model):
+    assert trained[model]["autocast"]["autocast"] == [True]
