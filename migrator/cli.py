@@ -18,6 +18,7 @@ from migrator.options import (
     CONTEXT,
     PATH,
     REV,
+    TORCHTITAN,
     Commands,
     complete_cells,
     complete_codes,
@@ -458,6 +459,7 @@ def explain(code: str | None) -> None:
 )
 @BASE
 @REV
+@TORCHTITAN
 @click.option(
     "--step/--no-step",
     default=None,
@@ -538,6 +540,7 @@ def rehearse(
 )
 @BASE
 @REV
+@TORCHTITAN
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
@@ -650,7 +653,9 @@ def verify(
     among = nodes_of(nnodes, node_rank, rdzv_endpoint)
     console = console_on_stdout(quiet=verbosity() < 0)
     if among.rank:
-        own = {name: options[name] for name in ("base", "rev", "report_dir")}
+        own = {
+            name: options[name] for name in ("base", "rev", "report_dir", "torchtitan")
+        }
         return follow_verify(path, console=console, among=among, **own)
     verification = run_verify(
         path,

@@ -224,6 +224,11 @@ def _about(
             "Whether this report is about the tree shown here cannot be told: it does not record "
             "which Python files it trained. Run titan-migrate verify again to be sure."
         )
+    if compared.checkout.dependency.files:
+        return None, (
+            "Whether this report is about the tree shown here cannot be told: torchtitan is a "
+            "dependency, of which no digest is kept. Run titan-migrate verify again to be sure."
+        )
     try:
         parent = worktrees.package_parent(compared.checkout.root, path)
     except VerifyError:

@@ -31,6 +31,7 @@ def run_rehearse(
     config: str | None = None,
     arguments: Sequence[str] = (),
     step: bool | None = None,
+    torchtitan: str | None = None,
     console: Console | None = None,
 ) -> Rehearsal:
     """Rehearses the models of the checkout at `path` and judges the plans of its migrated tree.
@@ -41,15 +42,16 @@ def run_rehearse(
     neither of these nor a world_size, which is laid out as the configuration's
     degrees say. config: a TOML file of the fork's or the name of one.
     arguments: of torchtitan's own command line. step: whether a fake step is
-    counted; where a model is named if None. console: where scenes are printed, one after the other.
+    counted; where a model is named if None. torchtitan: the one that the checkout uses
+    and does not hold, a folder or a version. console: where scenes are printed, one after the other.
 
     Nothing is written in the checkout, and no process and no worktree is left.
     Raises VerifyError where the environment or the arguments are amiss.
     """
     check_torch()
     console = console or Console(quiet=True)
-    repo = worktrees.open_checkout(path)
-    worktrees.package_parent(repo.root, path)
+    repo = worktrees.open_checkout(path, torchtitan)
+    worktrees.parent_of(repo, path)
     revision = worktrees.find_base(repo, base, rev)
     asked_for = layouts.parse(worlds)
     with (
@@ -80,6 +82,14 @@ def run_rehearse(
                     lambda scene: show_scene(scene, console),
                 )
     show_end(found, console)
+    if repo.dependency.files:
+        console.print(
+            f"The checkout's own plans, with {repo.dependency.name}. Autocast is not looked at: "
+            "whether that opens it under replicate is for TM105 to say.",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
     return found
 
 

@@ -65,6 +65,7 @@ def run_verify(
     export: Path | None = None,
     against: Path | None = None,
     sensitivity: bool = False,
+    torchtitan: str | None = None,
 ) -> Verification:
     """Trains the base revision and the migrated tree of the checkout at `path` and judges them.
 
@@ -85,6 +86,8 @@ def run_verify(
     are kept in it. export: a file for the base revision's runs. against: such a
     file, whose runs are taken instead of training the base revision. sensitivity:
     plant, in a run more for each cell, the smallest error that would have shown.
+    torchtitan: the one that the checkout uses and does not hold, a folder or a version;
+    found where None.
 
     Nothing is written in the checkout, and on return, by an exception or
     Ctrl-C too, no process and no worktree is left. Raises VerifyError where
@@ -97,7 +100,9 @@ def run_verify(
     model = tuple(dict.fromkeys(model))
     _check_arguments(steps, nproc, timeout)
     kept = _kept(export, against, among)
-    repo, revision, folder = _prepared(Path(path), base, rev, report_dir, among)
+    repo, revision, folder = _prepared(
+        Path(path), base, rev, report_dir, among, torchtitan
+    )
     gpus = tuple(devices.gpus(device))
     plan = Plan(steps, nproc, timeout, precision, gpus, among, sensitivity)
     temporary = _temporary()
@@ -140,6 +145,7 @@ def follow_verify(
     base: str | None = None,
     rev: str | None = None,
     report_dir: Path | None = None,
+    torchtitan: str | None = None,
     console: Console | None = None,
     among: Nodes,
 ) -> int:
@@ -149,7 +155,9 @@ def follow_verify(
     node 0 is gone; leaves no process and no worktree either way.
     """
     console = console or Console(quiet=True)
-    repo, revision, folder = _prepared(Path(path), base, rev, report_dir, among)
+    repo, revision, folder = _prepared(
+        Path(path), base, rev, report_dir, among, torchtitan
+    )
     _say(
         console,
         f"Node {among.rank} of {among.count}: trains what node 0 says in {folder}",
@@ -172,11 +180,16 @@ def follow_verify(
 
 
 def _prepared(
-    path: Path, base: str | None, rev: str | None, report_dir: Path | None, among: Nodes
+    path: Path,
+    base: str | None,
+    rev: str | None,
+    report_dir: Path | None,
+    among: Nodes,
+    torchtitan: str | None,
 ) -> tuple[Checkout, str, Path]:
     """Checkout, base revision and report folder; raises VerifyError where one is amiss, or what training needs is missing."""
-    repo = worktrees.open_checkout(path)
-    worktrees.package_parent(repo.root, path)
+    repo = worktrees.open_checkout(path, torchtitan)
+    worktrees.parent_of(repo, path)
     revision = worktrees.find_base(repo, base, rev)
     _check_environment()
     return repo, revision, _report_folder(repo, report_dir, among)

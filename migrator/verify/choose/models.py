@@ -22,6 +22,9 @@ _REGISTRIES = (
     ("models", "_supported_models"),
     ("experiments", "_supported_experiments"),
 )
+GRAFTED = "torchtitan/.grafted"
+"""Marks, in a tree that is run, a torchtitan that the checkout uses and does not hold."""
+
 USUAL = "debugmodel"
 """The flavor that is meant where none is named."""
 
@@ -76,6 +79,8 @@ def models_of(tree: Path) -> dict[str, Model]:
     embeddings once more for the other way.
     """
     package = tree / "torchtitan"
+    if (tree / GRAFTED).is_file():
+        return {model.title: model for model in _own_models(tree)}
     places = {place: name for name, place in _registered(package)}
     found: list[Model] = []
     for place, name in places.items():
@@ -89,6 +94,42 @@ def models_of(tree: Path) -> dict[str, Model]:
             why = _why_no_model(folder)
             found.append(Model(shown, reason=why, place=shown))
     return {model.title: model for model in found}
+
+
+def _own_models(tree: Path) -> Iterator[Model]:
+    """What a checkout registers that uses a torchtitan which it does not hold.
+
+    Raises VerifyError where that is nothing.
+    """
+    found = False
+    for path in _files(tree):
+        raw = path.read_bytes()
+        if tree / "torchtitan" in path.parents or b"register_train_spec(" not in raw:
+            continue
+        for name, flavors in _specs_in(path):
+            found = True
+            parts = path.relative_to(tree).with_suffix("").parts
+            module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            settings: Settings = {"experimental": {"custom_import": module}}
+            debug = [flavor for flavor in flavors if "debug" in flavor]
+            for flavor in debug or flavors[:1] or [USUAL]:
+                yield Model(name, flavor, settings)
+    if not found:
+        raise VerifyError(
+            "This checkout registers no train spec (register_train_spec), by which torchtitan's"
+            " trainer, and the rehearsal, find a model: its plans are executed with stand-ins"
+            " when they are written, and trained by its own trainer only."
+        )
+
+
+def _specs_in(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """(name, flavors) of each train spec that a module registers by a constant name."""
+    for node in _statements(path):
+        for call in ast.walk(node):
+            if isinstance(call, ast.Call) and _called(call) == "register_train_spec":
+                name = _registered_name(call)
+                if name:
+                    yield name, list(_made([ast.Module(_statements(path), [])]))
 
 
 def changed(tree: Path, files: Sequence[str]) -> list[Model]:

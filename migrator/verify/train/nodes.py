@@ -29,7 +29,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from typing import Any
 from rich.console import Console
 
 from migrator.signals import signals_held
+from migrator.verify.choose.models import GRAFTED
 from migrator.verify.errors import VerifyError
 from migrator.verify.train.assets_build import ASSETS
 from migrator.verify.train.launch import Launcher, Nodes, Outcome
@@ -430,10 +431,15 @@ def facts(trees: Trees, report: Path) -> dict[str, str]:
 def digest(tree: Path, instead: Mapping[Path, bytes] = {}) -> str:
     """The same for two trees whose packages hold the same Python files.
 
+    Of a torchtitan that was laid into a tree nothing counts, but all that is the tree's own.
     `instead`: what some of the files are taken to hold.
     """
     found = hashlib.sha256()
-    for path in sorted((tree / "torchtitan").rglob("*.py")):
+    package = tree / "torchtitan"
+    files: Iterable[Path] = package.rglob("*.py")
+    if (tree / GRAFTED).is_file():
+        files = (p for p in tree.rglob("*.py") if package not in p.parents)
+    for path in sorted(files):
         # Neither a link that leads nowhere nor a folder called x.py.
         if not path.is_file():
             continue

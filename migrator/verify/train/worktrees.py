@@ -23,7 +23,7 @@ from migrator.errors import TitanMigrateError
 from migrator.series.message import BASE_TRAILER
 from migrator.signals import BREAKING_OFF, signals_held
 from migrator.verify.errors import VerifyError
-from migrator.verify.train import disk
+from migrator.verify.train import disk, graft
 
 PREFIX = "titan-migrate-"
 """How the name of the temporary folder begins in which a verify keeps its trees."""
@@ -74,8 +74,11 @@ class Trees:
         return self.folder / _NAMES[0]
 
 
-def open_checkout(path: Path) -> Checkout:
-    """The git checkout of `path`; raises VerifyError where there is none, or no commit in it."""
+def open_checkout(path: Path, torchtitan: str | None = None) -> Checkout:
+    """The git checkout of `path`; raises VerifyError where there is none, or no commit in it.
+
+    torchtitan: the one that it uses and does not hold, a folder or a version; found where None.
+    """
     if not path.exists():
         raise VerifyError(
             f"{path} does not exist: give the path of a torchtitan checkout."
@@ -92,7 +95,7 @@ def open_checkout(path: Path) -> Checkout:
         raise VerifyError(
             f"{path} is a bare git repository: give the path of a checkout with files."
         )
-    checkout = Checkout(Path(root).resolve(), is_git=True)
+    checkout = Checkout(Path(root).resolve(), is_git=True, torchtitan=torchtitan)
     checkout.git("rev-parse", "--git-dir")  # git may refuse the folder for its owner
     try:
         _commit(checkout, "HEAD")
@@ -101,6 +104,13 @@ def open_checkout(path: Path) -> Checkout:
             f"{root} has no commit yet: commit the unmigrated tree first."
         ) from None
     return checkout
+
+
+def parent_of(checkout: Checkout, path: Path) -> Path:
+    """`package_parent`; of a checkout that uses torchtitan and does not hold it, the folder of its own packages."""
+    if graft.is_dependent(checkout):
+        return graft.parent(checkout)
+    return package_parent(checkout.root, path)
 
 
 def package_parent(root: Path, path: Path) -> Path:
@@ -263,7 +273,8 @@ def trees(
     away first; that is recognised in folders whose name begins with PREFIX.
     Raises VerifyError where a revision cannot be checked out or has no package.
     """
-    parent = package_parent(checkout.root, path)
+    parent = parent_of(checkout, path)
+    grafted = graft.is_dependent(checkout)
     tip = _tip(checkout, rev)
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
@@ -283,8 +294,10 @@ def trees(
             _add(checkout, made["migrated"], tip)
             touched = _committed(checkout, base, tip)
             if rev is None:
-                touched += _overlay(checkout, parent, made["migrated"])
+                touched += _overlay(checkout, parent, made["migrated"], grafted)
                 _copy_generated(checkout, parent, made)
+            for name in _NAMES if grafted else ():
+                graft.graft(checkout, made[name] / parent)
             for name, revision, option in (
                 ("base", base, "--base"),
                 ("migrated", tip, "--rev"),
@@ -433,17 +446,23 @@ def _committed(checkout: Checkout, base: str, tip: str) -> list[str]:
     return [path for path in listed.split("\0") if path]
 
 
-def _overlay(checkout: Checkout, parent: Path, tree: Path) -> list[str]:
+def _overlay(
+    checkout: Checkout, parent: Path, tree: Path, everywhere: bool
+) -> list[str]:
     """Copies the working tree's changes over a checkout of HEAD; returns the paths.
 
-    Of untracked files only those below the package, which lies in `parent`.
+    Of untracked files only those below the package, which lies in `parent`; Python files
+    `everywhere` where the checkout has other packages.
     """
     root = checkout.root
     package = (parent / "torchtitan").as_posix()
     names = [
         path
         for letters, path in checkout.status()
-        if letters != "??" or path == package or path.startswith(f"{package}/")
+        if letters != "??"
+        or path == package
+        or path.startswith(f"{package}/")
+        or (everywhere and path.endswith(".py"))
     ]
     # What a sparse checkout leaves out is hidden too, and not changed.
     names += [path for path in checkout.hidden() if os.path.lexists(root / path)]

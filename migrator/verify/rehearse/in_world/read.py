@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from in_rank.measure import mixed_precision, plain_name
@@ -136,9 +137,18 @@ def _parameter(parameter: Any) -> dict[str, Any]:
 
 
 def _autocast(made: Made) -> dict[str, Any] | None:
-    """What the trainer would compute under, None where nothing or where there is no maybe_enable_amp."""
+    """What the trainer would compute under, None where nothing or where there is no maybe_enable_amp.
+
+    Nor is it asked where the torchtitan is not the tree's own, which may ask it otherwise.
+    """
+    import torchtitan
     from torchtitan.distributed import utils
 
+    if (
+        torchtitan.__file__
+        and Path(torchtitan.__file__).with_name(".grafted").is_file()
+    ):
+        return None
     enable = getattr(utils, "maybe_enable_amp", None)
     context: Any = call(enable, made.known) if enable else None
     if not hasattr(context, "fast_dtype"):
