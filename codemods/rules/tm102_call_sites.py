@@ -39,7 +39,9 @@ precision by a policy and not by autocast. Names are resolved by binding, not by
 aliases, re-exports, function-local imports and module.apply_ddp(...) are followed,
 other things of the same name are left alone. A call outside of the training loop (the
 RL trainer) gets no dtype, so it computes in the dtype that its parameters have, as it
-did under DDP, and keeps averaging.
+did under DDP, and keeps averaging. Where torchtitan is a dependency, its apply_ddp
+stays, and the call gets a function of this checkout, or follows the name that the
+dependency has for it; an import of what that does not have is broken, and said.
 """
 UPSTREAM = """\
 PR 2458 has these arguments. The reviewers of PR 1714 asked that every call site of

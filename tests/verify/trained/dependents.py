@@ -40,7 +40,7 @@ def main(tree: str, torchtitan: str, out: str) -> None:
                 )
             seen: list[bool] = []
             trainer.model.register_forward_pre_hook(
-                lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+                lambda *_, seen=seen: seen.append(torch.is_autocast_enabled("cpu"))
             )
             losses = trainer.train()
             weights = {
@@ -51,7 +51,9 @@ def main(tree: str, torchtitan: str, out: str) -> None:
                 "losses": [loss.hex() for loss in losses],
                 "first": losses[0],
                 "last": losses[-1],
-                "weights": {n: w.double().sum().item().hex() for n, w in weights.items()},
+                "weights": {
+                    n: w.double().sum().item().hex() for n, w in weights.items()
+                },
                 "autocast": sorted(set(seen)),
                 "groups": sorted(
                     name

@@ -29,7 +29,9 @@ def trained(tmp_path_factory):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script), str(tree), str(titan), str(out)]
     env = {**os.environ, "PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=env, timeout=300
+    )
     assert ended.returncode == 0, ended.stderr[-3000:]
     return json.loads(out.read_text())
 
