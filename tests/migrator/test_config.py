@@ -59,7 +59,10 @@ def test_options_take_lists_and_may_be_repeated(tree):
     ("text", "sentence"),
     [
         ('ignroe = ["TM106"]', "no key 'ignroe'; did you mean ignore?"),
-        ('colour = "red"', "no key 'colour'. Its keys are select, ignore, exclude, torchtitan."),
+        (
+            'colour = "red"',
+            "no key 'colour'. Its keys are select, ignore, exclude, torchtitan.",
+        ),
         ('ignore = "TM106"', 'has to be a list of strings, as ignore = ["TM106"]'),
         ("exclude = [1]", "has to be a list of strings"),
         ('ignore = ["TM1O6"]', "Did you mean TM106?"),
