@@ -23,7 +23,10 @@ from migrator.torchtitans import Wanted, wanted
 
 _VERSION = re.compile(r"\d+(\.\d+)+\S*")
 _MARKS = ("models", "distributed", "components", "parallelisms", "experiments")
-"""Folders that a package of torchtitan's has had, whatever it is called."""
+"""Folders that torchtitan has had."""
+
+_DIMS = ("distributed", "parallelisms")
+"""Those that have held ParallelDims."""
 
 _SAY = (
     'Say which one counts with --torchtitan PATH, or with `torchtitan = "PATH"` under '
@@ -137,9 +140,12 @@ def _given(root: Path, given: str) -> Found:
 
 def _package_in(folder: Path) -> Path | None:
     """The folder of the package, in a folder that is or holds it."""
-    for place in (folder / PACKAGE, folder / "src" / PACKAGE, folder):
+    for place in (folder / PACKAGE, folder / "src" / PACKAGE):
         if place.is_dir() and any((place / mark).is_dir() for mark in _MARKS):
             return place.resolve()
+    # Or the package itself, whatever it is called.
+    if any((folder / home / "parallel_dims.py").is_file() for home in _DIMS):
+        return folder.resolve()
     return None
 
 

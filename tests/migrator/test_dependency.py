@@ -113,6 +113,28 @@ def test_a_submodule_that_is_not_there_is_asked_for(dependent):
     assert "`git submodule update --init third_party/torchtitan`" in result.stderr
 
 
+def test_without_a_path_of_its_own_there_is_nothing_to_do(dependent):
+    shutil.rmtree(dependent / "lab" / "models")
+    commit = submodule(dependent, populated=False)
+    result = run("check", dependent)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(
+        "Nothing to do: no data-parallel path of its own; torchtitan is a dependency "
+        f"(third_party/torchtitan at {commit[:7]})."
+    )
+    assert "2900" not in result.stderr
+
+
+def test_a_package_of_another_name_is_followed_by_that(dependent):
+    shutil.copytree(TITAN / "torchtitan", dependent / "titan")
+    for path in dependent.rglob("*.py"):
+        path.write_text(path.read_text().replace("torchtitan", "titan"))
+    committed(dependent)
+    patch = run("diff", dependent, "--torchtitan", dependent / "titan")
+    assert patch.exit_code == 0 and "b/titan/" not in patch.stdout
+    assert "+from titan.tools.logging import logger" in patch.stdout
+
+
 def test_a_vendored_folder_that_is_named_is_left_as_it_is(dependent):
     titan_in(dependent / "vendored")
     committed(dependent)
