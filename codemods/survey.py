@@ -59,6 +59,7 @@ class Reference:
         spelling: as written, ``llama_parallelize.apply_ddp``.
         definition: what it stands for.
         ordinal: the how-manieth of the same scope and spelling in this file.
+        imported: of an import, the name that is asked for, whatever it is called here.
     """
 
     path: str
@@ -68,6 +69,13 @@ class Reference:
     spelling: str
     definition: Definition
     ordinal: int = 0
+    imported: str = ""
+
+    @property
+    def is_by_old_name(self) -> bool:
+        """Whether it asks for ``apply_ddp`` where that is called otherwise now."""
+        name = self.imported or self.spelling.rpartition(".")[2]
+        return name == OLD != self.definition.name
 
 
 @dataclass(frozen=True)
@@ -174,10 +182,7 @@ class Survey:
             r
             for r in self.references
             if r.definition in self.provided
-            or (
-                r.definition in self.replicating
-                and r.spelling.rpartition(".")[2] == OLD != r.definition.name
-            )
+            or (r.definition in self.replicating and r.is_by_old_name)
         ]
 
     @property
@@ -469,6 +474,7 @@ def _references_in(
                     scope.qualname,
                     local,
                     definition,
+                    imported=imported.name,
                 )
     imported_here = {
         local for scope in names.scopes.values() for local in scope.imports

@@ -95,7 +95,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             continue
         function = _replacement(facts, reference.definition)
         renamed = function is not None and (
-            function.replaces is not None or _old_name(reference)
+            function.replaces is not None or reference.is_by_old_name
         )
         if file.opted_out(reference.line, CODE):
             message = f"this {reference.kind} of {reference.spelling} stays as it is"
@@ -282,12 +282,6 @@ def _kept(facts: Facts, reference: Reference) -> Iterator[Finding]:
     why = "is excluded" if home.excluded else "opted out"
     message = f"{reference.spelling} stays DDP's: its definition, {home.path}:{node.lineno}, {why}"
     yield Finding(reference.path, reference.line, CODE, message, "opted-out")
-
-
-def _old_name(reference: Reference) -> bool:
-    return reference.spelling.rpartition(".")[2] == "apply_ddp" and (
-        reference.definition.name != "apply_ddp"
-    )
 
 
 def _replacement(facts: Facts, definition: Definition) -> NewFunction | None:
