@@ -171,13 +171,39 @@ def _provides(checkout: Checkout, imported: Import) -> bool:
 
 @once
 def tried(file: SourceFile) -> set[int]:
-    """The lines that are tried, and those that follow where one fails."""
-    return {
+    """The lines that are tried, and those that follow where one fails.
+
+    Those of imports too of which a condition takes one or another.
+    """
+    chosen = {
+        line
+        for node in nodes(file.syntax)
+        if isinstance(node, ast.If) and node.orelse
+        for line in _chosen(node)
+    }
+    return chosen | {
         line
         for node in nodes(file.syntax)
         if isinstance(node, ast.Try) and node.handlers
         for line in range(node.lineno, (node.end_lineno or 0) + 1)
     }
+
+
+def _chosen(node: ast.If) -> Iterator[int]:
+    """The lines of the imports of names that both branches import."""
+    branches = [
+        {
+            alias.asname or alias.name: inner.lineno
+            for statement in block
+            if isinstance(statement, (ast.Import, ast.ImportFrom, ast.If))
+            for inner in nodes(statement)
+            if isinstance(inner, (ast.Import, ast.ImportFrom))
+            for alias in inner.names
+        }
+        for block in (node.body, node.orelse)
+    ]
+    for name in branches[0].keys() & branches[1].keys():
+        yield from (branch[name] for branch in branches)
 
 
 def _outside_of(

@@ -305,8 +305,10 @@ def _own_branch(
     facts: Facts, site: CallSite, function: NewFunction | None
 ) -> NewFunction | str:
     """The mirror of the branch beside a call, shared where it wraps alike."""
+    called = site.reference.definition
+    model = called if called in facts.survey.provided else None
     try:
-        fresh = _derive_branch(facts, site, None, [site], facts.target.function_name)
+        fresh = _derive_branch(facts, site, model, [site], facts.target.function_name)
         for known in filter(None, (function, *facts.functions.values())):
             if known.plan.mirrored_alike(fresh):
                 return known
@@ -318,7 +320,7 @@ def _own_branch(
         return f"{path} has something else called {facts.target.function_name}"
     place = Definition(path, name)
     around = site.reference.scope.partition(".")[0]
-    plan = _derive_branch(facts, site, None, [site], name)
+    plan = _derive_branch(facts, site, model, [site], name)
     added = facts.functions[place] = NewFunction(
         place, plan, None, None, around, _line(site)
     )

@@ -108,7 +108,7 @@ def _message(facts: Facts, use: Outside, advised: set[str]) -> str:
     where = f"{use.module}, which this checkout does not have"
     if facts.checkout.own_path_of(use.module) is not None:
         where = f"{use.module}, which does not define it"
-    elif facts.checkout.dependency and use.line in tried(facts.survey.files[use.path]):
+    elif facts.checkout.dependency and _is_tried(facts, use):
         where = (
             f"torchtitan, by one of several imports that are tried: leave the one that "
             f"{dependency.name} has"
@@ -132,6 +132,13 @@ def _message(facts: Facts, use: Outside, advised: set[str]) -> str:
         )
     what = f"this {'call' if use.kind == 'call' else 'use'} of {use.spelling}"
     return f"{what} is left for a person: it comes from {where}"
+
+
+def _is_tried(facts: Facts, use: Outside) -> bool:
+    """Whether the import that a place relies on is one of several."""
+    file = facts.survey.files[use.path]
+    found = file.names.lookup(use.spelling, use.scope)
+    return bool({use.line, getattr(found, "line", 0)} & tried(file))
 
 
 def _is_provided(facts: Facts, use: Outside) -> bool:

@@ -183,6 +183,28 @@ def test_a_plan_with_groups_of_its_own_is_mirrored_beside_them():
     assert "tok_embeddings" not in after
 
 
+def test_a_branch_that_shards_in_place_is_mirrored():
+    plan = f"""\
+from torch.distributed.fsdp import fully_shard
+from {FAR} import apply_ddp
+
+
+def parallelize(model, parallel_dims):
+    if parallel_dims.fsdp_enabled:
+        mesh = parallel_dims.get_mesh("fsdp")
+        for block in model.blocks:
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+    elif parallel_dims.dp_replicate_enabled:
+        apply_ddp(
+            model, parallel_dims.get_mesh("dp_replicate"), enable_compile=False
+        )
+"""
+    after = written({"lab/plan.py": plan}, ddp())["lab/plan.py"]
+    assert "for block in model.blocks:\n        replicate(block, mesh=" in after
+    assert 'logger.info("Applied replicate to the model")' in after
+
+
 @pytest.mark.parametrize(
     "imports, call",
     [
@@ -219,11 +241,19 @@ def test_an_import_in_the_branch_goes_with_the_line_below_it():
         (f"from {FAR} import apply_ddp\n", [1]),
         (f"try:\n    from {FAR} import apply_ddp\nexcept ImportError:\n    apply_ddp = None\n", [2]),
         (f"import {FAR} as par\n\npar.apply_ddp = print\n", [3]),
+        (f"try:\n    from {FAR} import apply_ddp\nexcept ImportError:\n    from torchtitan.old import apply_ddp\n", [4]),
+        (f"if VERSION:\n    from {FAR} import apply_ddp\nelse:\n    from torchtitan.old import apply_ddp\napply_ddp(1)\n", [4, 5]),
     ],
 )  # fmt: skip
 def test_what_is_left(plan, lines):
     result = run({"lab/plan.py": plan}, ddp())
     assert {line for _, line in left(result)} == set(lines)
+
+
+def test_one_of_several_imports_is_not_called_broken():
+    plan = f"if NEW:\n    from {FAR} import apply_ddp\nelse:\n    from torchtitan.old import apply_ddp\napply_ddp(1)\n"
+    said = [f.message for f in run({"lab/plan.py": plan}, ddp()).findings]
+    assert len(said) == 2 and all("several imports that are tried" in m for m in said)
 
 
 def test_a_line_opts_out():
