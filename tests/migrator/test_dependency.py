@@ -16,7 +16,7 @@ from migrator.errors import FileProblem, TitanMigrateError
 
 from commands import run, snapshot
 from places import FIXTURES
-from releases import git
+from releases import git, release
 
 TITAN = FIXTURES / "v0_2_2"
 PLANS = ("lab/models/fan/parallelize.py", "lab/models/tower/parallelize.py")
@@ -354,3 +354,46 @@ def test_what_came_into_the_place_of_a_new_file_stays(sharing):
     with pytest.raises(FileProblem, match="changed while"):
         changeset.write()
     assert (sharing / NEW).read_text() == "mine\n"
+
+
+# Real releases
+
+
+@pytest.mark.release
+def test_with_0_2_2_from_pypi(dependent):
+    titan = release("0.2.2")
+    before = digest(titan)
+    assert run("apply", dependent, "--torchtitan", titan).exit_code == 0
+    plan = (dependent / PLANS[1]).read_text()
+    assert "    disable_fsdp_gradient_division(model)\n" in plan
+    again = run("check", dependent, "--torchtitan", titan)
+    assert again.exit_code == 0 and digest(titan) == before
+
+
+@pytest.mark.release
+def test_with_0_2_2_that_is_migrated_itself(dependent, tmp_path):
+    titan = tmp_path / "titan"
+    shutil.copytree(release("0.2.2"), titan)
+    assert run("apply", "--no-git", titan).exit_code == 0
+    patch = run("diff", dependent, "--torchtitan", titan).stdout
+    assert "import apply_fsdp, apply_replicate" in patch  # the tower's, as it is there
+    assert (
+        "def apply_replicate" in patch and "replicate(blade" in patch
+    )  # the fan's own
+    assert "lab/train.py" not in patch  # autocast is off there already
+
+
+@pytest.mark.release
+def test_with_0_3_0_from_pypi(dependent):
+    result = run("check", dependent, "--torchtitan", release("0.3.0"))
+    assert result.exit_code == 1
+    for words in (
+        "it has no apply_ddp any more",
+        "as from PR 2900 on",
+        "torchtitan 0.3.0 has no torchtitan.models.llama3.infra.parallelize",
+        "torchtitan.distributed.utils of torchtitan 0.3.0 has no maybe_enable_amp",
+        '["dp_replicate", "fsdp"] if parallel_dims.dp_replicate_enabled else ["fsdp"]',
+    ):
+        assert words in result.stderr
+    assert run("apply", dependent, "--torchtitan", release("0.3.0")).exit_code == 1
+    assert git(dependent, "status", "--porcelain") == ""
