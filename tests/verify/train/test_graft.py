@@ -107,3 +107,22 @@ def test_its_own_plans_are_rehearsed(dependent, spoilt):
     )
     words = [scene.word for scene in found.scenes]
     assert words == (["failed"] if spoilt else ["passed"])
+
+
+@pytest.mark.release
+def test_with_a_torchtitan_that_replicates_they_are_held_against_fsdp(
+    dependent, tmp_path
+):
+    """The base revision, which asks for apply_ddp, does not import with it, and that is said."""
+    titan = tmp_path / "titan"
+    shutil.copytree(release("0.2.2"), titan)
+    assert run("apply", "--no-git", titan).exit_code == 0
+    assert run("apply", dependent, "--torchtitan", titan).exit_code == 0
+    git(dependent, "commit", "-q", "-a", "-m", "migrated")
+    asked = {"worlds": ["dp_replicate=2"], "step": False, "torchtitan": str(titan)}
+    (scene,) = run_rehearse(dependent, titles=["fan"], **asked, base="HEAD~1").scenes
+    assert scene.word == "not run" and "cannot import name 'apply_ddp'" in scene.not_run
+    found = run_rehearse(
+        dependent, titles=["fan", "tower"], **asked, base="HEAD"
+    ).scenes
+    assert [scene.word for scene in found] == ["passed", "passed"]
