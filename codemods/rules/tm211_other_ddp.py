@@ -255,5 +255,16 @@ def _strings(facts: Facts) -> Iterator[Finding]:
                     CODE,
                     f"the string {node.value!r} names apply_ddp: not touched",
                     "hazard",
-                    repr(node.value.replace(OLD, facts.target.function_name)),
+                    repr(_as_it_is_then(facts, node.value)),
                 )
+
+
+def _as_it_is_then(facts: Facts, value: str) -> str:
+    """A dotted name with the new function's; what the dependency defines moves here."""
+    module = value.rpartition(".")[0]
+    moved = facts.checkout.at(value) in facts.survey.provided
+    if moved and facts.checkout.own_path_of(module) is None:
+        for function in facts.written():
+            home = facts.survey.files[function.definition.path]
+            return f"{home.module}.{function.definition.name}"
+    return value.replace(OLD, facts.target.function_name)

@@ -233,6 +233,14 @@ def test_an_import_in_the_branch_goes_with_the_line_below_it():
     assert "dp_replicate_enabled:\n        mesh =" in after
 
 
+def test_a_string_is_told_where_the_function_is_then():
+    names = [f"{FAR}.apply_ddp", "lab.plan.apply_ddp"]
+    test = f"from unittest import mock\n\nA = mock.patch({names[0]!r})\nB = mock.patch({names[1]!r})\n"
+    result = run({"lab/plan.py": HEAD + PLAN, "tests/test_it.py": test}, ddp())
+    said = [f.suggestion for f in result.findings if f.path == "tests/test_it.py"]
+    assert said == ["'lab.plan.apply_replicate'"] * 2
+
+
 @pytest.mark.parametrize(
     "plan, lines",
     [
