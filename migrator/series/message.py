@@ -33,7 +33,7 @@ def message(changeset: Changeset, step: Step, base: str, last: bool) -> str:
     if used:
         paragraphs.append(
             _wrapped(
-                f"It is written for {inert(used)}, which it uses and does not hold."
+                f"This is written for {inert(used)}, which the checkout uses and does not hold."
             )
         )
     sentence = precision(changeset)

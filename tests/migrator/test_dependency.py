@@ -326,7 +326,7 @@ def test_a_new_file_is_in_every_outlet(sharing, tmp_path):
     git(sharing, "config", "user.email", "t@example.org")
     assert run("apply", *options, "--branch", "b", "--commit").exit_code == 0
     assert snapshot(sharing) == written and git(sharing, "status", "--porcelain") == ""
-    assert "It is written for" in git(sharing, "log", "-1", "--format=%B", "b~0")
+    assert "This is written for" in git(sharing, "log", "-1", "--format=%B", "b~0")
     report = run("report", *options)
     assert report.exit_code == 0 and "nothing was changed by hand" in report.stdout
 
