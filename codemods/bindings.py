@@ -65,11 +65,11 @@ class Checkout:
 
     def providing(self, *words: str) -> list[SourceFile]:
         """The same of the files of the dependency."""
-        words_ = [word.encode() for word in words]
+        sought = [word.encode() for word in words]
         return [
             file
             for file in self.dependency.values()
-            if any(word in file.raw for word in words_)
+            if any(word in file.raw for word in sought)
         ]
 
     @once

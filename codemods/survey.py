@@ -364,12 +364,12 @@ def _find_provided(found: Survey, new_name: str) -> None:
 def _loops(checkout: Checkout) -> list[SourceFile]:
     """Where training may happen: the dependency's trainer counts where it is the one."""
     own = checkout.mentioning("tokens")
-    if not checkout.dependency or trains(checkout):
+    if not checkout.dependency or _trains(checkout):
         return own
     return [*own, *checkout.providing("tokens")]
 
 
-def trains(checkout: Checkout) -> bool:
+def _trains(checkout: Checkout) -> bool:
     """Whether the checkout has a training loop of its own, tests apart."""
     return any(not of_a_test(f.path) for f in checkout.mentioning(".backward("))
 

@@ -43,14 +43,12 @@ class Found:
         shown: what it is called where it says no version.
         version: of the package, None where it does not say.
         revision: the commit that git has there, None where there is none.
-        submodule: it is one of the checkout.
     """
 
     package: Path
     shown: str
     version: str | None = None
     revision: str | None = None
-    submodule: bool = False
 
     @property
     def name(self) -> str:
@@ -149,10 +147,9 @@ def _package_in(folder: Path) -> Path | None:
     return None
 
 
-def _found(root: Path, package: Path, submodule: bool = False) -> Found:
+def _found(root: Path, package: Path) -> Found:
     home = package.parent
-    revision = _commit(home)
-    return Found(package, _near(root, home), _version_of(package), revision, submodule)
+    return Found(package, _near(root, home), _version_of(package), _commit(home))
 
 
 def _near(root: Path, path: Path) -> str:
@@ -204,22 +201,17 @@ def _populated(root: Path, asked: Iterable[Wanted]) -> Iterator[Found]:
         package = _package_in(folder) if one.folder and folder.is_dir() else None
         if package is not None and package not in seen:
             seen.add(package)
-            yield _found(root, package, one.is_submodule)
+            yield _found(root, package)
 
 
 def _installed(root: Path, asked: list[Wanted]) -> Iterator[Found]:
-    """The installed torchtitan that is what the first pin asks for."""
+    """The installed torchtitan that is what the first pin asks for: the first such one."""
     pins = [one for one in asked if not one.folder]
-    if not pins:
-        return
-    seen = set()
-    for info in _distributions(root):
+    for info in _distributions(root) if pins else ():
         found = _of_distribution(root, info)
-        if found is None or found.package in seen:
-            continue
-        if pins[0].allows(found.version, found.revision):
-            seen.add(found.package)
+        if found is not None and pins[0].allows(found.version, found.revision):
             yield found
+            return
 
 
 def _environment() -> list[Path]:
