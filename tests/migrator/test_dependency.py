@@ -137,8 +137,12 @@ def test_a_package_of_another_name_is_followed_by_that(dependent):
 
 def test_a_vendored_folder_that_is_named_is_left_as_it_is(dependent):
     titan_in(dependent / "vendored")
+    script = dependent / "vendored" / "scripts" / "wrap.py"
+    script.parent.mkdir()
+    shutil.copy(dependent / PLANS[1], script)
     committed(dependent)
-    assert "vendored/torchtitan" in run("diff", dependent).stdout  # a fork, as it were
+    as_fork = run("diff", dependent).stdout
+    assert "vendored/torchtitan" in as_fork and "vendored/scripts" in as_fork
     patch = run("diff", dependent, "--torchtitan", dependent / "vendored").stdout
     assert "vendored" not in patch and all(plan in patch for plan in PLANS)
     pins = dependent / "pyproject.toml"
