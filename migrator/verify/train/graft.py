@@ -41,13 +41,18 @@ def parent(checkout: Checkout) -> Path:
 
 
 def graft(checkout: Checkout, place: Path) -> None:
-    """Lays that torchtitan into a folder; raises VerifyError where one is there already."""
-    if (place / PACKAGE).exists():
+    """Lays that torchtitan into a folder; raises VerifyError where another is there already.
+
+    One that lies beside the checkout's own packages, vendored and named, is there as it is.
+    """
+    roots = {Path(file.root) for file in checkout.dependency.files.values()}
+    there = (place / PACKAGE).exists()
+    if there and roots != {parent(checkout)}:
         raise VerifyError(
             f"There is a {PACKAGE} beside the packages of {checkout.root} already: name the one "
             "that counts, or move it."
         )
-    for path, file in checkout.dependency.files.items():
+    for path, file in () if there else checkout.dependency.files.items():
         target = place / path.removeprefix(file.root)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.raw)

@@ -73,6 +73,18 @@ def test_what_is_not_at_hand_is_asked_for(dependent):
         assert "pip download --no-deps torchtitan==0.2.2" in result.stderr
 
 
+def test_one_that_is_vendored_beside_them_is_there_already(dependent, tmp_path):
+    shutil.copytree(TITAN / "torchtitan", dependent / "torchtitan")
+    git(dependent, "add", "-A")
+    git(dependent, "commit", "-q", "-m", "vendored")
+    named = str(dependent / "torchtitan")
+    assert run("apply", dependent, "--torchtitan", named).exit_code == 0
+    repo = worktrees.open_checkout(dependent, named)
+    base = worktrees.find_base(repo, None)
+    with worktrees.trees(repo, dependent, base, tmp_path / "made") as trees:
+        assert list(models_of(trees.migrated)) == ["tower", "fan"]
+
+
 def test_packages_below_src_are_where_it_is_laid(dependent):
     (dependent / "src").mkdir()
     (dependent / "lab").rename(dependent / "src" / "lab")
