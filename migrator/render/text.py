@@ -252,7 +252,8 @@ def hazards(changeset: Changeset) -> Iterator[str]:
 def _severities(findings: Collection[Finding]) -> str:
     """`` (1 silent, 2 notes)``, of hazards; nothing where there are none."""
     counts = Counter(str(f.severity) for f in findings if f.status == "hazard")
-    words = {"silent": "silent", "loud": "loud", "note": "notes"}
+    notes = "note" if counts["note"] == 1 else "notes"
+    words = {"silent": "silent", "loud": "loud", "note": notes}
     told = [f"{counts[s]} {word}" for s, word in words.items() if counts[s]]
     return f" ({', '.join(told)})" if told else ""
 

@@ -185,7 +185,9 @@ def test_names_are_taken_once_and_gaps_are_ignored(fork, monkeypatch):
     run("verify", fork, "--full")
     assert "export" in asked["cells"] and asked["model"] == ("all",)
     run("verify", fork)
-    assert asked["cells"] == ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-fresh")
+    assert asked["cells"] == (
+        *("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-together", "dp-fresh"),
+    )
     assert asked["model"] == ()
     assert asked["cached"] and asked["export"] is asked["against"] is None
     assert not asked["sensitivity"]

@@ -238,6 +238,19 @@ def halfway(steps: int) -> int:
     return steps // 2
 
 
+_ACCUMULATE: Settings = {"training": {"global_batch_size": -2}}
+_RECOMPUTE: Settings = {"activation_checkpoint": {"mode": "full"}}
+_VALIDATE: Settings = {
+    "validation": {
+        "enable": True,
+        "dataset": "c4_test",
+        "local_batch_size": LOCAL_BATCH,
+        "seq_len": SEQUENCE_LENGTH,
+        "freq": 2,
+        "steps": 2,
+    }
+}
+
 CELLS = {
     cell.name: cell
     for cell in (
@@ -259,6 +272,12 @@ CELLS = {
             settings={"training": {"mixed_precision_param": "bfloat16"}},
         ),
         Cell(
+            "dp-together",
+            "accumulation, activation checkpointing and the validator together",
+            settings={**_ACCUMULATE, **_RECOMPUTE, **_VALIDATE},
+            noise_of="dp",
+        ),
+        Cell(
             "dp-fresh",
             "one step without the seed checkpoint",
             kind="fresh",
@@ -268,7 +287,7 @@ CELLS = {
         Cell(
             "dp-accumulate",
             "gradients accumulated over 2 micro-batches",
-            settings={"training": {"global_batch_size": -2}},
+            settings=_ACCUMULATE,
             needs=("training.global_batch_size",),
         ),
         Cell(
@@ -280,7 +299,7 @@ CELLS = {
         Cell(
             "dp-recompute",
             "activation checkpointing of every block",
-            settings={"activation_checkpoint": {"mode": "full"}},
+            settings=_RECOMPUTE,
             needs=("activation_checkpoint.mode",),
             noise_of="dp",
         ),
@@ -347,16 +366,7 @@ CELLS = {
         Cell(
             "dp-validate",
             "the validator runs during training",
-            settings={
-                "validation": {
-                    "enable": True,
-                    "dataset": "c4_test",
-                    "local_batch_size": LOCAL_BATCH,
-                    "seq_len": SEQUENCE_LENGTH,
-                    "freq": 2,
-                    "steps": 2,
-                }
-            },
+            settings=_VALIDATE,
             needs=("validation.enable",),
         ),
         Cell(
@@ -402,7 +412,7 @@ CELLS = {
 }
 """Every cell by name, in the order in which they run."""
 
-QUICK = ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-fresh")
+QUICK = ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-together", "dp-fresh")
 """What `verify` runs by default."""
 
 

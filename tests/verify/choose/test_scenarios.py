@@ -123,6 +123,7 @@ def test_ranks_and_degrees_of_the_cells():
         "dp+tp": 4,
         "dp+pp": 4,
         "dp-bf16": 2,
+        "dp-together": 2,
         "dp-fresh": 2,
     }
     assert CELLS["dp+tp"].degrees(PARTIES["reference"], 2) == (1, 2)

@@ -8,6 +8,7 @@ import pytest
 
 from migrator.apply import apply_checkout
 from migrator.verify import run
+from migrator.verify.choose import scenarios
 from migrator.verify.train import launch
 
 from forks import migrated_checkout, small_checkout
@@ -33,6 +34,8 @@ def warm_ranks(monkeypatch, launcher):
     monkeypatch.setattr(
         run, "Launcher", lambda caches: contextlib.nullcontext(launcher)
     )
+    # Forward and backward are most of what is left, and less will do.
+    monkeypatch.setattr(scenarios, "SEQUENCE_LENGTH", 64)
 
 
 @pytest.fixture(scope="session")

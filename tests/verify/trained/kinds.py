@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-for _folder in ("../..", "..", "."):
+# The top last, so that it is looked in first: tests/ has a folder codemods too.
+for _folder in ("../..", "..", ".", "../../.."):
     sys.path.insert(0, str(Path(__file__).resolve().parent / _folder))
 
 from migrator.verify.choose.models import Model  # noqa: E402
@@ -130,7 +131,7 @@ MORE: dict[str, Kind] = {
     ),
     "the loss mis-scaled under accumulation only": (
         "0.2.1",
-        "dp-accumulate",
+        "dp-together",
         edit(
             TRAINER,
             "self.loss_fn, self.gradient_accumulation_steps",
@@ -160,7 +161,7 @@ MORE: dict[str, Kind] = {
     ),
     "recomputation that sees another input": (
         "0.2.1",
-        "dp-recompute",
+        "dp-together",
         edit(PLAN, LOG, RECOMPUTED + LOG, NEW),
         "recomputed from another input",
     ),
@@ -203,7 +204,7 @@ MORE: dict[str, Kind] = {
     ),
     "stale weights after validation": (
         "0.2.1, clamps after validation",
-        "dp-validate",
+        "dp-together",
         None,
         "the weight of layers.3.ffn_norm.weight in step 2",
     ),

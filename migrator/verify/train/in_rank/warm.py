@@ -64,6 +64,9 @@ def main() -> None:
         if child == 0:
             channel.close()
             run(json.loads(line))
+        # Here too, so that the group is there once its number is told.
+        with contextlib.suppress(OSError):
+            os.setpgid(child, child)
         print(child, file=channel, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), file=channel, flush=True)
@@ -73,7 +76,7 @@ def run(job: dict[str, Any]) -> None:
     """Is the torchrun of a job, and ends with it."""
     status = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)
         os.dup2(log, 2)
