@@ -216,7 +216,7 @@ def _bound_otherwise(facts: Facts) -> Iterator[Finding]:
 
 def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
     """The trainer of a torchtitan outside opens autocast, and nothing here asks it to."""
-    if not facts.moves or any(True for _ in _files(facts)):
+    if not facts.moves or any(_decides(facts, file) for file in _files(facts)):
         return
     if amp_outside(facts.checkout) in ("off", "gone"):
         return
@@ -243,6 +243,19 @@ def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
         '            if hasattr(self, "validator"):\n'
         "                self.validator.maybe_enable_amp = self.maybe_enable_amp",
     )
+
+
+def _decides(facts: Facts, file: SourceFile) -> bool:
+    """Whether a file calls, defines or sets maybe_enable_amp, instead of only naming it."""
+    if any(choice.kind == "call" for choice in choices(facts.checkout, file)):
+        return True
+    for node in nodes(file.syntax):
+        if isinstance(node, ast.FunctionDef) and node.name == FUNCTION:
+            return True
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if getattr(target, "attr", getattr(target, "id", "")) == FUNCTION:
+                return True
+    return False
 
 
 def _first_use(file: SourceFile) -> int:

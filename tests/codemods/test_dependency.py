@@ -323,6 +323,28 @@ def test_the_trainer_of_the_dependency_is_derived_from_or_accepted():
     assert list(run(TRAINER, replicating()).changes) == ["lab/plan.py"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    with torch.autocast('cuda', enabled=False):\n        return x.float()\n",
+        "    with self.maybe_enable_amp:\n        return x.float()\n",
+    ],
+)
+def test_the_trainer_is_seen_beside_what_only_names_autocast(line):
+    rope = {"lab/rope.py": "import torch\n\n\ndef rope(self, x):\n" + line}
+    assert left(run({**TRAINER, **rope}, ddp())) == [("lab/loop.py", 4)]
+
+
+def test_a_trainer_that_sets_its_own_context_is_done():
+    loop = TRAINER["lab/loop.py"].replace(
+        "    pass\n",
+        "    def __init__(self, config):\n"
+        "        super().__init__(config)\n"
+        "        self.maybe_enable_amp = contextlib.nullcontext()\n",
+    )
+    assert list(run({**TRAINER, "lab/loop.py": loop}, ddp()).changes) == ["lab/plan.py"]
+
+
 # It has apply_replicate
 
 
