@@ -21,7 +21,7 @@ from migrator.errors import FileProblem, TitanMigrateError
 from migrator.releases import cached, fetch
 from migrator.torchtitans import Wanted, wanted
 
-_VERSION = re.compile(r"\d+(\.\d+)+\S*")
+_VERSION = re.compile(r"\d+(\.\d+)+[\w.+-]*")
 _MARKS = ("models", "distributed", "components", "parallelisms", "experiments")
 """Folders that torchtitan has had."""
 

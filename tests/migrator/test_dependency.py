@@ -222,6 +222,7 @@ def releases_of_ours():
     "given, words",
     [
         ("nowhere", "neither a folder nor a version"),
+        ("0.2.2/torchtitan", "neither a folder nor a version"),
         (".", "no package torchtitan"),
         ("empty", "git submodule update --init"),
     ],
