@@ -6,6 +6,9 @@ from dataclasses import replace
 
 from codemods.source import SourceFile
 
+_SRC = "src/"
+"""The folder that packages lie in by convention, as setuptools finds them by itself."""
+
 _IMPORTED = re.compile(rb"^[ \t]*(?:from|import)[ \t]+(\w+)", re.MULTILINE)
 
 
@@ -13,7 +16,7 @@ def rooted(files: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
     """The files, those below such a folder with what their modules are named from.
 
     A folder is one where no file imports a package of its name, and one imports what lies
-    in it.
+    in it, or where it is called src and holds packages.
 
     Args:
         files: path -> file, of the checkout itself.
@@ -30,6 +33,9 @@ def rooted(files: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
         root
         for root, names in inside.items()
         if {name.removesuffix(".py") for name in names} & imported
+        or (
+            root == _SRC and any(f"{root}{name}/__init__.py" in files for name in names)
+        )
     ]
     return {path: _below(file, taken) for path, file in files.items()}
 

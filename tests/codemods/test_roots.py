@@ -18,6 +18,13 @@ def test_src_is_no_part_of_a_name():
     assert modules(files) == ["lab", "lab.a", "x.y"]
 
 
+def test_src_is_none_though_its_package_is_imported_relatively_or_not_at_all():
+    files = {"src/lab/__init__.py": "", "src/lab/a.py": "from . import b\n"}
+    assert modules(files) == ["lab", "lab.a"]
+    other = {path.replace("src", "plans"): text for path, text in files.items()}
+    assert modules(other) == ["plans.lab", "plans.lab.a"]
+
+
 @pytest.mark.parametrize(
     "more",
     [
