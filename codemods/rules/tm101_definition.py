@@ -284,8 +284,10 @@ class _MoveImport(edit.ScopedTransformer):
 def _import_what_it_needs(
     tree: cst.Module, function: NewFunction, facts: Facts
 ) -> cst.Module:
-    bound = _module_level_names(tree)
     source = function.mirrors or function.replaces
+    # A text that comes from another file asks for more of its imports when it runs.
+    comes = source is not None and source.path != function.definition.path
+    bound = _module_level_names(tree, running=comes)
     others = [*facts.survey.definitions[:1], *facts.survey.provided[:1]]
     for name in sorted(free_names(function.plan.text) - bound - set(dir(builtins))):
         where = _origin(facts, source, name) or _WELL_KNOWN.get(name)
@@ -332,9 +334,19 @@ def free_names(text: str) -> set[str]:
     return loaded - bound
 
 
-def _module_level_names(tree: cst.Module) -> set[str]:
+def _running(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for node in body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from node.orelse
+        else:
+            yield node
+
+
+def _module_level_names(tree: cst.Module, running: bool = False) -> set[str]:
+    """The names at the top; ``running``: without those that only a type checker sees."""
     bound: set[str] = set()
-    for node in edit.syntax_of(tree).body:
+    body = edit.syntax_of(tree).body
+    for node in _running(body) if running else body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             bound.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):

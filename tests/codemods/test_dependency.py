@@ -176,6 +176,12 @@ def test_without_a_package_in_common_the_first_file_has_it():
     assert "from a.plan import apply_replicate\n" in after["b/plan.py"]
 
 
+def test_an_import_for_type_checkers_alone_does_not_do():
+    typed = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import torch.nn as nn\n"
+    after = written({"lab/plan.py": HEAD + typed + PLAN}, ddp())["lab/plan.py"]
+    assert "\nimport torch.nn as nn\n" in after
+
+
 def test_a_plan_with_groups_of_its_own_is_mirrored_beside_them():
     head = HEAD.replace("apply_ddp, apply_fsdp", "apply_ddp")
     after = written({"lab/plan.py": head + PLAN + OWN}, ddp())["lab/plan.py"]
