@@ -228,6 +228,28 @@ def gives(
     return all(mesh is not None and mesh.sizes == tuple(sizes) for mesh in found)
 
 
+def of_world(checkout: Checkout, path: str, name: str) -> bool:
+    """Whether the mesh of all ranks has a dimension of a name wherever ranks replicate.
+
+    Where ``get_mesh`` came, that mesh became flat, and has none to take by name.
+
+    Args:
+        checkout: the files.
+        path: the plan that asks.
+        name: of the dimension.
+
+    Returns:
+        True too where no ParallelDims is followed.
+    """
+    home = parallel_dims_of(checkout, path)
+    try:
+        layouts = _built(checkout, home) if home else ()
+    except CannotFollow:
+        return True
+    built = [layout for layout in layouts if isinstance(layout, Meshes)]
+    return all(layout.sliced(name) for layout in built)
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A statement by which a ParallelDims refuses what replicate makes possible.

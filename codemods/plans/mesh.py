@@ -190,7 +190,7 @@ class _Meshes:
                 f"`{name}` is used for several meshes once more dimensions are allowed: "
                 f"give the call and what follows it {changed}"
             )
-        if source.rpartition(".")[2] == "world_mesh":
+        if source.rpartition(".")[2] == "world_mesh" and self._sliced:
             return MeshEdit(self.wanted.sliced(name))
         return MeshEdit(changed)
 
@@ -204,7 +204,7 @@ class _Meshes:
             return None
         if changed == written(self.file, assignment[0]):
             return variable.id
-        return self.wanted.sliced(variable.id)
+        return self.wanted.sliced(variable.id) if self._sliced else changed
 
     def _unless_used_as_one(self, node: ast.expr, changed: str) -> MeshEdit | str:
         """The change, unless the mesh is used beside the call as if it had one dimension."""
@@ -270,7 +270,7 @@ class _Meshes:
         """``node`` as the mesh that replicate takes; None if it is no known mesh."""
         text = written(self.file, node)
         if _is_world_mesh(node):
-            return self.wanted.sliced(text)
+            return self.wanted.sliced(text) if self._sliced else self._got(node)
         if isinstance(node, ast.IfExp):
             return self._of_conditional(node)
         names = _names_in(node)
@@ -279,6 +279,19 @@ class _Meshes:
         if isinstance(node, ast.Call):
             return self._of_helper(node)
         return None
+
+    @property
+    def _sliced(self) -> bool:
+        """Whether the dimension of replication can be taken from the mesh of all ranks."""
+        name = self.wanted.names[0]
+        return meshes.of_world(self.facts.checkout, self.file.path, name)
+
+    def _got(self, world: ast.expr) -> str | None:
+        """The mesh from the ``get_mesh`` of what owns the mesh of all ranks; None if it is not known."""
+        gets = self.facts.survey.mesh_api == "get_mesh"
+        if not gets or not isinstance(world, ast.Attribute):
+            return None
+        return self.wanted.got(f"{written(self.file, world.value)}.get_mesh")
 
     def _of_conditional(self, node: ast.IfExp) -> str | None:
         """Followed where both branches are: one mesh where they come out the same."""
@@ -330,7 +343,7 @@ class _Meshes:
         changed = [inner._as_replicate_mesh(value) for value in returned]
         if returned and changed == [written(inner.file, value) for value in returned]:
             return written(self.file, node)
-        if returned and all(map(_is_world_mesh, returned)):
+        if returned and all(map(_is_world_mesh, returned)) and self._sliced:
             return self.wanted.sliced(written(self.file, node))
         return None
 

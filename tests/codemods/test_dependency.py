@@ -149,6 +149,25 @@ def test_the_function_is_new_beside_its_one_call():
     assert "from torchtitan.tools.logging import logger\n" in plan
 
 
+@pytest.mark.parametrize(
+    "lines, mesh",
+    [
+        ("", "parallel_dims.world_mesh"),
+        ("        world_mesh = parallel_dims.world_mesh\n", "world_mesh"),
+        ("        mesh = parallel_dims.world_mesh\n", "mesh"),
+    ],
+)
+def test_a_flat_mesh_of_all_ranks_is_not_asked_for_a_dimension(lines, mesh):
+    """Where there is get_mesh, the world mesh has the names "world" and "loss_mesh"."""
+    call = 'parallel_dims.get_mesh("dp_replicate")'
+    assert PLAN.count(call) == 1 and "        apply_ddp(" in PLAN
+    plan = PLAN.replace(call, mesh).replace(
+        "        apply_ddp(", f"{lines}        apply_ddp("
+    )
+    plan = written({"lab/plan.py": HEAD + plan}, ddp())["lab/plan.py"]
+    assert call in plan and '["dp_replicate"]' not in plan
+
+
 def test_several_plans_share_a_file_of_their_package():
     plans = {f"lab/plans/{name}/plan.py": HEAD + PLAN for name in "ab"}
     after = written({**plans, "lab/__init__.py": ""}, ddp())

@@ -4,7 +4,7 @@ import pytest
 
 from codemods.bindings import Checkout
 from codemods.interpret import CannotFollow, Raised
-from codemods.meshes import build, gives, replicate_dimension
+from codemods.meshes import build, gives, of_world, replicate_dimension
 from codemods.source import SourceFile
 from migrator.checkout import Checkout as OnDisk
 
@@ -139,3 +139,18 @@ def test_without_one_that_can_be_followed_nothing_is_claimed(text):
     with pytest.raises(CannotFollow):
         replicate_dimension(one(text), "dims.py")
     assert not gives(one(text), "dims.py", ["dp_replicate"], [3])
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_mesh_of_all_ranks_has_dimensions_until_get_mesh_came(version):
+    checkout = Checkout(OnDisk(release(version), is_git=False).files)
+    plan = next(
+        p
+        for p in checkout.files
+        if p.endswith("parallelize_llama.py")
+        or p.endswith("llama3/infra/parallelize.py")
+    )
+    flat = version in ("0.2.1", "0.2.2")
+    assert of_world(checkout, plan, "dp_replicate") is not flat
+    assert of_world(one(""), "dims.py", "dp_replicate")
