@@ -26,7 +26,7 @@ _READ = tuple(
     NVIDIA OMP ONEDNN OPENBLAS PYTHON PYTORCH TORCH TRITON
     """.split()
 )
-_NAME = re.compile(rb"[A-Z][A-Z0-9_]+")
+_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,15 @@ from migrator.verify.keep import facts
 
 from verifiable import fill
 
+READS = (
+    "import os\nfor name in ('MY_FLAG', 'fork_lr', 'FORK_lr'):\n    os.environ[name]\n"
+)
+
 
 @pytest.fixture
 def base(tmp_path):
     place = tmp_path / "base"
-    fill(place, "torchtitan/train.py", text="import os\nos.environ['MY_FLAG']\n")
+    fill(place, "torchtitan/train.py", text=READS)
     fill(place, "torchtitan/words.txt", "top.py", text="abc")
     fill(place, ".git", "pkg/__pycache__/a.pyc", text="elsewhere")
     (place / "link").symlink_to("top.py")
@@ -93,7 +97,14 @@ def test_an_edit_of_our_own_files_is_seen(base, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "counts"), [("MY_FLAG", True), ("NCCL_ALGO", True), ("LS_COLORS", False)]
+    ("name", "counts"),
+    [
+        ("MY_FLAG", True),
+        ("fork_lr", True),
+        ("FORK_lr", True),
+        ("NCCL_ALGO", True),
+        ("LS_COLORS", False),
+    ],
 )
 def test_variables_count_that_the_revision_or_a_library_reads(
     base, monkeypatch, name, counts
