@@ -29,6 +29,10 @@ def found(tmp_path, before, after, steps=10):
         "10 < train_step",
         "self.step > self.warmup",
         "step == self.steps",
+        "self.step % 500 == 0",
+        "self.step + 1 > 1000",
+        "self.step - self.began > 100",
+        "-self.step < -1000",
     ],
 )
 def test_what_begins_later_is_named(tmp_path, condition):
@@ -37,10 +41,23 @@ def test_what_begins_later_is_named(tmp_path, condition):
 
 
 @pytest.mark.parametrize(
-    "condition", ["self.step > 3", "step == 0", "self.size > 1000", "steps_per_s"]
+    "condition",
+    [
+        "self.step > 3",
+        "step == 0",
+        "self.step % 2 == 0",
+        "self.size > 1000",
+        "steps_per_s",
+        "'at step %d' % step",
+    ],
 )
 def test_what_is_reached_or_no_step_is_not(tmp_path, condition):
     assert found(tmp_path, "", f"if {condition}:\n    x = 2\n") == ()
+
+
+def test_a_remainder_that_is_compared_with_nothing_is_named(tmp_path):
+    said = found(tmp_path, "", "if not self.step % 500:\n    x = 2\n")
+    assert said == (f"{FILE}:1 asks for self.step % 500",)
 
 
 def test_what_was_there_before_is_not_the_migration_s(tmp_path):
