@@ -94,7 +94,8 @@ LLAMA3 = "torchtitan/models/llama3"
 def ways_of_its_own(tree: Path) -> None:
     """A fork of 0.2.1 that clips with torch's function, logs on rank 0 alone and ends by itself.
 
-    Its model has dropout, a frozen parameter, and a buffer that counts on each rank.
+    Its model has dropout, draws from Python's and numpy's random numbers as well, and has
+    a frozen parameter, and a buffer that counts on each rank.
     """
     trainer, plan = tree / TRAINER, tree / LLAMA3 / "infra/parallelize.py"
     edit(trainer, "dist_utils.clip_grad_norm_(", "torch.nn.utils.clip_grad_norm_(")
@@ -122,7 +123,9 @@ def ways_of_its_own(tree: Path) -> None:
     )
     model = tree / LLAMA3 / "model/model.py"
     activated = "self.w2(F.silu(self.w1(x)) * self.w3(x))"
-    edit(model, activated, f"F.dropout({activated}, 0.1, self.training)")
+    scale = "random.uniform(0.9, 1.1) * numpy.random.uniform(0.9, 1.1)"
+    edit(model, activated, f"F.dropout({activated}, 0.1, self.training) * {scale}")
+    edit(model, "import math\n", "import math\nimport random\n\nimport numpy\n")
     edit(
         model,
         "        self.register_buffer(\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import random
 import sys
 import time
 from collections.abc import Iterable
@@ -199,7 +200,7 @@ class Probe:
             self._begin(optimizer)
             # Sharded and whole initialisation draw differently from the random
             # numbers that dropout would go on with.
-            torch.manual_seed(self.options["done"] + self.steps_seen)
+            seed_all(int(self.options["done"]) + self.steps_seen)
             begin(optimizer, *args, **kwargs)
 
         torch.optim.Optimizer.zero_grad = seed_and_begin  # type: ignore[method-assign, assignment]  # patched
@@ -389,6 +390,16 @@ def _trainer(probe: Probe) -> Any:
             return owner
         frame = frame.f_back
     return None
+
+
+def seed_all(number: int) -> None:
+    """Seeds all that a model may draw from: torch, Python and, where it is in use, numpy."""
+    import torch
+
+    torch.manual_seed(number)
+    random.seed(number)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(number)
 
 
 def _parameters(model_parts: list[nn.Module]) -> list[Tensor]:
