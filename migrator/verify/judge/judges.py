@@ -223,6 +223,8 @@ def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
         return Verdict(tuple(failures), traces=traces)
     failures = _not_as_written(traces["resumed"], traces["baseline"])
     failures += _not_as_written(traces["returned"], traces["migrated"])
+    resumed, reference = traces["resumed"], traces["resumed-reference"]
+    failures += each.sentences(resumed, reference, terms.each, terms.dp)
     comparisons, notes = _curves_resumed(traces, terms.tolerances, rest)
     failures += [c.sentence() for c in comparisons if not c.agrees]
     return Verdict(tuple(failures), notes, comparisons, traces)

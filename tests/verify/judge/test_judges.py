@@ -20,7 +20,7 @@ from migrator.verify.judge.judges import (
     judge_unchanged,
 )
 from migrator.verify.judge.trace import RankTrace, Trace
-from migrator.verify.judge.verdict import Verdict, Verification
+from migrator.verify.judge.verdict import Terms, Verdict, Verification
 
 from parties import (
     BASELINE,
@@ -275,7 +275,21 @@ def going_on(party: str, kind: str, **changes) -> Trace:
     return Trace(party, tuple(ranks))
 
 
-def resumed(**changes: Trace) -> Verdict:
+def with_gradient(run: Trace, norm: float) -> Trace:
+    """A run whose one gradient has this norm in every step."""
+    ranks = (
+        replace(
+            rank,
+            steps=tuple(
+                replace(s, each_gradient={"w": [norm, 0.0]}) for s in rank.steps
+            ),
+        )
+        for rank in run.ranks
+    )
+    return replace(run, ranks=tuple(ranks))
+
+
+def resumed(terms: Terms = TERMS, **changes: Trace) -> Verdict:
     runs = {
         "baseline": trace("baseline", "ddp", halfway=WRITTEN),
         "migrated": trace("migrated", "replicate", halfway=WRITTEN),
@@ -283,7 +297,7 @@ def resumed(**changes: Trace) -> Verdict:
         "resumed-reference": going_on("resumed-reference", "fsdp"),
         "returned": going_on("returned", "ddp"),
     }
-    return judge_resumed(runs | changes, TERMS)
+    return judge_resumed(runs | changes, terms)
 
 
 def test_checkpoints_go_across_in_both_directions():
@@ -296,6 +310,22 @@ def test_checkpoints_go_across_in_both_directions():
 def test_a_resumed_curve_that_departs_fails():
     assert not resumed(resumed=going_on("resumed", "replicate", loss=0.1)).passed
     assert not resumed(returned=going_on("returned", "ddp", loss=0.1)).passed
+
+
+def test_one_gradient_that_departs_behind_a_checkpoint_fails():
+    within = {("gradient", step, "w"): 1e-5 for step in range(1, STEPS + 1)}
+    terms = replace(TERMS, each=within)
+    reference = with_gradient(going_on("resumed-reference", "fsdp"), 1.0)
+    runs = {
+        norm: with_gradient(going_on("resumed", "replicate"), norm)
+        for norm in (1.0, 1.001)
+    }
+    right, wrong = (
+        resumed(terms, **{"resumed": run, "resumed-reference": reference})
+        for run in runs.values()
+    )
+    assert right.passed
+    assert "the gradient of w in step" in " ".join(wrong.failures)
 
 
 def test_weights_that_come_back_changed_fail():
