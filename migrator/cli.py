@@ -509,7 +509,7 @@ def rehearse(
 @click.option(
     "--quick",
     is_flag=True,
-    help="The cells dp, dp+tp, dp+pp, dp-bf16, dp-together, dp-fresh (this is the default).",
+    help="The cells dp, dp+tp, dp+pp, dp-bf16, dp-together, dp-fresh, dp-unseeded (this is the default).",
 )
 @click.option(
     "--full",
@@ -520,7 +520,7 @@ def rehearse(
     "--cells",
     metavar="NAME,...",
     shell_complete=complete_cells,
-    help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-together, dp-fresh, dp-accumulate, "
+    help="Ways of training to compare, of dp, dp+tp, dp+pp, dp-bf16, dp-together, dp-fresh, dp-unseeded, dp-accumulate, "
     "dp-compile, dp-recompute, dp-selective, dp-fused, dp-foreach, dp-early, dp-bfloat16, dp-float8, dp+tp+pp, "
     "dp-checkpoint, dp-validate, fsdp, hsdp, cp, ep, export.",
 )

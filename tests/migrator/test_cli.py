@@ -187,6 +187,7 @@ def test_names_are_taken_once_and_gaps_are_ignored(fork, monkeypatch):
     run("verify", fork)
     assert asked["cells"] == (
         *("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-together", "dp-fresh"),
+        "dp-unseeded",
     )
     assert asked["model"] == ()
     assert asked["cached"] and asked["export"] is asked["against"] is None

@@ -238,6 +238,7 @@ def halfway(steps: int) -> int:
     return steps // 2
 
 
+_FRESH: Settings = {"checkpoint": {"enable": False, "enable_checkpoint": False}}
 _ACCUMULATE: Settings = {"training": {"global_batch_size": -2}}
 _RECOMPUTE: Settings = {"activation_checkpoint": {"mode": "full"}}
 _VALIDATE: Settings = {
@@ -281,7 +282,14 @@ CELLS = {
             "dp-fresh",
             "one step without the seed checkpoint",
             kind="fresh",
-            settings={"checkpoint": {"enable": False, "enable_checkpoint": False}},
+            settings=_FRESH,
+            parties=("baseline", "migrated"),
+        ),
+        Cell(
+            "dp-unseeded",
+            "the same without a seed in the configuration",
+            kind="fresh",
+            settings={**_FRESH, "training": {"seed": None}, "debug": {"seed": None}},
             parties=("baseline", "migrated"),
         ),
         Cell(
@@ -412,7 +420,7 @@ CELLS = {
 }
 """Every cell by name, in the order in which they run."""
 
-QUICK = ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-together", "dp-fresh")
+QUICK = ("dp", "dp+tp", "dp+pp", "dp-bf16", "dp-together", "dp-fresh", "dp-unseeded")
 """What `verify` runs by default."""
 
 
@@ -544,7 +552,11 @@ def job_settings(
                 f"The checkout's JobConfig has no setting for {what} (looked for {spelled})."
             )
     return {
-        section: {key: value for key, value in values.items() if key in known[section]}
+        section: {
+            key: value
+            for key, value in values.items()
+            if key in known[section] and value is not None
+        }
         for section, values in wanted.items()
         if section in known
     }

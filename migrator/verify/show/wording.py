@@ -216,14 +216,15 @@ def taken(environment: Mapping[str, Any]) -> str:
 
 
 def _unreached(environment: Mapping[str, Any]) -> str:
-    """That later steps were not seen, and where the migration does something in them alone."""
+    """That later steps and other worlds were not seen, and where the migration does something in them alone."""
     steps, places = environment.get("steps"), environment.get("unreached") or []
     if not steps:
         return ""
+    other = f" Steps after {steps} were not seen, nor other numbers of ranks (--nproc)"
     if not places:
-        return f" Steps after {steps} were not seen."
+        return f"{other}."
     return (
-        f" Steps after {steps} were not seen, and the migration compares steps that may be later: {'; '.join(places)}."
+        f"{other}, and the migration compares steps that may be later: {'; '.join(places)}."
         " Train past them with --steps."
     )
 

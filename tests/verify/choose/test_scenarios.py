@@ -69,6 +69,14 @@ def settings(tmp_path, party, cell="dp"):
     )
 
 
+def test_a_run_can_go_without_a_seed(tmp_path):
+    write(tmp_path, config_manager=CONFIG)
+    with_seed = settings(tmp_path, PARTIES["migrated"], "dp-fresh")
+    without = settings(tmp_path, PARTIES["migrated"], "dp-unseeded")
+    assert "seed = 42" in to_toml(with_seed) and "seed = " not in to_toml(without)
+    assert with_seed["checkpoint"] == without["checkpoint"]
+
+
 def test_only_settings_that_the_checkout_knows_are_written(tmp_path):
     write(tmp_path, config_manager=CONFIG)
     found = settings(tmp_path, PARTIES["migrated"])
@@ -125,6 +133,7 @@ def test_ranks_and_degrees_of_the_cells():
         "dp-bf16": 2,
         "dp-together": 2,
         "dp-fresh": 2,
+        "dp-unseeded": 2,
     }
     assert CELLS["dp+tp"].degrees(PARTIES["reference"], 2) == (1, 2)
     assert CELLS["dp+tp"].degrees(PARTIES["baseline"], 2) == (2, 1)

@@ -23,6 +23,6 @@ def test_what_is_left_out_shortens_the_rest():
 
 
 def test_the_default_takes_so_many_runs():
-    assert runs_of([CELLS[name] for name in QUICK]) == 25
+    assert runs_of([CELLS[name] for name in QUICK]) == 27
     assert runs_of([CELLS["dp+tp"]]) == 6
     assert runs_of([CELLS["fsdp"]]) == 3

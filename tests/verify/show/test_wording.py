@@ -32,7 +32,9 @@ def test_a_fork_without_fsdp_is_not_said_to_equal_it():
 
 
 def test_later_steps_are_said_not_to_be_seen():
-    assert wording.untrained({"steps": 10}).endswith(" Steps after 10 were not seen.")
+    assert wording.untrained({"steps": 10}).endswith(
+        " Steps after 10 were not seen, nor other numbers of ranks (--nproc)."
+    )
     place = "torchtitan/train.py:5 asks for self.step > 1000"
     said = wording.untrained({"steps": 10, "unreached": [place]})
     assert f"{place}. Train past them with --steps." in said

@@ -208,6 +208,16 @@ MORE: dict[str, Kind] = {
         None,
         "the weight of layers.3.ffn_norm.weight in step 2",
     ),
+    "ranks that seed apart where no seed is set": (
+        "0.2.1",
+        "dp-unseeded",
+        edit(
+            "torchtitan/distributed/utils.py",
+            "    assert isinstance(seed, int)",
+            "    seed += torch.distributed.get_rank()\n    assert isinstance(seed, int)",
+        ),
+        "before the first step",
+    ),
 }
 KINDS: dict[str, Kind] = {**DEFECTS, **MORE}
 
