@@ -2,13 +2,13 @@
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
 from codemods import layout
 from codemods.bindings import Checkout
-from codemods.names import dotted
+from codemods.names import Import, dotted
 from codemods.nodes import nodes
 from codemods.once import once
 from codemods.source import SourceFile
@@ -24,6 +24,8 @@ _ABOUT_DATA_PARALLELISM = re.compile(r"fsdp|dp_shard|dp_replicate|\bddp|ddp\b", 
 _OF_PARALLEL_DIMS = re.compile(r"parallel_?dims|dp_shard|dp_replicate|_enabled\b")
 _CHOOSING = {"nullcontext", "autocast", "enter_context", "get", "print", "warn"}
 _SAYING = {"debug", "info", "warning"}
+_TRAINERS = ("torchtitan.train.", "torchtitan.trainer.")
+_SPECS = ("TrainSpec", "get_train_spec", "register_train_spec")
 
 
 @dataclass(frozen=True)
@@ -108,34 +110,73 @@ def amp_outside(checkout: Checkout) -> Literal["open", "off", "gone", "unknown"]
 
 def trained_outside(
     checkout: Checkout,
-) -> tuple[SourceFile, ast.ClassDef | None] | None:
-    """Where the trainer of a torchtitan outside of this checkout comes in, if it does.
+) -> list[tuple[SourceFile, int, ast.ClassDef | None]]:
+    """Where the trainer of a torchtitan outside of this checkout comes in.
 
     Returns:
-        The file that names it and the class derived from it, or the file that uses that
-        torchtitan where nothing here trains; None where the checkout has its own loop.
+        File, line and class of all that derives from it. Without any, the first place that
+        imports that trainer or uses a train spec, which it trains whatever loop
+        is here too; else the first use of that torchtitan if nothing here trains.
     """
-    using, trains = None, False
-    for file in checkout.mentioning("torchtitan", ".backward("):
-        if of_a_test(file.path):
-            continue
-        trains = trains or b".backward(" in file.raw
-        for imported in file.names.top.imports.values():
-            if not imported.module.startswith("torchtitan"):
-                continue
-            if checkout.own_path_of(imported.module) is not None:
-                return None
-            using = using or file
-        for node in file.syntax.body:
-            if isinstance(node, ast.ClassDef) and any(
-                _last(base) == "Trainer"
-                and (
-                    checkout.external(file.path, "", dotted(base) or "") or ""
-                ).startswith("torchtitan.")
-                for base in node.bases
-            ):
-                return file, node
-    return (using, None) if using and not trains else None
+    files = [f for f in checkout.mentioning("torchtitan") if not of_a_test(f.path)]
+    used = [(file, found) for file in files for found in _of_torchtitan(file)]
+    if any(checkout.own_path_of(found.module) is not None for _, found in used):
+        return []
+    derived: list[tuple[SourceFile, int, ast.ClassDef | None]] = [
+        (file, node.lineno, node)
+        for file in files
+        for node in nodes(file.syntax)
+        if isinstance(node, ast.ClassDef) and _is_trainer(checkout, file, node)
+    ]
+    return derived or [(file, line, None) for file, line in _handed(checkout, used)]
+
+
+def _handed(
+    checkout: Checkout, used: list[tuple[SourceFile, Import]]
+) -> list[tuple[SourceFile, int]]:
+    """The first place that shows that a torchtitan outside trains, at most one."""
+    imported = [(file, found.line) for file, found in used]
+    trainers = [(file, found.line) for file, found in used if _of_its_trainer(found)]
+    files = dict.fromkeys(file.path for file, _ in used)
+    specs = [
+        (checkout.files[path], line)
+        for path in files
+        for line in _specs(checkout, checkout.files[path])
+    ]
+    loops = any(not of_a_test(f.path) for f in checkout.mentioning(".backward("))
+    return (trainers or specs or ([] if loops else imported))[:1]
+
+
+def _of_torchtitan(file: SourceFile) -> list[Import]:
+    """What a file imports from any torchtitan, wherever in it."""
+    return [
+        found
+        for scope in file.names.scopes.values()
+        for found in (*scope.imports.values(), *scope.stars)
+        if f"{found.module}.".startswith("torchtitan.")
+    ]
+
+
+def _is_trainer(checkout: Checkout, file: SourceFile, node: ast.ClassDef) -> bool:
+    """Whether a class derives from the Trainer of a torchtitan outside, by any name."""
+    found = [
+        checkout.external(file.path, "", dotted(b) or "") or "" for b in node.bases
+    ]
+    return any(f.startswith("torchtitan.") and f.endswith(".Trainer") for f in found)
+
+
+def _of_its_trainer(found: Import) -> bool:
+    """Whether an import is of the module with torchtitan's trainer, or from it."""
+    full = f"{found.module}.{found.name or ''}."
+    return full.startswith(_TRAINERS)
+
+
+def _specs(checkout: Checkout, file: SourceFile) -> Iterator[int]:
+    """The lines that use, and not only import, what registers a model with torchtitan."""
+    for use in file.names.uses:
+        found = checkout.external(file.path, use.scope, use.spelling) or ""
+        if found.startswith("torchtitan.") and found.rpartition(".")[2] in _SPECS:
+            yield use.node.lineno
 
 
 def of_a_test(path: str) -> bool:

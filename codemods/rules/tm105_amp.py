@@ -220,14 +220,13 @@ def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
         return
     if amp_outside(facts.checkout) in ("off", "gone"):
         return
-    found = trained_outside(facts.checkout)
-    if found is None:
-        return
-    file, derived = found
-    line = derived.lineno if derived is not None else _first_use(file)
-    name = derived.name if derived is not None else "MyTrainer"
+    for file, line, derived in trained_outside(facts.checkout):
+        yield _trainer(file, line, derived.name if derived else "MyTrainer")
+
+
+def _trainer(file: SourceFile, line: int, name: str) -> Finding:
     opted_out = file.opted_out(line, CODE)
-    yield Finding(
+    return Finding(
         file.path,
         line,
         CODE,
@@ -256,14 +255,6 @@ def _decides(facts: Facts, file: SourceFile) -> bool:
             if getattr(target, "attr", getattr(target, "id", "")) == FUNCTION:
                 return True
     return False
-
-
-def _first_use(file: SourceFile) -> int:
-    return min(
-        i.line
-        for i in file.names.top.imports.values()
-        if i.module.startswith("torchtitan")
-    )
 
 
 def _have_property(facts: Facts) -> bool:

@@ -370,6 +370,33 @@ def test_a_trainer_that_sets_its_own_context_is_done():
     assert list(run({**TRAINER, "lab/loop.py": loop}, ddp()).changes) == ["lab/plan.py"]
 
 
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ("from torchtitan.train import main\n\nmain()\n", 1),
+        ("def run():\n    from torchtitan.train import Trainer as T\n    T().train()\n", 2),
+        ("from torchtitan.trainer import *\n", 1),
+        ("from torchtitan import train\n", 1),
+        ("from torchtitan.protocols.train_spec import register_train_spec as r\n\nr('lab', 1)\n", 3),
+        ("import torchtitan.protocols.train_spec as ts\n\nSPEC = ts.TrainSpec()\n", 3),
+        ("from torchtitan.protocols.train_spec import TrainSpec\n\ndef get_train_spec() -> TrainSpec:\n    pass\n", 3),
+    ],
+)  # fmt: skip
+def test_a_loop_here_does_not_hide_the_trainer_of_the_dependency(text, line):
+    files = {"lab/plan.py": HEAD + PLAN, "lab/run.py": text}
+    assert left(run(files, ddp())) == [("lab/run.py", line)]
+
+
+def test_a_loop_without_a_train_spec_is_the_trainer():
+    written({"lab/plan.py": HEAD + PLAN, "lab/run.py": "import torchtitan\n"}, ddp())
+
+
+def test_a_trainer_is_derived_from_under_another_name():
+    loop = TRAINER["lab/loop.py"].replace("Trainer\n", "Trainer as T\n", 1)
+    loop = loop.replace("(Trainer)", "(T)")
+    assert left(run({**TRAINER, "lab/loop.py": loop}, ddp())) == [("lab/loop.py", 4)]
+
+
 # It has apply_replicate
 
 
