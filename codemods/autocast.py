@@ -17,7 +17,7 @@ FUNCTION = "maybe_enable_amp"
 SHARDED = ("fsdp_enabled", "dp_shard_enabled")
 REPLICATED = "dp_replicate_enabled"
 
-Kind = Literal["if", "expression", "enabled", "call"]
+Kind = Literal["if", "expression", "enabled", "call", "use"]
 State = Literal["open", "done", "partly", "unclear"]
 
 _ABOUT_DATA_PARALLELISM = re.compile(r"fsdp|dp_shard|dp_replicate|\bddp|ddp\b", re.I)
@@ -36,7 +36,7 @@ class Choice:
         line: of the statement, from 1.
         scope: qualified name of the function or class around it.
         kind: an ``if``, a conditional expression, ``enabled=`` of autocast, or a call
-            of a ``maybe_enable_amp`` that is not in this checkout.
+            or other use of a ``maybe_enable_amp`` that is not in this checkout.
         code: the whole of it as ``layout.normal`` writes it, by which it is found again.
         state: ``open``: autocast is on under pure dp_replicate, and ``terms`` switches
             it off. ``done``: it is off there. ``partly``: it is off there if something
@@ -81,7 +81,7 @@ def mixed_precision(checkout: Checkout) -> Literal["here", "outside", "none"]:
     if any(is_autocast(node) for file in files for node in nodes(file.syntax)):
         return "here"
     if any(
-        choice.kind == "call"
+        choice.kind in ("call", "use")
         for file in checkout.mentioning(FUNCTION)
         for choice in choices(checkout, file)
     ):
@@ -217,6 +217,7 @@ class _Finder(ast.NodeVisitor):
         self._around: list[ast.Module | ast.FunctionDef] = [file.syntax]
         self._statement: ast.stmt = ast.Pass(lineno=1)
         self._off: set[int] = set()
+        self._called: set[int] = set()
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.stmt):
@@ -264,18 +265,96 @@ class _Finder(ast.NodeVisitor):
         for given in node.keywords if is_autocast(node) else ():
             if given.arg == "enabled":
                 self._negative(node, "enabled", given.value, True)
-        if self._is_outside(node):
+        spelling = dotted(node.func)
+        if spelling and self._is_outside(spelling):
+            self._called.add(id(node.func))
             self._outside(node)
+        elif spelling == FUNCTION and self._by_star():
+            self._called.add(id(node.func))
+            self._use(node, "call")
+        elif self._gets(node):
+            self._use(node)
         self.generic_visit(node)
 
-    def _is_outside(self, node: ast.Call) -> bool:
-        """Whether a call is of a maybe_enable_amp that this checkout imports from elsewhere."""
-        spelling, scope = dotted(node.func), ".".join(self._path)
-        if spelling is None or scope not in self.file.names.scopes:
+    def visit_Compare(self, node: ast.Compare) -> None:
+        if isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+            self._called.add(id(node.left))  # is it there at all
+        self.generic_visit(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """One that is handed on under another name, and not used here."""
+        used = {use.spelling for use in self.file.names.uses}
+        for alias in node.names:
+            local = alias.asname or FUNCTION
+            if local != FUNCTION and local not in used and self._is_outside(local):
+                self._use(ast.Name(local, ast.Load()))
+
+    def visit_Name(self, node: ast.Name | ast.Attribute) -> None:
+        spelling = dotted(node)
+        if id(node) in self._called or not isinstance(node.ctx, ast.Load):
+            return
+        if spelling is None:
+            self.generic_visit(node)
+        elif self._is_outside(spelling) or (spelling == FUNCTION and self._by_star()):
+            self._use(node)
+
+    visit_Attribute = visit_Name
+
+    def _is_outside(self, spelling: str) -> bool:
+        """Whether a name is of a maybe_enable_amp that this checkout imports from elsewhere."""
+        scope = ".".join(self._path)
+        if scope not in self.file.names.scopes:
             return False
-        found = self.checkout.external(self.file.path, scope, spelling) or ""
-        module, _, name = found.rpartition(".")
-        return name == FUNCTION and self.checkout.own_path_of(module) is None
+        full = self.checkout.external(self.file.path, scope, spelling) or ""
+        module, _, name = full.rpartition(".")
+        own = self.checkout.own_path_of(module)
+        if own is None:
+            return name == FUNCTION
+        # A file of this checkout that only hands it on.
+        handed = self.checkout.names(own).top.imports.get(name)
+        return (
+            handed is not None
+            and handed.name == FUNCTION
+            and self.checkout.own_path_of(handed.module) is None
+        )
+
+    def _by_star(self) -> bool:
+        """Whether maybe_enable_amp can only be what a star import from elsewhere brings."""
+        names, scope = self.file.names, ".".join(self._path)
+        bound = any(
+            FUNCTION in names.scopes[s].bound for s in {"", scope} & {*names.scopes}
+        )
+        return (
+            not bound
+            and scope in names.scopes
+            and names.lookup(FUNCTION, scope) is None
+            and any(
+                f"{star.module}.".startswith("torchtitan.")
+                and self.checkout.own_path_of(star.module) is None
+                for star in names.top.stars
+            )
+        )
+
+    def _gets(self, node: ast.Call) -> bool:
+        """Whether a call is getattr of it, of a module that is elsewhere."""
+        if dotted(node.func) != "getattr" or len(node.args) < 2:
+            return False
+        of, name = node.args[:2]
+        if not (isinstance(name, ast.Constant) and name.value == FUNCTION):
+            return False
+        spelling = dotted(of)
+        if spelling is None:
+            return "torchtitan." in ast.unparse(of)
+        return self._is_outside(f"{spelling}.{FUNCTION}")
+
+    def _is_settled(self, node: ast.expr) -> bool:
+        """Whether what opens autocast elsewhere does not do so here under replicate."""
+        within = len(self._around) > 1 and self._left_out(None)
+        off = amp_outside(self.checkout) in ("off", "gone")
+        return off or within or id(node) in self._off
+
+    def _use(self, node: ast.expr, kind: Kind = "use") -> None:
+        self._add(node, kind, "done" if self._is_settled(node) else "unclear")
 
     def _outside(self, node: ast.Call) -> None:
         given = {keyword.arg: keyword.value for keyword in node.keywords}
@@ -290,8 +369,7 @@ class _Finder(ast.NodeVisitor):
             and [item.context_expr for item in held.items] == [node]
             and held.items[0].optional_vars is None
         )
-        settled = amp_outside(self.checkout) in ("off", "gone")
-        if settled or id(node) in self._off or self._left_out(None):
+        if self._is_settled(node):
             self._add(node, "call", "done")
         elif base and alone and "#" not in self.file.segment(node):
             self._add(node, "call", "open", base=base)
@@ -348,7 +426,7 @@ class _Finder(ast.NodeVisitor):
 
     def _add(
         self,
-        node: ast.If | ast.IfExp | ast.Call,
+        node: ast.If | ast.expr,
         kind: Kind,
         state: State,
         operator: str = "or",

@@ -139,7 +139,7 @@ def _of_choice(file: SourceFile, choice: Choice) -> Finding:
     message = (
         f"{FUNCTION} of a torchtitan outside of this checkout opens autocast under pure "
         "dp_replicate; replicate does mixed precision by its policy, so it is not asked there"
-        if choice.kind == "call"
+        if choice.kind in ("call", "use")
         else "autocast is left out where FSDP casts by its policy, and so it is for replicate"
     )
     status: Status = "done" if choice.state == "done" else "rewrite"
@@ -150,14 +150,18 @@ def _of_choice(file: SourceFile, choice: Choice) -> Finding:
 
 def _unclear(file: SourceFile, choice: Choice) -> Finding:
     suggestion = f"# no autocast where replicate casts\n{_LINES}"
-    if choice.kind == "call":
+    if choice.kind in ("call", "use"):
+        verb = "make" if choice.kind == "call" else "call"
         message = (
-            f"this call of {FUNCTION}, which a torchtitan outside of this checkout defines, "
-            "has a shape that is not followed: do not make it under pure dp_replicate, where "
+            f"this {choice.kind} of {FUNCTION}, which a torchtitan outside of this checkout defines, "
+            f"has a shape that is not followed: do not {verb} it under pure dp_replicate, where "
             "replicate does mixed precision"
         )
+        made = choice.code
+        if choice.kind == "use":
+            made += "(parallel_dims, ...)"
         suggestion = (
-            f"contextlib.nullcontext() if parallel_dims.{REPLICATED} else {choice.code}"
+            f"contextlib.nullcontext() if parallel_dims.{REPLICATED} else {made}"
         )
     else:
         if choice.kind == "enabled":
@@ -209,6 +213,8 @@ def _bound_otherwise(facts: Facts) -> Iterator[Finding]:
                 continue
             if FUNCTION not in bound or file.opted_out(node.lineno, CODE):
                 continue
+            if any(c.line == node.lineno for c in choices(facts.checkout, file)):
+                continue  # it is left there
             found = facts.checkout.resolve(file.path, "", meant[0])
             if found is None or not facts.checkout.defines(found):
                 yield _left(file, node)
@@ -246,7 +252,7 @@ def _trainer(file: SourceFile, line: int, name: str) -> Finding:
 
 def _decides(facts: Facts, file: SourceFile) -> bool:
     """Whether a file calls, defines or sets maybe_enable_amp, instead of only naming it."""
-    if any(choice.kind == "call" for choice in choices(facts.checkout, file)):
+    if any(c.kind in ("call", "use") for c in choices(facts.checkout, file)):
         return True
     for node in nodes(file.syntax):
         if isinstance(node, ast.FunctionDef) and node.name == FUNCTION:

@@ -332,6 +332,13 @@ def test_autocast_that_is_off_there_is_left_as_it_is():
     assert list(after) == ["lab/plan.py"]
 
 
+def test_autocast_that_is_handed_on_is_left_unless_it_is_off_there():
+    handed = AMP.replace("utils.maybe_enable_amp(", "print(utils.maybe_enable_amp, ")
+    files = {"lab/plan.py": HEAD + PLAN, "lab/amp.py": handed}
+    assert left(run(files, ddp())) == [("lab/amp.py", 6)]
+    assert list(written(files, replicating())) == ["lab/plan.py"]
+
+
 TRAINER = {
     "lab/loop.py": "from torchtitan.train import Trainer\n\n\nclass Mine(Trainer):\n    pass\n",
     "lab/plan.py": HEAD + PLAN,

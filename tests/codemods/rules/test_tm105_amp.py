@@ -605,6 +605,67 @@ def test_call_of_one_outside_in_a_with_and_by_name():
     )
 
 
+OTHERWISE = """\
+import functools
+import importlib
+IMPORT
+
+
+class Loop:
+    def __init__(self, parallel_dims, dtype):
+        self.context = USE
+"""
+
+
+@pytest.mark.parametrize(
+    "imported, use",
+    [
+        ("from far import utils as u", "u.maybe_enable_amp"),
+        ("from far.utils import maybe_enable_amp as amp", "amp"),
+        ("from far import utils as u", "functools.partial(u.maybe_enable_amp, parallel_dims)"),
+        ("from far import utils as u", "dict(amp=u.maybe_enable_amp)"),
+        ("from torchtitan.x import *", "maybe_enable_amp"),
+        ("from torchtitan.x import *", "maybe_enable_amp(parallel_dims, dtype, 'cuda')"),
+        ("from far import utils as u", "[getattr(u, 'maybe_enable_amp')]"),
+        ("import torch", "getattr(importlib.import_module('torchtitan.x'), 'maybe_enable_amp')"),
+    ],
+)  # fmt: skip
+def test_use_of_one_outside_that_is_no_call_is_left(imported, use):
+    text = OTHERWISE.replace("IMPORT", imported).replace("USE", use)
+    left = assert_left(text, "outside of this checkout", path=LOOP)
+    assert left.line == 8
+    code = "contextlib.nullcontext() if parallel_dims.dp_replicate_enabled else "
+    assert left.suggestion.startswith(code)
+    assert left.suggestion.endswith(")")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from far.utils import maybe_enable_amp as amp\n",
+        "from far import utils\n\namp = utils.maybe_enable_amp\n",
+        "from far import utils\n\nmaybe_enable_amp = utils.maybe_enable_amp\n",
+    ],
+)
+def test_one_outside_that_is_handed_on_is_left(text):
+    left = assert_left(text, "do not call it under pure dp_replicate", path=LOOP)
+    assert "parallel_dims, ..." in left.suggestion
+
+
+def test_one_outside_through_a_file_of_this_checkout_and_asked_for():
+    given = "from far.utils import maybe_enable_amp\n"
+    text = """\
+from mine.compat import maybe_enable_amp
+
+
+def step(model, parallel_dims):
+    if maybe_enable_amp is not None:
+        return maybe_enable_amp(parallel_dims, "bfloat16", "cuda")
+"""
+    after = migrated({"mine/__init__.py": "", "mine/compat.py": given, LOOP: text})
+    assert "if parallel_dims.dp_replicate_enabled" in after[LOOP]
+
+
 @pytest.mark.parametrize(
     "call",
     [
