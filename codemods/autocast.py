@@ -24,6 +24,9 @@ _ABOUT_DATA_PARALLELISM = re.compile(r"fsdp|dp_shard|dp_replicate|\bddp|ddp\b", 
 _OF_PARALLEL_DIMS = re.compile(r"parallel_?dims|dp_shard|dp_replicate|_enabled\b")
 _CHOOSING = {"nullcontext", "autocast", "enter_context", "get", "print", "warn"}
 _SAYING = {"debug", "info", "warning"}
+_DEGREE = re.compile(
+    r"[\w.]*\b(dp_replicate|data_parallel_replicate_degree) (> 1|!= 1|>= 2)"
+)
 _TRAINERS = ("torchtitan.train.", "torchtitan.trainer.")
 _SPECS = ("TrainSpec", "get_train_spec", "register_train_spec")
 
@@ -129,6 +132,19 @@ def trained_outside(
         if isinstance(node, ast.ClassDef) and _is_trainer(checkout, file, node)
     ]
     return derived or [(file, line, None) for file, line in _handed(checkout, used)]
+
+
+def sets_amp(checkout: Checkout, file: SourceFile, node: ast.ClassDef) -> bool:
+    """Whether a class derived from that Trainer sees to its autocast under replicate.
+
+    It does if a method sets ``self.maybe_enable_amp``, whenever dp_replicate is on, to a
+    null context or to a choice that is judged by itself.
+    """
+    return any(
+        method.name == FUNCTION or _Finder(checkout, file).sets_amp(method)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef)
+    )
 
 
 def _handed(
@@ -299,6 +315,55 @@ class _Finder(ast.NodeVisitor):
             self._use(node)
 
     visit_Attribute = visit_Name
+
+    def sets_amp(self, method: ast.FunctionDef) -> bool:
+        """Whether a method sets what its trainer runs under, whenever replicate is on."""
+        self._around.append(method)
+        return self._sets(method.body)
+
+    def _sets(self, body: Sequence[ast.stmt]) -> bool:
+        for node in body:
+            if isinstance(node, ast.If):
+                if self._sets_under(node):
+                    return True
+                if self._may_end(node):
+                    return False
+            elif isinstance(node, ast.With):
+                if self._sets(node.body):
+                    return True
+            elif isinstance(node, ast.Assign):
+                named = {ast.unparse(target) for target in node.targets}
+                if f"self.{FUNCTION}" in named:
+                    return self._leaves_casting(node.value)
+        return False
+
+    def _sets_under(self, node: ast.If) -> bool:
+        here, otherwise = self._sets(node.body), self._sets(node.orelse)
+        return (
+            (here and otherwise)
+            or (here and any(map(_replicates, self._alternatives(node.test))))
+            or (otherwise and any(map(_replicates, self._excluded(node.test))))
+        )
+
+    def _may_end(self, node: ast.If) -> bool:
+        """Whether a branch that replicate may take leaves the method."""
+        ends = any(isinstance(inner, ast.Return) for inner in nodes(node))
+        return ends and not any(map(_replicates, self._excluded(node.test)))
+
+    def _leaves_casting(self, value: ast.expr) -> bool:
+        """Whether a context is a null one under replicate, or a choice judged by itself."""
+        meant = self._meant(value)
+        if isinstance(meant, ast.IfExp) and any(
+            map(_replicates, self._alternatives(meant.test))
+        ):
+            meant = meant.body
+        if isinstance(meant, ast.Call) and _last(meant.func) in (
+            "nullcontext",
+            FUNCTION,
+        ):
+            return True
+        judged = {choice.code for choice in choices(self.checkout, self.file)}
+        return any(ast.unparse(inner) in judged for inner in nodes(meant))
 
     def _is_outside(self, spelling: str) -> bool:
         """Whether a name is of a maybe_enable_amp that this checkout imports from elsewhere."""
@@ -547,6 +612,11 @@ def leaves_it(node: ast.If) -> bool:
 
 def _asks_for_replicate(test: ast.expr) -> bool:
     return any(_asks(term, (REPLICATED,)) for term in _operands(test, ast.Or))
+
+
+def _replicates(term: ast.expr) -> bool:
+    """Whether a term is true whenever dp_replicate is on: by its property or its degree."""
+    return _asks(term, (REPLICATED,)) or bool(_DEGREE.fullmatch(ast.unparse(term)))
 
 
 def _asks(node: ast.expr, names: Sequence[str]) -> bool:

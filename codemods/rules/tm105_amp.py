@@ -15,6 +15,7 @@ from codemods.autocast import (
     choices,
     is_autocast,
     of_a_test,
+    sets_amp,
     trained_outside,
 )
 from codemods.example import Example
@@ -222,12 +223,14 @@ def _bound_otherwise(facts: Facts) -> Iterator[Finding]:
 
 def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
     """The trainer of a torchtitan outside opens autocast, and nothing here asks it to."""
-    if not facts.moves or any(_decides(facts, file) for file in _files(facts)):
-        return
-    if amp_outside(facts.checkout) in ("off", "gone"):
+    if not facts.moves or amp_outside(facts.checkout) in ("off", "gone"):
         return
     for file, line, derived in trained_outside(facts.checkout):
-        yield _trainer(file, line, derived.name if derived else "MyTrainer")
+        if derived is not None:
+            if not sets_amp(facts.checkout, file, derived):
+                yield _trainer(file, line, derived.name)
+        elif not any(_decides(facts, other) for other in _files(facts)):
+            yield _trainer(file, line, "MyTrainer")
 
 
 def _trainer(file: SourceFile, line: int, name: str) -> Finding:

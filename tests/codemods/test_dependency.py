@@ -404,6 +404,67 @@ def test_a_trainer_is_derived_from_under_another_name():
     assert left(run({**TRAINER, "lab/loop.py": loop}, ddp())) == [("lab/loop.py", 4)]
 
 
+OFF = "self.maybe_enable_amp = contextlib.nullcontext()\n"
+
+
+def derived(*bodies: str) -> str:
+    text = "import contextlib\nfrom torchtitan.distributed import utils\nfrom torchtitan.train import Trainer\n"
+    for number, body in enumerate(bodies):
+        text += f"\n\nclass Mine{number}(Trainer):\n    def __init__(self, config):\n"
+        text += "        super().__init__(config)\n"
+        text += "".join(f"        {line}\n" for line in body.splitlines())
+    return text
+
+
+def test_each_class_that_derives_from_the_trainer_is_judged():
+    text = derived(OFF, "", OFF, "self.validator." + OFF.removeprefix("self."))
+    found = left(run({**TRAINER, "lab/loop.py": text}, ddp()))
+    lines = [n for n, line in enumerate(text.splitlines(), 1) if "Mine" in line]
+    assert found == [("lab/loop.py", lines[1]), ("lab/loop.py", lines[3])]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"if config.fp32:\n    {OFF}",
+        f"if not self.parallel_dims.dp_replicate_enabled:\n    {OFF}",
+        f"if self.parallel_dims.dp_replicate_enabled and config.fp32:\n    {OFF}",
+        f"if config.fp32:\n    return\n{OFF}",
+        "self.maybe_enable_amp = None",
+        "if self.parallel_dims.fsdp_enabled:\n    self.maybe_enable_amp = contextlib.nullcontext()",
+    ],
+)
+def test_a_trainer_that_switches_it_off_sometimes_is_left(body):
+    result = run({**TRAINER, "lab/loop.py": derived(body)}, ddp())
+    assert left(result) == [("lab/loop.py", 6)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"if self.parallel_dims.dp_replicate_enabled:\n    {OFF}",
+        f"if config.fp32 or self.parallel_dims.dp_replicate_enabled:\n    {OFF}",
+        f"on = self.parallel_dims.dp_replicate_enabled\nif on:\n    {OFF}",
+        f"if self.parallel_dims.dp_replicate > 1:\n    {OFF}",
+        f"if not self.parallel_dims.dp_replicate_enabled:\n    return\n{OFF}",
+        f"if config.fp32:\n    {OFF}else:\n    {OFF}",
+        f"if not self.parallel_dims.dp_replicate_enabled:\n    pass\nelse:\n    {OFF}",
+        "null = contextlib.nullcontext()\nself.maybe_enable_amp = null",
+        "old = self.maybe_enable_amp\nself.maybe_enable_amp = contextlib.nullcontext() "
+        "if self.parallel_dims.dp_replicate_enabled else old",
+    ],
+)
+def test_a_trainer_that_switches_it_off_under_replicate_is_done(body):
+    result = run({**TRAINER, "lab/loop.py": derived(body)}, ddp())
+    assert list(result.changes) == ["lab/plan.py"]
+
+
+def test_a_trainer_that_asks_that_torchtitan_again_is_rewritten():
+    body = "self.maybe_enable_amp = utils.maybe_enable_amp(self.parallel_dims, 1, 2)"
+    after = written({**TRAINER, "lab/loop.py": derived(body)}, ddp())
+    assert sorted(after) == ["lab/loop.py", "lab/plan.py"]
+
+
 # It has apply_replicate
 
 
