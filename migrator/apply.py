@@ -168,6 +168,13 @@ def refuse_dirty(
         )
 
 
+def proof(checkout: Checkout) -> str:
+    """The command that proves a migration, with the torchtitan that this one was told of."""
+    told = checkout.torchtitan
+    option = f" --torchtitan {shlex.quote(told)}" if told else ""
+    return f"titan-migrate verify{option}"
+
+
 def way_back(changeset: Changeset) -> str:
     """How a migration that is about to be written is reviewed and undone, in one sentence."""
     checkout = changeset.checkout
@@ -187,7 +194,7 @@ def way_back(changeset: Changeset) -> str:
     if new:
         undo += f", and remove {', '.join(new)}, which is new"
     return (
-        f"Review it with `git{at} diff`, prove it with `titan-migrate verify`; {undo}."
+        f"Review it with `git{at} diff`, prove it with `{proof(checkout)}`; {undo}."
     )
 
 

@@ -376,6 +376,7 @@ def _refuse_outlets(
 def _committed(changeset: Any, branch: str, hooks: bool) -> tuple[dict[str, Any], str]:
     """Commit on a new branch; what was made, for programs and for people."""
     from migrator import render
+    from migrator.apply import proof
     from migrator.series.branch import commit_on_branch
 
     commits, reworked = commit_on_branch(changeset, branch, with_hooks=hooks)
@@ -385,7 +386,8 @@ def _committed(changeset: Any, branch: str, hooks: bool) -> tuple[dict[str, Any]
         made["changed_by_hooks"] = reworked
         files = ", ".join(map(render.inert, reworked))
         advice += f"\nA hook changed these files, and they are committed as it left them: {files}"
-    advice += "\nReview it with `git log -p`, prove it with `titan-migrate verify`."
+    command = proof(changeset.checkout)
+    advice += f"\nReview it with `git log -p`, prove it with `{command}`."
     return made, advice
 
 

@@ -189,7 +189,9 @@ def test_nothing_of_it_is_ever_written(dependent, tmp_path):
         for command in (("check",), ("diff",), ("apply", "--patches", tmp_path / "p")):
             done = run(*command[:1], dependent, *command[1:], "--torchtitan", titan)
             assert done.exit_code == (command[0] == "check")
-        assert run("apply", dependent, "--torchtitan", titan).exit_code == 0
+        applied = run("apply", dependent, "--torchtitan", titan)
+        assert applied.exit_code == 0
+        assert f"`titan-migrate verify --torchtitan {titan}`" in applied.stderr
         assert digest(titan) == before
     finally:
         for path in (titan, *titan.rglob("*")):
