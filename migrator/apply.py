@@ -193,9 +193,7 @@ def way_back(changeset: Changeset) -> str:
         undo = f"undo it with `git{at} checkout .`"
     if new:
         undo += f", and remove {', '.join(new)}, which is new"
-    return (
-        f"Review it with `git{at} diff`, prove it with `{proof(checkout)}`; {undo}."
-    )
+    return f"Review it with `git{at} diff`, prove it with `{proof(checkout)}`; {undo}."
 
 
 def refuse_incomplete(changeset: Changeset) -> None:

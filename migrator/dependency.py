@@ -83,6 +83,7 @@ def find(
     """
     if given is not None:
         found = _given(root, given)
+        _refuse_second(root, found, own)
         return _read(root, found, wanted(root, gitlinks))
     if not uses_torchtitan(Checkout(own)):
         return UNKNOWN
@@ -99,6 +100,20 @@ def find(
                 f"they differ. {_SAY}"
             )
     return _read(root, first, asked)
+
+
+def _refuse_second(root: Path, named: Found, own: Iterable[str]) -> None:
+    """Refuse a torchtitan beside one that the checkout holds: both cannot be what it uses."""
+    for path in own:
+        package, _, rest = path.rpartition(f"{PACKAGE}/")
+        held = root / package / PACKAGE
+        known = rest in {f"{home}/parallel_dims.py" for home in _DIMS}
+        if known and held.resolve() != named.package:
+            raise TitanMigrateError(
+                f"This checkout holds a torchtitan, {package}{PACKAGE}, and --torchtitan names "
+                f"another, {named.name}. Leave the option out to migrate the one that is held, "
+                "or name its folder to leave it as it is."
+            )
 
 
 def aside(root: Path, given: str | None, dependency: Dependency) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
@@ -135,11 +136,17 @@ def pinning_files(root: Path) -> Iterator[tuple[str, str]]:
             yield path.relative_to(root).as_posix(), text
 
 
-def _locked(path: str, text: str) -> Iterator[Pin]:
+def locked_packages(text: str) -> list[dict[str, Any]]:
+    """The packages that a lock file lists; none where it is not read as one."""
     try:
-        packages = tomllib.loads(text).get("package", [])
+        listed = tomllib.loads(text).get("package")
     except tomllib.TOMLDecodeError:
-        return
+        return []
+    packages = listed if isinstance(listed, list) else []
+    return [package for package in packages if isinstance(package, dict)]
+
+
+def _locked(path: str, text: str) -> Iterator[Pin]:
     line = next(
         (
             n
@@ -150,10 +157,8 @@ def _locked(path: str, text: str) -> Iterator[Pin]:
     )
     versions = {
         str(package["version"])
-        for package in packages
-        if isinstance(package, dict)
-        and package.get("name") == "torch"
-        and "version" in package
+        for package in locked_packages(text)
+        if package.get("name") == "torch" and "version" in package
     }
     for version in sorted(versions):
         pin = _pin(path, line, f"=={version}")

@@ -1,7 +1,6 @@
 """Which torchtitan a checkout asks for: its submodules, lock files, requirements, pyproject, conda."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from migrator.pins import Written, pinning_files
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from migrator.pins import Written, locked_packages, pinning_files
 
 NAME = "torchtitan"
 
@@ -132,16 +126,12 @@ def _submodules(root: Path, gitlinks: Callable[[], dict[str, str]]) -> Iterator[
 
 
 def _locked(path: str, text: str) -> Iterator[Wanted]:
-    try:
-        packages = tomllib.loads(text).get("package", [])
-    except tomllib.TOMLDecodeError:
-        return
     lines = text.split("\n")
     line = next(
         (n for n, at in enumerate(lines, 1) if at.strip() == f'name = "{NAME}"'), 1
     )
-    for package in packages:
-        if isinstance(package, dict) and package.get("name") == NAME:
+    for package in locked_packages(text):
+        if package.get("name") == NAME:
             yield _of_package(path, line, package)
 
 

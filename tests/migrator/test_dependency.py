@@ -180,6 +180,17 @@ def test_two_that_differ_are_asked_about(dependent):
     assert named.exit_code == 1 and "torchtitan 0.2.2" in named.stderr
 
 
+def test_a_second_one_beside_that_which_is_held_is_refused(dependent, tmp_path):
+    titan_in(dependent / "vendored")
+    committed(dependent)
+    before = snapshot(dependent)
+    for command in ("check", "apply"):
+        found = run(command, dependent, "--torchtitan", TITAN)
+        assert found.exit_code == 2
+        assert "holds a torchtitan, vendored/torchtitan, and" in found.stderr
+    assert snapshot(dependent) == before
+
+
 def test_nothing_of_it_is_ever_written(dependent, tmp_path):
     titan = titan_in(tmp_path / "titan")
     for path in (titan, *titan.rglob("*")):

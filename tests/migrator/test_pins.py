@@ -2,6 +2,7 @@
 
 import pytest
 
+from migrator import torchtitans
 from migrator.apply import resolve_target
 from migrator.errors import TitanMigrateError
 from migrator.pins import torch_pins
@@ -119,3 +120,13 @@ def test_pins_that_ask_for_different_apis_are_a_question(tmp_path):
         raised.value
     )
     assert "Dockerfile:1" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["package = 3\n", "package = [1]\n", "package = [[\n", "[package]\nname = 1\n"],
+)
+def test_a_lock_of_another_form_pins_nothing(tmp_path, text):
+    write(tmp_path, {"uv.lock": text})
+    assert torch_pins(tmp_path) == []
+    assert list(torchtitans.wanted(tmp_path, dict)) == []
