@@ -350,6 +350,7 @@ def _check(
             return
     for path in changes:
         yield from _unbound(facts.survey.files[path], files[path])
+        yield from _hidden(facts.survey.files[path], files[path])
     yield from _broken_imports(facts.survey.checkout, Checkout(files), changes)
     fresh = survey(files, facts.target.function_name, facts.survey.dependency)
     again = decide(fresh, facts.target)
@@ -469,6 +470,16 @@ def _unbound(before: SourceFile, after: SourceFile) -> Iterator[str]:
     for name, line in _unknown_names(after).items():
         if name not in known:
             yield f"{after.path}:{line}: the rewritten code uses {name}, which is not bound"
+
+
+def _hidden(before: SourceFile, after: SourceFile) -> Iterator[str]:
+    """New imports of a name that the file gives to something of its own."""
+    fresh = {*after.names.top.imports} - {*before.names.top.imports}
+    for name in sorted(fresh & {*after.names.top.bound}):
+        yield (
+            f"{after.path}: the rewritten code imports {name}, and this file calls something "
+            f"of its own so: give that another name first"
+        )
 
 
 def _unknown_names(file: SourceFile) -> dict[str, int]:

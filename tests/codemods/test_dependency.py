@@ -168,6 +168,15 @@ def test_a_flat_mesh_of_all_ranks_is_not_asked_for_a_dimension(lines, mesh):
     assert call in plan and '["dp_replicate"]' not in plan
 
 
+@pytest.mark.parametrize(
+    "own", ["replicate = 3\n", "def replicate(x, n):\n    return [x] * n\n"]
+)
+def test_a_name_that_the_file_gives_away_itself_is_not_imported(own):
+    result = run({"lab/plan.py": f"{HEAD}{PLAN}\n\n{own}"}, ddp())
+    assert result.changes == {}
+    assert "imports replicate, and this file calls something" in result.problems[0]
+
+
 def test_several_plans_share_a_file_of_their_package():
     plans = {f"lab/plans/{name}/plan.py": HEAD + PLAN for name in "ab"}
     after = written({**plans, "lab/__init__.py": ""}, ddp())
