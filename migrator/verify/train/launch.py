@@ -286,6 +286,12 @@ def failed_ranks(log: str) -> list[tuple[int, int]]:
 
 def killed_rank(log: str) -> tuple[int, int] | None:
     """(rank, signal) from torchrun's closing summaries, where a node's first failure was a signal; else None."""
+    # Forks are noted one by one (`in_rank/warm.py`); torchrun itself ends the others.
+    ranks = dict(re.findall(r"^process (\d+) is rank (\d+)$", log, re.MULTILINE))
+    ended = r"^process (\d+) was ended by signal (\d+)$"
+    for process, number in re.findall(ended, log, re.MULTILINE):
+        if int(number) != signal.SIGTERM and process in ranks:
+            return int(ranks[process]), int(number)
     # The other failures of a summary may be ranks that torchrun itself has ended.
     for summary in log.split("Root Cause")[1:]:
         for rank, status in failed_ranks(summary)[:1]:

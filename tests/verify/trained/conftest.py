@@ -34,7 +34,11 @@ def warm_ranks(monkeypatch, launcher):
     monkeypatch.setattr(
         run, "Launcher", lambda caches: contextlib.nullcontext(launcher)
     )
-    # Forward and backward are most of what is left, and less will do.
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Sequences of 64 tokens: forward and backward are most of what a warm run costs."""
     monkeypatch.setattr(scenarios, "SEQUENCE_LENGTH", 64)
 
 

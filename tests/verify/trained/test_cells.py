@@ -6,7 +6,7 @@ import pytest
 
 from forks import git, verified
 
-pytestmark = [pytest.mark.torchrun, pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.torchrun, pytest.mark.usefixtures("warm_ranks", "short")]
 
 
 def test_checkpoints_go_across_and_come_back(migrated):

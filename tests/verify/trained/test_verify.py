@@ -22,7 +22,7 @@ def verify(tree: Path, **options):
     return cells["dp"], printed
 
 
-@pytest.mark.usefixtures("warm_ranks")
+@pytest.mark.usefixtures("warm_ranks", "short")
 def test_0_2_1_equals_ddp(migrated):
     tree = migrated("0.2.1")
     before = git(tree, "status", "--porcelain"), git(tree, "worktree", "list")
@@ -49,7 +49,7 @@ def test_0_2_1_equals_ddp(migrated):
     )
 
 
-@pytest.mark.usefixtures("warm_ranks")
+@pytest.mark.usefixtures("warm_ranks", "short")
 def test_undone_call_site_of_the_trained_model_fails(migrated):
     tree = migrated("0.2.1")
     source = (tree / LLAMA).read_text()
@@ -65,7 +65,7 @@ def test_undone_call_site_of_the_trained_model_fails(migrated):
     assert worktrees.PREFIX not in printed + verdict.details
 
 
-@pytest.mark.usefixtures("warm_ranks")
+@pytest.mark.usefixtures("warm_ranks", "short")
 def test_base_that_does_not_train_is_no_verdict(migrated):
     tree = migrated("0.2.0")
     git(tree, "stash")

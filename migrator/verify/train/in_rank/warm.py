@@ -91,6 +91,7 @@ def run(job: dict[str, Any]) -> None:
             config.start_method = "fork"
             return elastic_launch(config, rank)
 
+        note_signals()
         torchrun.elastic_launch = forking  # type: ignore[attr-defined, assignment]
         torchrun.main(job["torchrun"])
         status = 0
@@ -104,12 +105,28 @@ def run(job: dict[str, Any]) -> None:
         os._exit(status)
 
 
+def note_signals() -> None:
+    """Has the log name each process that a signal has ended; torchrun's summary lists one failure alone."""
+    from multiprocessing.popen_fork import Popen
+
+    poll = Popen.poll
+
+    def poll_and_note(process: Popen, *flags: int) -> int | None:
+        known, status = process.returncode, poll(process, *flags)
+        if known is None and status is not None and status < 0:
+            print(f"process {process.pid} was ended by signal {-status}", flush=True)
+        return status
+
+    Popen.poll = poll_and_note  # type: ignore[method-assign, assignment]
+
+
 def rank(*command: str) -> None:
     """Is a rank: what the command `-u host.py ...` of torchrun would be as a Python of its own."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)  # torchrun's own handlers are inherited
     from in_rank import host
 
+    print(f"process {os.getpid()} is rank {os.environ['RANK']}", flush=True)
     torchruns_log = os.dup(1)  # the host gives the rank one of its own
     try:
         host.main(list(command[command.index(str(HOST)) + 1 :]))
