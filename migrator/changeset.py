@@ -215,21 +215,28 @@ def _read(path: str, place: Path) -> bytes | None:
         ) from error
 
 
-def new_file(place: Path, content: bytes) -> None:
-    """Make a file that is not there, whole or not at all, in a folder that is there."""
+@contextlib.contextmanager
+def _staged(place: Path, content: bytes) -> Iterator[str]:
+    """A file beside ``place`` with what that is to hold, on the disk; gone afterwards unless it was moved."""
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        yield name
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def new_file(place: Path, content: bytes) -> None:
+    """Make a file that is not there, whole or not at all, in a folder that is there."""
+    with _staged(place, content) as name:
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)
         os.link(name, place)  # raises where something came into its place meanwhile
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
 
 
 def replace_file(place: Path, content: bytes) -> None:
@@ -237,17 +244,8 @@ def replace_file(place: Path, content: bytes) -> None:
     if not os.access(place, os.W_OK):
         raise PermissionError(13, "no permission to write", str(place))
     known = place.stat()
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    with _staged(place, content) as name:
         os.chmod(name, stat.S_IMODE(known.st_mode))
         with contextlib.suppress(OSError):
             os.chown(name, known.st_uid, known.st_gid)
         os.replace(name, place)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise

@@ -76,11 +76,7 @@ def decide_inline(facts: Facts, site: CallSite) -> None:
     if site.sibling.several:
         _add_sequence(facts, site, usual_plan(facts))
         return
-    function = beside(facts, site)
-    if isinstance(function, str):
-        _leave(facts, site, usual_plan(facts), function)
-    else:
-        _add(facts, site, function, function.definition.name)
+    _add_beside(facts, site)
 
 
 def _decide_provided(facts: Facts, site: CallSite) -> None:
@@ -88,6 +84,11 @@ def _decide_provided(facts: Facts, site: CallSite) -> None:
     if site.sibling.several and not _part_by_part(facts, site):
         _add_sequence(facts, site, usual_plan(facts))
         return
+    _add_beside(facts, site)
+
+
+def _add_beside(facts: Facts, site: CallSite) -> None:
+    """Add the call of a function beside the ``apply_fsdp`` of its branch, or report why it is left."""
     function = beside(facts, site)
     if isinstance(function, str):
         _leave(facts, site, usual_plan(facts), function)

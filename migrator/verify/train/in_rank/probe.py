@@ -215,7 +215,7 @@ class Probe:
             return
         self._meet_model()
         if self.model_parts is not None:
-            self._see_gradients(_parameters(self.model_parts))
+            self._see_gradients(list(parameters_of(self.model_parts).values()))
             # What nobody has told is what the gradients say.
             self.grad_norm = self.gradients
 
@@ -400,10 +400,6 @@ def seed_all(number: int) -> None:
     random.seed(number)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(number)
-
-
-def _parameters(model_parts: list[nn.Module]) -> list[Tensor]:
-    return [parameter for part in model_parts for parameter in part.parameters()]
 
 
 def _within_backward() -> bool:
