@@ -9,13 +9,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from migrator import caches
 from migrator.errors import TitanMigrateError
 
 
 def cached(version: str) -> Path:
     """Where a release that was fetched is kept; the package is ``torchtitan`` in there."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "titan-migrate" / "releases" / version
+    return caches.folder() / "releases" / version
 
 
 def fetch(version: str) -> Path:

@@ -17,7 +17,7 @@ APART = (IN_RANK, IN_WORLD)
 LAYERS = f"""
     codemods
     migrator.errors migrator.signals migrator.terminal migrator.patch
-    migrator.config migrator.pins migrator.releases migrator.torchtitans
+    migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
     migrator.dependency migrator.checkout migrator.changeset migrator.apply
     migrator.explain migrator.render migrator.series
     migrator.verify.errors

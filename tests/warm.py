@@ -17,17 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-IMPORTED = """
-    torch torch.distributed.tensor torch.distributed.fsdp torch.distributed.checkpoint
-    torch.distributed.tensor.parallel torch.distributed.pipelining torch._inductor.compile_fx
-    torch.nn.attention.flex_attention torch.utils.tensorboard torchdata.stateful_dataloader
-    pandas pyarrow.dataset tokenizers tyro datasets.distributed huggingface_hub.hf_api
-""".split()
+sys.path.append(str(Path(__file__).parents[1] / "migrator" / "verify" / "train"))
+from in_rank.warm import IMPORTED, be
 
 
 class Server:
@@ -122,27 +117,14 @@ def fork(asked: dict, environment: dict[str, str]) -> int:
     pid = os.fork()
     if pid:
         return pid
-    status = 1
-    try:
+
+    def body() -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.chdir(asked["cwd"])
-        os.environ.clear()
-        os.environ.update(environment)
         sys.argv = asked["argv"]
         sys.path[0] = str(Path(sys.argv[0]).parent)
         runpy.run_path(sys.argv[0], run_name="__main__")
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(bool(end.code))
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+
+    be(body, environment, Path(asked["cwd"]), Path(asked["log"]))
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from migrator import caches
 from migrator.verify.keep import record
 from migrator.verify.train.launch import Outcome
 
@@ -36,15 +36,8 @@ _STALE = 3600.0
 
 
 def folder() -> Path:
-    """Where kept runs lie, by the platform's custom; it need not be there."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(given):
-        home = Path(given)
-    elif sys.platform == "darwin":
-        home = Path.home() / "Library" / "Caches"
-    else:
-        home = Path.home() / ".cache"
-    return home / "titan-migrate" / "runs"
+    """Where kept runs lie; it need not be there."""
+    return caches.folder() / "runs"
 
 
 class Cache:

@@ -7,14 +7,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from migrator.signals import signals_held
 from migrator.verify.errors import VerifyError
 from migrator.verify.train.launch import environment
+from migrator.verify.train.warm import on_a_socket
 
 HOST = Path(__file__).with_name("in_world") / "host.py"
 
@@ -34,21 +33,12 @@ class Theatre:
 
     def __init__(self, scratch: Path) -> None:
         self._stages: list[Stage] = []
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, str(HOST)],
-                cwd=scratch,
-                env={
-                    **environment(scratch, on_cpu=True),
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                },
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                # Its forks are in its group, and Ctrl-C reaches this process only.
-                start_new_session=True,
-            )
+        # Its forks are in its group.
+        self._process, self._control = on_a_socket(
+            HOST,
+            scratch,
+            {**environment(scratch, on_cpu=True), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
 
     def __enter__(self) -> Theatre:
         return self

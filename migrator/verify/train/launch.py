@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -277,24 +277,37 @@ def torchrun_log(traces: Path) -> str:
 
 
 def failed_ranks(log: str) -> list[tuple[int, int]]:
-    """(rank, exit status) of the ranks that torchrun's closing summaries list; a negative status is a signal."""
+    """(rank, exit status) of the ranks that torchrun's closing summaries list, and of all forks that failed; a negative status is a signal."""
+    return [*_summarised(log), *_forks(log)]
+
+
+def _summarised(log: str) -> list[tuple[int, int]]:
     found = re.findall(
         r"^\s*rank\s*:\s*(\d+).*\n\s*exitcode\s*:\s*(-?\d+)", log, re.MULTILINE
     )
     return [(int(rank), int(status)) for rank, status in found]
 
 
+def _forks(log: str) -> Iterator[tuple[int, int]]:
+    """What `in_rank/warm.py` has noted; a node's log comes as a whole, so that its process ids are its own."""
+    ranks: dict[str, int] = {}
+    noted = r"^process (\d+) (?:is rank (\d+)|ended with status (-?\d+))$"
+    for process, rank, status in re.findall(noted, log, re.MULTILINE):
+        if rank:
+            ranks[process] = int(rank)
+        elif process in ranks:
+            yield ranks[process], int(status)
+
+
 def killed_rank(log: str) -> tuple[int, int] | None:
-    """(rank, signal) from torchrun's closing summaries, where a node's first failure was a signal; else None."""
-    # Forks are noted one by one (`in_rank/warm.py`); torchrun itself ends the others.
-    ranks = dict(re.findall(r"^process (\d+) is rank (\d+)$", log, re.MULTILINE))
-    ended = r"^process (\d+) was ended by signal (\d+)$"
-    for process, number in re.findall(ended, log, re.MULTILINE):
-        if int(number) != signal.SIGTERM and process in ranks:
-            return int(ranks[process]), int(number)
+    """(rank, signal) of a fork that a signal ended, or from torchrun's closing summaries, where a node's first failure was a signal; else None."""
+    for rank, status in _forks(log):
+        # With SIGTERM torchrun itself ends those that are left.
+        if status < 0 and -status != signal.SIGTERM:
+            return rank, -status
     # The other failures of a summary may be ranks that torchrun itself has ended.
     for summary in log.split("Root Cause")[1:]:
-        for rank, status in failed_ranks(summary)[:1]:
+        for rank, status in _summarised(summary)[:1]:
             if status < 0:
                 return rank, -status
     return None

@@ -37,17 +37,7 @@ class Warm:
     """
 
     def __init__(self, caches: Path, environment: dict[str, str]) -> None:
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, str(HOST)],
-                cwd=caches,
-                env=environment,
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        self._process, self._channel = on_a_socket(HOST, caches, environment)
         # Unbuffered, so that `select` sees all that was not read.
         self._lines = self._channel.makefile("rb", buffering=0)
         self._job: Forked | None = None
@@ -109,6 +99,27 @@ class Forked:
             # No answer comes where what forked it is gone.
             self._status = int(self._lines.readline() or -signal.SIGKILL)
         return self._status
+
+
+def on_a_socket(
+    script: Path, folder: Path, environment: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Starts a Python that reads and writes its stdin, and says nothing else; the process, and our end.
+
+    It leads a session: Ctrl-C reaches this process only.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, str(script)],
+            cwd=folder,
+            env=environment,
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return process, ours
 
 
 def signal_group(pid: int, number: int) -> None:

@@ -9,14 +9,11 @@ import time
 
 import pytest
 
-from migrator.verify.keep import cache
 from migrator.verify.keep.cache import Cache
 from migrator.verify.train.launch import Outcome
 
 from verifiable import fill, listed
 
-# The conftest keeps the user's own out of it.
-FOLDER = cache.folder
 WELL = Outcome(0, 1.5, False)
 FACTS = {"torch": "2.13.0", "the machine": "M", "digest": "d"}
 
@@ -165,14 +162,3 @@ def test_words_beside_a_run_go_with_it(run, tmp_path):
     kept.mark("told", "bitwise")
     assert kept.marked("told", "bitwise") and not kept.marked("else", "bitwise")
     assert get(kept, tmp_path / "a") == WHOLE
-
-
-def test_where_it_lies(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert FOLDER() == tmp_path / "titan-migrate" / "runs"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setattr(cache.Path, "home", lambda: tmp_path / "home")
-    monkeypatch.setattr(cache.sys, "platform", "linux")
-    assert FOLDER() == tmp_path / "home" / ".cache" / "titan-migrate" / "runs"
-    monkeypatch.setattr(cache.sys, "platform", "darwin")
-    assert FOLDER().parts[-4:] == ("Library", "Caches", "titan-migrate", "runs")

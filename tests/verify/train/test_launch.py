@@ -102,8 +102,8 @@ def test_killed_rank_is_read_from_torchruns_summary():
 def test_a_fork_that_a_signal_ended_is_named_whatever_the_summary_lists():
     log = (
         "process 11 is rank 0\nprocess 12 is rank 1\n"
-        "process 11 was ended by signal 15\nprocess 12 was ended by signal 9\n"
+        "process 11 ended with status -15\nprocess 12 ended with status -9\n"
         "Root Cause (first observed failure):\n  rank      : 0 (local_rank: 0)\n  exitcode  : 1 (pid: 11)\n"
     )
     assert killed_rank(log) == (1, 9)
-    assert killed_rank(log.replace("signal 9", "signal 15")) is None
+    assert killed_rank(log.replace("status -9", "status -15")) is None

@@ -121,7 +121,13 @@ def test_killed_rank_is_named(either):
 
 
 def test_every_rank_that_fails_is_listed(stage):
-    outcome = stage.run("raise ValueError('no such model')")
+    together = f"""
+    note(1)
+    while len(open({str(stage.folder / "noted")!r}).readlines()) < 2:
+        time.sleep(0.001)
+    raise ValueError('no such model')
+    """
+    outcome = stage.run(together)
     assert outcome.status > 0
     failed = failed_ranks(torchrun_log(stage.folder / "traces"))
     assert {(0, 1), (1, 1)} <= {*failed}

@@ -30,8 +30,9 @@ import socket
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 HOST = Path(__file__).with_name("host.py")
 
@@ -41,7 +42,7 @@ IMPORTED = """
     torch.distributed.pipelining torch._inductor.compile_fx
     torch.nn.attention.flex_attention torch.utils.tensorboard
     torchdata.stateful_dataloader pandas pyarrow.dataset tokenizers tyro
-    datasets.distributed huggingface_hub.hf_api in_rank.host
+    datasets.distributed huggingface_hub.hf_api
 """.split()
 """What torchtitan's releases import on their way to a first step."""
 
@@ -52,7 +53,7 @@ def main() -> None:
     for number in (0, 1, 2):
         os.dup2(silent, number)
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    for name in IMPORTED:
+    for name in (*IMPORTED, "in_rank.host"):
         # A job that needs it will say what is wrong with it.
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -74,16 +75,9 @@ def main() -> None:
 
 def run(job: dict[str, Any]) -> None:
     """Is the torchrun of a job, and ends with it."""
-    status = 1
-    try:
-        os.setpgid(0, 0)
-        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.chdir(job["folder"])
-        os.environ.clear()
-        os.environ.update(job["environment"])
-        tempfile.tempdir = None  # it is looked up in the environment anew
+    os.setpgid(0, 0)
+
+    def body() -> None:
         from torch.distributed import run as torchrun
         from torch.distributed.launcher.api import elastic_launch
 
@@ -91,9 +85,27 @@ def run(job: dict[str, Any]) -> None:
             config.start_method = "fork"
             return elastic_launch(config, rank)
 
-        note_signals()
+        note_ends()
         torchrun.elastic_launch = forking  # type: ignore[attr-defined, assignment]
         torchrun.main(job["torchrun"])
+
+    be(body, job["environment"], Path(job["folder"]), Path(job["log"]))
+
+
+def be(
+    body: Callable[[], object], environment: dict[str, str], folder: Path, log: Path
+) -> NoReturn:
+    """Does what `body` does in this fork as a Python of its own would, and ends with it."""
+    status = 1
+    try:
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        tempfile.tempdir = None  # it is looked up in the environment anew
+        body()
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(bool(end.code))
@@ -105,16 +117,16 @@ def run(job: dict[str, Any]) -> None:
         os._exit(status)
 
 
-def note_signals() -> None:
-    """Has the log name each process that a signal has ended; torchrun's summary lists one failure alone."""
+def note_ends() -> None:
+    """Has the log say of each rank that did not end well how it did; of forks torchrun's summary lists one."""
     from multiprocessing.popen_fork import Popen
 
     poll = Popen.poll
 
     def poll_and_note(process: Popen, *flags: int) -> int | None:
         known, status = process.returncode, poll(process, *flags)
-        if known is None and status is not None and status < 0:
-            print(f"process {process.pid} was ended by signal {-status}", flush=True)
+        if known is None and status:
+            print(f"process {process.pid} ended with status {status}", flush=True)
         return status
 
     Popen.poll = poll_and_note  # type: ignore[method-assign, assignment]
@@ -127,14 +139,10 @@ def rank(*command: str) -> None:
     from in_rank import host
 
     print(f"process {os.getpid()} is rank {os.environ['RANK']}", flush=True)
-    torchruns_log = os.dup(1)  # the host gives the rank one of its own
     try:
         host.main(list(command[command.index(str(HOST)) + 1 :]))
     except Exception:
         traceback.print_exc()  # as a Python of its own would
-        # Of forks torchrun's summary lists one that failed, in its words these.
-        told = f"  rank      : {os.environ['RANK']}\n  exitcode  : 1\n"
-        os.write(torchruns_log, told.encode())
         raise
 
 
