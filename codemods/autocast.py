@@ -159,8 +159,12 @@ def _handed(
         for path in files
         for line in _specs(checkout, checkout.files[path])
     ]
-    loops = any(not of_a_test(f.path) for f in checkout.mentioning(".backward("))
-    return (trainers or specs or ([] if loops else imported))[:1]
+    return (trainers or specs or ([] if trains(checkout) else imported))[:1]
+
+
+def trains(checkout: Checkout) -> bool:
+    """Whether the checkout has a training loop of its own, tests apart."""
+    return any(not of_a_test(f.path) for f in checkout.mentioning(".backward("))
 
 
 def _of_torchtitan(file: SourceFile) -> list[Import]:

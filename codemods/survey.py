@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from codemods.autocast import of_a_test
+from codemods.autocast import trains
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE, UNKNOWN, Dependency
 from codemods.modules import functions
@@ -364,14 +364,9 @@ def _find_provided(found: Survey, new_name: str) -> None:
 def _loops(checkout: Checkout) -> list[SourceFile]:
     """Where training may happen: the dependency's trainer counts where it is the one."""
     own = checkout.mentioning("tokens")
-    if not checkout.dependency or _trains(checkout):
+    if not checkout.dependency or trains(checkout):
         return own
     return [*own, *checkout.providing("tokens")]
-
-
-def _trains(checkout: Checkout) -> bool:
-    """Whether the checkout has a training loop of its own, tests apart."""
-    return any(not of_a_test(f.path) for f in checkout.mentioning(".backward("))
 
 
 def _drop_unlikely(found: Survey) -> None:

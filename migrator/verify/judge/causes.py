@@ -6,6 +6,7 @@ import math
 
 from migrator.verify.choose.scenarios import ON_ONE_RANK
 from migrator.verify.judge.compare import Comparison, constant_ratio, departs
+from migrator.verify.judge.culprit import as_the_loss
 from migrator.verify.judge.ranks import digests, first_apart, replicas
 from migrator.verify.judge.trace import Trace, digest, first_line
 from migrator.verify.judge.verdict import Traces
@@ -23,7 +24,7 @@ def departures(
     ratio = constant_ratio(migrated, reference) if found else None
     if ratio is None:
         return found
-    if _losses_by(ratio, migrated, reference):
+    if as_the_loss(ratio, migrated, reference):
         found.append(
             f"In every step the migrated tree's loss and gradients are {ratio:.4g} times the reference's: the loss is"
             " scaled otherwise."
@@ -46,14 +47,6 @@ def departures(
             f"In every step the migrated tree's gradients are {ratio:.4g} times the reference's."
         )
     return found
-
-
-def _losses_by(ratio: float, left: Trace, right: Trace) -> bool:
-    """Whether the losses of the first step differ by a ratio that is not 1."""
-    mine, theirs = left.steps[0].loss, right.steps[0].loss
-    if not mine or not theirs or abs(ratio - 1) <= 1e-3:
-        return False
-    return abs(mine / theirs / ratio - 1) < 1e-3
 
 
 def by_a_factor(traces: Traces) -> bool:

@@ -60,7 +60,7 @@ def cause(first: Departure, left: Trace, right: Trace, dp: int) -> str:
         return ": the gradients of the step before are still in it" if lingers else ""
     if first.ratio < 1e-12:
         return ": no gradient reaches it"
-    if _is(first.ratio, _loss_ratio(left, right)) and not _is(first.ratio, 1):
+    if as_the_loss(first.ratio, left, right):
         return ": so is the loss, which is scaled otherwise"
     if _is(first.ratio * dp, 1):
         return ": it is averaged over the data-parallel ranks twice, or scaled by their number elsewhere"
@@ -78,9 +78,12 @@ def _is(ratio: float, other: float) -> bool:
     return abs(ratio / other - 1) < _CLOSE if other else False
 
 
-def _loss_ratio(left: Trace, right: Trace) -> float:
+def as_the_loss(ratio: float, left: Trace, right: Trace) -> bool:
+    """Whether the losses of the first step differ by a ratio that is not 1."""
     mine, theirs = left.steps[0].loss, right.steps[0].loss
-    return mine / theirs if mine and theirs else 1.0
+    if not mine or not theirs or _is(ratio, 1):
+        return False
+    return _is(ratio, mine / theirs)
 
 
 def _was_before(first: Departure, trace: Trace) -> bool:
