@@ -13,6 +13,7 @@ from migrator.verify.judge.ranks import (
     replicas,
 )
 from migrator.verify.judge.trace import MERGED, RankTrace, Trace
+from migrator.verify.rehearse.compare import of_a_block
 
 
 def in_words(trace: Trace) -> str:
@@ -163,7 +164,7 @@ def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
         return [f"The migrated tree's model is wrapped by {what}, not by replicate."]
     found: list[str] = []
     lacking = _groups_lacking(migrated, reference)
-    if any(map(_of_a_block, lacking)):
+    if any(map(of_a_block, lacking)):
         found.append(_said_of_groups(lacking))
     found += _precision_apart(migrated.model, reference.model)
     found += _treated_otherwise(migrated.model, reference.model)
@@ -190,7 +191,7 @@ def wrapped_wrongly(migrated: Trace, reference: Trace) -> list[str]:
 def left_to_the_root(migrated: Trace, reference: Trace) -> list[str]:
     """A note on modules beside the blocks that replicate has no group of their own for: right, and reduced late."""
     lacking = _groups_lacking(migrated, reference)
-    if not lacking or any(map(_of_a_block, lacking)):
+    if not lacking or any(map(of_a_block, lacking)):
         return []
     return [_said_of_groups(lacking)]
 
@@ -207,11 +208,6 @@ def _said_of_groups(lacking: list[str]) -> str:
         f"replicate has no group of its own for {shown}, which apply_fsdp wraps:"
         " their all-reduce cannot overlap with the backward pass."
     )
-
-
-def _of_a_block(name: str) -> bool:
-    """Whether a module is one of several alike, or in one: `layers.3`."""
-    return any(part.isdigit() for part in name.split("."))
 
 
 def _precision_apart(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

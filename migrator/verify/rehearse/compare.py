@@ -51,13 +51,13 @@ def left_to_the_root(migrated: Record, reference: Record) -> list[str]:
 def _left_to_the_root(left: Record, right: Record) -> list[frozenset[str]]:
     """The groups that only the second has; none where a block, `layers.3` say, is among them."""
     lacking = _besides(_by_modules(right), _by_modules(left))
-    of_a_block = any(
-        part.isdigit()
-        for modules in lacking
-        for name in modules
-        for part in name.split(".")
-    )
-    return [] if of_a_block or frozenset({""}) in lacking else lacking
+    blocks = any(of_a_block(name) for modules in lacking for name in modules)
+    return [] if blocks or frozenset({""}) in lacking else lacking
+
+
+def of_a_block(name: str) -> bool:
+    """Whether a module is one of several alike, or in one: `layers.3`."""
+    return any(part.isdigit() for part in name.split("."))
 
 
 def unchanged(after: Record, before: Record) -> list[str]:
