@@ -29,6 +29,7 @@ from migrator.options import (
     precision_option,
     refuse_without_git,
     say,
+    screen,
     target_options,
     tell,
     verbosity,
@@ -147,8 +148,15 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
                 # GitHub reads UTF-8, whatever this locale has.
                 click.echo(line.encode("utf-8", "backslashreplace"))
         else:
-            for line in render.text(changeset, verbose=verbosity() > 0):
-                tell(line)
+            shown = screen()
+            if shown is None:
+                for line in render.text(changeset, verbose=verbosity() > 0):
+                    tell(line)
+            else:
+                from migrator.render.screen import whole
+
+                for part in whole(changeset, verbosity() > 0):
+                    shown.print(part, crop=False)
             for line in render.ways(changeset, str(path)):
                 tell(line)
             if changeset.changes:
@@ -317,10 +325,8 @@ def apply_command(
     if output == "json":
         click.echo(render.as_json(changeset, written=written, made=made))
         return
-    if changeset.changes:
-        tell(render.target_line(changeset))
-    else:
-        tell(render.sentence(changeset))
+    what = render.target_line if changeset.changes else render.sentence
+    tell(what(changeset))
     tell(render.selection_line(changeset))
     heading = "Rewritten" if written else "In the patches"
     for line in render.rewritten(changeset, verbosity() > 0, heading):
@@ -330,6 +336,15 @@ def apply_command(
         tell(render.inert(advice, keep="\n"))
     elif branch is not None or patches is not None:
         tell("So no commit was made.")
+    shown = screen()
+    if shown is None:
+        for line in render.hazards(changeset):
+            tell(line)
+    else:
+        from migrator.render.screen import to_look_at
+
+        for part in to_look_at(changeset):
+            shown.print(part, crop=False)
 
 
 def _refuse_outlets(

@@ -1,19 +1,25 @@
 """What the commands of the command line have in common: options, how much is said, errors, help."""
 
+from __future__ import annotations
+
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from migrator import terminal
 from migrator.errors import TitanMigrateError
 from migrator.signals import ENDED
 from migrator.terminal import kept
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 92}
 
@@ -50,13 +56,24 @@ _VERBOSITY = "titan-migrate.verbosity"
 
 
 def say(message: str) -> None:
-    click.echo(message, err=True)
+    """Say it on stderr; on a terminal no word is broken, and no command that has a line to itself."""
+    shown = terminal.screen()
+    if shown is None:
+        click.echo(message, err=True)
+        return
+    for line in message.split("\n"):
+        shown.print(line, soft_wrap=line.startswith("    "))
 
 
 def verbosity() -> int:
     """-1 for --quiet, 1 for --verbose, else 0."""
     level: int = click.get_current_context().meta.get(_VERBOSITY, 0)
     return level
+
+
+def screen() -> Console | None:
+    """The terminal that what nobody needs is told on; None where there is none, or `-q` wants none."""
+    return terminal.screen() if verbosity() >= 0 else None
 
 
 def tell(message: str | None) -> None:

@@ -26,6 +26,15 @@ def working(what: str, quiet: bool = False) -> Iterator[None]:
             yield
 
 
+def screen() -> Console | None:
+    """Where people read what commands say, in colour and within its width; None where stderr is no terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
 def console_on_stdout(quiet: bool = False) -> Console:
     """A console that prints what it is given as it is, and ends or fails no command for what stdout cannot take."""
     from rich.console import Console

@@ -173,13 +173,17 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
         if finding.status in shown:
             yield from _place(finding)
     yield from hazards(changeset)
-    yield from _alone(changeset)
-    yield from _unconfirmed(changeset)
+    yield from remarks(changeset)
     left = [finding for finding in findings if finding.status == "left"]
     if left:
         yield "Left for a person, with the code to write; nothing is written before:"
     for finding in left:
         yield from _place(finding)
+    yield from totals(findings)
+
+
+def totals(findings: Collection[Finding]) -> Iterator[str]:
+    """How many places there are of each kind, in one line; none where there are none."""
     counts: Counter[str] = Counter(finding.status for finding in findings)
     if counts:
         words = {**_WORDS, "hazard": "hazard" if counts["hazard"] == 1 else "hazards"}
@@ -190,7 +194,7 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
 def rewritten(
     changeset: Changeset, verbose: bool = False, heading: str = "Rewritten"
 ) -> Iterator[str]:
-    """What was rewritten, file by file, then hazards.
+    """What was rewritten, file by file.
 
     Args:
         changeset: what was written.
@@ -209,7 +213,11 @@ def rewritten(
         else:
             codes = sorted({finding.code for finding in places})
             yield inert(f"  {path}: {', '.join(codes)}")
-    yield from hazards(changeset)
+    yield from remarks(changeset)
+
+
+def remarks(changeset: Changeset) -> Iterator[str]:
+    """What was asked for, or could not be shown, and is to be known before it is merged."""
     yield from _alone(changeset)
     yield from _unconfirmed(changeset)
 
