@@ -771,8 +771,9 @@ def report(
 def demo(version: str, no_verify: bool) -> int:
     """Do all of it on torchtitan from PyPI.
 
-    Downloads the release, migrates it, trains both trees and says where the migrated
-    tree and the diff are; that folder stays until you remove it.
+    Downloads the release, says what is there, migrates it, trains both trees and says
+    what it means. The migrated tree, the diff and the page for reviewers stay in a
+    folder that is named; where the demo breaks off, nothing stays.
     """
     refuse_without_git("demo")
     if not no_verify and find_spec("torch") is None:
