@@ -33,11 +33,10 @@ class Step:
 
 
 _WHY_REPLICATE = """\
-DDP wraps the whole model and composes with neither tensor nor pipeline parallelism:
-with the one it trains wrongly, with the other its gradients are wrong. PyTorch's
-composable replicate is built on FSDP2 and composes with both. Each model is wrapped in
-the groups in which apply_fsdp wraps it, or layer by layer where there is none to
-follow, with the same mixed-precision policy and the same division of gradients;
+DDP wraps the whole model, and with tensor or pipeline parallelism it refuses to train
+or trains wrongly. PyTorch's composable replicate is built on FSDP2 and combines with
+both. Each model is wrapped in the groups of its apply_fsdp (layer by layer where there
+is none to follow), with the same mixed-precision policy and division of gradients, and
 nothing is resharded.
 """
 

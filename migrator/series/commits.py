@@ -86,9 +86,9 @@ def parts(changeset: Changeset, base: str) -> tuple[Part, ...]:
         if files:
             found.append((step, files))
         before = after
+    taken = [step for step, _ in found]
     return tuple(
-        Part(message(changeset, step, base, last=number == len(found)), files)
-        for number, (step, files) in enumerate(found, 1)
+        Part(message(changeset, taken, step, base), files) for step, files in found
     )
 
 

@@ -1,7 +1,7 @@
 """What the commits of a migration say."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from codemods.findings import Finding, kind_of, worst_first
 from codemods.rules import all_rules
@@ -15,14 +15,18 @@ BASE_TRAILER = "Titan-Migrate-Base"
 _WIDTH = 72
 
 
-def message(changeset: Changeset, step: Step, base: str, last: bool) -> str:
+_WORDS = ("TM215", "TM216", "TM217", "TM218")
+"""Hazards of words, which go with the help that is rewritten, where any is."""
+
+
+def message(changeset: Changeset, steps: Sequence[Step], step: Step, base: str) -> str:
     """The message of the commit that takes one step.
 
     Args:
         changeset: the whole migration.
-        step: what this commit takes of it.
+        steps: those of the whole series, in their order.
+        step: what this commit takes of it; it names what is left for a person because of that.
         base: full hash of the unmigrated revision.
-        last: whether no commit follows; this one names what is left for a person.
     """
     paragraphs = [_wrapped(part) for part in step.why.strip().split("\n\n")]
     paragraphs += [
@@ -36,16 +40,12 @@ def message(changeset: Changeset, step: Step, base: str, last: bool) -> str:
                 f"This is written for {inert(used)}, which the checkout uses and does not hold."
             )
         )
-    sentence = precision(changeset)
-    if sentence and "TM101" in step.codes:
-        paragraphs.append(_wrapped(sentence))
+    paragraphs.append("\n".join(_notes(changeset, step)))
     hazards = [f for f in changeset.findings if f.status == "hazard"]
-    if last and hazards:
-        paragraphs.append("\n".join(_hazards(hazards)))
-    paragraphs += [
-        "Check it with `titan-migrate verify`, which trains both and compares.",
-        f"{BASE_TRAILER}: {base}",
-    ]
+    own = [f for f in hazards if _home(f, steps) is step]
+    if own:
+        paragraphs.append("\n".join(_hazards(own)))
+    paragraphs.append(f"{BASE_TRAILER}: {base}")
     return "\n\n".join([step.subject, *paragraphs]) + "\n"
 
 
@@ -56,6 +56,32 @@ def _rules(findings: Iterable[Finding], step: Step) -> Iterator[str]:
         files = {f.path for f in done if f.code == rule.CODE}
         if files and rule.CODE in step.codes:
             yield _wrapped(f"- {rule.CODE} {rule.TITLE}: {len(files)}", "  ")
+
+
+def _notes(changeset: Changeset, step: Step) -> Iterator[str]:
+    """What a reviewer has to know that no line of the diff says."""
+    yield "Review notes:"
+    sentence = precision(changeset)
+    moves = "TM101" in step.codes or "TM102" in step.codes
+    if sentence and moves:
+        yield _wrapped(f"- {sentence}", "  ")
+    yield _wrapped(
+        "- Nothing was trained to write this. `titan-migrate verify` trains both revisions, "
+        "compares them, and names what it did not train.",
+        "  ",
+    )
+    if moves:
+        yield _wrapped(
+            "- Merging upstream's main of after April 2026 later meets PR 2900, which replaces "
+            "what is written here: take upstream's then.",
+            "  ",
+        )
+
+
+def _home(hazard: Finding, steps: Sequence[Step]) -> Step:
+    """The step because of which a hazard is one."""
+    helps = [step for step in steps if "TM107" in step.codes]
+    return helps[0] if helps and hazard.code in _WORDS else steps[0]
 
 
 def _hazards(hazards: Iterable[Finding]) -> Iterator[str]:
