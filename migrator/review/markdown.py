@@ -6,7 +6,6 @@ says nothing to Markdown, to HTML, or to the log of a CI that this is printed in
 
 import re
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ from migrator.review.model import (
     Review,
     Rule,
     Verified,
-    listed,
     plural,
 )
 from migrator.verify.show import markdown
@@ -43,10 +41,12 @@ _MARKS = {"passed": "✅ passed", "failed": "❌ **failed**", "not run": "⚪ no
 def as_markdown(review: Review) -> str:
     """The whole document, short enough for GitHub.
 
-    Hunks that there is no room for are left out, the longest first, and after them
-    what else is listed, each with a sentence that says so.
+    Hunks that the tool wrote are under a pull request's changes, and not repeated. Of
+    those by hand, what there is no room for is left out, the longest first, and after
+    them what else is listed, each with a sentence that says so.
     """
-    hunks = sorted(review.hunks, key=lambda hunk: len(_hunk(hunk)))
+    by_hand = [hunk for hunk in review.hunks if hunk.touch.by_hand]
+    hunks = sorted(by_hand, key=lambda hunk: len(_hunk(hunk)))
 
     def document(shown: int, most: int) -> str:
         ids = frozenset(map(id, hunks[:shown]))
@@ -90,6 +90,8 @@ class _Document:
             parts += self._verdicts(review.verified)
         elif review.verified:
             parts += ["### Verdicts", "", text(review.verified), ""]
+        if review.files or review.hazards:
+            parts += ["### For the reviewer", "", *_to_check(review), ""]
         if review.claims:
             parts += self._claims()
         return "\n".join(parts).rstrip() + "\n"
@@ -113,25 +115,26 @@ class _Document:
         parts = ["### What changed, and why", ""]
         parts += [f"{counts}, +{review.added} −{review.removed}.", ""]
         parts += table(heads, rows)
-        left_out = len(review.hunks) - len(self.shown)
+        by_hand = [hunk for hunk in review.hunks if hunk.touch.by_hand]
+        left_out = len(by_hand) - len(self.shown)
         if left_out:
             parts += [
-                f"{plural(left_out, 'hunk')} of {len(review.hunks)} left out, for a pull request's "
-                "text has room for no more: the diff has them all.",
+                f"{plural(left_out, 'hunk')} of {len(by_hand)} by hand left out, for a pull "
+                "request's text has room for no more: the diff has them all.",
                 "",
             ]
         for rule in review.rewriting():
             parts += self._rule(rule)
-        by_hand = [
+        per_file = [
             (file, [h for h in file.hunks if h.touch.by_hand]) for file in review.files
         ]
-        by_hand = [(file, found) for file, found in by_hand if found or file.notes]
-        if by_hand:
-            parts += self._by_hand(by_hand)
+        edited = [(file, found) for file, found in per_file if found or file.notes]
+        if edited:
+            parts += self._by_hand(edited)
         return parts
 
     def _rule(self, rule: Rule) -> list[str]:
-        """What one rule changed; a hunk of two rules stands at the first."""
+        """What one rule changed, where and why."""
         found = [
             (file, hunk)
             for file in self.review.files
@@ -146,22 +149,7 @@ class _Document:
             for reason in hunk.reasons
             if reason.code == rule.code
         ]
-        body = [*_paragraphs(rule.why), *self._listed(reasons), ""]
-        elsewhere = Counter(
-            "Changed by hand" if hunk.touch.by_hand else next(iter(hunk.codes))
-            for _, hunk in found
-        )
-        del elsewhere[rule.code]
-        for place, number in elsewhere.items():
-            stand = "stands" if number == 1 else "stand"
-            body += [f"{plural(number, 'hunk')} {stand} under {place}.", ""]
-        for file, hunk in found:
-            own = next(iter(hunk.codes)) == rule.code and not hunk.touch.by_hand
-            if own and id(hunk) in self.shown:
-                others = [other for other in hunk.codes if other != rule.code]
-                also = f" (with {listed(others)})" if others else ""
-                body += [f"{code(file.path)}{also}", "", *_hunk(hunk).split("\n")]
-        return folded(title, body)
+        return folded(title, [*_paragraphs(rule.why), *self._listed(reasons), ""])
 
     def _by_hand(self, found: Sequence[tuple[File, Sequence[Hunk]]]) -> list[str]:
         parts = ["#### Changed by hand", ""]
@@ -197,14 +185,15 @@ class _Document:
         mark = "" if verified.ours else "⚠️ "
         parts += [f"{mark}{text(verified.sentence)}", ""]
         figures = ("loss", "grad_norm", "gradients", "parameters")
-        heads = ("model", "cell", "verdict", *figures, "as DDP did")
+        heads = ("model", "cell", "verdict", *figures, "as DDP did", "computed in")
         rows = [
             [
                 text(cell.model),
                 code(cell.cell),
                 _MARKS[cell.word],
-                *(text(cell.figures.get(name, "-")) for name in figures),
-                text(cell.as_ddp),
+                *(_or_dash(cell.figures.get(name, "")) for name in figures),
+                _or_dash(cell.as_ddp),
+                _or_dash(cell.computed_in),
             ]
             for cell in verified.cells[: self.most]
         ]
@@ -213,6 +202,8 @@ class _Document:
             "Largest relative differences of the migrated tree from FSDP of the same tree.",
             "",
         ]
+        if verified.untrained:
+            parts += [text(verified.untrained), ""]
         if verified.took:
             parts += [
                 f"{text(verified.took)} {text(', '.join(verified.versions))}.",
@@ -264,9 +255,45 @@ class _Document:
         return parts
 
 
+def _to_check(review: Review) -> Iterator[str]:
+    """What a person ticks off before this is merged."""
+    worse = [hazard for hazard in review.hazards if hazard.severity != "note"]
+    if worse:
+        yield f"- [ ] {plural(len(worse), 'hazard')} above looked at: nothing else does."
+    if any(hazard.code == "TM214" for hazard in review.hazards):
+        yield (
+            "- [ ] The precision is meant: runs in bf16 are compared with FSDP of this "
+            "revision, not with DDP."
+        )
+    if review.by_hand:
+        yield "- [ ] What was changed by hand is read line by line: the tool did not write it."
+    yield from _proved(review.verified)
+    yield (
+        "- [ ] Nobody merges upstream's main of after April 2026 soon: PR 2900 there replaces "
+        "what is written here."
+    )
+
+
+def _proved(verified: Verified | str) -> Iterator[str]:
+    """Whether it was shown that this trains, and what of it was not."""
+    if not isinstance(verified, Verified) or not verified.ours:
+        yield "- [ ] `titan-migrate verify` has passed on this revision."
+    elif verified.word != "passed":
+        yield f"- [ ] The verdict above is {verified.word}: do not merge before it passes."
+    else:
+        yield "- [x] `titan-migrate verify` has passed on this revision."
+    if isinstance(verified, Verified) and verified.models_left:
+        names = ", ".join(map(text, verified.models_left))
+        yield f"- [ ] Nobody trains these models soon, or somebody has tried them: {names}."
+
+
 def text(value: str) -> str:
     """Text that says nothing to Markdown, cut off where it is very long."""
     return markdown.text(_cut(value))
+
+
+def _or_dash(value: str) -> str:
+    return text(value) if value not in ("", "-") else "-"
 
 
 def code(value: str) -> str:

@@ -186,6 +186,7 @@ class Cell:
         sentence: what that says.
         figures: quantity -> how the migrated tree agrees with the reference.
         as_ddp: how it agrees with DDP.
+        computed_in: the dtype, empty where that is not known.
         failures, notes: one sentence each.
         details: of a failing rank.
         plot: the curves as a file name in the report's folder.
@@ -198,6 +199,7 @@ class Cell:
     sentence: str
     figures: Mapping[str, str]
     as_ddp: str
+    computed_in: str = ""
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     details: str = ""
@@ -258,6 +260,8 @@ class Verified:
         command: what to type for the same once more.
         plots: file name -> image, PNG or SVG.
         rehearsed: what came before the training, None where nothing did.
+        untrained: what nobody has seen train, in sentences.
+        models_left: models that the migration changes and that were not trained.
     """
 
     word: str
@@ -269,6 +273,8 @@ class Verified:
     command: tuple[str, ...] = ()
     plots: Mapping[str, bytes] = field(default_factory=dict)
     rehearsed: Rehearsed | None = None
+    untrained: str = ""
+    models_left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

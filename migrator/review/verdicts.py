@@ -119,11 +119,13 @@ def _verified(
         command=command,
         plots={cell.plot: _image(folder, cell.plot) for cell in cells if cell.plot},
         rehearsed=before,
+        untrained=visible(wording.untrained(environment)),
+        models_left=tuple(map(visible, environment.get("not_trained") or ())),
     )
 
 
 def _verdict(data: Mapping[str, Any]) -> Verdict:
-    """A verdict as ``Verdict.to_dict`` wrote it; of the runs, only whether they failed."""
+    """A verdict as ``Verdict.to_dict`` wrote it; of the runs, only whether they failed and how they wrapped."""
     return Verdict(
         failures=tuple(map(str, data["failures"])),
         notes=tuple(map(str, data["notes"])),
@@ -146,8 +148,11 @@ def _comparison(data: Mapping[str, Any]) -> Comparison:
 
 
 def _trace(party: str, data: Mapping[str, Any]) -> Trace:
-    ranks = enumerate(data["ranks"])
-    return Trace(party, tuple(RankTrace(n, error=rank["error"]) for n, rank in ranks))
+    ranks = [
+        RankTrace(number, error=rank["error"], model=dict(rank.get("model") or {}))
+        for number, rank in enumerate(data["ranks"])
+    ]
+    return Trace(party, tuple(ranks))
 
 
 def _cell(model: str, name: str, verdict: Verdict, folder: Path) -> Cell:
@@ -169,6 +174,7 @@ def _cell(model: str, name: str, verdict: Verdict, folder: Path) -> Cell:
             if quantity in found
         },
         as_ddp=wording.as_before(verdict),
+        computed_in=visible(wording.computed_in(verdict)),
         failures=tuple(map(_sentence, verdict.failures)),
         notes=tuple(map(_sentence, verdict.notes)),
         details="\n".join(wording.lines(verdict.details)[-_LAST_LINES:]),

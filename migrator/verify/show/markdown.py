@@ -63,18 +63,29 @@ _SPEAKING = re.compile(
 
 
 def text(value: object) -> str:
-    """Text as Markdown that shows just that, in one line: no markup, HTML, table cell, link or mention."""
+    """Text as Markdown that shows just that, in one line: no markup, HTML, table cell, link or mention.
+
+    What stands between two backticks is code, as whoever wrote it meant.
+    """
+    plain, *rest = re.split(r"`([^`]+)`", one_line(value))
+    spoken = [_silent(plain)]
+    for name, following in zip(rest[::2], rest[1::2]):
+        spoken += [code(name), _silent(following)]
+    return "".join(spoken)
+
+
+def _silent(plain: str) -> str:
     return _SPEAKING.sub(
         # GitHub looks for mentions and issues behind entities too, but not behind this.
         lambda match: _entity(match[0]) + "&#8203;" * (match[0] in "@#"),
-        one_line(value),
+        plain,
     )
 
 
 def code(value: object) -> str:
     """A name as inline code; may stand in a table."""
     name = one_line(value)
-    if re.fullmatch(r"[\w./+:=,()\[\] -]*[\w)\]]", name):
+    if re.fullmatch(r"[\w./+:=,()\[\]<>!*'\"% -]*[\w)\]'\"]", name):
         return f"`{name}`"
     return f"<code>{re.sub(r'[^A-Za-z0-9 ]', lambda m: _entity(m[0]), name)}</code>"
 

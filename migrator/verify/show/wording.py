@@ -137,10 +137,17 @@ def conclusion(cell: Cell, verdict: Verdict) -> tuple[str, str]:
 
 
 def _precision(verdict: Verdict) -> str:
-    """In which dtype the migrated tree computed, by its policy: `, in float32`."""
-    policy = verdict.traces["migrated"].model.get("policies", {}).get("", {})
-    dtype = str(policy.get("param_dtype", "")).removeprefix("torch.")
-    return f", in {dtype}" if dtype not in ("", "None") else ""
+    """`, in float32`, or nothing."""
+    dtype = computed_in(verdict)
+    return f", in {dtype}" if dtype else ""
+
+
+def computed_in(verdict: Verdict) -> str:
+    """In which dtype the migrated tree computed, by its policy: `float32`; empty where none says so."""
+    migrated = verdict.traces.get("migrated")
+    policies = migrated.model.get("policies", {}) if migrated else {}
+    dtype = str(policies.get("", {}).get("param_dtype", "")).removeprefix("torch.")
+    return "" if dtype == "None" else dtype
 
 
 _PASSED = {
