@@ -1,12 +1,31 @@
 """The hunks of a file: lines side by side, the words that changed in them, who made them and why."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
+from typing import Any
+
+from pygments import token as tokens
+from pygments.lexers.python import PythonLexer
 
 from codemods.attribution import Stage, Touch, attribute, lines
 from codemods.findings import Finding
-from migrator.review.model import Hunk, Line, Part, Reason, Row, visible
+from migrator.review.model import Hunk, Kind, Line, Part, Reason, Row, visible
+
+_DEFINITION = re.compile(r"\s*(?:async\s+def|def|class)\s+(\w+)")
+
+_KINDS: tuple[tuple[Any, Kind], ...] = (
+    (tokens.Keyword, "keyword"),
+    (tokens.Operator.Word, "keyword"),
+    (tokens.String, "string"),
+    (tokens.Comment, "comment"),
+    (tokens.Number, "number"),
+    (tokens.Name.Function, "name"),
+    (tokens.Name.Class, "name"),
+    (tokens.Name.Decorator, "name"),
+)
 
 CONTEXT = 3
 """Lines around a change, as in any patch."""
@@ -31,6 +50,7 @@ def hunks_of(
         findings: of this file, what the rules rewrote, for the reasons.
     """
     old, new = lines(before), lines(after)
+    old_kinds, new_kinds = kinds(before), kinds(after)
     # Where every line ends like this, it says nothing.
     crlf = all(line.endswith("\r\n") for line in [*old, *new] if line.endswith("\n"))
     made = attribute(before, stages)
@@ -39,8 +59,10 @@ def hunks_of(
         rows: list[Row] = []
         touch = None
         for kind, i, j, k, m in group:
-            was = [_line(n, old, made.removed.get(n), crlf) for n in range(i, j)]
-            now = [_line(n, new, made.added[n], crlf) for n in range(k, m)]
+            was = [
+                _line(n, old, old_kinds, made.removed.get(n), crlf) for n in range(i, j)
+            ]
+            now = [_line(n, new, new_kinds, made.added[n], crlf) for n in range(k, m)]
             if kind == "equal":
                 rows += [Row(left, right, False) for left, right in zip(was, now)]
                 continue
@@ -48,8 +70,23 @@ def hunks_of(
             here = made.of(range(i, j), range(k, m))
             touch = here if touch is None else touch | here
         assert touch is not None
-        found.append(Hunk(tuple(rows), touch))
+        first = next(k for kind, _, _, k, _ in group if kind != "equal")
+        found.append(Hunk(tuple(rows), touch, within=_within(new, first)))
     return _with_reasons(found, findings)
+
+
+def _within(texts: Sequence[str], number: int) -> str:
+    """The functions and classes around a line, from 0, the outermost first."""
+    names: list[str] = []
+    depth = sys.maxsize
+    for text in reversed(texts[: number + 1]):
+        found = _DEFINITION.match(text)
+        indent = len(text) - len(text.lstrip())
+        if found and indent < depth:
+            names.append(found[1])
+        if text.strip() and not text.lstrip().startswith((")", "#", "@")):
+            depth = min(depth, indent)
+    return ".".join(reversed(names))
 
 
 def count(hunks: Sequence[Hunk]) -> tuple[int, int]:
@@ -115,13 +152,33 @@ def _origins(before: str, stages: Sequence[Stage]) -> list[int | None]:
     return [next(kept, None) if by == Touch() else None for by in made.added]
 
 
-def _line(number: int, texts: Sequence[str], touch: Touch | None, crlf: bool) -> Line:
+def kinds(text: str) -> list[tuple[tuple[int, Kind], ...]]:
+    """Of each line of a Python file, how many characters are of which kind."""
+    found: list[list[tuple[int, Kind]]] = [[]]
+    for token, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens(text):
+        kind: Kind = next((kind for base, kind in _KINDS if token in base), "")
+        first, *others = value.split("\n")
+        found[-1].append((len(first), kind))
+        found += [[(len(part), kind)] for part in others]
+    return [tuple(line) for line in found]
+
+
+def _line(
+    number: int,
+    texts: Sequence[str],
+    kinds: Sequence[tuple[tuple[int, Kind], ...]],
+    touch: Touch | None,
+    crlf: bool,
+) -> Line:
     text = texts[number]
     ended = text.endswith("\n")
     text = text.removesuffix("\n")
     shown = visible(text.removesuffix("\r") if crlf else text)
     by_hand = touch is not None and touch.by_hand
-    return Line(number + 1, ((shown, False),), by_hand, ended)
+    # Where something is shown otherwise than it is, or ends lines in a way of its own.
+    known = number < len(kinds) and sum(n for n, _ in kinds[number]) == len(shown)
+    own = kinds[number] if known else ()
+    return Line(number + 1, ((shown, False),), by_hand, ended, own)
 
 
 def _aligned(
@@ -192,8 +249,8 @@ def _marked(old: Line, new: Line) -> tuple[Line, Line]:
                 side.append((text, kind != "equal"))
     left, right = (_joined(side) for side in sides)
     return (
-        Line(old.number, left, old.by_hand, old.ended),
-        Line(new.number, right, new.by_hand, new.ended),
+        replace(old, parts=left),
+        replace(new, parts=right),
     )
 
 
@@ -219,12 +276,12 @@ def _with_reasons(
         # Or another rule took its line out first: a guard that goes with its apply_ddp.
         own = own or [n for n, hunk in enumerate(hunks) if _removes(hunk, finding.line)]
         if own:
-            nearest = min(own, key=lambda n: _distance(hunks[n], finding.line))
+            nearest = min(own, key=lambda n: hunks[n].distance(finding.line, True))
             reasons[nearest].append(
                 Reason(finding.line, finding.code, visible(finding.message))
             )
     return tuple(
-        Hunk(hunk.rows, hunk.touch, tuple(found)) for hunk, found in zip(hunks, reasons)
+        replace(hunk, reasons=tuple(found)) for hunk, found in zip(hunks, reasons)
     )
 
 
@@ -233,8 +290,3 @@ def _removes(hunk: Hunk, line: int) -> bool:
         row.changed and row.old is not None and row.old.number == line
         for row in hunk.rows
     )
-
-
-def _distance(hunk: Hunk, line: int) -> int:
-    numbers = [row.old.number for row in hunk.rows if row.old]
-    return min((abs(number - line) for number in numbers), default=0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
 from codemods.attribution import Touch
@@ -10,6 +11,9 @@ from migrator.verify.rehearse.picture import Plan
 
 Part = tuple[str, bool]
 """Some text of a line, and whether it is what changed in it."""
+
+Kind = Literal["", "keyword", "string", "comment", "number", "name"]
+"""What a piece of a line is to Python, as far as it has a colour; a name is one that is defined."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +25,34 @@ class Line:
         parts: its text.
         by_hand: whether a person wrote it after the tool, or took it out.
         ended: whether a line end follows; the last one of a file may have none.
+        kinds: how many characters are of a kind, in order; empty where that is not known.
     """
 
     number: int
     parts: tuple[Part, ...]
     by_hand: bool = False
     ended: bool = True
+    kinds: tuple[tuple[int, Kind], ...] = ()
 
     @property
     def text(self) -> str:
         return "".join(text for text, _ in self.parts)
+
+    @property
+    def pieces(self) -> list[tuple[str, bool, Kind]]:
+        """Its text in pieces, each of one kind and changed or not; what is blank goes with what follows it."""
+        kinds = [kind for length, kind in self.kinds for _ in range(length)]
+        kinds += [""] * (len(self.text) - len(kinds))
+        changed = [mark for text, mark in self.parts for _ in text]
+        for n in reversed(range(len(kinds) - 1)):
+            if self.text[n].isspace() and changed[n] == changed[n + 1]:
+                kinds[n] = kinds[n + 1]
+        found: list[tuple[str, bool, Kind]] = []
+        for (mark, kind), letters in groupby(
+            zip(self.text, changed, kinds), key=lambda letter: letter[1:]
+        ):
+            found.append(("".join(letter for letter, _, _ in letters), mark, kind))
+        return found
 
 
 @dataclass(frozen=True)
@@ -66,11 +88,13 @@ class Hunk:
         rows: in order.
         touch: who made them.
         reasons: of the rules, by line.
+        within: the function or class around its first change, as ``Trainer.step``.
     """
 
     rows: tuple[Row, ...]
     touch: Touch
     reasons: tuple[Reason, ...] = ()
+    within: str = ""
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -82,7 +106,13 @@ class Hunk:
         """The line that a patch begins a hunk with."""
         old = [row.old.number for row in self.rows if row.old]
         new = [row.new.number for row in self.rows if row.new]
-        return f"@@ -{_extent(old)} +{_extent(new)} @@"
+        return f"@@ -{_extent(old)} +{_extent(new)} @@ {self.within}".rstrip()
+
+    def distance(self, line: int, before: bool) -> int:
+        """How many lines lie between it and a line of the tree after, or of the one before."""
+        sides = ((row.old if before else row.new) for row in self.rows)
+        numbers = [side.number for side in sides if side] or [line]
+        return max(numbers[0] - line, line - numbers[-1], 0)
 
     def unified(self) -> Iterator[tuple[Literal[" ", "-", "+"], Row]]:
         """Its lines as a patch has them: what goes before what comes, each in a row of its own."""

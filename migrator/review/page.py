@@ -2,14 +2,14 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from migrator.review.model import Hunk, Review, Verified, plural
+from migrator.review.model import Hazard, Hunk, Review, Verified, plural
 
 MARK = "<!-- a titan-migrate report -->"
 """The second line of a page, by which one of ours is known."""
@@ -40,6 +40,7 @@ def as_html(review: Review) -> str:
             folders=_folders(review),
             number=_numbering(review),
             codes=_codes(review),
+            beside=_beside(review),
             whys={code: rule.why.split("\n\n") for code, rule in review.rules.items()},
         )
     )
@@ -80,6 +81,18 @@ def _images(plots: Mapping[str, bytes]) -> dict[str, str]:
 def _numbering(review: Review) -> Callable[[Hunk], int]:
     order = {id(hunk): n for n, hunk in enumerate(review.hunks, 1)}
     return lambda hunk: order[id(hunk)]
+
+
+def _beside(review: Review) -> Callable[[Hunk], Sequence[tuple[int, Hazard]]]:
+    """Which hazards stand beside a hunk, with their numbers: those of its file that are nearest to it."""
+    found: dict[int, list[tuple[int, Hazard]]] = {}
+    hunks = {file.path: file.hunks for file in review.files}
+    for number, hazard in enumerate(review.hazards, 1):
+        near = hunks.get(hazard.path)
+        if near:
+            by = min(near, key=lambda hunk: hunk.distance(hazard.line, hazard.before))
+            found.setdefault(id(by), []).append((number, hazard))
+    return lambda hunk: found.get(id(hunk), ())
 
 
 def _codes(review: Review) -> dict[str, int]:

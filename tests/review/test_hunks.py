@@ -98,3 +98,63 @@ def test_a_very_long_line_is_shown_unmarked():
     before, after = (f"x = [{'1, ' * 1000}{last}]\n" for last in (2, 3))
     (hunk,) = hunks_of(before, after, [Stage(BY_HAND, after)], ())
     assert all(not marked(row.line) for row in hunk.rows) and hunk.touch.by_hand
+
+
+CODE = '''\
+class Trainer:
+    """For one, and
+    not another."""
+
+    def step(self, closure=None):
+        # the loss
+        loss = closure() if closure else 0.5
+
+        return loss
+
+
+def apply_fsdp(
+    model,
+    mesh,
+):
+    return model
+'''
+
+
+def hunk_at(old: str, new: str) -> model.Hunk:
+    after = CODE.replace(old, new)
+    (hunk,) = hunks_of(CODE, after, [Stage("TM101", after)], ())
+    return hunk
+
+
+def test_a_hunk_names_the_function_it_is_in():
+    assert hunk_at("return loss", "return 2 * loss").within == "Trainer.step"
+    assert hunk_at("    mesh,\n", "").within == "apply_fsdp"
+    assert hunk_at("return model", "return 1").within == "apply_fsdp"
+    assert hunk_at("class Trainer", "import x\nclass Trainer").within == ""
+    assert hunk_at("loss = cl", "l = cl").head.endswith(" @@ Trainer.step")
+
+
+def test_pieces_of_a_line_are_what_they_are_to_python():
+    hunk = hunk_at("0.5", "0.25")
+    line = next(row.new for row in hunk.rows if row.changed)
+    kinds = {text.strip(): kind for text, _, kind in line.pieces}
+    assert kinds["if"] == kinds["else"] == "keyword"
+    assert kinds["25"] == "number" and kinds["loss = closure()"] == ""
+    assert [text for text, mark, _ in line.pieces if mark] == ["25"]
+    # What is inside a docstring of several lines is no code.
+    inside = next(
+        row.new
+        for row in hunk_at("For one", "For two").rows
+        if row.new and "not another" in row.new.text
+    )
+    assert inside.pieces == [('    not another."""', False, "string")]
+    for row in hunk.rows:
+        assert "".join(text for text, _, _ in row.line.pieces) == row.line.text
+
+
+def test_how_far_a_line_is_from_a_hunk():
+    hunk = hunk_at("return model", "return 1")
+    first, last = hunk.rows[0].new.number, hunk.rows[-1].new.number
+    assert hunk.distance(first, before=False) == hunk.distance(last, before=True) == 0
+    assert hunk.distance(first - 3, before=False) == 3
+    assert hunk.distance(last + 2, before=False) == 2

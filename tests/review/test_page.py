@@ -143,9 +143,31 @@ def test_colours_can_be_told_apart(scheme):
         "add-word": ("ink",),
         "del-word": ("ink",),
     }
+    code = ("keyword", "string", "comment", "number", "name")
     for ground, inks in grounds.items():
-        for ink in inks:
+        for ink in inks + code * (ground != "panel"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
     assert contrast(colours["edge"], colours["paper"]) >= 3, (
         "the edges of what can be pressed"
     )
+
+
+def test_a_hazard_stands_beside_the_code_it_is_about(tmp_path):
+    found = reviewed(migrated(fork(tmp_path, "fork_quirks")))
+    page = as_html(found)
+    changed = {file.path for file in found.files}
+    near = [n for n, h in enumerate(found.hazards, 1) if h.path in changed]
+    assert 0 < len(near) < len(found.hazards)
+    links = [int(n) for n in re.findall(r'class="beside"><a href="#hazard(\d+)"', page)]
+    assert sorted(links) == near
+    for number in links:
+        assert f'id="hazard{number}"' in page
+
+
+def test_the_tile_of_the_verdict_says_what_was_not_trained(tmp_path):
+    tree = migrated(fork(tmp_path))
+    found = reviewed(tree, verify_report=verify_report(tmp_path / "r", tree))
+    left = replace(found.verified, models_left=("flux", "<b>"), untrained="Not seen.")
+    page = as_html(replace(found, verified=left))
+    assert "verdict; not trained: flux, &lt;b&gt;</span>" in page
+    assert "<p>Not seen.</p>" in page and "; not trained" not in as_html(found)
