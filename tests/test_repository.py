@@ -66,7 +66,15 @@ def test_the_formatter_is_the_same_everywhere():
     assert f'"ruff=={version}"' in (TOP / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("page", [".github/CONTRIBUTING.md", "README.md"])
+PAGES = (
+    ".github/CONTRIBUTING.md",
+    "README.md",
+    "migrator/README.md",
+    "migrator/verify/README.md",
+)
+
+
+@pytest.mark.parametrize("page", PAGES[:2])
 def test_files_that_are_named_are_there(page):
     """In the text that a newcomer follows."""
     named = re.findall(
@@ -75,6 +83,17 @@ def test_files_that_are_named_are_there(page):
     )
     assert named
     assert [name for name in named if not Path(TOP, name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    links = re.findall(
+        r"""(?:\]\(|src="|srcset=")([^)"#]+)""", (TOP / page).read_text()
+    )
+    files = [link for link in links if "://" not in link]
+    assert [
+        link for link in files if not (TOP / page).parent.joinpath(link).exists()
+    ] == []
 
 
 def test_every_package_goes_into_the_wheel():

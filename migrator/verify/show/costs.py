@@ -1,4 +1,4 @@
-"""What steps cost, as the README's table: `titan-migrate rehearse ... --json | python -m migrator.verify.show.costs`."""
+"""What steps cost, as the table in `migrator/verify/README.md`: `titan-migrate rehearse ... --json | python -m migrator.verify.show.costs`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's table of costs."""
+"""The table of costs in `migrator/verify/README.md`."""
 
 from __future__ import annotations
 
