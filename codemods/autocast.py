@@ -27,7 +27,7 @@ _SAYING = {"debug", "info", "warning"}
 _DEGREE = re.compile(
     r"[\w.]*\b(dp_replicate|data_parallel_replicate_degree) (> 1|!= 1|>= 2)"
 )
-_TRAINERS = ("torchtitan.train.", "torchtitan.trainer.")
+_TRAINERS = (".train", ".trainer")
 _SPECS = ("TrainSpec", "get_train_spec", "register_train_spec")
 
 
@@ -121,10 +121,11 @@ def trained_outside(
         imports that trainer or uses a train spec, which it trains whatever loop
         is here too; else the first use of that torchtitan if nothing here trains.
     """
-    files = [f for f in checkout.mentioning("torchtitan") if not of_a_test(f.path)]
-    used = [(file, found) for file in files for found in _of_torchtitan(file)]
-    if any(checkout.own_path_of(found.module) is not None for _, found in used):
+    if checkout.holds_torchtitan:
         return []
+    mentioning = checkout.mentioning(checkout.package)
+    files = [file for file in mentioning if not of_a_test(file.path)]
+    used = [(file, found) for file in files for found in _of_torchtitan(checkout, file)]
     derived: list[tuple[SourceFile, int, ast.ClassDef | None]] = [
         (file, node.lineno, node)
         for file in files
@@ -132,6 +133,14 @@ def trained_outside(
         if isinstance(node, ast.ClassDef) and _is_trainer(checkout, file, node)
     ]
     return derived or [(file, line, None) for file, line in _handed(checkout, used)]
+
+
+def imports_its_trainer(checkout: Checkout, file: SourceFile, line: int) -> bool:
+    """Whether a line imports the trainer of that torchtitan, and not only what it trains."""
+    return any(
+        found.line == line and _of_its_trainer(checkout, found)
+        for found in _of_torchtitan(checkout, file)
+    )
 
 
 def sets_amp(checkout: Checkout, file: SourceFile, node: ast.ClassDef) -> bool:
@@ -152,7 +161,9 @@ def _handed(
 ) -> list[tuple[SourceFile, int]]:
     """The first place that shows that a torchtitan outside trains, at most one."""
     imported = [(file, found.line) for file, found in used]
-    trainers = [(file, found.line) for file, found in used if _of_its_trainer(found)]
+    trainers = [
+        (file, found.line) for file, found in used if _of_its_trainer(checkout, found)
+    ]
     files = dict.fromkeys(file.path for file, _ in used)
     specs = [
         (checkout.files[path], line)
@@ -167,13 +178,13 @@ def trains(checkout: Checkout) -> bool:
     return any(not of_a_test(f.path) for f in checkout.mentioning(".backward("))
 
 
-def _of_torchtitan(file: SourceFile) -> list[Import]:
-    """What a file imports from any torchtitan, wherever in it."""
+def _of_torchtitan(checkout: Checkout, file: SourceFile) -> list[Import]:
+    """What a file imports from a torchtitan outside, wherever in it."""
     return [
         found
         for scope in file.names.scopes.values()
         for found in (*scope.imports.values(), *scope.stars)
-        if f"{found.module}.".startswith("torchtitan.")
+        if checkout.is_of_torchtitan(found.module)
     ]
 
 
@@ -182,20 +193,20 @@ def _is_trainer(checkout: Checkout, file: SourceFile, node: ast.ClassDef) -> boo
     found = [
         checkout.external(file.path, "", dotted(b) or "") or "" for b in node.bases
     ]
-    return any(f.startswith("torchtitan.") and f.endswith(".Trainer") for f in found)
+    return any(checkout.is_of_torchtitan(f) and f.endswith(".Trainer") for f in found)
 
 
-def _of_its_trainer(found: Import) -> bool:
+def _of_its_trainer(checkout: Checkout, found: Import) -> bool:
     """Whether an import is of the module with torchtitan's trainer, or from it."""
     full = f"{found.module}.{found.name or ''}."
-    return full.startswith(_TRAINERS)
+    return full.startswith(tuple(f"{checkout.package}{name}." for name in _TRAINERS))
 
 
 def _specs(checkout: Checkout, file: SourceFile) -> Iterator[int]:
     """The lines that use, and not only import, what registers a model with torchtitan."""
     for use in file.names.uses:
         found = checkout.external(file.path, use.scope, use.spelling) or ""
-        if found.startswith("torchtitan.") and found.rpartition(".")[2] in _SPECS:
+        if checkout.is_of_torchtitan(found) and found.rpartition(".")[2] in _SPECS:
             yield use.node.lineno
 
 
@@ -398,9 +409,7 @@ class _Finder(ast.NodeVisitor):
             and scope in names.scopes
             and names.lookup(FUNCTION, scope) is None
             and any(
-                f"{star.module}.".startswith("torchtitan.")
-                and self.checkout.own_path_of(star.module) is None
-                for star in names.top.stars
+                self.checkout.is_of_torchtitan(star.module) for star in names.top.stars
             )
         )
 
@@ -413,7 +422,7 @@ class _Finder(ast.NodeVisitor):
             return False
         spelling = dotted(of)
         if spelling is None:
-            return "torchtitan." in ast.unparse(of)
+            return f"{self.checkout.package}." in ast.unparse(of)
         return self._is_outside(f"{spelling}.{FUNCTION}")
 
     def _is_settled(self, node: ast.expr) -> bool:

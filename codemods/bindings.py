@@ -1,11 +1,15 @@
 """Which definition a name stands for, over all files of the checkout."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
+from codemods.dependency import PACKAGE
 from codemods.names import Definition, Import, ModuleNames
 from codemods.once import once
 from codemods.source import SourceFile
+
+_DIMS = re.compile(rb"^class ParallelDims(\(\))?:", re.MULTILINE)
 
 
 class Checkout:
@@ -22,12 +26,25 @@ class Checkout:
     def _modules(self) -> dict[str, str]:
         """Every dotted name that a file can be imported by -> its path."""
         known: dict[str, str] = {}
-        for path in sorted(self.files, key=lambda path: path.count("/")):
-            file = self.files[path]
-            parts = file.module.split(".")
-            for start in range(1 if file.dependency else len(parts)):
-                known.setdefault(".".join(parts[start:]), path)
+        for path, file in sorted(self.own.items(), key=lambda own: own[0].count("/")):
+            for name in self._names_of(file):
+                known.setdefault(name, path)
+        for path, file in self.dependency.items():
+            known.setdefault(file.module, path)
         return known
+
+    def _names_of(self, file: SourceFile) -> Iterator[str]:
+        """The dotted names of a file: from the root, and from each folder on the way.
+
+        A part of a package that is called as the torchtitan that is used is not that.
+        """
+        parts = file.module.split(".")
+        for start, part in enumerate(parts):
+            above = f"{file.root}{'/'.join(parts[:start])}/__init__.py"
+            within = above in self.files or parts[start:] == [part]
+            if start and part == self.package and within and not self.holds_torchtitan:
+                continue
+            yield ".".join(parts[start:])
 
     def add(self, file: SourceFile) -> None:
         """Take in a file that is not there yet."""
@@ -52,6 +69,26 @@ class Checkout:
     def own(self) -> Mapping[str, SourceFile]:
         """The files of the checkout itself."""
         return {p: file for p, file in self.files.items() if not file.dependency}
+
+    @cached_property
+    def holds_torchtitan(self) -> bool:
+        """Whether torchtitan itself is part of the checkout, and not only something called so."""
+        inside = f"/{PACKAGE}/"
+        return any(
+            inside in f"/{file.path}" and _DIMS.search(file.raw)
+            for file in self._with("class ParallelDims")
+        )
+
+    @cached_property
+    def package(self) -> str:
+        """What the torchtitan is imported as that the checkout uses and does not hold."""
+        return next((f.dependency for f in self.dependency.values()), PACKAGE)
+
+    def is_of_torchtitan(self, name: str) -> bool:
+        """Whether a dotted name is that package or begins with it, and is no file's here."""
+        return f"{name}.".startswith(f"{self.package}.") and (
+            self.own_path_of(name) is None
+        )
 
     @cached_property
     def dependency(self) -> Mapping[str, SourceFile]:

@@ -116,7 +116,7 @@ def migrate(
     """
     if selection != Selection():
         # Its autocast is that torchtitan's to open, and this checkout's to put up with.
-        uses = uses_torchtitan(Checkout(files), dependency.package)
+        uses = uses_torchtitan(Checkout({**files, **dependency.files}))
         selection.check(target, ("TM105",) if uses else ())
     excluded = selection.excluded(files)
     files = dict(_marked(files, excluded))

@@ -17,16 +17,6 @@ from codemods.source import SourceFile
 
 OutsideKind = Literal["import", "call", "value", "assignment"]
 
-_INSIDE = (
-    "models/",
-    "parallelisms/",
-    "distributed/",
-    "experiments/",
-    "components/",
-    "train.py",
-    "__init__.py",
-)
-
 
 @dataclass(frozen=True)
 class Outside:
@@ -56,9 +46,7 @@ class Outside:
     node: ast.Call | ast.Assign | None = None
 
 
-def find_outside(
-    checkout: Checkout, names: Collection[str], package: str = PACKAGE
-) -> list[Outside]:
+def find_outside(checkout: Checkout, names: Collection[str]) -> list[Outside]:
     """Every place that names one of ``names`` of a module that does not define it.
 
     Followed by binding through imports, aliases, re-exports and stars, as far as the
@@ -68,55 +56,42 @@ def find_outside(
     Args:
         checkout: the files.
         names: of functions.
-        package: what the torchtitan is imported as that the checkout does not hold.
     """
     words, done = set(names), set[str]()
     found: dict[tuple[str, int, str, OutsideKind], Outside] = {}
     while words - done:
         done = set(words)
         for file in list(checkout.mentioning(*done)):
-            for use in _outside_of(checkout, file, words, names, package):
+            for use in _outside_of(checkout, file, words, names):
                 found[use.path, use.line, use.spelling, use.kind] = use
                 words.add(use.spelling.rpartition(".")[2])
     return sorted(found.values(), key=lambda use: (use.path, use.line, use.kind))
 
 
-def holds_torchtitan(checkout: Checkout) -> bool:
-    """Whether torchtitan itself is part of the checkout."""
-    marks = tuple(f"{PACKAGE}/{inside}" for inside in _INSIDE)
-    return any(f"/{mark}" in f"/{path}" for path in checkout.own for mark in marks)
-
-
-def uses_torchtitan(checkout: Checkout, package: str = PACKAGE) -> bool:
+def uses_torchtitan(checkout: Checkout) -> bool:
     """Whether a file imports a torchtitan that is not part of the checkout."""
-    if holds_torchtitan(checkout):
+    if checkout.holds_torchtitan:
         return False
-    words = re.compile(rf"^\s*(?:from|import)\s+{re.escape(package)}\b".encode(), re.M)
-    return any(words.search(file.raw) for file in checkout.mentioning(package))
+    package = re.escape(checkout.package)
+    words = re.compile(rf"^\s*(?:from|import)\s+{package}\b".encode(), re.M)
+    return any(words.search(file.raw) for file in checkout.mentioning(checkout.package))
 
 
-def find_broken(checkout: Checkout, package: str = PACKAGE) -> list[Outside]:
-    """Every import of what the torchtitan at hand does not have, unless it is tried.
-
-    Args:
-        checkout: the files, those of the dependency among them.
-        package: its name.
-    """
+def find_broken(checkout: Checkout) -> list[Outside]:
+    """Every import of what the torchtitan at hand does not have, unless it is tried."""
     if not checkout.dependency:
         return []
     found = []
-    for file in checkout.mentioning(package):
+    for file in checkout.mentioning(checkout.package):
         at = tried(file)
         for qualname, imported in _imports(file):
-            if imported.line not in at and _is_broken(checkout, imported, package):
+            if imported.line not in at and _is_broken(checkout, imported):
                 found.append(_of_import(file, qualname, imported))
-        found += (u for u in _broken_calls(checkout, file, package) if u.line not in at)
+        found += (u for u in _broken_calls(checkout, file) if u.line not in at)
     return sorted(found, key=lambda use: (use.path, use.line))
 
 
-def _broken_calls(
-    checkout: Checkout, file: SourceFile, package: str
-) -> Iterator[Outside]:
+def _broken_calls(checkout: Checkout, file: SourceFile) -> Iterator[Outside]:
     """Calls of torchtitan's choice of autocast, through a module that has none."""
     for use in file.names.uses:
         module, _, last = use.spelling.rpartition(".")
@@ -124,7 +99,7 @@ def _broken_calls(
             continue
         full = checkout.external(file.path, use.scope, module) or ""
         asked = Import(last, full, last, use.node.lineno)
-        if _is_broken(checkout, asked, package):
+        if _is_broken(checkout, asked):
             place = (file.path, use.node.lineno)
             yield Outside(*place, "call", use.scope, use.spelling, full, last, False)
 
@@ -141,13 +116,11 @@ def _imports(file: SourceFile) -> Iterator[tuple[str, Import]]:
             yield scope.qualname, imported
 
 
-def _is_broken(checkout: Checkout, imported: Import, package: str) -> bool:
+def _is_broken(checkout: Checkout, imported: Import) -> bool:
     """Whether an import is of the dependency, which does not have it."""
-    if imported.module.split(".")[0] != package:
-        return False
-    if checkout.own_path_of(imported.module) is not None:
-        return False
-    return not _provides(checkout, imported)
+    return checkout.is_of_torchtitan(imported.module) and not _provides(
+        checkout, imported
+    )
 
 
 def has_module(checkout: Checkout, module: str) -> bool:
@@ -211,7 +184,6 @@ def _outside_of(
     file: SourceFile,
     words: Collection[str],
     names: Collection[str],
-    package: str,
 ) -> Iterator[Outside]:
     known = file.names
 
@@ -227,7 +199,9 @@ def _outside_of(
         if name not in names:
             return
         held = _is_held(checkout, module)
-        if held or (module.split(".")[0] == package and not holds_torchtitan(checkout)):
+        if held or (
+            checkout.is_of_torchtitan(module) and not checkout.holds_torchtitan
+        ):
             yield Outside(
                 file.path, line, kind, scope, spelling, module, name, held, node
             )
@@ -273,7 +247,7 @@ def _is_held(checkout: Checkout, module: str) -> bool:
         return True
     top = module.split(".")[0]
     if top == PACKAGE:
-        return holds_torchtitan(checkout)
+        return checkout.holds_torchtitan
     return any(path.startswith(f"{top}/") for path in checkout.own)
 
 

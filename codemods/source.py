@@ -44,14 +44,15 @@ class SourceFile:
         path: relative to the root of the checkout, with forward slashes.
         raw: its bytes on disk.
         excluded: whether the selection leaves it alone.
-        dependency: it is of the torchtitan that the checkout uses: read, never written.
+        dependency: what the torchtitan is imported as that it is of and that the checkout
+            uses, which is read and never written; "" for the checkout's own files.
         root: what its path begins with before its module does, as ``src/``.
     """
 
     path: str
     raw: bytes
     excluded: bool = False
-    dependency: bool = False
+    dependency: str = ""
     root: str = ""
 
     @cached_property

@@ -509,9 +509,7 @@ def _find_outside(found: Survey) -> None:
     referred = {(r.path, r.line, r.spelling) for r in found.references}
     found.outside = [
         use
-        for use in find_outside(
-            found.checkout, {OLD, REPLICATES}, found.dependency.package
-        )
+        for use in find_outside(found.checkout, {OLD, REPLICATES})
         if (use.path, use.line, use.spelling) not in referred
         # A name that is out of date is DDP's, or somebody else's affair.
         and (use.name == OLD or not use.held)
@@ -519,9 +517,7 @@ def _find_outside(found: Survey) -> None:
     named = {(use.path, use.line) for use in found.outside}
     named |= {(reference.path, reference.line) for reference in found.references}
     found.broken = [
-        use
-        for use in find_broken(found.checkout, found.dependency.package)
-        if (use.path, use.line) not in named
+        use for use in find_broken(found.checkout) if (use.path, use.line) not in named
     ]
 
 
@@ -742,7 +738,7 @@ def _kind(found: Survey) -> Kind:
         return "migrated"
     if any(not use.held for use in found.outside):
         return "dependent"
-    if uses_torchtitan(found.checkout, found.dependency.package):
+    if uses_torchtitan(found.checkout):
         return "dependent"
     return "past" if looks_like else "foreign"
 

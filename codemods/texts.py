@@ -1,4 +1,4 @@
-"""Files of a checkout that are not Python's: documentation, guides, configurations of jobs.
+"""Files of a checkout that are not Python's: documentation, guides, configurations, scripts of jobs.
 
 They are read to say what in them is not so any more, and never written.
 """
@@ -11,6 +11,8 @@ from functools import cached_property
 PATTERNS = (
     *("*.md", "*.mdx", "*.mdc", "*.rst", "*.txt", "*README", "*.cursorrules"),
     *("*.windsurfrules", "*.clinerules", "*.toml", "*.yaml", "*.yml"),
+    *("*.sh", "*.bash", "*.slurm", "*.sbatch", "*.mk", "*.ipynb", "*Makefile"),
+    *("*justfile", "*Dockerfile"),
 )
 """What to look for in any folder: a first choice, of which ``is_text`` takes some."""
 
@@ -18,6 +20,8 @@ LONGEST = 1_000_000
 """Bytes of the largest file that is read; what people write is smaller."""
 
 _CONFIGS = (".toml", ".yaml", ".yml")
+_SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch", ".mk", ".ipynb")
+_SCRIPTS_NAMED = ("Makefile", "justfile", "Dockerfile")
 _PROSE = (".md", ".mdx", ".mdc", ".rst")
 _GUIDES = ("README", ".cursorrules", ".windsurfrules", ".clinerules")
 _NAMED_TXT = re.compile(r"(^|/)(docs?/.*|README[^/]*)\.txt$", re.I)
@@ -58,6 +62,12 @@ class TextFile:
         """Whether it is a configuration, and not something to read."""
         return self.path.endswith(_CONFIGS)
 
+    @property
+    def is_script(self) -> bool:
+        """Whether it starts programs, and is nothing to read either."""
+        name = self.path.rpartition("/")[2]
+        return name.endswith(_SCRIPTS) or name in _SCRIPTS_NAMED
+
     def opted_out(self, line: int, code: str) -> bool:
         """Whether a line (from 1) holds ``titan-migrate: ignore[CODE]``, or is excluded.
 
@@ -80,7 +90,7 @@ def none() -> Mapping[str, TextFile]:
 
 
 def is_text(path: str) -> bool:
-    """Whether a file is documentation, a guide for whoever works here, or a configuration.
+    """Whether a file is documentation, a guide for whoever works here, a configuration or a script.
 
     Histories, benchmarks and what was taken over from others say what was so, or what
     is so elsewhere, and stay true.
@@ -89,7 +99,7 @@ def is_text(path: str) -> bool:
         return False
     name = path.rpartition("/")[2]
     return (
-        path.endswith((*_PROSE, *_CONFIGS))
-        or name in _GUIDES
+        path.endswith((*_PROSE, *_CONFIGS, *_SCRIPTS))
+        or name in (*_GUIDES, *_SCRIPTS_NAMED)
         or _NAMED_TXT.search(path) is not None
     )

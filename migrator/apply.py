@@ -7,6 +7,7 @@ from pathlib import Path
 
 from codemods.autocast import mixed_precision
 from codemods.engine import Outcome, migrate
+from codemods.launches import launches
 from codemods.selection import Selection, SelectionError
 from codemods.source import UnreadableSource
 from codemods.targets import Asked, Target, TargetError, choose_target
@@ -118,18 +119,19 @@ def plan(
             "torchtitan, or uses its apply_ddp."
         )
     if target.keep_precision and outcome.to_do:
-        _refuse_keeping(outcome)
+        _refuse_keeping(outcome, checkout)
     return Changeset(checkout, outcome)
 
 
-def _refuse_keeping(outcome: Outcome) -> None:
+def _refuse_keeping(outcome: Outcome, checkout: Checkout) -> None:
     """Refuse to keep a precision that no policy has.
 
     Raises:
         TitanMigrateError: DDP computed under autocast.
     """
-    who = mixed_precision(outcome.survey.checkout)
-    if who != "none":
+    files = outcome.survey.checkout
+    who = mixed_precision(files)
+    if who != "none" or launches(files, checkout.texts.values()):
         where = "this checkout" if who == "here" else "the torchtitan that it uses"
         raise TitanMigrateError(
             f"--keep-precision is for forks in which DDP computed in fp32, and {where} opens "

@@ -307,7 +307,7 @@ def _read(root: Path, found: Found, asked: list[Wanted]) -> Dependency:
     above = _above(root, found)
     package = found.package.name
     files = {
-        path: SourceFile(path, raw, dependency=True, root=above)
+        path: SourceFile(path, raw, dependency=package, root=above)
         for inside, raw in found.sources.items()
         for path in [f"{above}{package}/{inside}"]
     }

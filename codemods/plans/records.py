@@ -104,8 +104,7 @@ class Facts:
     @cached_property
     def own_packages(self) -> frozenset[str]:
         """The packages whose imports stand apart from those of others."""
-        package = self.survey.dependency.package
-        if not uses_torchtitan(self.checkout, package):
+        if not uses_torchtitan(self.checkout):
             return frozenset({PACKAGE})
         own = self.checkout.own.values()
         return frozenset(file.module.split(".")[0] for file in own)

@@ -13,6 +13,7 @@ from codemods.autocast import (
     Kind,
     amp_outside,
     choices,
+    imports_its_trainer,
     is_autocast,
     of_a_test,
     sets_amp,
@@ -20,6 +21,7 @@ from codemods.autocast import (
 )
 from codemods.example import Example
 from codemods.findings import Finding, Severity, Status
+from codemods.launches import launches
 from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -225,23 +227,53 @@ def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
     """The trainer of a torchtitan outside opens autocast, and nothing here asks it to."""
     if not facts.moves or amp_outside(facts.checkout) in ("off", "gone"):
         return
-    for file, line, derived in trained_outside(facts.checkout):
+    found = trained_outside(facts.checkout)
+    for file, line, derived in found:
         if derived is not None:
             if not sets_amp(facts.checkout, file, derived):
                 yield _trainer(file, line, derived.name)
-        elif not any(_decides(facts, other) for other in _files(facts)):
+        elif imports_its_trainer(facts.checkout, file, line) or not any(
+            _decides(facts, other) for other in _files(facts)
+        ):
             yield _trainer(file, line, "MyTrainer")
+            return
+    started = launches(facts.checkout, facts.texts.values())
+    if started:
+        path, line = started[0]
+        others = f" and {len(started) - 1} more" if started[1:] else ""
+        what = (
+            f"{path}:{line}{others} start the"
+            if others
+            else f"{path}:{line} starts the"
+        )
+        name = next((node.name for _, _, node in found if node), "MyTrainer")
+        what += " trainer of a torchtitan outside of this checkout itself"
+        yield _trainer(*_named_first(facts, found), name, what)
 
 
-def _trainer(file: SourceFile, line: int, name: str) -> Finding:
+def _named_first(
+    facts: Facts, found: list[tuple[SourceFile, int, ast.ClassDef | None]]
+) -> tuple[SourceFile, int]:
+    """The line of Python that stands for what a script starts: it can opt out at its end."""
+    if found:
+        return found[0][:2]
+    sites = [call.site.reference for call in facts.calls]
+    path, line = min((site.path, site.line) for site in sites) if sites else ("", 1)
+    path = path or min(function.definition.path for function in facts.written())
+    return facts.survey.files[path], line
+
+
+def _trainer(file: SourceFile, line: int, name: str, started: str = "") -> Finding:
     opted_out = file.opted_out(line, CODE)
+    what = "the trainer is that of a torchtitan outside of this checkout"
     return Finding(
         file.path,
         line,
         CODE,
-        "the trainer is that of a torchtitan outside of this checkout, and it opens autocast "
+        f"{started or what}, and it opens autocast "
         "under pure dp_replicate on top of replicate's mixed-precision policy: switch it off "
-        'in a trainer derived from it, or accept it with `ignore = ["TM105"]`',
+        f"in a trainer derived from it{', and start that' if started else ''}, or accept it "
+        'with `ignore = ["TM105"]`',
         "opted-out" if opted_out else "left",
         f"class {name}(Trainer):\n"
         "    def __init__(self, job_config):\n"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from codemods.autocast import choices, mixed_precision
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.launches import launches
 from codemods.plans import Facts, NewCall
 from codemods.survey import function_of
 
@@ -61,7 +62,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not changing or place is None:
         return
     amp = mixed_precision(facts.checkout)
-    if amp == "none":
+    if amp == "none" and not launches(facts.checkout, facts.texts.values()):
         message = (
             "no autocast is opened in this checkout, so DDP computed in the dtype of the "
             f"parameters; replicate computes in what {_option(changing)} says"

@@ -46,7 +46,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not facts.moves:
         return
     for file in facts.texts.values():
-        if not file.is_config and of_ours(facts, file.path):
+        if not (file.is_config or file.is_script) and of_ours(facts, file.path):
             found = dict(lies(file, facts.target.function_name))
             if found:
                 message = "this speaks of DDP, where the checkout has replicate now"

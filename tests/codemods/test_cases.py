@@ -222,6 +222,7 @@ def test_V_unresolved_call_behind_removed_guard():
     files = {
         "mine/parallelize.py": mine,
         "torchtitan/models/llama3/parallelize.py": llama3,
+        "torchtitan/distributed/parallel_dims.py": "class ParallelDims:\n    pass\n",
     }
     first, call = left(files, "mine/parallelize.py", usual=False)
     assert first[0] == 1

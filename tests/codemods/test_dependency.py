@@ -11,7 +11,7 @@ from codemods.selection import Selection
 from codemods.source import SourceFile
 
 from places import FIXTURES
-from support import aim
+from support import aim, texts
 
 FAR = "torchtitan.models.llama3.infra.parallelize"
 HEAD = f"""\
@@ -59,7 +59,7 @@ CALL = """\
 def titan(texts: dict[str, bytes], name: str) -> Dependency:
     files = {
         f"titan/{path}": SourceFile(
-            f"titan/{path}", raw, dependency=True, root="titan/"
+            f"titan/{path}", raw, dependency="torchtitan", root="titan/"
         )
         for path, raw in texts.items()
     }
@@ -133,6 +133,10 @@ def left(result: Outcome) -> list[tuple[str, int]]:
     found = [f for f in result.findings if f.status == "left"]
     assert all(f.suggestion for f in found)
     return [(f.path, f.line) for f in found]
+
+
+def left_at(result: Outcome) -> list[tuple[str, int]]:
+    return [(f.path, f.line) for f in result.findings if f.status == "left"]
 
 
 # It defines apply_ddp
@@ -401,6 +405,44 @@ def test_a_trainer_that_sets_its_own_context_is_done():
 def test_a_loop_here_does_not_hide_the_trainer_of_the_dependency(text, line):
     files = {"lab/plan.py": HEAD + PLAN, "lab/run.py": text}
     assert left(run(files, ddp())) == [("lab/run.py", line)]
+
+
+SPEC = (
+    "from torchtitan.protocols import train_spec\n\ntrain_spec.register_train_spec(1)\n"
+)
+
+
+def test_a_loop_that_asks_for_autocast_does_not_hide_that_trainer():
+    files = {"lab/plan.py": HEAD + PLAN, "lab/amp.py": AMP, "lab/spec.py": SPEC}
+    assert left_at(run(files, ddp())) == []
+    files["lab/run.py"] = "from torchtitan.train import main\n\nmain()\n"
+    assert left_at(run(files, ddp())) == [("lab/run.py", 1)]
+
+
+@pytest.mark.parametrize(
+    "files, place",
+    [
+        ({"lab/amp.py": "AMP"}, ("lab/plan.py", 17)),
+        ({"lab/amp.py": "AMP", "lab/spec.py": SPEC}, ("lab/spec.py", 3)),
+        ({"lab/loop.py": "derived"}, ("lab/loop.py", 6)),
+    ],
+)  # fmt: skip
+def test_what_a_script_starts_is_seen_whatever_is_set_here(files, place):
+    known = {"AMP": AMP, "derived": derived(OFF)}
+    files = {path: known.get(text, text) for path, text in files.items()}
+    files["lab/plan.py"] = HEAD + PLAN
+    assert left_at(run(files, ddp())) == []
+    script = {"run.sh": "torchrun \\\n  -m torchtitan.train\n"}
+    result = run(files, ddp(), texts=lambda: texts(script))
+    assert left(result) == [place]
+    (said,) = [f for f in result.findings if f.status == "left"]
+    assert said.message.startswith(
+        "run.sh:2 starts the trainer of a torchtitan outside"
+    )
+    assert "(Trainer):" in said.suggestion
+    assert not any("no autocast is opened" in f.message for f in result.findings)
+    off = run(files, replicating(), texts=lambda: texts(script))
+    assert off.problems == ()
 
 
 def test_a_loop_without_a_train_spec_is_the_trainer():
