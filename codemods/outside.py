@@ -10,7 +10,7 @@ from typing import Literal
 from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE
-from codemods.names import Import, dotted
+from codemods.names import Import, Use, dotted
 from codemods.nodes import nodes
 from codemods.once import once
 from codemods.source import SourceFile
@@ -214,9 +214,75 @@ def _outside_of(
         if use.spelling.rpartition(".")[2] in words and not use.shadowed:
             kind: OutsideKind = "call" if use.call is not None else "value"
             yield from outside(kind, use.node.lineno, use.scope, use.spelling, use.call)
+    for use, module, name in _by_name(checkout, file):
+        if name in names and not checkout.holds_torchtitan:
+            at = (file.path, use.node.lineno)
+            gets = use.spelling == "getattr"
+            called = _calls(file).get(id(use.call)) if gets else use.call
+            kind = "call" if called else "value"
+            spelling = ast.unparse(use.call or use.node) if gets else use.spelling
+            yield Outside(*at, kind, use.scope, spelling, module, name, False, called)
     for scope_, node, spelling in _assigned(file):
         if spelling.rpartition(".")[2] in words:
             yield from outside("assignment", node.lineno, scope_, spelling, node)
+
+
+def _by_name(checkout: Checkout, file: SourceFile) -> Iterator[tuple[Use, str, str]]:
+    """Uses, module and name of what is asked of a module of that torchtitan at run time.
+
+    By ``getattr``, or of a variable that ``import_module`` gave its module to.
+    """
+    for use in file.names.uses:
+        of: ast.expr
+        if use.spelling == "getattr" and use.call is not None:
+            if len(use.call.args) < 2 or not isinstance(use.call.args[1], ast.Constant):
+                continue
+            of, name = use.call.args[0], str(use.call.args[1].value)
+        elif isinstance(use.node, ast.Attribute):
+            of, name = use.node.value, use.node.attr
+        else:
+            continue
+        spelling = dotted(of) or ""
+        module = _imported_by_name(of) or _modules_by_name(file).get(spelling, "")
+        if use.spelling == "getattr":
+            module = module or checkout.external(file.path, use.scope, spelling) or ""
+        if checkout.is_of_torchtitan(module):
+            yield use, module, name
+
+
+@once
+def _modules_by_name(file: SourceFile) -> dict[str, str]:
+    """Variable -> the module that ``import_module`` gives it."""
+    return {
+        target.id: module
+        for node in nodes(file.syntax)
+        if isinstance(node, ast.Assign)
+        for module in [_imported_by_name(node.value)]
+        for target in node.targets
+        if isinstance(target, ast.Name) and module
+    }
+
+
+def _imported_by_name(node: ast.expr) -> str:
+    """The module that a call of ``import_module`` names; ``a.*`` where no more is written out."""
+    if not isinstance(node, ast.Call) or not node.args:
+        return ""
+    if (dotted(node.func) or "").rpartition(".")[2] not in (
+        "import_module",
+        "__import__",
+    ):
+        return ""
+    named = node.args[0]
+    rest = ""
+    if isinstance(named, ast.JoinedStr) and named.values:
+        named, rest = named.values[0], "*"
+    return str(named.value) + rest if isinstance(named, ast.Constant) else ""
+
+
+@once
+def _calls(file: SourceFile) -> dict[int, ast.Call]:
+    """What is called -> the call."""
+    return {id(n.func): n for n in nodes(file.syntax) if isinstance(n, ast.Call)}
 
 
 def _assigned(file: SourceFile) -> Iterator[tuple[str, ast.Assign, str]]:

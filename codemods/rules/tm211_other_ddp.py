@@ -232,6 +232,7 @@ def _patches(facts: Facts) -> Iterator[Finding]:
 
 
 def _strings(facts: Facts) -> Iterator[Finding]:
+    outside = {(use.path, use.line) for use in facts.survey.outside}
     for file in facts.checkout.mentioning(OLD):
         in_all = {line for line, name in exported(file) if name == OLD}
         moving = {(s.line, s.value) for s in followed(facts, file)}
@@ -247,6 +248,7 @@ def _strings(facts: Facts) -> Iterator[Finding]:
                 and id(node) not in documentation
                 and node.lineno not in in_all
                 and (node.lineno, node.value) not in moving
+                and (file.path, node.lineno) not in outside
                 and (node.value == OLD or node.value.endswith(f".{OLD}"))
             ):
                 yield Finding(

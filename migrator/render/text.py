@@ -26,8 +26,20 @@ _PAST = (
 )
 
 
+_IDLE = "Nothing to do: "
+
+
 def sentence(changeset: Changeset) -> str:
     """What this checkout is and what there is to do, in one sentence."""
+    said, findings = _sentence(changeset), changeset.outcome.findings
+    seen = [f for f in findings if f.status == "hazard" and f.severity != "note"]
+    if not seen or not said.startswith(_IDLE):
+        return said
+    many = "a hazard is" if len(seen) == 1 else f"{len(seen)} hazards are"
+    return f"Nothing to rewrite, and {many} for a person to look at: {said.removeprefix(_IDLE)}"
+
+
+def _sentence(changeset: Changeset) -> str:
     survey, outcome = changeset.outcome.survey, changeset.outcome
     to_do = _places(outcome.to_do)
     if survey.kind == "past":
@@ -50,9 +62,7 @@ def sentence(changeset: Changeset) -> str:
             else "what is left of it is not selected, or a hazard."
         )
     if not outcome.to_do:
-        return (
-            f"Nothing to do: this checkout already uses the composable replicate{mesh}."
-        )
+        return f"{_IDLE}this checkout already uses the composable replicate{mesh}."
     if not survey.definitions and survey.migrated:
         return f"This checkout already uses the composable replicate{mesh}, but for {to_do}."
     if survey.out_of_date and outcome.to_do:
@@ -78,7 +88,7 @@ def _without_ddp(changeset: Changeset) -> str:
             f"There is no apply_ddp here, {what}, but for {_places(outcome.to_do)} that still "
             "name it."
         )
-    return f"Nothing to do: there is no apply_ddp here, {what}."
+    return f"{_IDLE}there is no apply_ddp here, {what}."
 
 
 def _dependent(changeset: Changeset) -> str:
@@ -88,14 +98,14 @@ def _dependent(changeset: Changeset) -> str:
     head = f"torchtitan is a dependency here{known}, and not part of this checkout"
     if not outcome.survey.outside and not outcome.to_do:
         return (
-            "Nothing to do: no data-parallel path of its own; torchtitan is a dependency"
+            _IDLE + "no data-parallel path of its own; torchtitan is a dependency"
             f"{known}."
         )
     if not outcome.to_do:
         kept = [f for f in outcome.findings if f.status == "opted-out"]
         if kept:
             return f"Nothing to rewrite: {head}; {_places(kept)} opted out."
-        return f"Nothing to do: {head}; what is called of it is replicate's already."
+        return f"{_IDLE}{head}; what is called of it is replicate's already."
     places = _places(outcome.to_do)
     if outcome.survey.is_past:
         what = ""

@@ -296,6 +296,12 @@ def test_what_is_left(plan, lines):
     assert {line for _, line in left(result)} == set(lines)
 
 
+def test_a_module_that_is_put_together_is_not_called_broken():
+    plan = "from importlib import import_module\nimport torchtitan\nF = getattr(import_module(f'torchtitan.models.{X}.plan'), 'apply_ddp')\n"
+    (said,) = run({"lab/plan.py": plan}, ddp()).findings
+    assert said.status == "left" and "broken" not in said.message
+
+
 def test_one_of_several_imports_is_not_called_broken():
     plan = f"if NEW:\n    from {FAR} import apply_ddp\nelse:\n    from torchtitan.old import apply_ddp\napply_ddp(1)\n"
     said = [f.message for f in run({"lab/plan.py": plan}, ddp()).findings]

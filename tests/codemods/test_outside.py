@@ -65,6 +65,24 @@ def test_every_way_to_reach_it(imports, call):
     assert (1 in lines) == (imports.startswith("from") and "apply_ddp" in imports)
 
 
+@pytest.mark.parametrize(
+    "asked, line",
+    [
+        (f"getattr(importlib.import_module('{FAR}'), 'apply_ddp')(model, world_mesh)", 5),
+        (f"far = importlib.import_module('{FAR}')\n    far.apply_ddp(model, world_mesh)", 6),
+        ("getattr(importlib.import_module(f'torchtitan.models.{model}.plan'), 'apply_ddp')", 5),
+        ("getattr(torchtitan.models, 'apply_ddp')", 5),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_by_its_name(asked, line):
+    plan = f"import importlib\nimport torchtitan.models\n\ndef p(model, world_mesh):\n    {asked}\n"
+    assert found(pkg__plan=plan) == [("pkg/plan.py", line, "left")]
+    (said,) = migrate(tree(pkg__plan=plan), aim()).findings
+    assert ("apply_replicate(" in said.suggestion.split("\n\n")[-1]) == (
+        "world_mesh)" in asked
+    )
+
+
 def test_through_a_module_of_ones_own():
     places = found(
         pkg__compat=f"from {FAR} import apply_ddp as wrap_ddp\n",

@@ -44,6 +44,7 @@ def head(tree, files, target="1d"):
         ({"pkg/plan.py": DDP}, "A copy of torchtitan's DDP path: 1 place in 1 file to migrate."),
         ({"pkg/dims.py": KEEPS}, "Nothing to do: there is no apply_ddp here, and pure replication is fully_shard over a mesh whose fsdp dimension has degree 1, as from PR 2900 on (release 0.3.0)."),
         ({"pkg/dims.py": DROPS}, "Nothing to do: there is no apply_ddp here, nor any other data-parallel path of torchtitan's."),
+        ({"pkg/plan.py": NEAR + "X = {'apply_ddp': 1}\n"}, "Nothing to rewrite, and a hazard is for a person to look at: torchtitan is a dependency here, and not part of this checkout; what is called of it is replicate's already."),
         ({"pkg/dims.py": DROPS, "pkg/plan.py": DDP}, "A torchtitan of generation 0.1, with DDP: 1 place in 1 file to migrate."),
     ],
 )  # fmt: skip
