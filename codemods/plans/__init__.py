@@ -8,6 +8,7 @@ from codemods.plans.arguments import call_problem
 from codemods.plans.decide import decide
 from codemods.plans.dimension import Spelling
 from codemods.plans.dimension import spelling as mesh_spelling
+from codemods.plans.homes import module_for
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import is_inline, standalone
@@ -28,6 +29,7 @@ __all__ = [
     "followed",
     "is_inline",
     "mesh_spelling",
+    "module_for",
     "replicate_name",
     "standalone",
 ]

@@ -12,7 +12,7 @@ from codemods.mirror import CannotMirror, Parameter, Plan
 from codemods.names import Definition
 from codemods.nodes import nodes
 from codemods.plans.branch import branch_function
-from codemods.plans.homes import home_of
+from codemods.plans.homes import home_of, module_for, sharing_with
 from codemods.plans.naming import name_beside, new_name
 from codemods.plans.records import Facts, NewFunction
 from codemods.plans.template import template, wraps_layers
@@ -232,7 +232,7 @@ def own_plan(facts: Facts, site: CallSite, function: NewFunction) -> NewFunction
         if function.mirrors is None:
             return function  # the template, shown to fit and reported
         return _not_followed(own, error)
-    return mirror_of(facts, own)
+    return mirror_of(facts, own, site)
 
 
 def wraps_otherwise(facts: Facts, site: CallSite, function: NewFunction) -> bool:
@@ -256,21 +256,22 @@ def wraps_otherwise(facts: Facts, site: CallSite, function: NewFunction) -> bool
 def beside(facts: Facts, site: CallSite) -> NewFunction | str:
     """A new function beside what shards next to a call, or why there is none."""
     if site.fsdp_definition is not None:
-        return mirror_of(facts, site.fsdp_definition)
+        return mirror_of(facts, site.fsdp_definition, site)
     if site.sibling.in_place:
         return _own_branch(facts, site, None)
     called = site.reference.definition
     if called in facts.survey.provided and not site.sibling.steps:
         own = Definition(called.path, "apply_fsdp")
         if function_of(facts.checkout, own) is not None:
-            return mirror_of(facts, own)
+            return mirror_of(facts, own, site)
     return "it cannot be told what the function beside it that shards does"
 
 
-def mirror_of(facts: Facts, own: Definition) -> NewFunction | str:
-    """The new function that mirrors one that shards, or why there is none."""
+def mirror_of(facts: Facts, own: Definition, site: CallSite) -> NewFunction | str:
+    """The new function that mirrors one that shards, for a call, or why there is none."""
+    path, outside = site.reference.path, own.path in facts.checkout.dependency
     for known in facts.functions.values():
-        if known.mirrors == own:
+        if known.mirrors == own and _reaches(facts, path, known):
             return known
     sharing = [
         s
@@ -279,8 +280,11 @@ def mirror_of(facts: Facts, own: Definition) -> NewFunction | str:
     ]
     # What the dependency defines is mirrored where it is used.
     home, after = own.path, own.name
-    if own.path in facts.checkout.dependency:
+    if outside:
+        sharing = sharing_with(facts, site, sharing)
         home, after = home_of(facts, sharing)
+    elif path != home and module_for(facts, path, home) is None:
+        return f"it cannot be told how {path} would import from {home}"
     name = name_beside(facts, Definition(home, own.name))
     if name is None:
         return f"{home} has something else called {facts.target.function_name}"
@@ -293,6 +297,12 @@ def mirror_of(facts: Facts, own: Definition) -> NewFunction | str:
     place = Definition(home, name)
     added = facts.functions[place] = NewFunction(place, plan, own, None, after)
     return added
+
+
+def _reaches(facts: Facts, path: str, known: NewFunction) -> bool:
+    """Whether a file defines or can import a function."""
+    home = known.definition.path
+    return path == home or module_for(facts, path, home) is not None
 
 
 def _falls_back_on(site: CallSite, own: Definition) -> bool:
@@ -310,7 +320,8 @@ def _own_branch(
     try:
         fresh = _derive_branch(facts, site, model, [site], facts.target.function_name)
         for known in filter(None, (function, *facts.functions.values())):
-            if known.plan.mirrored_alike(fresh):
+            reached = _reaches(facts, site.reference.path, known)
+            if reached and known.plan.mirrored_alike(fresh):
                 return known
     except CannotMirror as error:
         return _not_followed(site, error)

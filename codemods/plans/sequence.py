@@ -130,7 +130,7 @@ def _through(
     """The call of the mirror of what a step calls."""
     if step.plan is None:
         return "what it calls is not in this checkout"
-    function = mirror_of(facts, step.plan)
+    function = mirror_of(facts, step.plan, site)
     if isinstance(function, str):
         return function
     if not step.call.args:

@@ -21,6 +21,7 @@ from codemods.plans import (
     NewFunction,
     followed,
     is_inline,
+    module_for,
     replicate_name,
 )
 from codemods.plans import alias as renamed
@@ -313,7 +314,8 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
         for function in call.also or (call.function,):
             place = function.definition
             if place.path != path and place != _kept_place(facts, call):
-                module = facts.survey.files[place.path].module
+                module = module_for(facts, path, place.path)
+                assert module is not None  # else the call is left
                 tree = edit.add_import(tree, module, place.name, own=own)
         if call.also and not any(f.definition.path == path for f in facts.written()):
             called = replicate_name(facts, path)

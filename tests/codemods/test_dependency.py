@@ -203,9 +203,36 @@ def test_a_folder_that_is_no_package_is_not_imported_from():
 
 
 def test_without_a_package_in_common_the_first_file_has_it():
-    after = written({"a/plan.py": HEAD + PLAN, "b/plan.py": HEAD + PLAN}, ddp())
+    plans = {"a/plan.py": HEAD + PLAN, "b/plan.py": HEAD + PLAN}
+    after = written({**plans, "train.py": "from a.plan import parallelize\n"}, ddp())
     assert "def apply_replicate(" in after["a/plan.py"]
     assert "from a.plan import apply_replicate\n" in after["b/plan.py"]
+
+
+@pytest.mark.parametrize("folder", ["my-models", "models", "class"])
+def test_what_nobody_is_seen_to_import_is_not_imported_from(folder):
+    plans = {f"{folder}/{name}/plan.py": HEAD + PLAN for name in "ab"}
+    after = written(plans, ddp())
+    assert sorted(after) == sorted(plans)
+    assert all("def apply_replicate(" in text for text in after.values())
+
+
+def test_a_workspace_of_packages():
+    plans = {f"packages/lab/src/lab/{name}.py": HEAD + PLAN for name in "ab"}
+    after = written({**plans, "packages/lab/src/lab/__init__.py": ""}, ddp())
+    for plan in plans:
+        assert "\nfrom lab.replicate import apply_replicate\n" in after[plan]
+
+
+@pytest.mark.parametrize("written_as", ["sharding", ".sharding"])
+def test_a_function_is_imported_as_the_one_that_it_mirrors(written_as):
+    head = HEAD.replace("apply_ddp, apply_fsdp", "apply_ddp")
+    files = {
+        "my-models/plan.py": f"{head}from {written_as} import apply_fsdp\n{PLAN}",
+        "my-models/sharding.py": HEAD.partition("\n")[0] + OWN,
+    }
+    after = written(files, ddp())["my-models/plan.py"]
+    assert f"\nfrom {written_as} import apply_fsdp, apply_replicate\n" in after
 
 
 def test_an_import_for_type_checkers_alone_does_not_do():

@@ -39,3 +39,32 @@ def test_a_package_is_a_part_of_it(more):
 
 def test_nothing_is_said_where_nobody_imports():
     assert modules({"src/lab/a.py": "x = 1\n"}) == ["src.lab.a"]
+
+
+@pytest.mark.parametrize(
+    "path, importing, module",
+    [
+        ("packages/lab/src/lab/plan.py", "", "lab.plan"),
+        ("packages/lab/src/lab/plan.py", "from lab.plan import a\n", "lab.plan"),
+        ("packages/lab/lab/plan.py", "from lab.plan import a\n", "lab.plan"),
+        ("packages/lab/lab/plan.py", "from lab import plan\n", "lab.plan"),
+        ("packages/lab/lab/plan.py", "", "packages.lab.lab.plan"),
+        ("a/b/lab/plan.py", "import a.b.lab.plan\n", "a.b.lab.plan"),
+        ("a/b/lab/plan.py", "from a.b.lab import plan\n", "a.b.lab.plan"),
+        ("my-models/lab/plan.py", "import lab\n", "lab.plan"),
+    ],
+)
+def test_packages_further_down(path, importing, module):
+    package = path.replace("plan.py", "__init__.py")
+    assert (
+        modules({path: "x = 1\n", package: "", "tests/use.py": importing})[0] == module
+    )
+
+
+def test_a_script_beside_its_modules_does_not_make_a_package_a_root():
+    files = {
+        "lab/deep/utils.py": "",
+        "lab/deep/run.py": "import utils\nfrom lab.deep import run\n",
+        "lab/__init__.py": "",
+    }
+    assert modules(files)[0] == "lab.deep.utils"
