@@ -348,6 +348,7 @@ def _check(
         except UnreadableSource as error:
             yield f"the rewritten {error}"
             return
+    yield from _bound_otherwise(facts, Checkout(files))
     for path in changes:
         yield from _unbound(facts.survey.files[path], files[path])
         yield from _hidden(facts.survey.files[path], files[path])
@@ -470,6 +471,33 @@ def _unbound(before: SourceFile, after: SourceFile) -> Iterator[str]:
     for name, line in _unknown_names(after).items():
         if name not in known:
             yield f"{after.path}:{line}: the rewritten code uses {name}, which is not bound"
+
+
+def _bound_otherwise(facts: "Facts", after: Checkout) -> Iterator[str]:
+    """Names in the text of a new function that stand for something else where it is put."""
+    from codemods.rules.tm101_definition import free_names
+
+    for function in facts.written():
+        path, source = function.definition.path, function.mirrors
+        if source is None or source.path == path or path not in after.files:
+            continue
+        for name in sorted(free_names(function.plan.text)):
+            meant = after.external(source.path, "", name)
+            if meant and name != "replicate" and _is_another(after, path, name, meant):
+                yield (
+                    f"{path}: {function.plan.name} needs {name} of {meant}, and this file calls "
+                    "something else so: give that another name first"
+                )
+
+
+def _is_another(checkout: Checkout, path: str, name: str, meant: str) -> bool:
+    """Whether a file calls something else so; a variable, as a logger, does as well."""
+    for node in checkout.files[path].syntax.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+            return True
+    told = checkout.external(path, "", name) or meant
+    ends = [(full.split(".")[0], full.rpartition(".")[2]) for full in (told, meant)]
+    return all(one != other for one, other in zip(*ends))
 
 
 def _hidden(before: SourceFile, after: SourceFile) -> Iterator[str]:

@@ -6,7 +6,7 @@ that are imported, aliased, re-exported and called through modules.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -245,6 +245,37 @@ class ModuleNames(ast.NodeVisitor):
                     return None
             here = here.parent
         return None
+
+
+def surely_bound(body: Iterable[ast.stmt]) -> set[str]:
+    """The names that statements bind whatever is true and whatever fails in them.
+
+    Not what only one branch imports, or an ``if TYPE_CHECKING``, nor what is tried and
+    then done without.
+    """
+    found: set[str] = set()
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        elif isinstance(node, ast.If):
+            found |= surely_bound(node.body) & surely_bound(node.orelse)
+        elif isinstance(node, ast.Try):
+            ways = [surely_bound([*node.body, *node.orelse])]
+            for handler in node.handlers:
+                if not isinstance(handler.body[-1], ast.Raise):
+                    ways.append(surely_bound(handler.body))
+            found |= set.intersection(*ways) | surely_bound(node.finalbody)
+        elif isinstance(node, ast.With):
+            found |= surely_bound(node.body)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            found |= {
+                inner.id
+                for inner in ast.walk(node)
+                if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
+            }
+    return found
 
 
 def absolute_module(package: str, node: ast.ImportFrom) -> str:

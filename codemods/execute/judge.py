@@ -236,7 +236,10 @@ def beside(
         if event.kind == "log":
             continue  # said once more, or by the new function
         yield f"it would {_does(event)}, which neither DDP nor FSDP does here"
+    words = {event.arguments for event in new if event.kind == "log"}
     for event in kept - new:
+        if event.kind == "log" and event.arguments in words:
+            continue  # said by the logger of the file that it is in now
         if not _DDPS_OWN.search(event.name) and event.place not in said:
             yield f"it would no longer {_does(event)}"
 

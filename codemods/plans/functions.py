@@ -153,9 +153,10 @@ def _derive(
     apply_ddp: Definition | None = None,
     sites: Sequence[CallSite] = (),
     name: str = "",
+    place: Definition | None = None,
 ) -> Plan:
     """The mirror of one ``apply_fsdp``, for the call sites that will use it."""
-    key = (apply_fsdp, apply_ddp, tuple(site.reference for site in sites), name)
+    key = (apply_fsdp, apply_ddp, tuple(site.reference for site in sites), name, place)
     if key in facts.derived:
         return facts.derived[key]
     tree = facts.survey.files[apply_fsdp.path].tree
@@ -169,7 +170,7 @@ def _derive(
     )
     if node is None:
         raise CannotMirror("it is no function at the top of its module")
-    home = apply_ddp or apply_fsdp
+    home = place or apply_ddp or apply_fsdp
     wishes = wishes_for(facts, apply_fsdp.path, home, apply_ddp, sites, name)
     if name and apply_ddp is None and not sites:
         wishes = replace(wishes, log=None)  # of a part, it would speak of the model
@@ -198,7 +199,8 @@ def _derive_branch(
     """The mirror of the branch beside a call, which shards with no ``apply_fsdp``."""
     file = facts.survey.files[site.reference.path]
     node = branch_function(file, site)
-    home = apply_ddp or Definition(file.path, name)
+    replaced = apply_ddp not in facts.survey.provided
+    home = apply_ddp if apply_ddp and replaced else Definition(file.path, name)
     wishes = wishes_for(facts, file.path, home, apply_ddp, sites, name)
     return mirror.derive(file.tree, node, replace(wishes, only_wraps=True))
 
@@ -290,11 +292,11 @@ def mirror_of(facts: Facts, own: Definition, site: CallSite) -> NewFunction | st
         return f"{home} has something else called {facts.target.function_name}"
     called = {s.reference.definition for s in sharing} & {*facts.survey.provided}
     model = min(called, key=lambda d: d.path, default=None)
+    place = Definition(home, name)
     try:
-        plan = _derive(facts, own, model, sites=sharing, name=name)
+        plan = _derive(facts, own, model, sharing, name, place)
     except CannotMirror as error:
         return _not_followed(own, error)
-    place = Definition(home, name)
     added = facts.functions[place] = NewFunction(place, plan, own, None, after)
     return added
 

@@ -7,6 +7,9 @@ from codemods.names import Definition
 from codemods.plans.records import Facts
 from codemods.survey import OLD
 
+_COMPOSABLE = "torch.distributed._composable.replicate"
+"""What the names of DDP's replicate and of the new one begin with."""
+
 BESIDE_DDP = "replicate_with_fsdp"
 """The new replicate where DDP's keeps the name, named after its module."""
 
@@ -67,6 +70,12 @@ def _is_other(facts: Facts, path: str, name: str, home: str) -> bool:
 
 
 def replicate_name(facts: Facts, path: str) -> str:
-    """What the composable replicate is called in a module: DDP's may need the name."""
+    """What the composable replicate is called in a module: another may need the name."""
     needed = any(place == path for place, _ in facts.survey.direct_uses)
+    top = facts.checkout.names(path).top
+    known = top.imports.get("replicate")
+    if known is None:
+        needed |= "replicate" in top.bound
+    else:
+        needed |= not f"{known.module}.replicate".startswith(_COMPOSABLE)
     return BESIDE_DDP if needed else "replicate"

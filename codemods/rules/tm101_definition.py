@@ -10,7 +10,7 @@ import libcst as cst
 from codemods import edit
 from codemods.example import Example
 from codemods.findings import Finding
-from codemods.names import Definition
+from codemods.names import Definition, surely_bound
 from codemods.nodes import nodes
 from codemods.other_target import for_other_target, is_for_other_target
 from codemods.plans import Facts, NewFunction, is_inline, replicate_name
@@ -250,7 +250,7 @@ def _new_replicate_import(tree: cst.Module, own: Collection[str]) -> cst.Module:
     """Point the import of DDP's replicate to the composable one, on its own line."""
     move = _MoveImport(tree)
     tree = tree.visit(move)
-    if move.moved:
+    if move.moved and "replicate" in _module_level_names(tree, running=True):
         return tree
     return edit.add_import(tree, REPLICATE_MODULE, "replicate", own=own)
 
@@ -334,19 +334,13 @@ def free_names(text: str) -> set[str]:
     return loaded - bound
 
 
-def _running(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    for node in body:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from node.orelse
-        else:
-            yield node
-
-
 def _module_level_names(tree: cst.Module, running: bool = False) -> set[str]:
-    """The names at the top; ``running``: without those that only a type checker sees."""
+    """The names at the top; ``running``: only those that are bound whenever it runs."""
     bound: set[str] = set()
     body = edit.syntax_of(tree).body
-    for node in _running(body) if running else body:
+    if running:
+        return surely_bound(body)
+    for node in body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             bound.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):

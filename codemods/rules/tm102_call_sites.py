@@ -11,7 +11,7 @@ from codemods import edit, layout
 from codemods.beside import Said, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Status
-from codemods.names import Definition
+from codemods.names import Definition, surely_bound
 from codemods.outside import tried
 from codemods.plans import (
     Facts,
@@ -323,14 +323,10 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
                 alias = called if called != "replicate" else None
                 where = (REPLICATE_MODULE, "replicate", alias)
                 tree = edit.add_import(tree, *where, own)
-        if facts.target.keep_precision and "torch" not in _imported_at_top(facts, path):
+        bound = surely_bound(facts.survey.files[path].syntax.body)
+        if facts.target.keep_precision and "torch" not in bound:
             tree = edit.add_import(tree, "torch", None, own=own)
     return tree
-
-
-def _imported_at_top(facts: Facts, path: str) -> set[str]:
-    imports = facts.checkout.names(path).top.imports
-    return {local.split(".")[0] for local in imports}
 
 
 def _kept_place(facts: Facts, call: NewCall) -> Definition | None:

@@ -22,6 +22,7 @@ from codemods.autocast import (
 from codemods.example import Example
 from codemods.findings import Finding, Severity, Status
 from codemods.launches import launches
+from codemods.names import surely_bound
 from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -312,11 +313,12 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     ]
     scopes = {choice.scope for choice in wanted} | {s for _, s in _functions(file)}
     null = "contextlib.nullcontext()"
-    if "nullcontext" in file.names.top.imports:
+    bound = surely_bound(file.syntax.body)
+    if "nullcontext" in bound & file.names.top.imports.keys():
         null = "nullcontext()"
     tree = tree.visit(_Amp(tree, scopes, wanted, null))
     if any(choice.kind == "call" for choice in wanted) and "." in null:
-        if "contextlib" not in file.names.top.imports:
+        if "contextlib" not in bound:
             tree = edit.add_import(tree, "contextlib", None, own=facts.own_packages)
     return tree
 

@@ -175,10 +175,40 @@ def test_a_flat_mesh_of_all_ranks_is_not_asked_for_a_dimension(lines, mesh):
 @pytest.mark.parametrize(
     "own", ["replicate = 3\n", "def replicate(x, n):\n    return [x] * n\n"]
 )
-def test_a_name_that_the_file_gives_away_itself_is_not_imported(own):
-    result = run({"lab/plan.py": f"{HEAD}{PLAN}\n\n{own}"}, ddp())
+def test_a_name_that_the_file_gives_away_itself_is_left_to_it(own):
+    plan = written({"lab/plan.py": f"{HEAD}{PLAN}\n\n{own}"}, ddp())["lab/plan.py"]
+    assert "    replicate as replicate_with_fsdp,\n" in plan
+    assert "    replicate_with_fsdp(model, **replicate_config)\n" in plan
+
+
+def test_a_name_that_the_file_imports_from_elsewhere_is_left_to_it():
+    own = "from lab.tools import replicate\n\nX = replicate(3)\n"
+    plan = written({"lab/plan.py": f"{HEAD}{own}{PLAN}"}, ddp())["lab/plan.py"]
+    assert "from lab.tools import replicate\n" in plan
+    assert "    replicate as replicate_with_fsdp,\n" in plan
+
+
+@pytest.mark.parametrize(
+    "own", ["def nn(x):\n    pass\n", "from flax import linen as nn\n"]
+)
+def test_another_name_that_is_given_away_is_refused_with_the_reason(own):
+    result = run({"lab/plan.py": f"{HEAD}{own}{PLAN}"}, ddp())
     assert result.changes == {}
-    assert "imports replicate, and this file calls something" in result.problems[0]
+    assert "apply_replicate needs nn of torch.nn" in result.problems[0]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "from loguru import logger\n",
+        "import logging\n\nlogger = logging.getLogger()\n",
+        "from torch import nn\n",
+    ],
+)
+def test_what_does_as_well_is_taken(own):
+    plan = written({"lab/plan.py": f"{HEAD}{own}{PLAN}"}, ddp())["lab/plan.py"]
+    assert own.splitlines()[-1] in plan
+    assert plan.count("nn\n") < 2 and plan.count("import logger\n") < 2
 
 
 def test_several_plans_share_a_file_of_their_package():
@@ -235,10 +265,37 @@ def test_a_function_is_imported_as_the_one_that_it_mirrors(written_as):
     assert f"\nfrom {written_as} import apply_fsdp, apply_replicate\n" in after
 
 
-def test_an_import_for_type_checkers_alone_does_not_do():
-    typed = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import torch.nn as nn\n"
-    after = written({"lab/plan.py": HEAD + typed + PLAN}, ddp())["lab/plan.py"]
-    assert "\nimport torch.nn as nn\n" in after
+NN = "import torch.nn as nn\n"
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    {}",
+        "import sys\n\nif sys.argv:\n    {}",
+        "import sys\n\nif sys.argv:\n    {}else:\n    pass\n",
+        "try:\n    {}except ImportError:\n    pass\n",
+    ],
+)
+def test_an_import_that_may_not_run_does_not_do(around):
+    head = HEAD + around.format(NN)
+    after = written({"lab/plan.py": head + PLAN}, ddp())["lab/plan.py"]
+    assert f"\n{NN}" in after
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "import sys\n\nif sys.argv:\n    {}else:\n    nn = None\n",
+        "try:\n    {}except ImportError:\n    nn = None\n",
+        "try:\n    {}except ImportError as error:\n    raise KeyError from error\n",
+        "try:\n    {}finally:\n    pass\n",
+    ],
+)
+def test_an_import_in_every_case_does(around):
+    head = HEAD + around.format(NN)
+    after = written({"lab/plan.py": head + PLAN}, ddp())["lab/plan.py"]
+    assert f"\n{NN}" not in after
 
 
 def test_a_plan_with_groups_of_its_own_is_mirrored_beside_them():
