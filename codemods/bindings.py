@@ -29,8 +29,11 @@ class Checkout:
         for path, file in sorted(self.own.items(), key=lambda own: own[0].count("/")):
             for name in self._names_of(file):
                 known.setdefault(name, path)
+        above = self.package.rpartition(".")[0]
         for path, file in self.dependency.items():
             known.setdefault(file.module, path)
+            # What lies in another package may still call itself by its own name.
+            known.setdefault(file.module.removeprefix(f"{above}."), path)
         return known
 
     def _names_of(self, file: SourceFile) -> Iterator[str]:

@@ -99,7 +99,7 @@ class Checkout:
 
     @cached_property
     def _aside(self) -> str:
-        return aside(self.root, self._given, self.dependency)
+        return aside(self.root, self._given)
 
     def _gitlinks(self) -> dict[str, str]:
         """Path of each submodule -> the commit that the index names."""

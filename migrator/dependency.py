@@ -16,9 +16,10 @@ from pathlib import Path
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE, UNKNOWN, Dependency
 from codemods.outside import uses_torchtitan
+from codemods.roots import imports_of
 from codemods.source import SourceFile
 from migrator.errors import FileProblem, TitanMigrateError
-from migrator.releases import cached, fetch
+from migrator.releases import cached, fetch, unpacked
 from migrator.torchtitans import Wanted, wanted
 
 _VERSION = re.compile(r"\d+(\.\d+)+[\w.+-]*")
@@ -84,7 +85,7 @@ def find(
     if given is not None:
         found = _given(root, given)
         _refuse_second(root, found, own)
-        return _read(root, found, wanted(root, gitlinks))
+        return _read(root, found, wanted(root, gitlinks), own)
     if not uses_torchtitan(Checkout(own)):
         return UNKNOWN
     asked = wanted(root, gitlinks)
@@ -99,7 +100,7 @@ def find(
                 f"({_near(root, other.package)}) are both what this checkout asks for, and "
                 f"they differ. {_SAY}"
             )
-    return _read(root, first, asked)
+    return _read(root, first, asked, own)
 
 
 def _refuse_second(root: Path, named: Found, own: Iterable[str]) -> None:
@@ -116,27 +117,34 @@ def _refuse_second(root: Path, named: Found, own: Iterable[str]) -> None:
             )
 
 
-def aside(root: Path, given: str | None, dependency: Dependency) -> str:
-    """What the paths below the root begin with that belong to a named folder; "" without."""
-    if given is None or not dependency.files:
+def aside(root: Path, given: str | None) -> str:
+    """What the paths below the root begin with that belong to a named folder; "" without.
+
+    Of a folder that holds other packages too, as ``src``, only the package does.
+    """
+    top, named = root.resolve(), (root / (given or "")).resolve()
+    package = _package_in(named) if given and named.is_dir() else None
+    if package is None or not package.is_relative_to(top):
         return ""
-    named = (root / given).resolve()
-    if named == root.resolve():
-        named = root / dependency.package
-    if not named.is_relative_to(root.resolve()):
-        return ""
-    return f"{named.relative_to(root.resolve()).as_posix()}/"
+    others = {place.parent.name for place in named.glob("*/__init__.py")}
+    if named == top or others - {package.name, "tests", "scripts", "benchmarks"}:
+        named = package
+    return f"{named.relative_to(top).as_posix()}/"
 
 
 def _given(root: Path, given: str) -> Found:
     """The torchtitan that the user names: a folder, or a release."""
     folder = root / given
+    if folder.is_file() and given.endswith(".whl"):
+        version = folder.name.split("-")[1]
+        return Found(unpacked(folder) / PACKAGE, f"torchtitan {version}", version)
     if not folder.is_dir():
         if _VERSION.fullmatch(given):
             return Found(fetch(given) / PACKAGE, f"torchtitan {given}", given)
         raise TitanMigrateError(
             f"--torchtitan: {given} is neither a folder nor a version of torchtitan. Name a "
-            "checkout of torchtitan, a site-packages folder that has it, or a release as 0.2.2."
+            "checkout of torchtitan, a site-packages folder that has it, a wheel of it, or a "
+            "release as 0.2.2."
         )
     package = _package_in(folder)
     if package is None:
@@ -164,7 +172,13 @@ def _package_in(folder: Path) -> Path | None:
 
 def _found(root: Path, package: Path) -> Found:
     home = package.parent
-    return Found(package, _near(root, home), _version_of(package), _commit(home))
+    # A package among others says more than the folder that holds them all.
+    marks = ("pyproject.toml", ".git") if home != root.resolve() else ()
+    alone = any((home / mark).exists() for mark in marks)
+    within = package.is_relative_to(root.resolve())
+    shown = package if within and not alone else home
+    revision = _commit(home) if marks else None
+    return Found(package, _near(root, shown), _version_of(package), revision)
 
 
 def _near(root: Path, path: Path) -> str:
@@ -302,19 +316,34 @@ def _how_to_read(pin: Wanted) -> str:
     return "name a folder or a release of it with --torchtitan"
 
 
-def _read(root: Path, found: Found, asked: list[Wanted]) -> Dependency:
+def _read(
+    root: Path, found: Found, asked: list[Wanted], own: Mapping[str, SourceFile]
+) -> Dependency:
     """The dependency with its files, by paths that no file of the checkout has."""
     above = _above(root, found)
-    package = found.package.name
+    place = f"{above}{found.package.name}"
+    package = _imported_as(place, own)
+    home = place.removesuffix(package.replace(".", "/"))
     files = {
-        path: SourceFile(path, raw, dependency=package, root=above)
+        path: SourceFile(path, raw, dependency=package, root=home)
         for inside, raw in found.sources.items()
-        for path in [f"{above}{package}/{inside}"]
+        for path in [f"{place}/{inside}"]
     }
     if not files:
         raise TitanMigrateError(f"{found.package} holds no Python file.")
     pinned = _differs(found, asked)
     return Dependency(found.name, pinned, "", files, package)
+
+
+def _imported_as(place: str, own: Mapping[str, SourceFile]) -> str:
+    """What the checkout imports a package as: ``lab.titan`` where it lies in one of its own."""
+    imported = [f"{name}." for name in imports_of(own)]
+    parts = place.split("/")
+    for start in range(len(parts) - 1):
+        name = ".".join(parts[start:])
+        if any(each.startswith(f"{name}.") for each in imported):
+            return name
+    return parts[-1]
 
 
 def _above(root: Path, found: Found) -> str:
@@ -329,7 +358,8 @@ def _above(root: Path, found: Found) -> str:
 def _differs(found: Found, asked: list[Wanted]) -> str:
     """The pin that what is read is not, "" where it is what is asked for."""
     for one in asked[:1]:
-        if one.folder and not one.revision:
+        known = found.revision if one.revision else found.version
+        if known is None or (one.folder and not one.revision):
             return ""
         if not one.allows(found.version, found.revision):
             return one.place

@@ -1,5 +1,6 @@
 """Releases of torchtitan, fetched from the package registry when somebody asks for one."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -46,6 +47,36 @@ def fetch(version: str) -> Path:
     return place
 
 
+def unpacked(wheel: Path) -> Path:
+    """The folder with the package of a wheel of torchtitan, kept for the next time.
+
+    Raises:
+        TitanMigrateError: it is no wheel, or holds none.
+    """
+    place = caches.folder() / "wheels" / hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if (place / "torchtitan").is_dir():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=place.parent, prefix=".staged-"))
+    try:
+        _unpack(wheel, staged)
+        if not (staged / "torchtitan").is_dir():
+            raise TitanMigrateError(f"--torchtitan: there is no torchtitan in {wheel}.")
+        if not place.exists():
+            os.replace(staged, place)
+    except zipfile.BadZipFile as error:
+        raise TitanMigrateError(f"--torchtitan: {wheel} is no wheel.") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return place
+
+
+def _unpack(wheel: Path, tree: Path) -> None:
+    with zipfile.ZipFile(wheel) as opened:
+        names = [name for name in opened.namelist() if name.startswith("torchtitan/")]
+        opened.extractall(tree, names)
+
+
 def download(version: str, tree: Path) -> str | None:
     """Unpacks the release's wheel into `tree`; returns None, or why it could not be had."""
     with tempfile.TemporaryDirectory(prefix="titan-migrate-wheel-") as folder:
@@ -90,9 +121,5 @@ def download(version: str, tree: Path) -> str | None:
                 if errors
                 else "pip download failed"
             )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            wheel.extractall(
-                tree,
-                [name for name in wheel.namelist() if name.startswith("torchtitan/")],
-            )
+        _unpack(wheels[0], tree)
     return None

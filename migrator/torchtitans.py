@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ NAME = "torchtitan"
 
 _WRITTEN = Written(NAME)
 _FROM_GIT = re.compile(r"git\+\S*?/torchtitan(?:\.git)?(?:@(?P<revision>[\w./-]+))?")
-_SOURCE = re.compile(
-    r"""^\s*torchtitan\s*=\s*\{.*?\b(?:git|url)\s*=\s*["'][^"']*["']"""
-    r"""(?:.*?\b(?:rev|tag|branch)\s*=\s*["'](?P<revision>[^"']+)["'])?"""
-)
+_SOURCE = re.compile(r"""^\s*torchtitan\s*=\s*\{.*?\b(?:git|url)\s*=\s*["']""")
+_REVISION = re.compile(r"""\b(?:rev|tag|branch)\s*=\s*["'](?P<revision>[^"']+)["']""")
 _FOLDER = re.compile(
     r"""^\s*torchtitan\s*=\s*\{.*?\bpath\s*=\s*["'](?P<path>[^"']+)["']"""
 )
+_EDITABLE = re.compile(
+    r"(?:^|\s)(?:-e|--editable)[\s=]+(?P<path>[\w./-]*\btorchtitan)/?(?=[\s\[\"']|$)"
+)
+_TABLE = re.compile(r"""^\s*\[[^\]]*\.["']?torchtitan["']?\]\s*$""")
 _ALONE = re.compile(
     r"""(?<![\w./="'-])(?<!=\s)["']?torchtitan(?:\[[\w,\s-]*\])?["']?\s*(?:[],;]|$)"""
 )
@@ -99,7 +102,12 @@ def wanted(root: Path, gitlinks: Callable[[], dict[str, str]]) -> list[Wanted]:
         reads = _locked if path.endswith(".lock") else _named
         found += list(reads(path, text))
     # What a source says beats the version beside it.
-    found.sort(key=lambda one: not (one.is_submodule or one.path.endswith(".lock")))
+    found.sort(
+        key=lambda one: (
+            not (one.is_submodule or one.path.endswith(".lock")),
+            one.spec is not None,
+        )
+    )
     return found
 
 
@@ -151,18 +159,25 @@ def _of_package(path: str, line: int, package: dict[str, Any]) -> Wanted:
 
 
 def _named(path: str, text: str) -> Iterator[Wanted]:
-    for number, line in enumerate(text.split("\n"), 1):
-        code = re.split(r"(?:^|\s)#", line)[0]
+    lines = [re.split(r"(?:^|\s)#", line)[0] for line in text.split("\n")]
+    for number, code in enumerate(lines, 1):
+        if _TABLE.match(code):
+            rest = takewhile(
+                lambda line: not line.lstrip().startswith("["), lines[number:]
+            )
+            code = f"{NAME} = {{ {', '.join(filter(None, map(str.strip, rest)))} }}"
         if NAME in code and (found := _of_line(path, number, code)) is not None:
             yield found
 
 
 def _of_line(path: str, number: int, code: str) -> Wanted | None:
-    if found := _FOLDER.search(code):
-        folder = found["path"]
+    if found := _FOLDER.search(code) or _EDITABLE.search(code):
+        folder = found["path"].removeprefix("./")
         return Wanted(path, number, f"{NAME} in {folder}", None, "", folder)
-    if found := _SOURCE.search(code) or _FROM_GIT.search(code):
-        revision = found["revision"] or ""
+    source = _SOURCE.search(code)
+    if source or (found := _FROM_GIT.search(code)):
+        found = _REVISION.search(code) if source else found
+        revision = (found and found["revision"]) or ""
         text = f"{NAME} at {revision}" if revision else f"{NAME} from git"
         return Wanted(path, number, text, None, revision)
     written = _WRITTEN.spec_in(code, conda=path.endswith(("yml", "yaml")))

@@ -309,7 +309,10 @@ def _origin(
         found = top.imports[name]
         if found.name is None:
             return found.module, None, name if name != found.module else None
-        return found.module, found.name, name if name != found.name else None
+        home = facts.checkout.path_of(found.module)
+        known = facts.checkout.dependency.get(home or "")
+        module = known.module if known else found.module
+        return module, found.name, name if name != found.name else None
     if name in top.bound:
         return facts.survey.files[source.path].module, name, None
     word = f"def {name}("

@@ -153,6 +153,51 @@ def test_a_vendored_folder_that_is_named_is_left_as_it_is(dependent):
     assert run("diff", dependent).stdout == patch
 
 
+@pytest.mark.parametrize(
+    "place, given, imported",
+    [
+        ("lab/third_party/torchtitan", "lab/third_party/torchtitan", "lab.third_party.torchtitan"),
+        ("lab/third_party/torchtitan", "lab/third_party", "lab.third_party.torchtitan"),
+        ("src/torchtitan", "src", "torchtitan"),
+        ("src/torchtitan", "src/torchtitan", "torchtitan"),
+        ("torchtitan", ".", "torchtitan"),
+    ],
+)  # fmt: skip
+def test_one_that_lies_among_the_checkouts_own_packages(
+    dependent, place, given, imported
+):
+    shutil.copytree(TITAN / "torchtitan", dependent / place)
+    if place.startswith("src"):
+        (dependent / "lab").rename(dependent / "src" / "lab")
+    for path in dependent.rglob("lab/**/*.py"):
+        if "third_party" not in path.parts:
+            path.write_text(path.read_text().replace("torchtitan.", f"{imported}."))
+    committed(dependent)
+    shown = run("check", dependent, "--torchtitan", dependent / given)
+    assert f"({place})" in shown.stderr
+    patch = run("diff", dependent, "--torchtitan", dependent / given).stdout
+    assert "torchtitan/" not in patch and patch.count("def apply_replicate(") == 2
+    assert f"\n+from {imported}.tools.logging import logger\n" in patch
+
+
+def test_a_wheel_is_read(dependent, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wheel = tmp_path / "torchtitan-0.2.2-py3-none-any.whl"
+    shutil.make_archive(str(tmp_path / "made"), "zip", TITAN)
+    (tmp_path / "made.zip").rename(wheel)
+    patch = run("diff", dependent, "--torchtitan", wheel)
+    assert patch.stdout == run("diff", dependent, "--torchtitan", TITAN).stdout
+    assert "(torchtitan 0.2.2)" in run("check", dependent, "--torchtitan", wheel).stderr
+    wheel.write_bytes(b"x")
+    for words in (" is no wheel", "no torchtitan in "):
+        assert words in run("check", dependent, "--torchtitan", wheel).stderr
+        wheel.write_bytes(b"PK\5\6" + bytes(18))  # an archive of nothing
+
+
+def test_what_says_no_version_is_not_said_to_be_another(dependent):
+    assert "not the one of" not in run("check", dependent, "--torchtitan", TITAN).stderr
+
+
 def test_an_installed_one_counts_where_it_is_what_is_pinned(dependent):
     (dependent / ".gitignore").write_text(".venv/\n")
     committed(dependent)

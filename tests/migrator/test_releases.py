@@ -1,6 +1,7 @@
 """A release is downloaded when somebody asks for it, and kept."""
 
 import subprocess
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,3 +62,16 @@ def test_what_cannot_be_had_leaves_nothing(tmp_path, monkeypatch, error):
     with pytest.raises(TitanMigrateError, match="no route|there are 1"):
         releases.fetch("9.9")
     assert not list(releases.cached("9.9").parent.iterdir())
+
+
+def test_a_wheel_is_unpacked_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    wheel = tmp_path / "torchtitan-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as made:
+        made.writestr("torchtitan/train.py", "x = 1\n")
+        made.writestr("other/train.py", "x = 1\n")
+    place = releases.unpacked(wheel)
+    assert [p.name for p in place.iterdir()] == ["torchtitan"]
+    (place / "torchtitan" / "mark").touch()
+    assert (releases.unpacked(wheel) / "torchtitan" / "mark").exists()
+    assert len(list(place.parent.iterdir())) == 1

@@ -31,6 +31,13 @@ def write(root, name, text):
         ("pyproject.toml", 'dependencies = [\n  "torchtitan",\n]\n', "pyproject.toml:2, torchtitan", None),
         ("pyproject.toml", '[tool.uv.sources]\ntorchtitan = { git = "https://x/y", rev = "73a0e69" }\n', "pyproject.toml:2, torchtitan at 73a0e69", None),
         ("pyproject.toml", '[tool.uv.sources]\ntorchtitan = { path = "../titan", editable = true }\n', "pyproject.toml:2, torchtitan in ../titan", None),
+        ("pyproject.toml", '[tool.uv.sources]\ntorchtitan = { rev = "73a0e69", git = "https://x/y" }\n', "pyproject.toml:2, torchtitan at 73a0e69", None),
+        ("pyproject.toml", '[tool.uv.sources.torchtitan]\n# why\ngit = "https://x/y"\nrev = "73a0e69"\n\n[a]\nrev = "b"\n', "pyproject.toml:1, torchtitan at 73a0e69", None),
+        ("pyproject.toml", '[tool.poetry.dependencies.torchtitan]\npath = "libs/titan"\n', "pyproject.toml:1, torchtitan in libs/titan", None),
+        ("requirements.txt", "-e third_party/torchtitan\n", "requirements.txt:1, torchtitan in third_party/torchtitan", None),
+        ("requirements.txt", "--editable=./torchtitan[dev]\n", "requirements.txt:1, torchtitan in torchtitan", None),
+        ("environment.yml", "dependencies:\n  - pip:\n    - -e ../torchtitan\n", "environment.yml:3, torchtitan in ../torchtitan", None),
+        ("Dockerfile", "RUN pip install -e third_party/torchtitan && ls\n", "Dockerfile:1, torchtitan in third_party/torchtitan", None),
         ("pyproject.toml", '[tool.poetry.dependencies]\ntorchtitan = "^0.2"\n', "pyproject.toml:2, torchtitan>=0.2,<1", None),
         ("environment.yml", "dependencies:\n  - torchtitan=0.2.1\n", "environment.yml:2, torchtitan==0.2.1", "0.2.1"),
         ("conda.yaml", "dependencies:\n  - pip:\n    - torchtitan==0.2.1\n", "conda.yaml:3, torchtitan==0.2.1", "0.2.1"),
@@ -59,6 +66,15 @@ def test_a_pin_is_read_where_people_write_it(tmp_path, name, text, place, exact)
 def test_other_lines_are_none(tmp_path, name, text):
     write(tmp_path, name, text)
     assert wanted(tmp_path, dict) == []
+
+
+def test_a_source_beats_the_version_beside_it(tmp_path):
+    text = '[project]\ndependencies = ["torchtitan>=0.2"]\n[tool.uv.sources]\ntorchtitan = { git = "https://x/y", tag = "v1" }\n'
+    write(tmp_path, "pyproject.toml", text)
+    assert [one.text for one in wanted(tmp_path, dict)] == [
+        "torchtitan at v1",
+        "torchtitan>=0.2",
+    ]
 
 
 def test_a_submodule_is_what_the_index_names_and_comes_first(tmp_path):
