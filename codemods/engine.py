@@ -137,6 +137,11 @@ def migrate(
     facts = decide(found, target)
     facts.read_texts = partial(_marked_texts, texts, selection)
     findings = _find(facts, codes)
+    if any((f.code, f.status) == ("TM104", "left") for f in findings):
+        from codemods.rules.tm104_parallel_dims import refuses
+
+        if refuses(facts):
+            findings = tuple(f for f in findings if f.status == "left")
     outcome = replace(outcome, findings=findings, problems=_problems(findings))
     return outcome if outcome.problems or not write else _written(outcome, facts, codes)
 

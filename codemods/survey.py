@@ -37,6 +37,8 @@ OLD = "apply_ddp"
 COPY = "none: a copy of its DDP path"
 """The generation where ParallelDims is not part of the checkout."""
 
+_DEPENDENCY = "a dependency"
+
 REPLICATES = "apply_replicate"
 """What ``apply_ddp`` is called in torchtitan once it wraps with replicate (PR 2458)."""
 
@@ -748,10 +750,11 @@ def _generation(found: Survey) -> str:
         return {
             "past": "after PR 2900 (0.3.0)",
             "foreign": "no torchtitan",
-            "dependent": "a dependency",
+            "dependent": _DEPENDENCY,
         }[found.kind]
     if not any(not f.dependency for f, _ in parallel_dims_files(found.checkout)):
-        return COPY
+        own = (*found.definitions, *found.migrated, *found.inline, *found.class_uses)
+        return COPY if own or not found.out_of_date else _DEPENDENCY
     paths = found.checkout.own
     if any("parallelisms/" in path for path in paths):
         return "2024"

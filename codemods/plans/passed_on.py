@@ -17,6 +17,8 @@ def report(facts: Facts) -> None:
     for reference in facts.survey.references:
         file = facts.survey.files[reference.path]
         function = facts.becomes(reference.definition)
+        if _is_out_of_date(facts, reference):
+            function = facts.functions.get(reference.definition)
         if reference.kind != "value" or function is None:
             continue
         if file.opted_out(reference.line, "TM102"):
@@ -32,6 +34,20 @@ def report(facts: Facts) -> None:
                 _to_write(facts, reference, function),
             )
         )
+
+
+def _is_out_of_date(facts: Facts, reference: Reference) -> bool:
+    """Whether a name meant DDP's function of a torchtitan that has replicate's instead."""
+    if reference.definition not in facts.survey.replicating:
+        return False
+    place = (reference.path, reference.spelling)
+    imported = {
+        r.imported
+        for r in facts.survey.references
+        if r.kind == "import" and (r.path, r.spelling) == place
+    }
+    asked = imported or {reference.spelling.rpartition(".")[2]}
+    return reference.definition.name not in asked
 
 
 def _to_write(facts: Facts, reference: Reference, function: NewFunction) -> str:

@@ -94,6 +94,12 @@ def find(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def refuses(facts: Facts) -> bool:
+    """Whether no call of the checkout can have its mesh, so that nothing is to be rewritten."""
+    paths = {call.site.reference.path for call in facts.calls}
+    return bool(paths) and paths == {f.path for f in find(facts) if f.status == "left"}
+
+
 def _out_of_reach(facts: Facts) -> Iterator[Finding]:
     """The first call in each file, where no ParallelDims is here to keep the dimension."""
     where = "ParallelDims, which would keep it, is not in this checkout"

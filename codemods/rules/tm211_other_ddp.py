@@ -75,9 +75,8 @@ def find(facts: Facts) -> Iterator[Finding]:
             "note",
         )
     survey = facts.survey
-    status: Status = (
-        "hazard" if survey.definitions or survey.migrated or survey.inline else "left"
-    )
+    followed_here = survey.definitions or survey.migrated or survey.inline
+    status: Status = "hazard" if followed_here or facts.calls else "left"
     of_methods: set[tuple[str, int]] = set()
     for method in methods(facts):
         of_methods.add((method.path, method.line))

@@ -67,6 +67,9 @@ def _sentence(changeset: Changeset) -> str:
         return f"This checkout already uses the composable replicate{mesh}, but for {to_do}."
     if survey.out_of_date and outcome.to_do:
         return _provided(changeset)
+    if not survey.definitions and survey.unresolved:
+        head = f"torchtitan is a dependency here{known}, and not part of this checkout"
+        return f"{head}, and its apply_ddp is used, beside DDP in another place: {to_do} to see to."
     if not survey.definitions:
         return f"DDP is here, but in no apply_ddp of torchtitan's: {to_do} to see to."
     if survey.generation == COPY:

@@ -402,9 +402,25 @@ def test_a_line_opts_out():
 
 
 def test_the_2d_mesh_is_not_built_there():
-    result = run({"lab/plan.py": HEAD + PLAN}, ddp(), target="2d")
+    files = {"lab/plan.py": HEAD + PLAN, "lab/amp.py": AMP}
+    result = run(files, ddp(), target="2d")
     (problem,) = result.problems
     assert "ParallelDims of torchtitan 0.2.2 builds none" in problem
+    assert [f.code for f in result.findings] == ["TM104"]  # nothing is to be rewritten
+
+
+def test_what_uses_its_apply_ddp_is_no_copy_of_it():
+    assert run({"lab/plan.py": HEAD + PLAN}, ddp()).survey.generation == "a dependency"
+    own = "from torch.distributed._composable.replicate import replicate\n\n\ndef apply_ddp(model, dp_mesh):\n    replicate(model)\n"
+    copied = run({"lab/plan.py": HEAD + PLAN, "lab/copy.py": own}, ddp())
+    assert copied.survey.generation.startswith("none: a copy")
+
+
+def test_ddp_elsewhere_does_not_keep_a_plan_from_being_migrated():
+    other = "from torch.distributed._composable.replicate import replicate\n\n\ndef wrap(m):\n    replicate(m)\n"
+    result = run({"lab/plan.py": HEAD + PLAN, "lab/x.py": other}, ddp())
+    assert list(result.changes) == ["lab/plan.py"]
+    assert [f.status for f in result.findings if f.path == "lab/x.py"] == ["hazard"]
 
 
 # Autocast
@@ -626,6 +642,28 @@ def test_the_new_name_is_followed_under_an_alias_and_through_another_file():
     compat, plan = after["lab/compat.py"], after["lab/plan.py"]
     assert compat.startswith(f"from {FAR} import apply_replicate as ")
     assert compat.split()[-1] in plan and "param_dtype=" in plan
+
+
+@pytest.mark.parametrize(
+    "imports, name",
+    [
+        (f"from {FAR} import apply_ddp", "apply_ddp"),
+        (f"from {FAR} import apply_ddp as wrap", "wrap"),
+        (f"import {FAR} as far", "far.apply_ddp"),
+        ("from lab.compat import wrap", "wrap"),
+    ],
+)
+def test_a_value_by_the_old_name_is_left_with_the_new_one(imports, name):
+    files = {
+        "lab/compat.py": f"from {FAR} import apply_ddp as wrap\n",
+        "lab/plan.py": f"from functools import partial\n{imports}\n\nF = partial({name}, enable_compile=False)\n",
+    }
+    result = run(files, replicating())
+    assert left(result) == [("lab/plan.py", 4)]
+    (said,) = [f for f in result.findings if f.status == "left"]
+    assert "passed on as a value" in said.message
+    files["lab/plan.py"] = f"from {FAR} import apply_replicate as wrap\n\nF = [wrap]\n"
+    assert run(files, replicating()).problems == ()
 
 
 def test_groups_of_ones_own_are_not_those_of_the_dependency():

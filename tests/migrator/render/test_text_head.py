@@ -40,6 +40,7 @@ def head(tree, files, target="1d"):
     "files, sentence",
     [
         ({"pkg/plan.py": FAR}, "torchtitan is a dependency here, and not part of this checkout, and its apply_ddp is used: 1 place in 1 file to see to."),
+        ({"pkg/plan.py": FAR, "pkg/x.py": DDP.replace("apply_ddp", "wrap")}, "torchtitan is a dependency here, and not part of this checkout, and its apply_ddp is used, beside DDP in another place: 2 places in 2 files to see to."),
         ({"pkg/plan.py": NEAR}, "Nothing to do: torchtitan is a dependency here, and not part of this checkout; what is called of it is replicate's already."),
         ({"pkg/plan.py": DDP}, "A copy of torchtitan's DDP path: 1 place in 1 file to migrate."),
         ({"pkg/dims.py": KEEPS}, "Nothing to do: there is no apply_ddp here, and pure replication is fully_shard over a mesh whose fsdp dimension has degree 1, as from PR 2900 on (release 0.3.0)."),
