@@ -18,6 +18,7 @@ from migrator.verify.rehearse.run import Asked, rehearse
 from migrator.verify.rehearse.verdict import Rehearsal
 from migrator.verify.show.rehearsal import show_end, show_scene
 from migrator.verify.train import worktrees
+from migrator.verify.train.graft import autocast
 
 
 def run_rehearse(
@@ -84,8 +85,7 @@ def run_rehearse(
     show_end(found, console)
     if repo.dependency.files:
         console.print(
-            f"The checkout's own plans, with {repo.dependency.name}. Autocast is not looked at: "
-            "whether that opens it under replicate is for TM105 to say.",
+            f"The checkout's own plans, with {repo.dependency.name}. {autocast(repo)}",
             highlight=False,
             soft_wrap=True,
             markup=False,

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from codemods.autocast import amp_outside, sets_amp, trained_outside
+from codemods.bindings import Checkout as Files
 from codemods.dependency import PACKAGE
+from codemods.launches import launches
 from codemods.roots import rooted
 from migrator.checkout import Checkout
 from migrator.verify.choose.models import GRAFTED
@@ -29,9 +32,29 @@ def is_dependent(checkout: Checkout) -> bool:
         )
     if found.files and found.package != PACKAGE:
         raise VerifyError(
-            f"{found.name} is imported as {found.package}, and what is run here is called torchtitan."
+            f"{found.name} is imported as {found.package} here. What trains and rehearses starts "
+            "torchtitan.train and reads torchtitan's modules by that name, so that neither can be "
+            "done with this one."
         )
     return bool(found.files)
+
+
+def autocast(checkout: Checkout) -> str:
+    """What can be said of autocast under replicate, which is the trainer's to open, as a sentence."""
+    files = Files({**rooted(checkout.files), **checkout.dependency.files})
+    if amp_outside(files) in ("off", "gone"):
+        return f"{checkout.dependency.name} opens no autocast under replicate."
+    places = [
+        (file.path, line)
+        for file, line, derived in trained_outside(files)
+        if derived is None or not sets_amp(files, file, derived)
+    ]
+    for path, line in (*places, *launches(files, checkout.texts.values())):
+        return (
+            f"Its own trainer, which {path}:{line} brings in, opens autocast under replicate, on "
+            "top of the policy that is seen here (TM105)."
+        )
+    return "What the trainer of this checkout opens is not seen here: that is for TM105 to say."
 
 
 def parent(checkout: Checkout) -> Path:

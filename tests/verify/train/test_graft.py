@@ -73,6 +73,31 @@ def test_what_is_not_at_hand_is_asked_for(dependent):
         assert "pip download --no-deps torchtitan==0.2.2" in result.stderr
 
 
+def test_one_of_another_name_is_not_run_and_that_is_said(dependent):
+    shutil.copytree(TITAN / "torchtitan", dependent / "titan")
+    for path in (dependent / "lab").rglob("*.py"):
+        path.write_text(path.read_text().replace("torchtitan", "titan"))
+    for command in ("rehearse", "verify"):
+        result = run(command, dependent, "--torchtitan", dependent / "titan")
+        assert result.exit_code == 2
+        assert "titan is imported as titan here." in result.stderr
+
+
+def test_what_opens_autocast_is_said(dependent, tmp_path):
+    def said(titan: Path) -> str:
+        return graft.autocast(worktrees.open_checkout(dependent, str(titan)))
+
+    assert "which lab/specs.py:54 brings in, opens autocast" in said(TITAN)
+    (dependent / "lab" / "specs.py").unlink()
+    assert "for TM105 to say" in said(TITAN)
+    (dependent / "run.sh").write_text("torchrun -m torchtitan.train\n")
+    assert "which run.sh:1 brings in" in said(TITAN)
+    other = tmp_path / "other"
+    shutil.copytree(TITAN, other)
+    assert run("apply", "--no-git", other).exit_code == 0
+    assert said(other) == f"{other} opens no autocast under replicate."
+
+
 def test_one_that_is_vendored_beside_them_is_there_already(dependent, tmp_path):
     shutil.copytree(TITAN / "torchtitan", dependent / "torchtitan")
     git(dependent, "add", "-A")

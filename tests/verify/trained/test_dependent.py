@@ -11,7 +11,9 @@ import pytest
 
 from commands import run
 from places import FIXTURES, TOP
-from releases import release
+from releases import git, release
+
+SPECS = TOP / "tests" / "verify" / "lab_specs.py"
 
 pytestmark = [pytest.mark.torchrun, pytest.mark.release]
 
@@ -55,3 +57,25 @@ def test_replicate_trains_as_fsdp_does(trained, model, groups):
 @pytest.mark.parametrize("model", ["tower", "fan"])
 def test_what_a_migration_without_tm105_leaves_on_is_seen(trained, model):
     assert trained[model]["autocast"]["autocast"] == [True]
+
+
+@pytest.mark.usefixtures("warm_ranks", "short")
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_verify_trains_its_plans_with_the_torchtitan_that_is_named(tmp_path, spoilt):
+    tree, titan = tmp_path / "tree", release("0.2.2")
+    shutil.copytree(FIXTURES / "dependent", tree)
+    shutil.copy(SPECS, tree / "lab" / "specs.py")
+    git(tree, "init", "-q", "-b", "main")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "base")
+    options = (tree, "--torchtitan", titan)
+    assert run("apply", *options, "--ignore", "TM105").exit_code == 0
+    if spoilt:
+        plan = tree / "lab/models/fan/parallelize.py"
+        text = plan.read_text()
+        assert text.count("        replicate(blade, ") == 1
+        plan.write_text(text.replace("        replicate(blade, ", "        dict("))
+    more = ("--cells", "dp", "--model", "fan", "--steps", 2, "--no-rehearse")
+    done = run("verify", *options, *more, "--report", tmp_path / "report")
+    assert done.exit_code == spoilt, done.output
+    assert ("failed" if spoilt else "passed") in done.stdout
