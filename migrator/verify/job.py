@@ -35,6 +35,8 @@ from migrator.verify.train.worktrees import Trees
 
 ALIKE = "alike"
 """The folder, in that of a model's runs, in which data lies that is the same for every rank."""
+_WEIGHTS = "parameters"
+"""The quantity that takes the weights to be compared, which golden runs have not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,14 +248,12 @@ class Job:
         pair = _noise(cell, traces)
         known: compare.Tolerances = {}
         if pair and self.shelf.golden:
-            # As it was measured, with the weights, which are not there any more.
-            stored = self.shelf.golden.noise(place)
-            known = {name: compare.Tolerance(*value) for name, value in stored.items()}
+            # As it was measured, with the weights; the runs show the rest, which has limits.
+            stored = self.shelf.golden.noise(place).get(_WEIGHTS)
+            known = {_WEIGHTS: compare.Tolerance(*stored)} if stored else {}
         if pair and self.shelf.exported:
-            measured = compare.measured_tolerances(*pair) | known
-            self.shelf.exported.noise[place] = {
-                name: (one.relative, one.source) for name, one in measured.items()
-            }
+            one = compare.measured_tolerances(*pair)[_WEIGHTS]
+            self.shelf.exported.noise[place] = {_WEIGHTS: (one.relative, one.source)}
         if pair:
             self._noise[cell.name] = pair, known
         return self._noise.get(cell.name) or self._noise.get(cell.noise_of)

@@ -6,7 +6,7 @@ The file (`record.write`) holds, besides its format and version:
     facts   name -> value of what has to be the same here
     cells   title of a model -> names of the cells that were asked for
     runs    one for each run of the base revision: `where` (model/cell/run), and as `record.packed` says
-    noise   model/cell -> quantity -> the relative difference that rounding makes, times the margin, and its source
+    noise   model/cell -> "parameters" -> the relative difference that rounding makes, times the margin, and its source
     bitwise model/cell of those in which replicate was bitwise as DDP
 
 Weights are not in it: parameters are held against a golden run's by their digests, norms and sums.

@@ -1,12 +1,14 @@
 """One run as it is kept: what it was told, how it ended, and all that its ranks wrote, as they wrote it.
 
 A run that is laid out again is read as one that has just ended, so its verdict is the
-same. What is kept of it is plain JSON, packed by gzip, whose sums tell a damaged file.
+same. What is kept of it is plain JSON with its digest, packed by gzip, so a file that was
+damaged, or changed by hand, is told from one that was written.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -18,7 +20,7 @@ from typing import Any
 from migrator.verify.train.launch import Outcome
 
 FORMAT = "titan-migrate runs"
-VERSION = 1
+VERSION = 2
 """Counted up where what is written here is read otherwise than before."""
 
 _TRACE = re.compile(r"rank\d+\.jsonl")
@@ -77,6 +79,7 @@ def laid_out(run: Mapping[str, Any], traces: Path) -> Outcome:
 def write(path: Path, values: Mapping[str, Any]) -> None:
     """Writes plain values into a file, whole or not at all (OSError)."""
     whole = {"format": FORMAT, "version": VERSION, **values}
+    whole["digest"] = _digest(whole)
     # mtime: the same values make the same file.
     raw = gzip.compress(json.dumps(whole).encode(), 6, mtime=0)
     staged = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -100,4 +103,10 @@ def read(path: Path) -> dict[str, Any]:
         raise Damaged(
             f"its version is {values.get('version')}, and this titan-migrate reads {VERSION}"
         )
+    if values.pop("digest", None) != _digest(values):
+        raise Damaged("it was changed after it was written")
     return values
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

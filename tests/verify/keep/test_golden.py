@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -31,7 +32,7 @@ def file(tmp_path):
     made = Exported(tmp_path / "runs.gz", FACTS, "b" * 40)
     made.cells = {"llama3": ["dp", "dp+tp"]}
     made.add(WHERE, TOLD, WELL, tmp_path / "traces")
-    made.noise["llama3/dp"] = {"loss": (1e-6, "measured")}
+    made.noise["llama3/dp"] = {"parameters": (1e-6, "measured")}
     made.bitwise.append("llama3/dp")
     made.write()
     return made.path
@@ -41,7 +42,7 @@ def test_a_run_comes_back(file, tmp_path):
     found = Golden(file)
     assert found.get("any/name", TOLD, tmp_path) == WELL
     assert (tmp_path / "rank0.jsonl").read_text() == "{}\n"
-    assert found.noise("llama3/dp") == {"loss": (1e-6, "measured")}
+    assert found.noise("llama3/dp") == {"parameters": (1e-6, "measured")}
     assert found.noise("llama3/dp+tp") == {} and found.bitwise == {"llama3/dp"}
 
 
@@ -119,6 +120,14 @@ def test_a_file_that_is_not_whole_is_said_and_breaks_nothing(
     else:
         # What it has is right, if not of use.
         assert key in ("noise", "bitwise")
+
+
+def test_a_file_in_which_a_noise_was_changed_by_hand_is_refused(file):
+    values = json.loads(gzip.decompress(file.read_bytes()))
+    values["noise"]["llama3/dp"]["parameters"][0] = 1e9
+    file.write_bytes(gzip.compress(json.dumps(values).encode()))
+    with pytest.raises(VerifyError, match="was changed after it was written: export"):
+        Golden(file)
 
 
 def test_where_no_file_can_be_is_said_before_anything_trains(tmp_path):

@@ -78,9 +78,23 @@ def of_a_later_version(raw):
     return gzip.compress(json.dumps({**values, "version": 99}).encode())
 
 
+def changed_by_hand(raw):
+    values = json.loads(gzip.decompress(raw))
+    values["x"][7] = 8
+    return gzip.compress(json.dumps(values).encode())
+
+
+def without_a_digest(raw):
+    values = json.loads(gzip.decompress(raw))
+    del values["digest"]
+    return gzip.compress(json.dumps(values).encode())
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
+        (changed_by_hand, "changed after it was written"),
+        (without_a_digest, "changed after it was written"),
         (shortened, "damaged"),
         (flipped, "damaged"),
         (plain, "damaged"),
