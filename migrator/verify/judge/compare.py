@@ -55,6 +55,8 @@ def measured_tolerances(reference: Trace, nudged: Trace) -> Tolerances:
             f"{MARGIN} times the {noise:.1e} by which FSDP differs from itself once each gradient is moved by one unit"
             " in its last place and the norm is summed over whole tensors instead of shards",
         )
+    # Not every cell validates in the runs that show its noise.
+    tolerances.setdefault("validation", tolerances["loss"])
     return tolerances | {"tokens": Tolerance(0.0, "counted")}
 
 

@@ -11,45 +11,97 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from migrator.verify.judge.compare import MARGIN, RESOLUTION, TOO_NOISY
+from migrator.verify.judge import logged
+from migrator.verify.judge.compare import (
+    MARGIN,
+    RESOLUTION,
+    TOO_NOISY,
+    Tolerance,
+    compare_steps,
+    relative,
+)
 from migrator.verify.judge.culprit import KINDS, Departure, cause, figures_of
 from migrator.verify.judge.trace import Figures, Trace
 
 Limits = dict[tuple[str, int, str], float]
-"""(kind, step, parameter) -> the distance that is let pass; nothing where noise hides too much."""
+"""(kind, step, name) -> the distance that is let pass; nothing where noise hides too much.
+
+Kinds are those of `culprit`, of parameters; "output", of all modules (under no name, in
+step 1); and "logged", of metrics.
+"""
 
 
 def limits(reference: Trace, nudged: Trace) -> Limits:
-    """What rounding alone makes of each parameter, up to each step, times the margin.
+    """What rounding alone makes of each parameter, and of what is logged, up to each step, times the margin.
 
     Args:
         reference: FSDP.
         nudged: the same, rounded otherwise in every step.
     """
     found: Limits = {}
-    so_far: dict[tuple[str, str], float] = {}
     other = {step.step: step for step in nudged.steps}
-    for step in reference.steps:
-        for kind in KINDS if step.step in other else ():
-            mine, theirs = figures_of(step, kind), figures_of(other[step.step], kind)
-            noise = {
-                name: distance(theirs[name], mine[name])
-                for name in mine.keys() & theirs.keys()
-            }
-            common = _ninth_tenth(noise.values())
-            for name, own in noise.items():
+    for kind in KINDS:
+        noise = {
+            step.step: _distances(
+                figures_of(other[step.step], kind), figures_of(step, kind)
+            )
+            for step in reference.steps
+            if step.step in other
+        }
+        common = {n: _ninth_tenth(here.values()) for n, here in noise.items()}
+        cancels = _cancellation(reference, noise, common)
+        so_far: dict[str, float] = {}
+        for number, here in noise.items():
+            for name, own in here.items():
                 # One sample may be small by chance: what others have counts, and what was before.
-                here = max(so_far.get((kind, name), RESOLUTION), own, common)
-                so_far[kind, name] = here
-                if here <= TOO_NOISY:
-                    found[kind, step.step, name] = MARGIN * here
-    return found
+                least = common[number] * cancels.get(name, 1.0)
+                so_far[name] = max(so_far.get(name, 0.0), own, least)
+                if so_far[name] <= TOO_NOISY:
+                    found[kind, number, name] = MARGIN * so_far[name]
+    outputs = max(
+        RESOLUTION,
+        *_forward_apart(nudged, reference).values(),
+        # The loss is made of what the modules give.
+        compare_steps("loss", nudged, reference, {"loss": Tolerance(0.0, "")}).largest,
+    )
+    if outputs <= TOO_NOISY:
+        found["output", 1, ""] = MARGIN * outputs
+    return found | logged.limits(reference, nudged)
+
+
+def _distances(left: Figures, right: Figures) -> dict[str, float]:
+    return {k: distance(left[k], right[k]) for k in left.keys() & right.keys()}
 
 
 def _ninth_tenth(values: Iterable[float]) -> float:
-    """What nine in ten do not exceed."""
+    """What nine in ten do not exceed, and not less than can be seen."""
     ordered = sorted(values)
-    return ordered[len(ordered) * 9 // 10] if ordered else 0.0
+    return max(RESOLUTION, ordered[len(ordered) * 9 // 10] if ordered else 0.0)
+
+
+# Of a tensor with fewer elements chance alone says how far it is from itself in a step.
+_FEW = 4
+
+
+def _cancellation(
+    reference: Trace, noise: dict[int, dict[str, float]], common: dict[int, float]
+) -> dict[str, float]:
+    """How much larger the terms of a gradient of few elements are than their sum: by its noise, in units of that of others.
+
+    The error of a sum is bound by its terms, of which the sum tells nothing: a
+    parameter that does not matter to the loss has a gradient of rounding alone. It is
+    so in one step as in another, so the largest of all steps is taken.
+    """
+    shapes = {
+        name: (entry or {}).get("shape")
+        for name, entry in reference.model.get("parameters", {}).items()
+    }
+    few = [n for n, s in shapes.items() if s is not None and math.prod(s) < _FEW]
+    return {
+        name: max(1.0, *(noise[n].get(name, 0.0) / common[n] for n in noise))
+        for name in few
+        if noise
+    }
 
 
 def distance(left: Sequence[float], right: Sequence[float]) -> float:
@@ -182,16 +234,29 @@ def _rounded_up(value: float) -> float:
     return float(f"{math.ceil(value / unit - 1e-9) * unit:.1e}")
 
 
-def first_module(left: Trace, right: Trace) -> tuple[str, float, float] | None:
+def first_module(
+    left: Trace, right: Trace, within: Limits
+) -> tuple[str, float, float] | None:
     """The first module in the first forward whose output departs: (name, norm, norm on the right).
 
-    Both began with the same weights and read the same data.
+    Both began with the same weights and read the same data. `within` is of ``limits``.
     """
-    for name, norm in left.forward.items():
-        other = right.forward.get(name)
-        if other is not None and abs(norm - other) > MARGIN * RESOLUTION * abs(other):
-            return name, norm, other
+    limit = within.get(("output", 1, ""), math.inf)
+    for name, apart in _forward_apart(left, right).items():
+        if apart > limit:
+            return name, left.forward[name], right.forward[name]
     return None
+
+
+def _forward_apart(left: Trace, right: Trace) -> dict[str, float]:
+    """Module -> relative difference of the norms of its output in the first step, in the order of the forward."""
+    mine, theirs = left.forward, right.forward
+    return {
+        name: relative(mine[name], theirs[name])
+        for name in mine
+        # A pipeline finds out shapes by whatever is in memory.
+        if name in theirs and math.isfinite(mine[name]) and math.isfinite(theirs[name])
+    }
 
 
 def sentences(left: Trace, right: Trace, within: Limits, dp: int) -> list[str]:
@@ -204,7 +269,7 @@ def sentences(left: Trace, right: Trace, within: Limits, dp: int) -> list[str]:
         dp: data-parallel ranks.
     """
     found = []
-    module = first_module(left, right)
+    module = first_module(left, right, within)
     if module is not None:
         name, mine, theirs = module
         found.append(
@@ -219,4 +284,4 @@ def sentences(left: Trace, right: Trace, within: Limits, dp: int) -> list[str]:
             f" {first.ratio:.6g} times the reference's in norm ({first.size:.1e} apart, {first.limit:.1e} are let"
             f" pass), {many} of {first.among}{cause(first, left, right, dp)}."
         )
-    return found
+    return found + logged.sentences(left, right, within)

@@ -231,11 +231,15 @@ def judge_resumed(traces: Traces, terms: Terms) -> Verdict:
 
 
 def _not_as_written(reader: Trace, writer: Trace) -> list[str]:
-    """Whether a run began with other parameters than the checkpoint that it resumes was written from."""
+    """Whether a run began with other parameters, or another state of its optimizers, than the checkpoint that it resumes was written from."""
     apart = [
         name
-        for name, value in writer.halfway.items()
-        if digest(reader.initial, name) != value["digest"]
+        for written, loaded in (
+            (writer.halfway, reader.initial),
+            (writer.state("halfway"), reader.state("initial")),
+        )
+        for name, value in written.items()
+        if digest(loaded, name) != value["digest"]
     ]
     if writer.halfway and not apart:
         return []

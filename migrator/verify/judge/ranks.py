@@ -31,6 +31,7 @@ def unlike(trial: Trace, others: Iterable[Trace], dp: int) -> list[str]:
         said = look(trial, dp)
         if said and not any(look(other, dp) for other in held):
             found.append(f"Migrated tree: {said}, and it was not so before.")
+    found += _buffers_changed(trial, held)
     if _data_of(trial) and not any(_data_of(trial) == _data_of(one) for one in held):
         found.append("Migrated tree: its ranks together read other data than before.")
     return found
@@ -119,6 +120,27 @@ LOOKS = (
     _differ("parameters", "after the last step"),
     random_apart,
 )
+
+
+def _buffers_changed(trial: Trace, held: list[Trace]) -> list[str]:
+    """The first buffer that is behind the first forward what it is in no other run."""
+    for rank in trial.ranks:
+        for name, mine in rank.buffers.get("initial", {}).items():
+            theirs = [
+                other.buffers["initial"][name]
+                for one in held
+                for other in one.ranks
+                if other.rank == rank.rank and name in other.buffers.get("initial", {})
+            ]
+            if theirs and mine not in theirs:
+                dtype, before = mine.split()[0], theirs[0].split()[0]
+                how = (
+                    f"is {dtype}, and was {before} before"
+                    if dtype != before
+                    else f"holds other values than before on rank {rank.rank}"
+                )
+                return [f"Migrated tree: buffer {name} {how}."]
+    return []
 
 
 def replicas(trace: Trace) -> list[list[RankTrace]]:

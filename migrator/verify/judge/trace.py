@@ -6,20 +6,23 @@ A rank's `rank<N>.jsonl` holds one JSON object a line, written by `host.py`:
     model       root: class names; wrapped: module name -> wrapper kinds;
                 parameters: name -> shape, dtype and, for a DTensor, placements, mesh, mesh_dims;
                 policies: module name -> mixed-precision policy; autocast: whether it was on;
-                checkpointed, compiled, evaluating: module name -> in words;
+                checkpointed, compiled: module name -> in words;
                 tensor: tensor-parallel degree
     random      digest of the state of the random numbers, before the first step
     optimizers  held: parameter -> what its optimizer's group says, in the first step
     forward     norms: module -> norm of its first output, in order, in the first step
     figures     step, gradients and weights: parameter -> norm and alternating sum, in float64;
-                data: digest of the tokens that this rank read; comes before its step
-    buffers     when; digests: buffer -> digest
+                data: digest of the tokens that this rank read; evaluating: modules in eval mode
+                behind the backward pass; comes before its step
+    buffers     when; digests: buffer -> dtype and digest
     gradients   dtypes: parameter -> dtype of its gradient, in the first step
     step        step, loss (mean over all ranks, null where this rank does not log), grad_norm, gradients, tokens (this rank), seconds
     validation  step, loss (mean over all ranks)
+    logged      step, values: metric -> number, as this rank's logger was given it
     outputs     dtypes: block -> dtype of its output, in the second step
     collectives step, kinds: kind -> calls, bytes, in the second step
     parameters  when: initial, halfway or parameters (after the last step); values: name -> norm, sum (float64), digest (SHA-256 of the bytes)
+    state       when: initial or halfway, where a checkpoint is resumed or written; values: "KEY of NAME" of the optimizers' state -> as of parameters
     error       type, message, traceback
     end         peak_bytes
 
@@ -54,6 +57,7 @@ class Step:
     validation loss, nats a token, where the step was followed by a validation.
     each_gradient, each_weight: of every parameter, the weight behind the step.
     data: digest of the tokens that this rank read, None where it read none.
+    evaluating: modules in eval mode. logged: metric -> what this rank's logger was given.
     """
 
     step: int
@@ -66,6 +70,8 @@ class Step:
     each_gradient: Figures = field(default_factory=dict, repr=False)
     each_weight: Figures = field(default_factory=dict, repr=False)
     data: str | None = None
+    evaluating: Sequence[str] = ()
+    logged: Mapping[str, float] = field(default_factory=dict, repr=False)
 
 
 class Checksum(TypedDict):
@@ -92,7 +98,7 @@ class RankTrace:
     initial, halfway, parameters: the parameters before the first step, halfway
     (where a checkpoint is written there) and after the last, by name.
     collectives: kind -> calls and bytes in the second step. peak_bytes: memory.
-    buffers: when -> buffer -> digest. random: digest of the random numbers' state
+    state: when -> what optimizers keep. buffers: when -> buffer -> dtype and digest. random: digest of the random numbers' state
     before the first step. forward: module -> norm of its output in the first step.
     """
 
@@ -107,6 +113,7 @@ class RankTrace:
     halfway: dict[str, Checksum] = field(default_factory=dict)
     collectives: dict[str, list[int]] = field(default_factory=dict)
     peak_bytes: int = 0
+    state: dict[str, dict[str, Checksum]] = field(default_factory=dict)
     buffers: dict[str, dict[str, str]] = field(default_factory=dict)
     random: str = ""
     forward: dict[str, float] = field(default_factory=dict)
@@ -215,6 +222,13 @@ class Trace:
         """The parameters before the first step."""
         return self._gathered("initial")
 
+    def state(self, when: str) -> dict[str, Checksum]:
+        """What the optimizers keep, "KEY of NAME" -> checksum, halfway or where a checkpoint was resumed (initial)."""
+        found: dict[str, Checksum] = {}
+        for rank in self.ranks:
+            found |= rank.state.get(when, {})
+        return found
+
     def _gathered(self, when: str) -> dict[str, Checksum]:
         return {
             name: value
@@ -278,12 +292,13 @@ def _last(values: Iterable[float | None]) -> float | None:
 
 def _short(rank: dict[str, Any]) -> dict[str, Any]:
     """Without what is many numbers a step: the trace beside the report has it."""
-    large = ("each_gradient", "each_weight")
+    large = ("each_gradient", "each_weight", "evaluating", "logged")
     steps = [
         {key: value for key, value in step.items() if key not in large}
         for step in rank["steps"]
     ]
-    return {**rank, "steps": steps}
+    rest = {key: value for key, value in rank.items() if key != "state"}
+    return {**rest, "steps": steps}
 
 
 def digest(values: dict[str, Checksum], name: str) -> str | None:
@@ -297,13 +312,22 @@ def first_line(error: Error) -> str:
     return f"{error['type']}: {message[0]}" if message else error["type"]
 
 
+# Event -> what of it is kept under which name: by itself, beside others of a model, or by when it was.
+_ONE = {
+    "start": ("torch", "torch"),
+    "random": ("digest", "random"),
+    "forward": ("norms", "forward"),
+    "collectives": ("kinds", "collectives"),
+}
+_OF_MODEL = {"gradients": "dtypes", "outputs": "dtypes", "optimizers": "held"}
+_BY_TIME = {"buffers": "digests", "state": "values"}
+
+
 def read_rank(path: Path) -> RankTrace:
     """Reads one rank's file; a last line that a killed rank left half written is dropped."""
     found: dict[str, Any] = {"rank": int(path.stem.removeprefix("rank"))}
     model: dict[str, Any] = {}
-    steps: list[Step] = []
-    figures: dict[str, Any] = {}
-    validations: dict[int, float] = {}
+    of_steps: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             event = json.loads(line)
@@ -311,42 +335,68 @@ def read_rank(path: Path) -> RankTrace:
             break
         kind = event.pop("event")
         time = event.pop("time")
-        if kind == "step":
-            more = figures.pop(event["step"], {})
-            steps.append(Step(**event, **more))
-        elif kind == "figures":
-            figures[event["step"]] = {
-                "each_gradient": event["gradients"],
-                "each_weight": event["weights"],
-                "data": event["data"],
-            }
-        elif kind == "validation":
-            # It may come before or behind what is written of the step that it follows.
-            validations[event["step"]] = event["loss"]
-        elif kind == "start":
-            found["torch"] = event["torch"]
+        if kind in _OF_A_STEP:
+            of_steps.append({"kind": kind, **event})
+        elif kind in _ONE:
+            key, name = _ONE[kind]
+            found[name] = event[key]
+        elif kind in _OF_MODEL:
+            model[kind] = event[_OF_MODEL[kind]]
+        elif kind in _BY_TIME:
+            found.setdefault(kind, {})[event["when"]] = event[_BY_TIME[kind]]
         elif kind == "model":
             model.update(event)
-        elif kind in ("gradients", "outputs"):
-            model[kind] = event["dtypes"]
-        elif kind == "optimizers":
-            model["optimizers"] = event["held"]
-        elif kind == "random":
-            found["random"] = event["digest"]
-        elif kind == "forward":
-            found["forward"] = event["norms"]
-        elif kind == "buffers":
-            found.setdefault("buffers", {})[event["when"]] = event["digests"]
-        elif kind == "collectives":
-            found["collectives"] = event["kinds"]
         elif kind == "parameters":
             found[event["when"]] = event["values"]
         elif kind == "error":
             found["error"] = {**event, "time": time}
         elif kind == "end":
             found.update(ended=True, peak_bytes=event["peak_bytes"])
-    steps = [replace(s, validation=validations.get(s.step)) for s in steps]
-    return RankTrace(steps=tuple(steps), model=model, **found)
+    steps = _steps_of(of_steps)
+    if model:
+        model["evaluating"] = _in_eval_mode(steps)
+    return RankTrace(steps=steps, model=model, **found)
+
+
+_OF_A_STEP = ("step", "figures", "validation", "logged")
+
+
+def _steps_of(events: list[dict[str, Any]]) -> tuple[Step, ...]:
+    """The steps, each with what was written of it before or behind its own event."""
+    more: dict[int, dict[str, Any]] = {}
+    for event in events:
+        here = more.setdefault(event["step"], {"logged": {}})
+        if event["kind"] == "figures":
+            here["each_gradient"] = event["gradients"]
+            here["each_weight"] = event["weights"]
+            here["data"] = event["data"]
+            here["evaluating"] = event["evaluating"]
+        elif event["kind"] == "validation":
+            here["validation"] = event["loss"]
+        elif event["kind"] == "logged":
+            here["logged"] |= event["values"]
+    return tuple(
+        Step(**{**more[event["step"]], **event})
+        for event in events
+        if event.pop("kind") == "step"
+    )
+
+
+def _in_eval_mode(steps: Sequence[Step]) -> dict[str, str]:
+    """Module -> in words, in which steps it was in eval mode; nothing of those that never were."""
+    where: dict[str, list[int]] = {}
+    for step in steps:
+        for name in step.evaluating:
+            where.setdefault(name, []).append(step.step)
+    numbers = [step.step for step in steps]
+    found = {}
+    for name, seen in where.items():
+        rest = numbers[numbers.index(seen[0]) :]
+        at = "" if seen == numbers else f" from step {seen[0]} on"
+        if seen != rest:
+            at = f" in step {', '.join(map(str, seen))}"
+        found[name] = f"in eval mode{at}"
+    return found
 
 
 def read_trace(party: str, folder: Path, weights: Path | None = None) -> Trace:

@@ -260,4 +260,23 @@ def test_where_only_one_rank_logs_its_loss_is_the_run_s():
     assert not verdict(runs[0], off, *runs[2:]).passed
     nobody = silent(MIGRATED, who=(0, 1))
     found = verdict(runs[0], nobody, *runs[2:])
-    assert any("no rank logged the loss of step 1" in f for f in found.failures)
+    assert any("no rank logged a loss" in f for f in found.failures)
+
+
+def test_a_step_that_is_not_logged_is_judged_by_the_rest_of_it():
+    """As where a configuration asks for every other step."""
+
+    def every_other(run, first=2, **changes):
+        steps = tuple(
+            replace(s, loss=None if s.step % 2 == first % 2 else s.loss, **changes)
+            for s in run.ranks[0].steps
+        )
+        return Trace(run.party, tuple(replace(r, steps=steps) for r in run.ranks))
+
+    runs = [every_other(run) for run in (BASELINE, MIGRATED, REFERENCE, CONTROL)]
+    assert verdict(*runs).passed
+    off = every_other(MIGRATED, gradients=9.0)
+    assert any("gradients" in f for f in verdict(runs[0], off, *runs[2:]).failures)
+    others = every_other(MIGRATED, first=1)
+    found = verdict(runs[0], others, *runs[2:])
+    assert any("loss: migrated and reference differ" in f for f in found.failures)

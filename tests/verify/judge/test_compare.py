@@ -81,6 +81,12 @@ def test_tolerances_are_ten_times_what_rounding_does_to_the_reference():
     assert found["tokens"].relative == 0
 
 
+def test_a_validation_that_the_noise_runs_have_not_is_let_pass_what_the_loss_is():
+    """Or it would not be compared."""
+    found = measured_tolerances(REFERENCE, trace("nudged", "fsdp", loss=8e-5))
+    assert found["validation"] == found["loss"]
+
+
 def test_a_model_that_rounding_takes_apart_cannot_be_judged():
     assert too_noisy(measured_tolerances(REFERENCE, trace("nudged", "fsdp"))) is None
     wild = trace("nudged", "fsdp", loss=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -138,9 +139,80 @@ def test_the_first_module_that_departs_comes_before_the_parameters():
     mine = {"tok_embeddings": 4.0, "layers.0": 5.5, "": 9.0}
     theirs = {"tok_embeddings": 4.0, "layers.0": 5.0, "": 8.0}
     left, right = run("migrated", forward=mine), run("reference", forward=theirs)
-    assert first_module(left, right) == ("layers.0", 5.5, 5.0)
+    assert first_module(left, right, QUIET) == ("layers.0", 5.5, 5.0)
     assert "layers.0" in sentences(left, right, QUIET, DP)[0]
-    assert first_module(right, right) is None
+    assert first_module(right, right, QUIET) is None
+
+
+def test_what_a_module_may_depart_by_follows_the_noise_of_the_loss():
+    def noisy(by):
+        nudged = run("nudged")
+        steps = tuple(replace(s, loss=s.loss * (1 + by)) for s in nudged.ranks[0].steps)
+        return limits(RIGHT, Trace("nudged", (replace(nudged.ranks[0], steps=steps),)))
+
+    left = run("migrated", forward={"layers.0": 5.0002, "layers.1": math.nan})
+    right = run("reference", forward={"layers.0": 5.0, "layers.1": math.nan})
+    assert first_module(left, right, noisy(1e-6)) == ("layers.0", 5.0002, 5.0)
+    assert first_module(left, right, noisy(1e-5)) is None
+    far = run("migrated", forward={"layers.0": 6.0})
+    assert first_module(far, right, noisy(1e-5)) and not first_module(
+        far, right, noisy(1e-2)
+    )
+
+
+# a parameter of one element, whose gradient is what is left of terms that cancel
+
+
+def among_others(run: Trace, shape: list[int]) -> Trace:
+    """With a shape for one parameter, and so many others without noise that they say what is common."""
+    model = {"parameters": {**MODEL["parameters"], NAMES[1]: {"shape": shape}}}
+    more = {f"layers.{n}.weight": [1.0, 0.5] for n in range(30)}
+    steps = tuple(
+        replace(
+            step,
+            each_gradient={**more, **step.each_gradient},
+            each_weight={**more, **step.each_weight},
+        )
+        for step in run.ranks[0].steps
+    )
+    return Trace(run.party, (replace(run.ranks[0], model=model, steps=steps),))
+
+
+def cancelling(by_step):
+    """Its figures are off by so much of it, by step."""
+    return lambda kind, step, name, pair: (
+        [x * (1 + by_step[step]) for x in pair]
+        if (kind, name) == ("gradient", NAMES[1])
+        else pair
+    )
+
+
+NOISE = cancelling({1: 0.0, 2: 1e-7, 3: 4e-6, 4: 2e-6})
+ONE, SEVERAL = ([1], [2, 2])
+
+
+def within(shape):
+    reference, nudged = (
+        among_others(one, shape) for one in (RIGHT, run("nudged", NOISE))
+    )
+    return limits(reference, nudged)
+
+
+def test_the_noise_of_one_element_is_that_of_the_step_in_which_it_is_largest():
+    """One number may be near itself by chance, whatever it is made of."""
+    trial = run("migrated", cancelling({1: 2.3e-6, 2: 2.3e-6, 3: 0.0, 4: 0.0}))
+    assert first_departure(trial, RIGHT, within(SEVERAL)).step == 1
+    assert first_departure(trial, RIGHT, within(ONE)) is None
+    # As far as it is noise.
+    wrong = run("migrated", cancelling(dict.fromkeys(range(1, 5), 1e-4)))
+    assert first_departure(wrong, RIGHT, within(ONE)).name == NAMES[1]
+
+
+def test_the_noise_of_one_element_lets_nothing_else_pass():
+    one, several = within(ONE), within(SEVERAL)
+    assert {k for k in one if one[k] != several[k]} == {
+        ("gradient", step, NAMES[1]) for step in (1, 2)
+    }
 
 
 def test_the_judge_fails_a_cell_for_one_parameter():

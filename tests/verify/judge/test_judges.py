@@ -336,6 +336,32 @@ def test_weights_that_come_back_changed_fail():
     assert any("is not what was written" in failure for failure in found.failures)
 
 
+@pytest.mark.parametrize(
+    "writer, reader", [("baseline", "resumed"), ("migrated", "returned")]
+)
+def test_a_state_of_optimizers_that_comes_back_changed_fails(writer, reader):
+    kinds = {"baseline": "ddp", "migrated": "replicate"}
+    state = {"exp_avg of layers.0.weight": WRITTEN["layers.0.weight"]}
+    wrote = trace(writer, kinds[writer], halfway=WRITTEN, state={"halfway": state})
+    kind = "replicate" if reader == "resumed" else "ddp"
+
+    def read(digest):
+        value = {**WRITTEN["layers.0.weight"], "digest": digest}
+        run = going_on(reader, kind)
+        kept = {"initial": {"exp_avg of layers.0.weight": value}}
+        ranks = (replace(rank, state=kept) for rank in run.ranks)
+        return Trace(reader, tuple(ranks))
+
+    as_written = WRITTEN["layers.0.weight"]["digest"]
+    assert resumed(**{writer: wrote, reader: read(as_written)}).passed
+    found = resumed(**{writer: wrote, reader: read("other")})
+    assert any(
+        "exp_avg of layers.0.weight is not what was written" in f
+        for f in found.failures
+    )
+    assert not resumed(**{writer: wrote}).passed
+
+
 def test_ddp_that_trains_otherwise_is_no_measure_for_a_resumed_curve():
     halved = trace("baseline", "ddp", scale=1 / DP, halfway=WRITTEN)
     found = resumed(baseline=halved, returned=going_on("returned", "ddp", scale=1 / DP))

@@ -79,6 +79,24 @@ def test_other_data_than_before_is_said_though_the_ranks_agree():
     assert "read other data than before" in said
 
 
+@pytest.mark.parametrize(
+    "buffer, said",
+    [
+        ("bfloat16 1", "buffer b is bfloat16, and was float32 before."),
+        ("float32 1", "buffer b holds other values than before on rank 0."),
+    ],
+)
+def test_a_buffer_that_is_another_than_before_is_named(buffer, said):
+    def with_buffer(party, value):
+        return run(party, buffer=lambda n: value)
+
+    before = [with_buffer(party, "float32 0") for party in ("reference", "baseline")]
+    trial = with_buffer("migrated", buffer)
+    assert unlike(trial, before, DP) == [f"Migrated tree: {said}"]
+    # DDP had it so.
+    assert unlike(trial, [before[0], with_buffer("baseline", buffer)], DP) == []
+
+
 def test_a_pipelines_later_stages_read_no_data():
     def stage(n):
         return f"tokens of {n}" if n < DP else None

@@ -78,6 +78,44 @@ def test_progress_shows_the_loss_of_the_rank_that_logs(tmp_path):
     assert last_step(tmp_path) == Step(1, 7.0, 1.0)
 
 
+def test_what_is_logged_belongs_to_its_step_and_is_put_together(tmp_path):
+    step = {"event": "step", "time": 1.0, "loss": 8.0, "grad_norm": 1.0}
+    logged = {"event": "logged", "time": 1.0, "step": 2}
+    lines = [
+        {**step, "step": 1},
+        {**step, "step": 2},
+        {**logged, "values": {"loss": 8.0}},
+        {**logged, "values": {"validation": 7.0}},
+    ]
+    (tmp_path / "rank0.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    (rank,) = read_trace("migrated", tmp_path).ranks
+    assert [s.logged for s in rank.steps] == [{}, {"loss": 8.0, "validation": 7.0}]
+
+
+@pytest.mark.parametrize(
+    "seen, said",
+    [
+        ((), None),
+        ((1, 2, 3, 4), "in eval mode"),
+        ((3, 4), "in eval mode from step 3 on"),
+        ((2, 4), "in eval mode in step 2, 4"),
+    ],
+)
+def test_in_which_steps_a_module_is_in_eval_mode(tmp_path, seen, said):
+    lines = [{"event": "model", "time": 1.0, "root": []}]
+    for n in (1, 2, 3, 4):
+        figures = {"gradients": {}, "weights": {}, "data": None}
+        at = {"time": 1.0, "step": n}
+        evaluating = ["layers.0"] if n in seen else []
+        lines += [
+            {"event": "figures", **at, **figures, "evaluating": evaluating},
+            {"event": "step", **at, "loss": 8.0, "grad_norm": 1.0},
+        ]
+    (tmp_path / "rank0.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    found = read_trace("migrated", tmp_path).model["evaluating"]
+    assert found.get("layers.0") == said
+
+
 def test_a_validation_belongs_to_its_step_wherever_it_is_written(tmp_path):
     step = {"event": "step", "time": 1.0, "grad_norm": 1.0}
     seen = {"event": "validation", "time": 1.0, "step": 2, "loss": 5.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,6 @@ def describe(model_parts: list[nn.Module]) -> dict[str, Any]:
     policies: dict[str, dict[str, str]] = {}
     checkpointed: dict[str, str] = {}
     compiled: dict[str, str] = {}
-    evaluating: dict[str, str] = {}
     wrapped: dict[str, list[str]] = {}
     parameters: dict[str, dict[str, Any]] = {}
     for part in model_parts:
@@ -74,8 +73,6 @@ def describe(model_parts: list[nn.Module]) -> dict[str, Any]:
                 "OptimizedModule" in classes
             ):
                 compiled[plain_name(name)] = "compiled"
-            if not module.training:
-                evaluating[plain_name(name)] = "in eval mode"
             if "FSDPModule" in kinds:
                 policies[plain_name(name)] = mixed_precision(module)
         for name, parameter in part.named_parameters():
@@ -98,8 +95,29 @@ def describe(model_parts: list[nn.Module]) -> dict[str, Any]:
         "policies": policies,
         "checkpointed": checkpointed,
         "compiled": compiled,
-        "evaluating": evaluating,
         "autocast": autocast_entered,
+    }
+
+
+def in_eval_mode(model_parts: list[nn.Module]) -> list[str]:
+    """The modules that are not in training mode."""
+    return [
+        plain_name(name)
+        for part in model_parts
+        for name, module in part.named_modules()
+        if not module.training
+    ]
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What of a logger's metrics is a number, or a tensor of one."""
+    import torch
+
+    return {
+        str(name): float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float)
+        or (type(value) is torch.Tensor and value.numel() == 1)
     }
 
 
@@ -270,13 +288,13 @@ def whole_norm(parameters: list[Tensor]) -> float:
     return float(torch.nn.utils.get_total_norm(gradients))
 
 
-def checksums(model_parts: list[nn.Module]) -> dict[str, dict[str, float | str]]:
-    """Norm and sum (float64) and digest of every parameter, gathered in full; a collective call."""
+def checksums(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, float | str]]:
+    """Norm and sum (float64) and digest of each tensor, gathered in full; a collective call."""
     import torch
 
     values: dict[str, dict[str, float | str]] = {}
-    for name, parameter in parameters_of(model_parts).items():
-        full = in_full(parameter).cpu().contiguous()
+    for name, tensor in tensors.items():
+        full = in_full(tensor).cpu().contiguous()
         wide = full.double()
         raw = full.reshape(-1).view(torch.uint8).numpy().tobytes()
         values[name] = {
@@ -288,7 +306,7 @@ def checksums(model_parts: list[nn.Module]) -> dict[str, dict[str, float | str]]
 
 
 def buffers(model_parts: list[nn.Module]) -> dict[str, str]:
-    """Digest of every buffer, of a distributed one of this rank's part."""
+    """Dtype and digest of every buffer, of a distributed one of this rank's part."""
     import torch
 
     found: dict[str, str] = {}
@@ -296,7 +314,8 @@ def buffers(model_parts: list[nn.Module]) -> dict[str, str]:
         for name, buffer in part.named_buffers():
             local = getattr(buffer, "_local_tensor", buffer).detach().cpu().contiguous()
             raw = local.reshape(-1).view(torch.uint8).numpy().tobytes()
-            found[plain_name(name)] = hashlib.sha256(raw).hexdigest()[:16]
+            dtype = str(local.dtype).removeprefix("torch.")
+            found[plain_name(name)] = f"{dtype} {hashlib.sha256(raw).hexdigest()[:16]}"
     return found
 
 
@@ -315,4 +334,19 @@ def optimized(
         for group in optimizer.param_groups
         for parameter in group["params"]
         if id(parameter) in names
+    }
+
+
+def states(
+    optimizers: list[Optimizer], model_parts: list[nn.Module]
+) -> dict[str, Tensor]:
+    """What the optimizers keep of each parameter: "KEY of NAME" -> tensor."""
+    import torch
+
+    return {
+        f"{key} of {name}": torch.as_tensor(value)
+        for name, parameter in parameters_of(model_parts).items()
+        for optimizer in optimizers
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, int | float | torch.Tensor)
     }

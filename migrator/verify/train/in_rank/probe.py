@@ -20,11 +20,14 @@ from .measure import (
     checksums,
     collective_counter,
     describe,
+    in_eval_mode,
     nudge,
+    numbers,
     optimized,
     parameters_of,
     plant,
     save_weights,
+    states,
     watch_outputs,
     whole_norm,
 )
@@ -64,6 +67,7 @@ class Probe:
         self.gradients: float | None = None
         self.each_gradient: Figures = {}
         self.each_weight: Figures | None = None
+        self.evaluating: list[str] = []
         self.seen_gradients = False
         self.went_backward = False
         self.clips = False
@@ -76,7 +80,7 @@ class Probe:
         self.written: set[str] = set()
         self.trainer: Any = None
         self.has_planted = False
-        self.counted = 0
+        self.counted = self.tokens = 0
         self.step_began = time.perf_counter()
 
     def install(self) -> None:
@@ -112,6 +116,9 @@ class Probe:
 
         @functools.wraps(backward)
         def backward_and_look(*args: Any, **kwargs: Any) -> Any:
+            if self.each_weight is not None and not _within_backward():
+                # Nobody has logged the step before, or emptied its gradients.
+                self._finish(None)
             result = backward(*args, **kwargs)
             if not _within_backward():
                 self.went_backward = True
@@ -159,6 +166,7 @@ class Probe:
         self._meet_model()
         if self.steps_seen == 0 and self.model_parts is not None:
             self.recorder.write("gradients", dtypes=_gradient_dtypes(self.model_parts))
+        self.evaluating = in_eval_mode(self.model_parts or [])
         self._plant()
         if self.options["nudged"]:
             nudge(parameters, self.steps_seen)
@@ -236,6 +244,8 @@ class Probe:
             )
             self.counter = None
         self.each_weight = every_weight(self.model_parts or [])
+        # Before a log or a validation begins to count anew.
+        self.tokens = self._count_tokens()
         if self.steps_seen == 0 and self.model_parts is not None:
             held = optimized(list(self.optimizers.values()), self.model_parts)
             self.recorder.write("optimizers", held=held)
@@ -248,11 +258,10 @@ class Probe:
         """The number of the step that is being made."""
         return int(self.options["done"]) + self.steps_seen + 1
 
-    def _finish(self, log: tuple[float, int] | None) -> None:
-        """Behind a step: writes what was seen in it. log: loss and tokens, where this rank has logged them."""
+    def _finish(self, loss: float | None) -> None:
+        """Behind a step: writes what was seen in it. loss: where this rank has logged it."""
         if self.each_weight is None:
             self._see_weights()
-        loss, tokens = log or (None, self._tokens())
         now = time.perf_counter()
         self.recorder.write(
             "figures",
@@ -260,6 +269,7 @@ class Probe:
             gradients=self.each_gradient,
             weights=self.each_weight,
             data=self.forward.data() if self.forward else None,
+            evaluating=self.evaluating,
         )
         if self.steps_seen == 0 and self.forward is not None:
             self.recorder.write("forward", norms=self.forward.norms())
@@ -269,7 +279,7 @@ class Probe:
             loss=loss,
             grad_norm=self.grad_norm,
             gradients=self.gradients,
-            tokens=tokens,
+            tokens=self.tokens,
             seconds=now - self.step_began,
         )
         self.steps_seen += 1
@@ -288,10 +298,11 @@ class Probe:
         def log_and_record(
             processor: Any, step: int, global_avg_loss: float, *args: Any, **kwargs: Any
         ) -> Any:
-            tokens = int(getattr(processor, "ntokens_since_last_log", -1))
             if self.seen_gradients:
-                self._finish((float(global_avg_loss), tokens))
+                self._finish(float(global_avg_loss))
+            self._watch_logger(processor)
             result = log(processor, step, global_avg_loss, *args, **kwargs)
+            self._count_tokens()
             self._look_ahead()
             return result
 
@@ -304,9 +315,26 @@ class Probe:
                 processor: Any, loss: float, step: int, *args: Any, **kwargs: Any
             ) -> Any:
                 self.recorder.write("validation", step=int(step), loss=float(loss))
-                return validated(processor, loss, step, *args, **kwargs)
+                self._watch_logger(processor)
+                result = validated(processor, loss, step, *args, **kwargs)
+                self._count_tokens()
+                return result
 
             metrics.MetricsProcessor.log_validation = validated_and_record
+
+    def _watch_logger(self, processor: Any) -> None:
+        """Notes what is given to the logger of a processor, whatever that does with it."""
+        logger = getattr(processor, "logger", None)
+        if logger is None or "log" in vars(logger):
+            return
+        log = logger.log
+
+        @functools.wraps(log)
+        def note_and_log(metrics: Any, step: int, *args: Any, **kwargs: Any) -> Any:
+            self.recorder.write("logged", step=int(step), values=numbers(metrics))
+            return log(metrics, step, *args, **kwargs)
+
+        logger.log = note_and_log
 
     def _begin(self, optimizer: Optimizer) -> None:
         """At the start of a step: meets the model before its first forward, and the optimizers."""
@@ -336,12 +364,12 @@ class Probe:
             self._write_values("parameters")
             save_weights(self.model_parts, Path(self.options["weights"]))
 
-    def _tokens(self) -> int:
-        """What the trainer has counted in this step, on a rank that does not log it; -1 where it does not count."""
+    def _count_tokens(self) -> int:
+        """Tokens that the trainer has counted since this was called last; -1 where it does not count."""
         processor = getattr(self.trainer, "metrics_processor", None)
-        counted = int(getattr(processor, "ntokens_since_last_log", -1))
-        tokens, self.counted = counted - self.counted, max(counted, 0)
-        return tokens
+        before = self.counted
+        self.counted = int(getattr(processor, "ntokens_since_last_log", -1))
+        return self.counted - before if self.counted >= 0 else -1
 
     def _whole_norm(self, parameters: list[Tensor]) -> float:
         """The norm summed over whole tensors instead of shard by shard, of all pipeline stages together."""
@@ -368,8 +396,11 @@ class Probe:
         """The parameters and buffers as they are now."""
         assert self.model_parts is not None
         self.written.add(when)
-        values = checksums(self.model_parts)
+        values = checksums(parameters_of(self.model_parts))
         self.recorder.write("parameters", when=when, values=values)
+        if when == "halfway" or (when == "initial" and self.options["done"]):
+            state = states(list(self.optimizers.values()), self.model_parts)
+            self.recorder.write("state", when=when, values=checksums(state))
         self.recorder.write("buffers", when=when, digests=buffers(self.model_parts))
 
 
