@@ -8,7 +8,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -324,15 +324,20 @@ class Probe:
 
     def _watch_logger(self, processor: Any) -> None:
         """Notes what is given to the logger of a processor, whatever that does with it."""
-        logger = getattr(processor, "logger", None)
-        if logger is None or "log" in vars(logger):
+        logger: Any = getattr(processor, "logger", None)
+        log = getattr(logger, "log", None)
+        if log is None or "log" in getattr(logger, "__dict__", ("log",)):
             return
-        log = logger.log
 
         @functools.wraps(log)
-        def note_and_log(metrics: Any, step: int, *args: Any, **kwargs: Any) -> Any:
-            self.recorder.write("logged", step=int(step), values=numbers(metrics))
-            return log(metrics, step, *args, **kwargs)
+        def note_and_log(*args: Any, **kwargs: Any) -> Any:
+            given = [*args, *kwargs.values()]
+            steps = [value for value in given if type(value) is int]
+            for metrics in given if steps else ():
+                if isinstance(metrics, Mapping):
+                    values = numbers(metrics)
+                    self.recorder.write("logged", step=steps[0], values=values)
+            return log(*args, **kwargs)
 
         logger.log = note_and_log
 
