@@ -37,13 +37,17 @@ from defects import (  # noqa: E402
     LOG,
     NEW,
     PLAN,
+    POLICY,
+    QUIET,
     REPLICATES,
+    START,
     SUM,
     TRAINER,
     WAIT,
     Bench,
     before,
     edit,
+    of_one_gradient,
 )
 
 Kind = tuple[str, str, Callable[[Path], None] | None, str]
@@ -75,7 +79,23 @@ LOCAL_NORM = (
     "                p.grad.mul_(min(1.0, float(factor)))\n"
 )
 
+RESUMED = (
+    "        if self.step and 'ReplicateModule' in str(type(self.model_parts[0]).__mro__):\n"
+    "            for optimizer in self.optimizers:\n"
+    "                for state in optimizer.state.values():\n"
+    "                    state['exp_avg'].mul_(1.001)\n"
+)
+ROPE = (
+    "        if self.parallel_dims.dp_replicate_enabled:\n"
+    "            self.model_parts[0].freqs_cis = self.model_parts[0].freqs_cis.to(torch.complex128)\n"
+)
+
 FORKS |= {
+    "0.2.1, another state after a resume": (
+        "0.2.1",
+        edit(TRAINER, START, RESUMED + START),
+        LLAMA,
+    ),
     "0.2.1, llama4": (
         "0.2.1",
         lambda tree: None,
@@ -191,6 +211,24 @@ MORE: dict[str, Kind] = {
         ),
         "tok_embeddings.weight in step 3",
     ),
+    "one gradient of 57 halved": (
+        "0.2.1",
+        "dp",
+        of_one_gradient(".mul_(0.5)"),
+        "the gradient of layers.3.ffn_norm.weight in step 1 is 0.5 times",
+    ),
+    "policy without param_dtype": (
+        "0.2.1",
+        "dp-bf16",
+        edit(PLAN, POLICY, "MixedPrecisionPolicy(reduce_dtype=reduce_dtype)", NEW),
+        "param_dtype=None",
+    ),
+    "one block not wrapped": (
+        "0.2.1",
+        "dp",
+        edit(PLAN, BLOCK, f'        if layer_id != "3":\n    {BLOCK}', NEW),
+        "no group of its own for layers.3",
+    ),
     "embedding and head untied": (
         "0.2.2, tied",
         "dp",
@@ -219,7 +257,28 @@ MORE: dict[str, Kind] = {
         "before the first step",
     ),
 }
-KINDS: dict[str, Kind] = {**DEFECTS, **MORE}
+MORE |= {
+    "an optimizer's state off by 1e-3 after a resume": (
+        "0.2.1, another state after a resume",
+        "dp-checkpoint",
+        None,
+        "Migrated tree, resuming DDP's checkpoint: exp_avg of",
+    ),
+    "RoPE in another dtype": (
+        "0.2.1",
+        "dp",
+        edit(TRAINER, START, ROPE + START),
+        "buffer freqs_cis is complex128, and was complex64 before",
+    ),
+}
+KINDS: dict[str, Kind] = {
+    **DEFECTS,
+    **MORE,
+    **{
+        name: ("0.2.1", "dp-together", defect, culprit)
+        for name, (defect, culprit) in QUIET.items()
+    },
+}
 
 
 def rehearsed(

@@ -16,6 +16,8 @@ def test_checkpoints_go_across_and_come_back(migrated):
     assert all(verdict.passed for verdict in cells.values()), printed
     resumed = cells["dp-checkpoint"]
     assert [step.step for step in resumed.traces["returned"].steps] == [3, 4]
+    # What AdamW keeps of each parameter has come along.
+    assert len(resumed.traces["resumed"].state("initial")) == 3 * 57
     # DDP of 0.2.2 divides twice, so FSDP says what the rest of the curve is.
     assert "do not train alike" in resumed.notes[0]
     assert "All 57 parameters come back bitwise" in cells["export"].notes[-1]

@@ -15,7 +15,7 @@ from migrator.verify.choose import scenarios
 from migrator.verify.choose.scenarios import CELLS
 from migrator.verify.judge import each
 
-from defects import DEFECTS, PLACE, RIGHT, Bench
+from defects import DEFECTS, PLACE, QUIET, RIGHT, Bench
 
 pytestmark = pytest.mark.torchrun
 
@@ -42,6 +42,18 @@ def test_a_planted_defect_fails(bench, name):
     found = bench(version).verdict(cell, defect)
     assert found.word == "failed"
     assert any(reason in failure for failure in found.failures), found.failures
+
+
+def test_what_no_loss_curve_shows_fails(bench):
+    """All at once, as each is found by itself."""
+
+    def plant(tree):
+        for defect, _ in QUIET.values():
+            defect(tree)
+
+    found = bench("0.2.1").verdict("dp-together", plant)
+    for _, reason in QUIET.values():
+        assert any(reason in failure for failure in found.failures), reason
 
 
 def test_0_2_2_says_that_ddp_divided_twice(bench):
