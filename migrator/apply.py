@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 from codemods.autocast import mixed_precision
@@ -16,14 +15,7 @@ from migrator.checkout import Checkout, open_checkout
 from migrator.config import line_length
 from migrator.errors import FileProblem, LeftToDo, TitanMigrateError
 from migrator.pins import Pin, torch_pins
-
-
-def installed_torch() -> str | None:
-    """The version of the torch in this environment, without importing it."""
-    try:
-        return metadata.version("torch")
-    except metadata.PackageNotFoundError:
-        return None
+from migrator.version import installed_torch
 
 
 def resolve_target(

@@ -30,6 +30,7 @@ from migrator.options import (
     refuse_without_git,
     say,
     screen,
+    show_version,
     target_options,
     tell,
     verbosity,
@@ -43,7 +44,14 @@ from migrator.options import (
     epilog="Exit codes: 0 fine, 1 findings or a failed verdict, 2 wrong use or environment, "
     "3 a file could not be handled.",
 )
-@click.version_option(package_name="titan-migrate")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show version, revision and the torch found, and exit.",
+)
 def main() -> None:
     """Move a torchtitan checkout from DDP to the composable replicate.
 

@@ -29,16 +29,8 @@ _IDENTITY = (
 
 
 def bundled_fixture() -> Path:
-    """The small tree of our own that stands in for torchtitan 0.2.1 where no registry answers.
-
-    In a checkout of this project it is `fixtures/v0_2_1`; an installation brings it along.
-    """
-    here = Path(__file__).resolve().parent
-    places = (here.parent / "fixtures" / "v0_2_1", here / "fixture")
-    for folder in places:
-        if (folder / "torchtitan").is_dir():
-            return folder
-    raise FileNotFoundError(f"no bundled fixture at {' or '.join(map(str, places))}")
+    """The small tree of our own that stands in for torchtitan 0.2.1 where no registry answers."""
+    return Path(__file__).resolve().parents[1] / "fixtures" / "v0_2_1"
 
 
 def run_demo(

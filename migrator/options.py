@@ -166,6 +166,15 @@ def verbosity_options(what: str) -> Callable[..., Any]:
     return add
 
 
+def show_version(context: click.Context, option: click.Parameter, given: bool) -> None:
+    """What --version prints."""
+    if given and not context.resilient_parsing:
+        from migrator.version import line
+
+        click.echo(line())
+        context.exit()
+
+
 def complete_codes(
     context: click.Context, option: click.Parameter, begun: str
 ) -> list[CompletionItem]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from migrator import caches
@@ -79,6 +80,8 @@ def _unpack(wheel: Path, tree: Path) -> None:
 
 def download(version: str, tree: Path) -> str | None:
     """Unpacks the release's wheel into `tree`; returns None, or why it could not be had."""
+    if find_spec("pip") is None:
+        return "this environment has no pip: `python -m ensurepip`, or `uvx --with pip`, adds it"
     with tempfile.TemporaryDirectory(prefix="titan-migrate-wheel-") as folder:
         command = [
             sys.executable,
@@ -102,7 +105,10 @@ def download(version: str, tree: Path) -> str | None:
         ]
         command.append(f"torchtitan=={version}")
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+            # Not here: a checkout may hold something that is called pip.
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=180
+            )
         except subprocess.TimeoutExpired:
             return "pip download was not over after 180 seconds"
         wheels = list(Path(folder).glob("*.whl"))

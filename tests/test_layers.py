@@ -16,7 +16,7 @@ APART = (IN_RANK, IN_WORLD)
 # Bottom to top; a module belongs to the longest of these that its name begins with.
 LAYERS = f"""
     codemods
-    migrator.errors migrator.signals migrator.terminal migrator.patch
+    migrator.version migrator.errors migrator.signals migrator.terminal migrator.patch
     migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
     migrator.dependency migrator.checkout migrator.changeset migrator.apply
     migrator.explain migrator.render migrator.series
@@ -25,6 +25,7 @@ LAYERS = f"""
     {IN_WORLD} migrator.verify.rehearse migrator.verify.judge migrator.verify.show
     migrator.verify.rehearsal migrator.verify.job migrator.verify.run migrator.verify
     migrator.review migrator.demo migrator.options migrator.cli
+    migrator.__main__ migrator.installed
 """.split()
 
 

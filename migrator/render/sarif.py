@@ -5,8 +5,6 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
-from importlib import metadata
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +15,7 @@ from codemods.rules import all_rules
 from migrator.changeset import Changeset
 from migrator.explain import upstream_url
 from migrator.render.text import problems_besides
+from migrator.version import VERSION
 
 _SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/"
@@ -72,12 +71,11 @@ def as_sarif(changeset: Changeset) -> str:
 
 
 def _driver(rules: tuple[ModuleType, ...]) -> dict[str, Any]:
-    driver: dict[str, Any] = {"name": "titan-migrate"}
-    # A source tree that is not installed has no version.
-    with suppress(metadata.PackageNotFoundError):
-        driver["version"] = metadata.version("titan-migrate")
-    driver["rules"] = [_rule(rule) for rule in rules]
-    return driver
+    return {
+        "name": "titan-migrate",
+        "version": VERSION,
+        "rules": [_rule(rule) for rule in rules],
+    }
 
 
 def _rule(rule: ModuleType) -> dict[str, Any]:

@@ -33,6 +33,19 @@ def test_a_registry_that_does_not_answer_is_told_from_a_release_that_there_is_no
     assert not list(tmp_path.iterdir())
 
 
+def test_pip_is_asked_where_nothing_of_a_checkout_is_taken_for_it(
+    tmp_path, monkeypatch
+):
+    """`python -m` looks in the working directory first."""
+    (tmp_path / "pip.py").write_text("open('ran', 'w')\nraise SystemExit(1)\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.chdir(tmp_path)
+    assert "No matching distribution" in str(releases.download("9", tmp_path))
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setattr(releases, "find_spec", lambda name: None)
+    assert "ensurepip" in str(releases.download("9", tmp_path))
+
+
 def test_a_release_is_kept_and_not_asked_for_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = []
