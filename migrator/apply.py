@@ -11,7 +11,7 @@ from codemods.selection import Selection, SelectionError
 from codemods.source import UnreadableSource
 from codemods.targets import Asked, Target, TargetError, choose_target
 from migrator.changeset import Changeset
-from migrator.checkout import Checkout, open_checkout
+from migrator.checkout import EXPECTED, Checkout, open_checkout
 from migrator.config import line_length
 from migrator.errors import FileProblem, LeftToDo, TitanMigrateError
 from migrator.pins import Pin, torch_pins
@@ -105,11 +105,13 @@ def plan(
             "written. Leave it out with --exclude."
         ) from error
     if outcome.survey.kind == "foreign":
-        raise TitanMigrateError(
-            f"{checkout.root} does not look like a torchtitan checkout: no ParallelDims, "
-            "no JobConfig and no apply_ddp of torchtitan's in it. Name the folder that holds "
-            "torchtitan, or uses its apply_ddp."
+        what = (
+            "does not look like a torchtitan checkout: no ParallelDims, no JobConfig and no "
+            "apply_ddp of torchtitan's in it"
+            if checkout.files
+            else "has no Python file in it"
         )
+        raise TitanMigrateError(f"{checkout.root} {what}. {EXPECTED}")
     if target.keep_precision and outcome.to_do:
         _refuse_keeping(outcome, checkout)
     return Changeset(checkout, outcome)

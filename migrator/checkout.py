@@ -6,6 +6,7 @@ is asked for nothing that runs a program, and its code is only read.
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,6 +58,13 @@ _NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
 
 # Empty: no program, and not required.
 _OFF = "TITAN_MIGRATE_OFF"
+
+
+EXPECTED = (
+    "Name the checkout of a fork, the folder with torchtitan/ in it, or of a repository that "
+    "uses torchtitan."
+)
+"""What a command wants for a folder."""
 
 
 @dataclass(frozen=True)
@@ -251,14 +259,24 @@ class Checkout:
                 **process,
             )
         except git.GitCommandError as error:
-            reason = str(error.stderr).strip().removeprefix("stderr:").strip("' \n")
+            reason = _said(str(error.stderr))
+            if "dubious ownership" in reason:
+                # git's own words name the command, for the folder as git knows it.
+                trust = re.search(
+                    r"git config --global --add safe\.directory .+", reason
+                )
+                raise TitanMigrateError(
+                    f"{self.root} belongs to another user, and git reads it only where you say "
+                    f"that you trust it. If you do: {trust[0] if trust else reason}"
+                ) from error
             words = [
                 word
                 for word in arguments
                 if not word.startswith("-") and "=" not in word
             ]
             raise TitanMigrateError(
-                f"`git {words[0]}` failed in {self.root}: {reason}. Mend the checkout and run again."
+                f"`git {words[0]}` failed in {self.root}: {reason.rstrip('.')}. Mend the checkout "
+                "and run again."
             ) from error
         finally:
             os.environ.update(elsewhere)
@@ -332,26 +350,42 @@ def open_checkout(
 
     Args:
         path: the folder, or one inside the checkout.
-        require_git: refuse a folder that git does not keep.
+        require_git: refuse a folder that git does not keep. Else one that it does keep
+            is read without, where there is no git.
         torchtitan: the torchtitan that it uses and does not hold, a path or a version.
 
     Raises:
-        TitanMigrateError: there is no such folder, or no git where git is needed.
+        TitanMigrateError: there is no such folder, or it is not git's.
     """
     if not path.is_dir():
-        raise TitanMigrateError(
-            f"{path} is not a folder{_nearest(path)}. Name the folder of a torchtitan "
-            "checkout."
-        )
+        raise TitanMigrateError(f"{path} is not a folder{_nearest(path)}. {EXPECTED}")
     for folder in (path.resolve(), *path.resolve().parents):
         if (folder / ".git").exists():
-            return Checkout(folder, is_git=True, torchtitan=torchtitan)
+            # What does not ask for it can do without.
+            is_git = require_git or shutil.which("git") is not None
+            return Checkout(folder, is_git=is_git, torchtitan=torchtitan)
+    refuse_empty(path)
     if require_git:
         raise TitanMigrateError(
             f"{path} is not a git checkout, in which a migration could be undone. Run "
             "`git init` and commit first, or pass --no-git to go on without."
         )
     return Checkout(path.resolve(), is_git=False, torchtitan=torchtitan)
+
+
+def refuse_empty(folder: Path) -> None:
+    """Refuse a folder that has nothing in it, and say what was expected there.
+
+    Raises:
+        TitanMigrateError: it is empty.
+    """
+    if not any(folder.iterdir()):
+        raise TitanMigrateError(f"{folder} is empty. {EXPECTED}")
+
+
+def _said(stderr: str) -> str:
+    """What git printed, out of what GitPython makes of it."""
+    return stderr.strip().removeprefix("stderr: '").removesuffix("'").strip()
 
 
 def _nearest(path: Path) -> str:

@@ -26,6 +26,7 @@ from migrator.options import (
     format_option,
     handled,
     names,
+    no_git_option,
     precision_option,
     refuse_without_git,
     say,
@@ -35,6 +36,7 @@ from migrator.options import (
     tell,
     verbosity,
     verbosity_options,
+    without_git,
 )
 
 
@@ -72,17 +74,17 @@ def _planned(
     target: Asked,
     torch_version: str | None,
     function_name: str | None,
-    no_git: bool,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     exclude: tuple[str, ...],
     torchtitan: str | None,
     keep_precision: bool,
+    require_git: bool = False,
 ) -> Any:
-    from migrator import apply, checkout
+    from migrator import apply
     from migrator.terminal import working
 
-    found = checkout.open_checkout(path, require_git=not no_git, torchtitan=torchtitan)
+    found = _opened(path, require_git, torchtitan)
     if path.resolve() != found.root.resolve():
         tell(f"{path} is in the checkout {found.root}, which is taken as a whole.")
     with working("Reading the checkout", quiet=verbosity() < 0):
@@ -91,12 +93,21 @@ def _planned(
             apply.resolve_target(
                 target, torch_version, function_name, found.root, keep_precision
             ),
-            _selection(found.root, select, ignore, exclude),
+            _selection(found, select, ignore, exclude),
         )
 
 
+def _opened(path: Path, require_git: bool, torchtitan: str | None) -> Any:
+    from migrator.checkout import open_checkout
+
+    found = open_checkout(path, require_git=require_git, torchtitan=torchtitan)
+    if not found.is_git and (found.root / ".git").exists():
+        tell("There is no git on PATH, so files that git ignores are read too.")
+    return found
+
+
 def _selection(
-    root: Path,
+    checkout: Any,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -108,7 +119,13 @@ def _selection(
         "ignore": names("--ignore", ",".join(ignore) if ignore else None),
         "exclude": exclude,
     }
-    return config.selection(root, given)
+    selection = config.selection(checkout.root, given)
+    for pattern in config.idle(selection, checkout.files, lambda: checkout.texts):
+        tell(
+            f"exclude: no file here fits {pattern!r}, so it leaves nothing out; patterns are "
+            "as in a .gitignore at the top of the checkout."
+        )
+    return selection
 
 
 @main.command(
@@ -123,6 +140,7 @@ def _selection(
 @PATH
 @target_options
 @precision_option
+@without_git
 @verbosity_options("Show what is done already and what opted out too.")
 @format_option(
     "text for people on stderr; on stdout json for programs, github for annotations "
@@ -193,6 +211,7 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
 @PATH
 @target_options
 @precision_option
+@without_git
 @verbosity_options("Show the hazards too, on stderr.")
 @click.option(
     "-U",
@@ -267,6 +286,7 @@ def diff(
 @PATH
 @target_options
 @precision_option
+@no_git_option
 @verbosity_options("Show every place that was rewritten.")
 @click.option("--allow-dirty", is_flag=True, help="Write over uncommitted changes too.")
 @click.option(
@@ -302,6 +322,7 @@ def apply_command(
     commit: bool,
     hooks: bool,
     patches: Path | None,
+    no_git: bool,
     **target: Any,
 ) -> None:
     """Migrate the checkout in place: every change, or none.
@@ -313,8 +334,8 @@ def apply_command(
     """
     from migrator import apply, render
 
-    _refuse_outlets(path, branch, commit, hooks, patches, allow_dirty, target["no_git"])
-    changeset = _planned(path, **target)
+    _refuse_outlets(path, branch, commit, hooks, patches, allow_dirty, no_git)
+    changeset = _planned(path, require_git=not no_git, **target)
     if output == "json" and changeset.outcome.problems:
         click.echo(render.as_json(changeset, written=False))
     apply.refuse_incomplete(changeset)
@@ -705,6 +726,7 @@ def verify(
 @PATH
 @target_options
 @precision_option
+@without_git
 @click.option(
     "--html",
     "page",
@@ -727,7 +749,6 @@ def verify(
 def report(
     path: Path,
     page: Path | None,
-    no_git: bool,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -740,19 +761,14 @@ def report(
     of the checkout is run or written.
     """
     from migrator import review
-    from migrator.checkout import open_checkout
     from migrator.terminal import working
 
-    checkout = open_checkout(
-        path, require_git=not no_git, torchtitan=options["torchtitan"]
-    )
-    selection = _selection(checkout.root, select, ignore, exclude)
+    checkout = _opened(path, False, options["torchtitan"])
+    selection = _selection(checkout, select, ignore, exclude)
     if page is not None:
         review.refuse(page, checkout)
     with working("Reading the checkout"):
-        found = review.review(
-            path, require_git=not no_git, selection=selection, **options
-        )
+        found = review.review(path, require_git=False, selection=selection, **options)
     if page is None:
         # GitHub reads UTF-8, whatever this locale has.
         click.echo(review.as_markdown(found).encode("utf-8", "replace"), nl=False)
@@ -785,9 +801,11 @@ def demo(version: str, no_verify: bool) -> int:
     """
     refuse_without_git("demo")
     if not no_verify and find_spec("torch") is None:
+        from migrator.version import adding
+
         raise TitanMigrateError(
-            "demo trains, and there is no torch in this environment: run `pip install "
-            "'.[demo]'` in titan-migrate's clone, or pass --no-verify."
+            "demo trains, and there is no torch in this environment: run "
+            f"`{adding('demo')}`, or pass --no-verify."
         )
 
     from migrator.demo import run_demo

@@ -1,13 +1,13 @@
 """What the checkout's pyproject.toml says: `[tool.titan-migrate]`, and how long a line is."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from codemods.layout import WIDTH
-from codemods.selection import Selection
+from codemods.selection import Selection, SelectionError
 from migrator.errors import TitanMigrateError
 
 if sys.version_info >= (3, 11):
@@ -43,6 +43,27 @@ def selection(root: Path, given: Mapping[str, tuple[str, ...]]) -> Selection:
     for key in ("select", "ignore"):
         chosen[key] = tuple(word.removesuffix("xx") for word in chosen[key])
     return Selection(**chosen)
+
+
+def idle(
+    selection: Selection, paths: Iterable[str], others: Callable[[], Iterable[str]]
+) -> list[str]:
+    """The patterns of exclude that fit no file, misspelt most likely.
+
+    Args:
+        selection: what was chosen.
+        paths: of the Python files of the checkout.
+        others: those of the texts in it, which are read only where it matters.
+    """
+    found = []
+    for pattern in selection.exclude:
+        alone = Selection(exclude=(pattern.removeprefix("!"),))
+        try:
+            if not alone.excluded(paths) and not alone.excluded(others()):
+                found.append(pattern)
+        except SelectionError:
+            continue  # it will be refused, with what is wrong with it
+    return found
 
 
 def torchtitan_of(root: Path) -> str | None:

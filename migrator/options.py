@@ -246,14 +246,22 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             shell_complete=complete_codes,
             help="Rules to run instead of all, by code or beginning of codes: TM106,TM2.",
         ),
-        click.option(
-            "--no-git",
-            is_flag=True,
-            help="Accept a folder that is not a git checkout.",
-        ),
     ):
         command = option(command)
     return command
+
+
+def no_git_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--no-git", is_flag=True, help="Accept a folder that is not a git checkout."
+    )(command)
+
+
+def without_git(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For what only reads: the same option, which says nothing there."""
+    return click.option("--no-git", is_flag=True, hidden=True, expose_value=False)(
+        command
+    )
 
 
 def precision_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -109,15 +109,16 @@ def compare(
 
 def _base(checkout: Checkout, base: str | None) -> str | None:
     """The revision before the migration; None where there is none to be found."""
-    from migrator.verify.errors import VerifyError
-    from migrator.verify.train import worktrees
-
     if not checkout.is_git:
         if base is not None:
             raise TitanMigrateError(
-                "--base names a revision, and there is no git here."
+                f"--base names a revision, and git does not keep {checkout.root}, or there is "
+                "no git on PATH: leave it out to see what is there now."
             )
         return None
+    from migrator.verify.errors import VerifyError
+    from migrator.verify.train import worktrees
+
     try:
         return worktrees.find_base(checkout, base)
     except VerifyError:

@@ -19,6 +19,7 @@ from migrator.verify.rehearse.verdict import Rehearsal
 from migrator.verify.show.rehearsal import show_end, show_scene
 from migrator.verify.train import worktrees
 from migrator.verify.train.graft import autocast
+from migrator.version import adding
 
 
 def run_rehearse(
@@ -97,7 +98,8 @@ def check_torch() -> None:
     """Raises VerifyError where there is no torch with a fake process group and a composable replicate; torch is not imported for it."""
     if find_spec("torch") is None:
         raise VerifyError(
-            "There is no torch here to rehearse with: run in the environment in which the fork trains."
+            "There is no torch here to rehearse with: run in the environment in which the fork trains,"
+            f" or add what that needs with `{adding('verify')}`."
         )
     version = metadata.version("torch")
     release = tuple(int(part) for part in version.split("+")[0].split(".")[:2])

@@ -39,6 +39,7 @@ from migrator.verify.show.progress import Progress, runs_of
 from migrator.verify.show.rehearsal import show_end, show_scene
 from migrator.verify.train import disk, nodes, worktrees
 from migrator.verify.train.launch import Launcher, Nodes
+from migrator.version import adding
 
 # What torchtitan's trainer imports on its way to a first step.
 NEEDED = ("torch", "torchdata", "datasets", "tyro", "tensorboard", "fsspec")
@@ -476,9 +477,9 @@ def _chosen(names: Sequence[str]) -> list[scenarios.Cell]:
     for name in names:
         if name not in scenarios.CELLS:
             close = get_close_matches(name, scenarios.CELLS, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = f"did you mean {close[0]}? There" if close else "there"
             raise VerifyError(
-                f"There is no cell {name}: {hint}There are {', '.join(scenarios.CELLS)}."
+                f"There is no cell {name}: {hint} are {', '.join(scenarios.CELLS)}."
             )
     return [cell for cell in scenarios.CELLS.values() if cell.name in names]
 
@@ -502,7 +503,7 @@ def _check_environment() -> None:
     if missing:
         raise VerifyError(
             f"{sys.executable} has no {', '.join(missing)}, which training torchtitan needs:"
-            " run `pip install '.[verify]'` in titan-migrate's clone."
+            f" `{adding('verify')}` brings what is missing, and leaves what is there."
         )
     version = metadata.version("torch")
     if tuple(int(part) for part in version.split("+")[0].split(".")[:2]) < (2, 9):

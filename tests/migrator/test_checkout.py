@@ -150,8 +150,10 @@ def test_nothing_is_fetched_in_a_partial_clone(fork, tmp_path):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("command", ["check", "diff", "apply", "report"])
-def test_a_git_checkout_without_git_is_said(fork, tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "code"), [("check", 1), ("diff", 0), ("report", 0), ("apply", 2)]
+)
+def test_only_what_writes_needs_git(fork, tmp_path, command, code):
     (tmp_path / "empty").mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "migrator.cli", command, str(fork)],
@@ -160,5 +162,12 @@ def test_a_git_checkout_without_git_is_said(fork, tmp_path, command):
         text=True,
         env={**os.environ, "PATH": str(tmp_path / "empty")},
     )
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "there is none on PATH" in done.stderr
+    assert done.returncode == code and "Traceback" not in done.stderr
+    said = ["is a git checkout", "There is no git on PATH, so"][code != 2]
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "diff", "report"])
+def test_what_is_read_need_not_be_under_git(tree, command):
+    done = run(command, tree)
+    assert done.exit_code == (command == "check") and "git" not in done.stderr

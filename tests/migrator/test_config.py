@@ -27,6 +27,19 @@ def configure(tree, text):
     (tree / "pyproject.toml").write_text(f"[tool.titan-migrate]\n{text}\n")
 
 
+def test_a_pattern_that_fits_nothing_is_named(tree):
+    (tree / "docs").mkdir()
+    (tree / "docs" / "a.md").write_text("of DDP\n")
+    options = ["--exclude", "torchtitan/*.px", "--exclude", "docs", "--exclude", "!x"]
+    said = run("check", tree, *options).stderr
+    warned = [line for line in said.splitlines() if line.startswith("exclude: ")]
+    assert ["'torchtitan/*.px'" in warned[0], "'!x'" in warned[1]] == [True, True]
+    assert len(warned) == 2 and "exclude: " not in run("check", tree, "-q").stderr
+    configure(tree, 'exclude = ["nowhere"]')
+    for command in ("check", "report"):
+        assert "exclude: no file here fits 'nowhere'" in run(command, tree).stderr
+
+
 def test_the_checkout_says_what_is_left_out_and_the_command_line_beats_it(tree):
     assert "TM106" in {f["code"] for f in found(tree)["findings"]}
     configure(tree, 'ignore = ["TM106"]\nexclude = ["torchtitan/tools"]')

@@ -20,6 +20,7 @@ def test_the_command_says_version_revision_and_torch():
     revision = version._revision()
     told = f"{HERE}{revision}, torch {metadata.version('torch')}\n"
     assert revision is not None and run("--version").output == told
+    assert version.adding("demo") == f"pip install -e '{TOP}[demo]'"
 
 
 def test_a_clone_is_described_wherever_the_command_was_called_from(
@@ -39,14 +40,23 @@ def test_a_clone_is_described_wherever_the_command_was_called_from(
 
 
 @pytest.mark.parametrize(
-    ("noted", "revision"),
+    ("noted", "revision", "source"),
     [
-        ({"url": "ssh://host/a", "vcs_info": {"commit_id": "8c2ab0e13d5f77"}}, "8c2ab0e13d5f"),
-        ({"url": "file:///a", "dir_info": {}}, "unknown"),
-        (None, "unknown"),
+        (
+            {
+                "url": "ssh://host/a",
+                "vcs_info": {"vcs": "git", "commit_id": "8c2ab0e13d5f77"},
+            },
+            "8c2ab0e13d5f",
+            "git+ssh://host/a",
+        ),
+        ({"url": "file:///a", "dir_info": {}}, "unknown", "file:///a"),
+        (None, "unknown", "git+URL"),
     ],
-)  # fmt: skip
-def test_an_installation_says_what_pip_noted(tmp_path, monkeypatch, noted, revision):
+)
+def test_an_installation_says_what_pip_noted(
+    tmp_path, monkeypatch, noted, revision, source
+):
     info = tmp_path / "titan_migrate-0.1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Name: titan-migrate\nVersion: 0.1.0\n")
@@ -56,6 +66,8 @@ def test_an_installation_says_what_pip_noted(tmp_path, monkeypatch, noted, revis
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     told = f"{HERE}{revision}, no torch in this environment"
     assert version.line() == told
+    added = f"pip install 'titan-migrate[verify] @ {source}'"
+    assert version.adding("verify") == added
 
 
 def test_nothing_of_torch_is_imported_for_it():

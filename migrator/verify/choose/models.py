@@ -181,9 +181,9 @@ def choose(tree: Path, wanted: Sequence[str], files: Sequence[str] = ()) -> list
     for title in wanted:
         if title not in known:
             close = get_close_matches(title, known, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = f"did you mean {close[0]}? There" if close else "there"
             raise VerifyError(
-                f"There is no model {title} here: {hint}There are {names}, changed and all."
+                f"There is no model {title} here: {hint} are {names}, changed and all."
             )
     return [known[title] for title in wanted]
 

@@ -37,7 +37,7 @@ def _curves(verification: Verification, folder: Path) -> tuple[markdown.Plots, s
     """The curves of all cells, or none and why."""
     if not plots.installed():
         return {}, (
-            "The curves were not drawn, for there is no matplotlib: run `pip install '.[verify]'` in titan-migrate's clone to have them."
+            "The curves were not drawn, for there is no matplotlib: `pip install matplotlib` adds it."
         )
     try:
         return plots.draw_all(verification, folder), ""

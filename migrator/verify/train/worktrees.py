@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import git
-
-from migrator.checkout import Checkout
+from migrator.checkout import EXPECTED, Checkout, refuse_empty
 from migrator.errors import TitanMigrateError
 from migrator.series.message import BASE_TRAILER
 from migrator.signals import BREAKING_OFF, signals_held
@@ -79,22 +77,21 @@ def open_checkout(path: Path, torchtitan: str | None = None) -> Checkout:
 
     torchtitan: the one that it uses and does not hold, a folder or a version; found where None.
     """
-    if not path.exists():
-        raise VerifyError(
-            f"{path} does not exist: give the path of a torchtitan checkout."
-        )
+    if not path.is_dir():
+        raise VerifyError(f"{path} is not a folder. {EXPECTED}")
+    import git  # which is not there for it where only a report is read
+
     try:
         with git.Repo(path, search_parent_directories=True) as repo:
             root = None if repo.bare else repo.working_tree_dir
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
+        refuse_empty(path)
         raise VerifyError(
-            f"{path} is not in a git checkout: verify compares two revisions, so put the tree under git"
-            " (git init, commit the unmigrated state, then apply)."
+            f"{path} is not in a git checkout, and two revisions are compared. Run `git init`, commit"
+            " the unmigrated tree, and then `titan-migrate apply`."
         ) from None
     if root is None:
-        raise VerifyError(
-            f"{path} is a bare git repository: give the path of a checkout with files."
-        )
+        raise VerifyError(f"{path} is a bare git repository, without files. {EXPECTED}")
     checkout = Checkout(Path(root).resolve(), is_git=True, torchtitan=torchtitan)
     checkout.git("rev-parse", "--git-dir")  # git may refuse the folder for its owner
     try:
@@ -143,7 +140,7 @@ def package_parent(root: Path, path: Path) -> Path:
             f"{root} keeps train.py at its top, as torchtitan did in 2024: verify trains 0.1.0 to 0.2.2 and forks of them."
         )
     raise VerifyError(
-        f"No torchtitan package (torchtitan/train.py) was found in {root}: give the path of a torchtitan checkout."
+        f"No torchtitan package (torchtitan/train.py) was found in {root}. {EXPECTED}"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from migrator.errors import TitanMigrateError
 from migrator.verify import VerifyError, run_verify
 from migrator.verify.train import worktrees
 
@@ -460,6 +461,9 @@ def test_package_in_a_subfolder_is_found(tmp_path):
 
 
 def test_what_is_no_checkout_is_said(tmp_path):
+    with pytest.raises(TitanMigrateError, match="is empty. Name the checkout"):
+        run_verify(tmp_path)
+    (tmp_path / "README.md").touch()
     with pytest.raises(VerifyError, match="not in a git checkout"):
         run_verify(tmp_path)
     git(tmp_path, "init", "--quiet")
