@@ -88,7 +88,10 @@ class Selection:
             for word in words:
                 _check_code(key, word, codes)
         if not any(map(self.takes, codes)):
-            raise SelectionError("no rule is left by select and ignore together.")
+            raise SelectionError(
+                "select and ignore together leave no rule to run: ignore fewer codes, or "
+                "select others."
+            )
         for code in codes:
             step = step_of(code, target)
             apart = [

@@ -21,7 +21,7 @@ from codemods.source import SourceFile
 from codemods.texts import LONGEST, PATTERNS, TextFile, is_text
 from migrator.config import torchtitan_of
 from migrator.dependency import aside, find
-from migrator.errors import FileProblem, TitanMigrateError
+from migrator.errors import FileProblem, GitFailed, TitanMigrateError
 
 _SKIPPED = {
     ".git",
@@ -242,8 +242,8 @@ class Checkout:
     ) -> Any:
         if shutil.which("git") is None:
             raise TitanMigrateError(
-                f"{self.root} is a git checkout, which needs git, and there is none on PATH: "
-                "install it, or put it on PATH."
+                f"{self.root} is a git checkout, and there is no git on PATH: install it, or "
+                "put it on PATH."
             )
         import git
 
@@ -274,10 +274,13 @@ class Checkout:
                 for word in arguments
                 if not word.startswith("-") and "=" not in word
             ]
-            raise TitanMigrateError(
-                f"`git {words[0]}` failed in {self.root}: {reason.rstrip('.')}. Mend the checkout "
-                "and run again."
-            ) from error
+            reason = reason.rstrip(".")
+            failed = GitFailed(
+                f"`git {words[0]}` failed in {self.root}: {reason}. Mend the checkout and run "
+                "again."
+            )
+            failed.reason = reason
+            raise failed from error
         finally:
             os.environ.update(elsewhere)
 
@@ -337,8 +340,8 @@ class Checkout:
         ]
         if missing:
             raise TitanMigrateError(
-                f"this checkout is sparse: {missing[0]} and {len(missing) - 1} more Python files "
-                "are not on disk and would be left behind. Run `git sparse-checkout disable`, "
+                "this checkout is sparse: Python files that are not on disk would be left behind "
+                f"({len(missing)}, {missing[0]} among them). Run `git sparse-checkout disable`, "
                 "migrate, and make it sparse again."
             )
 
@@ -357,8 +360,7 @@ def open_checkout(
     Raises:
         TitanMigrateError: there is no such folder, or it is not git's.
     """
-    if not path.is_dir():
-        raise TitanMigrateError(f"{path} is not a folder{_nearest(path)}. {EXPECTED}")
+    refuse_no_folder(path)
     for folder in (path.resolve(), *path.resolve().parents):
         if (folder / ".git").exists():
             # What does not ask for it can do without.
@@ -371,6 +373,16 @@ def open_checkout(
             "`git init` and commit first, or pass --no-git to go on without."
         )
     return Checkout(path.resolve(), is_git=False, torchtitan=torchtitan)
+
+
+def refuse_no_folder(path: Path) -> None:
+    """Refuse what is no folder, and name one that may be meant.
+
+    Raises:
+        TitanMigrateError: it is a file, or not there.
+    """
+    if not path.is_dir():
+        raise TitanMigrateError(f"{path} is not a folder{_nearest(path)}. {EXPECTED}")
 
 
 def refuse_empty(folder: Path) -> None:

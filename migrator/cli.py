@@ -413,7 +413,7 @@ def _refuse_outlets(
     if not open_checkout(path, require_git=False).is_git:
         raise TitanMigrateError(
             f"{path} is not a git checkout, and {wanted} makes commits on one: run `git init` "
-            "and commit first, or leave it out."
+            f"and commit first, or leave {wanted} out."
         )
 
 

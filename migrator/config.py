@@ -126,7 +126,10 @@ def _tool(path: Path) -> dict[str, Any]:
 def _table(path: Path) -> dict[str, tuple[str, ...]]:
     table = _tool(path).get("titan-migrate", {})
     if not isinstance(table, dict):
-        raise TitanMigrateError(f"{path}: tool.titan-migrate has to be a table.")
+        raise TitanMigrateError(
+            f"{path}: tool.titan-migrate has to be a table, as [tool.titan-migrate] and its "
+            "keys below it."
+        )
     lists = {key: value for key, value in table.items() if key != TORCHTITAN}
     return {key: _strings(path, key, value) for key, value in lists.items()}
 
@@ -155,9 +158,9 @@ def _strings(path: Path, key: str, value: Any) -> tuple[str, ...]:
     if key not in KEYS:
         known = (*KEYS, TORCHTITAN)
         close = get_close_matches(key, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = f"; did you mean {close[0]}?" if close else "."
         raise TitanMigrateError(
-            f"{path}: [tool.titan-migrate] has no key {key!r}{hint}. "
+            f"{path}: [tool.titan-migrate] has no key {key!r}{hint} "
             f"Its keys are {', '.join(known)}."
         )
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):

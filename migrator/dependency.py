@@ -111,7 +111,7 @@ def _refuse_second(root: Path, named: Found, own: Iterable[str]) -> None:
         known = rest in {f"{home}/parallel_dims.py" for home in _DIMS}
         if known and held.resolve() != named.package:
             raise TitanMigrateError(
-                f"This checkout holds a torchtitan, {package}{PACKAGE}, and --torchtitan names "
+                f"This checkout holds a torchtitan ({package}{PACKAGE}/), and --torchtitan names "
                 f"another, {named.name}. Leave the option out to migrate the one that is held, "
                 "or name its folder to leave it as it is."
             )
@@ -330,7 +330,10 @@ def _read(
         for path in [f"{place}/{inside}"]
     }
     if not files:
-        raise TitanMigrateError(f"{found.package} holds no Python file.")
+        raise TitanMigrateError(
+            f"{found.package} holds no Python file: install it again, or name a folder that has "
+            "torchtitan in it with --torchtitan."
+        )
     pinned = _differs(found, asked)
     return Dependency(found.name, pinned, "", files, package)
 

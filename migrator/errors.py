@@ -7,6 +7,12 @@ class TitanMigrateError(Exception):
     exit_code = 2
 
 
+class GitFailed(TitanMigrateError):
+    """git could not do what was asked of it; ``reason`` is what it said."""
+
+    reason = ""
+
+
 class FileProblem(TitanMigrateError):
     """A file that could not be handled; nothing was written (exit code 3)."""
 

@@ -23,6 +23,7 @@ TOGETHER = (
 
 WHOLES = (
     "tests/migrator/render/test_text_head.py",
+    "tests/migrator/test_messages.py",
     "tests/migrator/test_texts.py",
     "tests/codemods/test_cases.py",
     "tests/generated",
@@ -30,7 +31,7 @@ WHOLES = (
     "tests/verify/rehearse/test_planted.py",
     "tests/verify/trained",
 )
-"""Tests of a whole: a first sentence, what is said of documents, a migration, programs put together, wrong migrations, a page in a browser, trainings."""
+"""Tests of a whole: a first sentence, all errors, what is said of documents, a migration, programs put together, wrong migrations, a page in a browser, trainings."""
 
 ELSEWHERE = {
     "codemods/ways.py": "ways past a place that is left: migrator/render/test_ways.py",

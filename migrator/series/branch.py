@@ -7,7 +7,7 @@ from functools import partial
 
 from migrator.changeset import Changeset, replace_file
 from migrator.checkout import Checkout
-from migrator.errors import TitanMigrateError
+from migrator.errors import GitFailed, TitanMigrateError
 from migrator.series import hooks
 from migrator.series.commits import (
     Commit,
@@ -92,9 +92,9 @@ def _refuse_name(checkout: Checkout, name: str) -> None:
     orders = f"start\ncreate refs/heads/{name} HEAD\nprepare\nabort\n"
     try:
         checkout.git("update-ref", "--stdin", given=os.fsencode(orders))
-    except TitanMigrateError as error:
+    except GitFailed as error:
         raise TitanMigrateError(
-            f"git cannot make a branch {name}: {error} Or give --branch another name."
+            f"git cannot make a branch {name} ({error.reason}): give --branch another name."
         ) from None
 
 

@@ -331,7 +331,7 @@ def _kept(
         )
     if (export or against) and among.count > 1:
         raise VerifyError(
-            "Golden runs are of one node: leave --export and --against out, or --nnodes."
+            "--export and --against are for one node: leave them out, or --nnodes."
         )
     if export:
         refuse_place(export)

@@ -232,7 +232,7 @@ def test_a_second_one_beside_that_which_is_held_is_refused(dependent, tmp_path):
     for command in ("check", "apply"):
         found = run(command, dependent, "--torchtitan", TITAN)
         assert found.exit_code == 2
-        assert "holds a torchtitan, vendored/torchtitan, and" in found.stderr
+        assert "holds a torchtitan (vendored/torchtitan/), and" in found.stderr
     assert snapshot(dependent) == before
 
 

@@ -205,7 +205,7 @@ def test_golden_runs_are_written_or_taken_by_one_node(fork, tmp_path):
     with pytest.raises(VerifyError, match="--export and --against contradict"):
         run_verify(fork, export=file, against=file)
     two = Nodes(2, 0, "127.0.0.1:1")
-    with pytest.raises(VerifyError, match="Golden runs are of one node"):
+    with pytest.raises(VerifyError, match="are for one node"):
         run_verify(fork, export=file, among=two, report_dir=tmp_path / "report")
     with pytest.raises(VerifyError, match="name a file in a folder that is there"):
         run_verify(fork, export=tmp_path / "nowhere" / "runs.gz")

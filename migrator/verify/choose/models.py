@@ -159,12 +159,11 @@ def choose(tree: Path, wanted: Sequence[str], files: Sequence[str] = ()) -> list
     with untied embeddings where it knows both; "changed" for those of `changed`.
     """
     known = models_of(tree)
-    names = ", ".join(title for title, model in known.items() if not model.reason)
+    able = [title for title, model in known.items() if not model.reason]
+    names = ", ".join([*able, "changed and all"])
     wanted = [title for title in dict.fromkeys(wanted) if title]
     if not wanted:
-        raise VerifyError(
-            f"No model is named to train: there are {names}, changed and all."
-        )
+        raise VerifyError(f"No model is named to train: there are {names}.")
     if "all" in wanted:
         first: dict[str, str] = {}
         for model in known.values():
@@ -182,9 +181,7 @@ def choose(tree: Path, wanted: Sequence[str], files: Sequence[str] = ()) -> list
         if title not in known:
             close = get_close_matches(title, known, n=1)
             hint = f"did you mean {close[0]}? There" if close else "there"
-            raise VerifyError(
-                f"There is no model {title} here: {hint} are {names}, changed and all."
-            )
+            raise VerifyError(f"There is no model {title} here: {hint} are {names}.")
     return [known[title] for title in wanted]
 
 

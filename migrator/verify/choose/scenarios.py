@@ -459,7 +459,8 @@ def known_settings(tree: Path) -> dict[str, set[str]]:
     }
     if "JobConfig" not in classes:
         raise VerifyError(
-            f"{path} defines no JobConfig: verify does not know how this trainer is configured."
+            f"{path} defines no JobConfig: verify does not know how this trainer is configured;"
+            " compare its losses before and after by hand."
         )
 
     def annotated(node: ast.ClassDef) -> dict[str, ast.expr]:

@@ -80,9 +80,9 @@ def refuse_place(path: Path) -> None:
     """Raises VerifyError where no file can be written, before minutes are spent on what would be in it."""
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir():
-        why = "is a folder" if path.is_dir() else f"lies in no folder ({folder})"
+        why = "it is a folder" if path.is_dir() else f"there is no folder {folder}"
         raise VerifyError(
-            f"--export {path} {why}: name a file in a folder that is there."
+            f"--export {path}: {why}. Name a file in a folder that is there."
         )
 
 

@@ -77,7 +77,9 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise VerifyError(f"--config {path} cannot be read: {error}") from None
+        raise VerifyError(
+            f"--config {path} cannot be read ({error}): mend it and run again."
+        ) from None
     return {name: part for name, part in found.items() if isinstance(part, dict)}
 
 

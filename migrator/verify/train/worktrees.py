@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from migrator.checkout import EXPECTED, Checkout, refuse_empty
+from migrator.checkout import EXPECTED, Checkout, refuse_empty, refuse_no_folder
 from migrator.errors import TitanMigrateError
 from migrator.series.message import BASE_TRAILER
 from migrator.signals import BREAKING_OFF, signals_held
@@ -77,8 +77,7 @@ def open_checkout(path: Path, torchtitan: str | None = None) -> Checkout:
 
     torchtitan: the one that it uses and does not hold, a folder or a version; found where None.
     """
-    if not path.is_dir():
-        raise VerifyError(f"{path} is not a folder. {EXPECTED}")
+    refuse_no_folder(path)
     import git  # which is not there for it where only a report is read
 
     try:
@@ -138,6 +137,7 @@ def package_parent(root: Path, path: Path) -> Path:
     if (root / "train.py").is_file() and (root / "torchtitan").is_dir():
         raise VerifyError(
             f"{root} keeps train.py at its top, as torchtitan did in 2024: verify trains 0.1.0 to 0.2.2 and forks of them."
+            " Train it before and after by its own trainer, and compare the losses."
         )
     raise VerifyError(
         f"No torchtitan package (torchtitan/train.py) was found in {root}. {EXPECTED}"
@@ -349,7 +349,7 @@ def _add(checkout: Checkout, tree: Path, revision: str) -> None:
         if disk.says_full(str(error)):
             reason = os.strerror(errno.ENOSPC)
             raise OSError(errno.ENOSPC, reason, str(tree)) from None
-        raise VerifyError(f"git could not check out {revision[:12]}: {error}") from None
+        raise VerifyError(f"git could not check out {revision[:12]}. {error}") from None
 
 
 def _take_down(checkout: Checkout, folder: Path) -> None:
