@@ -136,8 +136,10 @@ def _given(root: Path, given: str) -> Found:
     """The torchtitan that the user names: a folder, or a release."""
     folder = root / given
     if folder.is_file() and given.endswith(".whl"):
-        version = folder.name.split("-")[1]
-        return Found(unpacked(folder) / PACKAGE, f"torchtitan {version}", version)
+        held = unpacked(folder) / PACKAGE
+        _, _, version = folder.name.removesuffix(".whl").partition("-")
+        version = version.partition("-")[0]  # none where it was given another name
+        return Found(held, f"torchtitan {version}".rstrip(), version or None)
     if not folder.is_dir():
         if _VERSION.fullmatch(given):
             return Found(fetch(given) / PACKAGE, f"torchtitan {given}", given)

@@ -62,11 +62,15 @@ def unpacked(wheel: Path) -> Path:
     try:
         _unpack(wheel, staged)
         if not (staged / "torchtitan").is_dir():
-            raise TitanMigrateError(f"--torchtitan: there is no torchtitan in {wheel}.")
+            raise TitanMigrateError(
+                f"--torchtitan: there is no torchtitan in {wheel}. Name a wheel of torchtitan."
+            )
         if not place.exists():
             os.replace(staged, place)
     except zipfile.BadZipFile as error:
-        raise TitanMigrateError(f"--torchtitan: {wheel} is no wheel.") from error
+        raise TitanMigrateError(
+            f"--torchtitan: {wheel} is no wheel, or not whole. Name a wheel of torchtitan."
+        ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return place

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -411,7 +412,17 @@ TABLE = (
     # The torchtitan that it uses.
     Row(
         "check dep --torchtitan nowhere",
-        "--torchtitan: nowhere is neither a folder nor a version of torchtitan. Name a checkout of torchtitan, a site-packages folder that has it, or a release as 0.2.2.",
+        "--torchtitan: nowhere is neither a folder nor a version of torchtitan. Name a checkout of torchtitan, a site-packages folder that has it, a wheel of it, or a release as 0.2.2.",
+    ),
+    Row(
+        "check dep --torchtitan any.whl",
+        "--torchtitan: /w/dep/any.whl is no wheel, or not whole. Name a wheel of torchtitan.",
+        given=lambda p: p.write("dep/any.whl", "no archive"),
+    ),
+    Row(
+        "check dep --torchtitan other.whl",
+        "--torchtitan: there is no torchtitan in /w/dep/other.whl. Name a wheel of torchtitan.",
+        given=lambda p: zipfile.ZipFile(p.top / "dep/other.whl", "w").close(),
     ),
     Row(
         "check dep --torchtitan plain/torchtitan/models",
@@ -720,9 +731,19 @@ TABLE = (
     ),
     Row(
         "verify done --against file",
-        "--against file cannot be used: its version is 0, and this titan-migrate reads 1: export it again here, or leave --against out.",
+        "--against file cannot be used: its version is 0, and this titan-migrate reads 2: export it again here, or leave --against out.",
         given=lambda p: packed(
             p, json.dumps({"format": record.FORMAT, "version": 0}).encode()
+        ),
+    ),
+    Row(
+        "verify done --against file",
+        "--against file cannot be used: it was changed after it was written: export it again here, or leave --against out.",
+        given=lambda p: packed(
+            p,
+            json.dumps(
+                {"format": record.FORMAT, "version": record.VERSION, "digest": "0"}
+            ).encode(),
         ),
     ),
     Row("verify done --nnodes 0", "--nnodes 0 trains nowhere: give at least 1."),
