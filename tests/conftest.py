@@ -21,32 +21,34 @@ for _folder in (".", "codemods", "generated", "review", "verify", "verify/traine
 
 
 def unit(nodeid: str) -> str:
-    """What one worker runs as a whole, where tests run side by side (``-n 3``): a file.
+    """What one worker runs as a whole, where tests run side by side (``-n 4``): a file.
 
-    So what a file sets up is set up once. Tests that train are two units, which begin
+    So what a file sets up is set up once. Tests that train are three units, which begin
     first: planted defects share what they train, and the others wait for ranks most of
     the time. Not by ``--dist loadgroup``: xdist 3.8 writes the groups where pytest 9.2
-    no longer reads them (pytest-xdist issue 1386). The toys train once for all that ask.
+    no longer reads them (pytest-xdist issue 1386).
     """
     file = nodeid.partition("::")[0]
-    if file in ALIKE:
-        return "planted"
-    if file.startswith(("tests/verify/trained/", "tests/hazards/")):
+    if file in COLD:
+        return "cold"
+    if file.startswith(("tests/verify/trained/", "tests/hazards/")) and file != PLANTED:
         return "trained"
     return file
 
 
-ALIKE = (
-    "tests/verify/trained/test_planted_defects.py",
-    "tests/verify/trained/test_cells.py",
-    "tests/verify/trained/test_kept.py",
+PLANTED = "tests/verify/trained/test_planted_defects.py"
+
+COLD = (
+    "tests/verify/trained/test_killed.py",
+    "tests/verify/trained/test_nodes.py",
+    "tests/verify/trained/test_fixture.py",
 )
-"""Those of the trainings that start no cold ranks."""
+"""Those of the trainings whose ranks or runs begin with an interpreter of their own."""
 
 
 def turn(nodeid: str) -> int:
     """When a test's unit is handed out: long ones first, so that no core is left idle at the end."""
-    units = ("planted", "trained", "tests/test_real_releases.py")
+    units = (PLANTED, "cold", "trained", "tests/test_real_releases.py")
     found = unit(nodeid)
     return units.index(found) if found in units else len(units)
 
