@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from migrator.terminal import plain
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -154,8 +156,7 @@ def wants_colour(when: str) -> bool:
     """
     if when != "auto":
         return when == "always"
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return not plain and sys.stdout is not None and sys.stdout.isatty()
+    return not plain() and sys.stdout is not None and sys.stdout.isatty()
 
 
 def show(content: bytes, paged: bool = True) -> None:

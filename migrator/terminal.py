@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def working(what: str, quiet: bool = False) -> Iterator[None]:
-    """Show on stderr that something goes on, where that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True, quiet=quiet)
-    if quiet or not console.is_terminal:
+    """Show on stderr that something goes on, where that is a terminal which moves."""
+    console = screen()
+    if quiet or console is None or plain():
         yield
     else:
         with console.status(f"{what} …"):
             yield
+
+
+def plain() -> bool:
+    """Whether a terminal is to be told nothing but text: `NO_COLOR` is set, or it is a dumb one."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
 def screen() -> Console | None:
@@ -32,7 +35,13 @@ def screen() -> Console | None:
         return None
     from rich.console import Console
 
-    return Console(stderr=True, markup=False, highlight=False, emoji=False)
+    return Console(
+        stderr=True,
+        color_system=None if plain() else "auto",
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
 
 
 def console_on_stdout(quiet: bool = False) -> Console:
@@ -44,7 +53,11 @@ def console_on_stdout(quiet: bool = False) -> Console:
         below.matters = False
     if quiet or sys.stdout is None:  # closed before the start
         return Console(quiet=True, markup=False)
-    return Console(file=_Lenient(sys.stdout), markup=False)  # type: ignore[arg-type]  # has what rich calls
+    return Console(
+        file=_Lenient(sys.stdout),  # type: ignore[arg-type]  # has what rich calls
+        color_system=None if plain() else "auto",
+        markup=False,
+    )
 
 
 class Kept(io.RawIOBase):

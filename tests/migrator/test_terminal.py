@@ -69,9 +69,26 @@ def test_a_spinner_turns_on_a_terminal_only(tree):
     command = [sys.executable, "-m", "migrator.cli", "check", "--no-git", str(tree)]
     piped = subprocess.run(command, capture_output=True, text=True)
     assert "Reading the checkout" not in piped.stderr
+    said = on_terminal(command, TERM="xterm", COLUMNS="120")
+    assert b"Reading the checkout" in said and b"TM101" in said
+    # It is gone when the findings come.
+    assert b"\x1b[2K" in said
+
+
+@pytest.mark.parametrize("plain", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_that_wants_no_colour_gets_text_alone(tree, plain):
+    command = [sys.executable, "-m", "migrator.cli", "check", "--no-git", str(tree)]
+    said = on_terminal(command, **{"TERM": "xterm", "COLUMNS": "80", **plain})
+    assert b"Yours to look at, the worst first:" in said and b"\x1b" not in said
+    assert b"\x1b[" in on_terminal(command, TERM="xterm", COLUMNS="80")
+
+
+def on_terminal(command: list[str], **environment: str) -> bytes:
+    """What a check of something to migrate prints where stderr is a terminal."""
     leader, follower = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen(command, stderr=follower, env=env)
+    process = subprocess.Popen(
+        command, stderr=follower, env={**os.environ, **environment}
+    )
     os.close(follower)
     said = b""
     try:
@@ -80,9 +97,7 @@ def test_a_spinner_turns_on_a_terminal_only(tree):
     except OSError:  # the other end is closed
         pass
     assert process.wait() == 1
-    assert b"Reading the checkout" in said and b"TM101" in said
-    # It is gone when the findings come.
-    assert b"\x1b[2K" in said
+    return said
 
 
 def in_shell(command: str) -> subprocess.CompletedProcess:
