@@ -8,6 +8,7 @@ from migrator.verify.choose.scenarios import PARTIES
 from migrator.verify.judge import each
 from migrator.verify.judge.compare import (
     MARGIN,
+    TOO_NOISY,
     Tolerances,
     measured_tolerances,
     only,
@@ -62,7 +63,8 @@ def span(traces: Traces, noise: tuple[Pair, Tolerances] | None, steps: int) -> S
     tolerances = measured_tolerances(*pair) | known
     noisy = too_noisy(tolerances)
     if noisy is None:
-        return Span(end, tolerances, each.limits(*pair), notes)
+        tolerances, said = _capped(tolerances)
+        return Span(end, tolerances, each.limits(*pair), (*notes, *said))
     size = tolerances[noisy].relative / MARGIN
     why = f"rounding alone moves FSDP's {noisy} by {size:.0e} in {end} steps, too much to tell a wrong migration from a right one"
     for last in () if whole else range(end - 1, 0, -1):
@@ -73,9 +75,23 @@ def span(traces: Traces, noise: tuple[Pair, Tolerances] | None, steps: int) -> S
             del tolerances["parameters"]
             which = "step 1 is" if last == 1 else f"steps 1 to {last} are"
             note = f"{why[0].upper()}{why[1:]}: {which} judged, each gradient and each weight in it."
+            tolerances, said = _capped(tolerances)
             limits = each.limits(plain, nudged)
-            return Span(last, tolerances, limits, (*notes, note))
+            return Span(last, tolerances, limits, (*notes, note, *said))
     return Span(end, tolerances, each.limits(*pair), notes, why)
+
+
+def _capped(tolerances: Tolerances) -> tuple[Tolerances, tuple[str, ...]]:
+    """Tolerances without those that would let wrong migrations pass, and a note of each that is left out."""
+    largest = MARGIN * TOO_NOISY
+    judged = {k: one for k, one in tolerances.items() if one.relative <= largest}
+    said = (
+        f"Rounding alone moves FSDP's {name} by {one.relative / MARGIN:.0e}: not judged, but for each gradient and each"
+        " weight by itself."
+        for name, one in tolerances.items()
+        if name not in judged
+    )
+    return judged, tuple(said)
 
 
 def _common_end(traces: Traces, steps: int) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import nan
+
+import pytest
 
 from migrator.verify.judge.compare import Tolerance
 from migrator.verify.judge.span import span
@@ -54,6 +57,31 @@ def test_the_steps_before_those_that_rounding_hides():
     assert "parameters" not in found.tolerances and "loss" in found.tolerances
 
 
+@pytest.mark.parametrize("size, judged", [(1e-4, True), (1e-2, False), (nan, False)])
+def test_a_quantity_that_rounding_hides_alone_is_not_judged_and_that_is_said(
+    size, judged
+):
+    nudged = trace("nudged", "fsdp")
+    steps = tuple(
+        replace(s, grad_norm=s.grad_norm * (1 + size)) for s in nudged.ranks[0].steps
+    )
+    ranks = tuple(replace(rank, steps=steps) for rank in nudged.ranks)
+    found = span(TRACES, ((CONTROL, Trace("nudged", ranks)), {}), STEPS)
+    assert found.steps == STEPS and not found.hidden
+    assert ("grad_norm" in found.tolerances) == judged == (not found.notes)
+    assert "loss" in found.tolerances
+    if not judged:
+        assert "moves FSDP's grad_norm by" in found.notes[0]
+
+
+def test_the_noise_of_golden_runs_has_the_same_limit():
+    pair, _ = noise(STEPS + 1)
+    known = {"parameters": Tolerance(1e9, "changed by hand")}
+    found = span(TRACES, (pair, known), STEPS)
+    assert "parameters" not in found.tolerances
+    assert "moves FSDP's parameters by 1e+08" in found.notes[0]
+
+
 def test_where_rounding_hides_the_first_step_it_hides_all():
     found = span(TRACES, noise(1), STEPS)
     assert found.hidden.startswith("rounding alone moves FSDP's loss")
@@ -85,6 +113,6 @@ def test_runs_that_go_on_from_a_checkpoint_are_judged_whole_or_not_at_all():
 
 def test_tolerances_that_were_measured_with_the_weights_are_taken_as_they_are():
     pair, _ = noise(STEPS + 1)
-    known = {"parameters": Tolerance(0.5, "measured elsewhere")}
+    known = {"parameters": Tolerance(5e-3, "measured elsewhere")}
     found = span(TRACES, (pair, known), STEPS)
     assert found.tolerances["parameters"] == known["parameters"]
