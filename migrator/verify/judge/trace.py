@@ -17,6 +17,7 @@ A rank's `rank<N>.jsonl` holds one JSON object a line, written by `host.py`:
     buffers     when; digests: buffer -> dtype and digest
     gradients   dtypes: parameter -> dtype of its gradient, in the first step
     step        step, loss (mean over all ranks, null where this rank does not log), grad_norm, gradients, tokens (this rank), seconds
+    loss        step, loss of a step that was written before it was logged
     validation  step, loss (mean over all ranks)
     logged      step, values: metric -> number, as this rank's logger was given it
     outputs     dtypes: block -> dtype of its output, in the second step
@@ -358,14 +359,14 @@ def read_rank(path: Path) -> RankTrace:
     return RankTrace(steps=steps, model=model, **found)
 
 
-_OF_A_STEP = ("step", "figures", "validation", "logged")
+_OF_A_STEP = ("step", "figures", "loss", "validation", "logged")
 
 
 def _steps_of(events: list[dict[str, Any]]) -> tuple[Step, ...]:
     """The steps, each with what was written of it before or behind its own event."""
     more: dict[int, dict[str, Any]] = {}
     for event in events:
-        here = more.setdefault(event["step"], {"logged": {}})
+        here = more.setdefault(event["step"], {"loss": None, "logged": {}})
         if event["kind"] == "figures":
             here["each_gradient"] = event["gradients"]
             here["each_weight"] = event["weights"]
@@ -375,8 +376,10 @@ def _steps_of(events: list[dict[str, Any]]) -> tuple[Step, ...]:
             here["validation"] = event["loss"]
         elif event["kind"] == "logged":
             here["logged"] |= event["values"]
+        elif here["loss"] is None:
+            here["loss"] = event["loss"]
     return tuple(
-        Step(**{**more[event["step"]], **event})
+        Step(**{**event, **more[event["step"]]})
         for event in events
         if event.pop("kind") == "step"
     )

@@ -298,8 +298,12 @@ class Probe:
         def log_and_record(
             processor: Any, step: int, global_avg_loss: float, *args: Any, **kwargs: Any
         ) -> Any:
+            loss = float(global_avg_loss)
             if self.seen_gradients:
-                self._finish(float(global_avg_loss))
+                self._finish(loss)
+            else:
+                # Its gradients were emptied before it was logged.
+                self.recorder.write("loss", step=self._step() - 1, loss=loss)
             self._watch_logger(processor)
             result = log(processor, step, global_avg_loss, *args, **kwargs)
             self._count_tokens()

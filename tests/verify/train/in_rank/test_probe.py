@@ -53,20 +53,23 @@ class Trainer:
     parallel_dims = types.SimpleNamespace(pp=1, tp=1)
     metrics_processor = MetricsProcessor()
 
-    def train(self, empties):
+    def train(self, empties="by zero_grad"):
         model = torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Dropout(0.0))
         self.model_parts = [model]
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for step in range(1, 6):
-            if empties:
+            if empties == "by zero_grad":
                 optimizer.zero_grad()
-            for parameter in model.parameters():
-                parameter.grad = None
+            if empties == "by hand":
+                for parameter in model.parameters():
+                    parameter.grad = None
             loss = model(torch.ones(step, 4)).square().sum()
             self.metrics_processor.ntokens_since_last_log += 10 + step
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+            if empties == "at the end":
+                optimizer.zero_grad()
             if step == 1 or step % 2 == 0:
                 self.metrics_processor.log(step, float(loss), float(loss), float(norm))
             if step == 3:
@@ -74,16 +77,16 @@ class Trainer:
                 self.metrics_processor.ntokens_since_last_log += 99
                 self.metrics_processor.log_validation(7.0, step)
 
-Trainer().train("by hand" not in sys.argv)
+Trainer().train(sys.argv[1])
 probe.close()
 os._exit(0)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks ranks")
-@pytest.mark.parametrize("gradients", ["by zero_grad", "by hand"])
+@pytest.mark.parametrize("gradients", ["by zero_grad", "by hand", "at the end"])
 def test_steps_that_nobody_logs_are_written_all_the_same(tmp_path, gradients):
-    """Whether the optimizer empties the gradients before each step, or the trainer does."""
+    """Whoever empties the gradients, before a step or behind it."""
     (tmp_path / "script.py").write_text(SCRIPT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
