@@ -10,7 +10,7 @@ from typing import Literal
 from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE
-from codemods.names import Import, Use, dotted
+from codemods.names import Import, Use, absolute_module, dotted
 from codemods.nodes import nodes
 from codemods.once import once
 from codemods.source import SourceFile
@@ -210,6 +210,7 @@ def _outside_of(
         for local, imported in scope.imports.items():
             if imported.name in words:
                 yield from outside("import", imported.line, scope.qualname, local)
+    yield from _imported_before(checkout, file, names)
     for use in known.uses:
         if use.spelling.rpartition(".")[2] in words and not use.shadowed:
             kind: OutsideKind = "call" if use.call is not None else "value"
@@ -225,6 +226,28 @@ def _outside_of(
     for scope_, node, spelling in _assigned(file):
         if spelling.rpartition(".")[2] in words:
             yield from outside("assignment", node.lineno, scope_, spelling, node)
+
+
+def _imported_before(
+    checkout: Checkout, file: SourceFile, names: Collection[str]
+) -> Iterator[Outside]:
+    """Imports from that torchtitan whose name a later one gives to the other function."""
+    last = {
+        local: found.name
+        for scope in file.names.scopes.values()
+        for local, found in scope.imports.items()
+    }
+    for node in nodes(file.syntax):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        for alias in node.names:
+            local = alias.asname or alias.name
+            if alias.name not in names or last.get(local) in (alias.name, None):
+                continue
+            module = absolute_module(file.package, node)
+            if checkout.is_of_torchtitan(module) and not checkout.holds_torchtitan:
+                at = (file.path, node.lineno)
+                yield Outside(*at, "import", "", local, module, alias.name, False)
 
 
 def _by_name(checkout: Checkout, file: SourceFile) -> Iterator[tuple[Use, str, str]]:

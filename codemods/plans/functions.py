@@ -302,8 +302,12 @@ def mirror_of(facts: Facts, own: Definition, site: CallSite) -> NewFunction | st
 
 
 def _reaches(facts: Facts, path: str, known: NewFunction) -> bool:
-    """Whether a file defines or can import a function."""
-    home = known.definition.path
+    """Whether a file defines or can import a function; what is new, within its packages."""
+    home, files = known.definition.path, facts.survey.files
+    mirrored = known.mirrors and known.mirrors.path
+    if mirrored in facts.checkout.dependency and home not in facts.checkout.dependency:
+        if files[path].root != files[home].root:
+            return False
     return path == home or module_for(facts, path, home) is not None
 
 

@@ -50,11 +50,12 @@ def sharing_with(
 ) -> list[CallSite]:
     """Those of the calls that one new function will do for, this one among them.
 
-    All where it can be imported, else those of the file.
+    All of the packages beside its own where it can be imported, else those of the file.
     """
-    path = site.reference.path
-    shared = all(_is_importable(facts, s.reference.path) for s in sites)
-    return [s for s in sites if shared or s.reference.path == path] or [site]
+    path, files = site.reference.path, facts.survey.files
+    near = [s for s in sites if files[s.reference.path].root == files[path].root]
+    shared = all(_is_importable(facts, s.reference.path) for s in near)
+    return [s for s in near if shared or s.reference.path == path] or [site]
 
 
 def module_for(facts: Facts, path: str, home: str) -> str | None:

@@ -37,7 +37,9 @@ def report(facts: Facts) -> None:
     for use in facts.survey.outside:
         file = facts.survey.files[use.path]
         opted_out = file.opted_out(use.line, "TM102")
-        if use.name != OLD and not facts.checkout.dependency:
+        if use.name != OLD and not (
+            facts.checkout.dependency or _may_be_ddps(facts, use)
+        ):
             if use.kind == "call":
                 message = f"{use.spelling} of {use.module} already wraps with replicate"
                 facts.findings.append(
@@ -58,6 +60,15 @@ def report(facts: Facts) -> None:
                 None if opted_out else _to_write(facts, use, shown),
             )
         )
+
+
+def _may_be_ddps(facts: Facts, use: Outside) -> bool:
+    """Whether the name may also come from an import of DDP's function, as one that is tried."""
+    return any(
+        (other.path, other.kind, other.name, other.spelling)
+        == (use.path, "import", OLD, use.spelling)
+        for other in facts.survey.outside
+    )
 
 
 _MATTERS = re.compile(r"apply_|parallelize|ParallelDims|maybe_enable_amp")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from codemods import layout
 from codemods.example import Example
-from codemods.findings import Finding, Severity, Status
+from codemods.findings import Finding, Severity, Status, hazard_of_lines
 from codemods.names import Definition, Use
 from codemods.nodes import nodes
 from codemods.plans import Facts, followed
@@ -104,6 +104,25 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield from _strings(facts)
         yield from _patches(facts)
     yield from _unknown_modules(facts)
+    yield from _not_python(facts)
+
+
+_NAMED_ELSEWHERE = re.compile(rf"[\w.]+\.{OLD}\b|\bimport\b[^#]*\b{OLD}\b")
+
+
+def _not_python(facts: Facts) -> Iterator[Finding]:
+    """Notebooks, jobs and configurations that name apply_ddp of a module."""
+    if not (facts.moves or facts.survey.kind == "dependent"):
+        return
+    for file in facts.texts.values():
+        found = {
+            line: facts.target.function_name
+            for line, text in enumerate(file.lines, 1)
+            if (file.is_config or file.is_script) and _NAMED_ELSEWHERE.search(text)
+        }
+        if found and facts.target.function_name != OLD:
+            message = "this names apply_ddp, which is followed in Python files alone"
+            yield hazard_of_lines(file, CODE, message, found)
 
 
 def _where(facts: Facts, path: str, line: int) -> str:

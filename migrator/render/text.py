@@ -117,6 +117,8 @@ def _dependent(changeset: Changeset) -> str:
         return f"{head}, and it has no apply_ddp any more: {places} to see to.{what}"
     if outcome.survey.unresolved:
         return f"{head}, and its apply_ddp is used: {places} to see to."
+    if not any(finding.status == "done" for finding in outcome.findings):
+        return f"{head}: {places} to see to."
     return f"{head}; what is called of it is replicate's already, but for {places}."
 
 

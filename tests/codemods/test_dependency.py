@@ -254,6 +254,15 @@ def test_a_workspace_of_packages():
         assert "\nfrom lab.replicate import apply_replicate\n" in after[plan]
 
 
+def test_packages_of_a_workspace_do_not_import_from_each_other():
+    plans = {f"packages/{n}/src/{n}/plan.py": HEAD + PLAN for n in "ab"}
+    packages = {path.replace("plan.py", "__init__.py"): "" for path in plans}
+    use = {"packages/b/src/b/use.py": "from a.plan import parallelize\n"}
+    after = written({**plans, **packages, **use}, ddp())
+    assert sorted(after) == sorted(plans)
+    assert all("def apply_replicate(" in text for text in after.values())
+
+
 @pytest.mark.parametrize("written_as", ["sharding", ".sharding"])
 def test_a_function_is_imported_as_the_one_that_it_mirrors(written_as):
     head = HEAD.replace("apply_ddp, apply_fsdp", "apply_ddp")

@@ -117,7 +117,7 @@ def test_nothing_of_it_is_written_and_then_nothing_is_said(documented, monkeypat
     monkeypatch.setattr(Checkout, "texts", property(unread))
     assert said(documented) == set()
     told = run("check", documented)
-    assert told.exit_code == 0 and "Nothing to do" in told.stderr
+    assert told.exit_code == 0 and "Nothing to rewrite, and 2 hazards" in told.stderr
 
 
 def test_reports_tell_the_same(documented):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support import HERE, IMPORT, assert_left, findings, migrated
+from support import HERE, IMPORT, assert_left, findings, migrated, outcome
 
 
 def test_fires_for_another_apply_ddp():
@@ -100,3 +100,26 @@ def test_ddps_class_beside_apply_fsdp_is_left_with_the_call():
     assert left.suggestion == (
         'apply_replicate(model, world_mesh["dp_replicate"], param_dtype=job_config.a)'
     )
+
+
+@pytest.mark.parametrize(
+    "path, line",
+    [
+        ("a.ipynb", '   "from torchtitan.models.llama3.parallelize import apply_ddp\\n",'),
+        ("conf/plan.yaml", "_target_: torchtitan.models.llama3.parallelize.apply_ddp"),
+        ("run.sh", "python -c 'from lab.plan import apply_fsdp, apply_ddp'"),
+    ],
+)  # fmt: skip
+def test_what_is_not_python_and_names_it_is_told(path, line):
+    for said, count in ((line, 1), (f"{line}  # titan-migrate: ignore[TM211]", 0)):
+        result = outcome({}, said={path: f"# one\n{said}\n"})
+        found = [f for f in result.findings if (f.path, f.status) == (path, "hazard")]
+        assert len(found) == count
+    assert result.changes
+
+
+def test_what_is_not_python_and_says_something_else_is_not():
+    said = {"run.sh": "echo apply_ddp\n", "a.yaml": "mode: apply_ddp\n"}
+    said["docs/a.md"] = "see torchtitan.models.llama3.parallelize.apply_ddp\n"
+    found = outcome({}, said=said).findings
+    assert not [f for f in found if f.code == "TM211"]

@@ -18,6 +18,13 @@ from places import FIXTURES
 FAR = "from torchtitan.models.llama3.infra.parallelize import apply_ddp\n"
 DDP = "from torch.distributed._composable.replicate import replicate\n\n\ndef apply_ddp(model, dp_mesh):\n    replicate(model, device_mesh=dp_mesh)\n"
 NEAR = "from torchtitan.models.llama3.parallelize import apply_replicate\n\n\ndef p(model, mesh):\n    apply_replicate(model, mesh)\n"
+TRIED = """\
+try:
+    from torchtitan.a import apply_ddp
+except ImportError:
+    from torchtitan.b import apply_replicate as apply_ddp
+apply_ddp(1)
+"""
 KEEPS = """\
 class ParallelDims:
     def _mesh_exist(self, name, degree):
@@ -41,6 +48,8 @@ def head(tree, files, target="1d"):
     [
         ({"pkg/plan.py": FAR}, "torchtitan is a dependency here, and not part of this checkout, and its apply_ddp is used: 1 place in 1 file to see to."),
         ({"pkg/plan.py": FAR, "pkg/x.py": DDP.replace("apply_ddp", "wrap")}, "torchtitan is a dependency here, and not part of this checkout, and its apply_ddp is used, beside DDP in another place: 2 places in 2 files to see to."),
+        ({"pkg/plan.py": NEAR + "F = apply_replicate\n" + FAR}, "torchtitan is a dependency here, and not part of this checkout, and its apply_ddp is used: 1 place in 1 file to see to."),
+        ({"pkg/plan.py": "X = 1\n", "pkg/run.py": TRIED}, "torchtitan is a dependency here, and not part of this checkout, and its apply_ddp is used: 3 places in 1 file to see to."),
         ({"pkg/plan.py": NEAR}, "Nothing to do: torchtitan is a dependency here, and not part of this checkout; what is called of it is replicate's already."),
         ({"pkg/plan.py": DDP}, "A copy of torchtitan's DDP path: 1 place in 1 file to migrate."),
         ({"pkg/dims.py": KEEPS}, "Nothing to do: there is no apply_ddp here, and pure replication is fully_shard over a mesh whose fsdp dimension has degree 1, as from PR 2900 on (release 0.3.0)."),
