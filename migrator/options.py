@@ -37,17 +37,17 @@ REV = click.option(
 def _from_here(
     context: click.Context, option: click.Parameter, given: str | None
 ) -> str | None:
-    """A folder as it is named from here; a version as it is."""
-    folder = given is not None and Path(given).is_dir()
-    return str(Path(given or "").resolve()) if folder else given
+    """A folder or a wheel as it is named from here; a version as it is."""
+    there = given is not None and Path(given).exists()
+    return str(Path(given or "").resolve()) if there else given
 
 
 TORCHTITAN = click.option(
     "--torchtitan",
     metavar="PATH|VERSION",
     callback=_from_here,
-    help="The torchtitan that a checkout uses and does not hold: a folder, which is read and "
-    "never written, or a release to download.  [default: pyproject.toml's, a submodule, an "
+    help="The torchtitan that a checkout uses and does not hold: a folder or a wheel, which is "
+    "read and never written, or a release to download.  [default: pyproject.toml's, a submodule, an "
     "installed one that is pinned]",
 )
 

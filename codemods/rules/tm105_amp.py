@@ -241,21 +241,23 @@ def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
     started = launches(facts.checkout, facts.texts.values())
     if started:
         path, line = started[0]
-        others = f" and {len(started) - 1} more" if started[1:] else ""
-        what = (
-            f"{path}:{line}{others} start the"
-            if others
-            else f"{path}:{line} starts the"
-        )
+        what = f"{path}:{line} starts"
+        if started[1:]:
+            what = f"{path}:{line} and {len(started) - 1} more start"
+        what += " the trainer of a torchtitan outside of this checkout itself"
         name = next((node.name for _, _, node in found if node), "MyTrainer")
-        what += " trainer of a torchtitan outside of this checkout itself"
-        yield _trainer(*_named_first(facts, found), name, what)
+        yield _trainer(*_in_python(facts, started[0], found), name, what)
 
 
-def _named_first(
-    facts: Facts, found: list[tuple[SourceFile, int, ast.ClassDef | None]]
+def _in_python(
+    facts: Facts,
+    started: tuple[str, int],
+    found: list[tuple[SourceFile, int, ast.ClassDef | None]],
 ) -> tuple[SourceFile, int]:
     """The line of Python that stands for what a script starts: it can opt out at its end."""
+    path, line = started
+    if path in facts.survey.files:
+        return facts.survey.files[path], line
     if found:
         return found[0][:2]
     sites = [call.site.reference for call in facts.calls]

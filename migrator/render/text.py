@@ -99,7 +99,8 @@ def _dependent(changeset: Changeset) -> str:
     outcome = changeset.outcome
     known = inert(outcome.survey.dependency.known)
     head = f"torchtitan is a dependency here{known}, and not part of this checkout"
-    if not outcome.survey.outside and not outcome.to_do:
+    used = outcome.survey.outside or outcome.survey.references
+    if not used and not outcome.to_do:
         return (
             _IDLE + "no data-parallel path of its own; torchtitan is a dependency"
             f"{known}."

@@ -558,6 +558,8 @@ def test_what_a_script_starts_is_seen_whatever_is_set_here(files, place):
     assert not any("no autocast is opened" in f.message for f in result.findings)
     off = run(files, replicating(), texts=lambda: texts(script))
     assert off.problems == ()
+    files["lab/go.py"] = "import runpy\n\nrunpy.run_module('torchtitan.train')\n"
+    assert ("lab/go.py", 3) in left_at(run(files, ddp()))
 
 
 def test_a_loop_without_a_train_spec_is_the_trainer():

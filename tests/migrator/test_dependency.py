@@ -188,6 +188,8 @@ def test_a_wheel_is_read(dependent, tmp_path, monkeypatch):
     patch = run("diff", dependent, "--torchtitan", wheel)
     assert patch.stdout == run("diff", dependent, "--torchtitan", TITAN).stdout
     assert "(torchtitan 0.2.2)" in run("check", dependent, "--torchtitan", wheel).stderr
+    monkeypatch.chdir(tmp_path)
+    assert run("check", dependent, "--torchtitan", wheel.name).exit_code == 1
     wheel.write_bytes(b"x")
     for words in (" is no wheel", "no torchtitan in "):
         assert words in run("check", dependent, "--torchtitan", wheel).stderr
@@ -444,6 +446,12 @@ def test_with_0_2_2_that_is_migrated_itself(dependent, tmp_path):
         "def apply_replicate" in patch and "replicate(blade" in patch
     )  # the fan's own
     assert "lab/train.py" not in patch  # autocast is off there already
+    shutil.rmtree(dependent / "lab/models/fan")
+    assert (
+        run("apply", "--allow-dirty", dependent, "--torchtitan", titan).exit_code == 0
+    )
+    again = run("check", dependent, "--torchtitan", titan).stderr
+    assert again.startswith("Nothing to do: ") and "replicate's already" in again
 
 
 @pytest.mark.release
