@@ -9,7 +9,7 @@ from codemods.names import Definition, Import, ModuleNames
 from codemods.once import once
 from codemods.source import SourceFile
 
-_DIMS = re.compile(rb"^class ParallelDims(\(\))?:", re.MULTILINE)
+_DIMS = re.compile(rb"^class ParallelDims\b(\((object)?\))?\s*:", re.MULTILINE)
 
 
 class Checkout:
@@ -43,10 +43,10 @@ class Checkout:
         """
         parts = file.module.split(".")
         for start, part in enumerate(parts):
-            above = f"{file.root}{'/'.join(parts[:start])}/__init__.py"
-            within = above in self.files or parts[start:] == [part]
-            if start and part == self.package and within and not self.holds_torchtitan:
-                continue
+            if start and part == self.package and not self.holds_torchtitan:
+                above = f"{file.root}{'/'.join(parts[:start])}/__init__.py"
+                if above in self.files or parts[start:] == [part]:
+                    continue
             yield ".".join(parts[start:])
 
     def add(self, file: SourceFile) -> None:

@@ -497,6 +497,9 @@ def _bound_otherwise(facts: "Facts", after: Checkout) -> Iterator[str]:
 
 def _is_another(checkout: Checkout, path: str, name: str, meant: str) -> bool:
     """Whether a file calls something else so; a variable, as a logger, does as well."""
+    found = checkout.at(meant)
+    if found is not None and found.path == path:
+        return False
     for node in checkout.files[path].syntax.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
             return True

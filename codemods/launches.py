@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from codemods.autocast import of_a_test
 from codemods.bindings import Checkout
@@ -22,17 +23,20 @@ def launches(checkout: Checkout, texts: Iterable[TextFile]) -> list[tuple[str, i
     """
     if checkout.holds_torchtitan:
         return []
-    found = []
-    for text in texts:
-        if text.is_config or text.is_script:
-            lines = enumerate(text.lines, 1)
-            found += [(text.path, n) for n, line in lines if _starts(checkout, line)][
-                :1
-            ]
-    for file in checkout.mentioning(f"{checkout.package}.train", "torchtitan/"):
-        if not of_a_test(file.path):
-            found += [(file.path, line) for line in _in_code(checkout, file)][:1]
-    return found
+    found: list[tuple[str, Iterator[int]]] = [
+        (
+            text.path,
+            (n for n, line in enumerate(text.lines, 1) if _starts(checkout, line)),
+        )
+        for text in texts
+        if text.is_config or text.is_script
+    ]
+    found += [
+        (file.path, _in_code(checkout, file))
+        for file in checkout.mentioning(f"{checkout.package}.train", "torchtitan/")
+        if not of_a_test(file.path)
+    ]
+    return [(path, line) for path, lines in found for line in islice(lines, 1)]
 
 
 def _starts(checkout: Checkout, line: str) -> bool:

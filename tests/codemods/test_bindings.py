@@ -156,3 +156,39 @@ def test_relative_imports_in_a_package_file():
     files = {"pkg/plan.py": DEFINED, "pkg/__init__.py": "from .plan import apply_ddp\n"}
     checkout = Checkout({p: SourceFile(p, c.encode()) for p, c in files.items()})
     assert checkout.resolve("pkg/__init__.py", "", "apply_ddp") == FOUND
+
+
+DIMS = "class ParallelDims:\n    x = 1\n"
+
+
+@pytest.mark.parametrize(
+    "path, text, holds",
+    [
+        ("torchtitan/distributed/parallel_dims.py", DIMS, True),
+        ("vendor/torchtitan/parallelisms/__init__.py", DIMS.replace(":", "(object):", 1), True),
+        ("torchtitan/experiments/mine/dims.py", DIMS.replace(":", "(Theirs):", 1), False),
+        ("torchtitan/models/llama3/model.py", "x = 1\n", False),
+        ("lab/distributed/parallel_dims.py", DIMS, False),
+    ],
+)  # fmt: skip
+def test_what_holds_torchtitan(path, text, holds):
+    assert Checkout({path: SourceFile(path, text.encode())}).holds_torchtitan is holds
+
+
+@pytest.mark.parametrize(
+    "path, package, name, found",
+    [
+        ("lab/torchtitan/train.py", "lab/__init__.py", "torchtitan.train", False),
+        ("lab/torchtitan/train.py", "lab/__init__.py", "lab.torchtitan.train", True),
+        ("lab/torchtitan.py", "x.py", "torchtitan", False),
+        ("vendor/torchtitan/train.py", "x.py", "torchtitan.train", True),
+        ("lab/other/train.py", "lab/__init__.py", "other.train", True),
+    ],
+)
+def test_a_part_of_a_package_is_not_torchtitan(path, package, name, found):
+    files = {p: SourceFile(p, b"") for p in (path, package)}
+    assert (Checkout(files).path_of(name) == path) is found
+    dims = SourceFile("lab/torchtitan/dims.py", DIMS.encode())
+    if "torchtitan/" in path:
+        held = Checkout({**files, dims.path: dims})
+        assert held.path_of(name) == path

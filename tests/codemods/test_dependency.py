@@ -495,6 +495,44 @@ def test_the_trainer_is_seen_beside_what_only_names_autocast(line):
     assert left(run({**TRAINER, **rope}, ddp())) == [("lab/loop.py", 4)]
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "vendor/torchtitan/models/llama3/model.py",
+        "torchtitan/experiments/mine/__init__.py",
+        "lab/torchtitan/train.py",
+        "lab/torchtitan.py",
+    ],
+)
+def test_what_is_called_torchtitan_here_does_not_hide_the_one_that_is_used(beside):
+    files = {**TRAINER, "lab/__init__.py": "", beside: "x = 1\n"}
+    for dependency in (ddp(), UNKNOWN):
+        found = left_at(run(files, dependency))
+        assert found == (
+            [("lab/loop.py", 4)]
+            if dependency.files
+            else [("lab/plan.py", 3), ("lab/plan.py", 17)]
+        )
+
+
+def test_a_part_of_torchtitan_is_migrated_by_the_rest():
+    path = "torchtitan/experiments/mine/plan.py"
+    assert list(written({path: HEAD + PLAN}, ddp())) == [path]
+
+
+def test_the_trainer_of_a_torchtitan_of_another_name_is_seen():
+    named = {p.replace("titan/torchtitan", "titan"): f for p, f in ddp().files.items()}
+    files = {
+        path: SourceFile(
+            path, file.raw.replace(b"torchtitan", b"titan"), dependency="titan"
+        )
+        for path, file in named.items()
+    }
+    own = {path: text.replace("torchtitan", "titan") for path, text in TRAINER.items()}
+    known = Dependency("titan", files=files, package="titan")
+    assert left(run(own, known)) == [("lab/loop.py", 4)]
+
+
 def test_a_trainer_that_sets_its_own_context_is_done():
     loop = TRAINER["lab/loop.py"].replace(
         "    pass\n",
