@@ -2,15 +2,20 @@
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from codemods.engine import Outcome, migrate
 from codemods.findings import Finding
 from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource, opt_outs
+from codemods.texts import Texts, none
 
 _ROUNDS = 8
+
+_TryOut = Callable[..., Outcome | None]
+"""Migrates files with a selection."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,22 @@ class WaysOn:
         return tuple(map(pattern, self.exclude))
 
 
-def ways_on(files: Mapping[str, SourceFile], outcome: Outcome) -> WaysOn:
+def ways_on(
+    files: Mapping[str, SourceFile], outcome: Outcome, texts: Texts = none
+) -> WaysOn:
     """What lets the rest be migrated; nothing where nothing else would be.
 
     Args:
         files: path -> file, of the whole checkout.
         outcome: what a migration of them would do, with places left.
+        texts: reads the files that are not Python's.
     """
     left = [f for f in outcome.findings if f.status == "left"]
     if not left or outcome.for_other_target:
         return WaysOn()
-    exclude, drawn_in, rest = _by_files(files, outcome, left)
-    return WaysOn(exclude, drawn_in, _by_lines(files, outcome, left), rest)
+    tried = partial(_tried, outcome=outcome, texts=texts)
+    exclude, drawn_in, rest = _by_files(files, outcome, left, tried)
+    return WaysOn(exclude, drawn_in, _by_lines(files, outcome, left, tried), rest)
 
 
 def pattern(path: str) -> str:
@@ -58,7 +67,10 @@ def pattern(path: str) -> str:
 
 
 def _by_files(
-    files: Mapping[str, SourceFile], outcome: Outcome, left: list[Finding]
+    files: Mapping[str, SourceFile],
+    outcome: Outcome,
+    left: list[Finding],
+    try_out: _TryOut,
 ) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...], int]:
     chosen = {finding.path for finding in left}
     drawn_in: dict[str, set[str]] = {}
@@ -66,9 +78,9 @@ def _by_files(
         known = outcome.selection
         exclude = (*known.exclude, *map(pattern, sorted(chosen)))
         chosen_too = replace(known, exclude=exclude)
-        tried = _tried(files, outcome, chosen_too, write=False)
+        tried = try_out(files, selection=chosen_too, write=False)
         if tried is not None and not tried.problems:
-            tried = _tried(files, outcome, chosen_too)
+            tried = try_out(files, selection=chosen_too, write=True)
         if tried is None:
             break
         if not tried.problems:
@@ -99,7 +111,10 @@ def _by_files(
 
 
 def _by_lines(
-    files: Mapping[str, SourceFile], outcome: Outcome, left: list[Finding]
+    files: Mapping[str, SourceFile],
+    outcome: Outcome,
+    left: list[Finding],
+    try_out: _TryOut,
 ) -> tuple[tuple[str, int, str], ...]:
     changed = dict(files)
     for finding in left:
@@ -107,7 +122,7 @@ def _by_lines(
         if file is None:
             return ()
         changed[finding.path] = file
-    tried = _tried(changed, outcome, outcome.selection, write=False)
+    tried = try_out(changed, selection=outcome.selection, write=False)
     if tried is None or tried.problems:
         return ()
     if not any(finding.status == "rewrite" for finding in tried.findings):
@@ -138,15 +153,18 @@ def _opted_out(file: SourceFile, line: int, code: str) -> SourceFile | None:
 
 def _tried(
     files: Mapping[str, SourceFile],
+    *,
     outcome: Outcome,
+    texts: Texts,
     selection: Selection,
-    write: bool = True,
+    write: bool,
 ) -> Outcome | None:
     try:
         return migrate(
             files,
             outcome.target,
             selection,
+            texts,
             dependency=outcome.survey.dependency,
             write=write,
         )

@@ -11,7 +11,8 @@ from migrator.render.text import inert
 
 def without(changeset: Changeset) -> WaysOn:
     """What lets the rest be migrated."""
-    return ways_on(changeset.checkout.files, changeset.outcome)
+    checkout = changeset.checkout
+    return ways_on(checkout.files, changeset.outcome, lambda: checkout.texts)
 
 
 def as_data(found: WaysOn) -> dict[str, Any]:

@@ -180,6 +180,27 @@ def test_one_that_lies_among_the_checkouts_own_packages(
     assert f"\n+from {imported}.tools.logging import logger\n" in patch
 
 
+def test_what_a_script_starts_is_accepted_on_the_line_that_is_named(dependent):
+    """And not by leaving a file out, which would be refused."""
+    (dependent / "run.sh").write_text("torchrun -m torchtitan.train\n")
+    spec = dependent / "lab" / "spec.py"
+    spec.write_text(
+        "from torchtitan.protocols.train_spec import TrainSpec\n\nX = TrainSpec()\n"
+    )
+    committed(dependent)
+    options = (dependent, "--torchtitan", TITAN)
+    said = run("check", *options).stderr
+    assert (
+        "lab/spec.py:3: TM105 [left for a person] run.sh:1 starts the trainer" in said
+    )
+    assert "lab/spec.py:3:  # titan-migrate: ignore[TM105]" in said
+    assert "--exclude" not in said
+    assert run("apply", *options, "--exclude", "lab/spec.py").exit_code == 1
+    spec.write_text(spec.read_text()[:-1] + "  # titan-migrate: ignore[TM105]\n")
+    committed(dependent)
+    assert run("apply", *options).exit_code == 0
+
+
 def test_a_wheel_is_read(dependent, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     wheel = tmp_path / "torchtitan-0.2.2-py3-none-any.whl"
