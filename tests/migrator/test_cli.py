@@ -26,7 +26,7 @@ def test_check_exits_1_while_there_is_something_to_do_and_0_after(fork):
     assert run("apply", fork).exit_code == 0
     result = run("check", fork)
     assert result.exit_code == 0
-    assert "Nothing to do" in result.stderr
+    assert "Nothing to rewrite" in result.stderr
 
 
 def test_check_writes_nothing(fork):

@@ -66,7 +66,7 @@ def test_github_of_a_migrated_checkout_has_no_errors(fork):
     result = run("check", fork, "--format", "github")
     assert result.exit_code == 0
     assert all(name in ("warning", "notice") for name, _, _ in commands(result.stdout))
-    assert "Nothing to do" in result.stderr
+    assert "Nothing to rewrite" in result.stderr
 
 
 def test_github_says_why_else_nothing_would_be_written(fork):

@@ -39,7 +39,7 @@ def test_nothing_to_do_makes_no_branch(fork, tmp_path):
     commit(fork)
     for arguments in (["--branch", "n", "--commit"], ["--patches", tmp_path / "p"]):
         result = run("apply", fork, *arguments)
-        assert result.exit_code == 0 and "Nothing to do" in result.stderr
+        assert result.exit_code == 0 and "Nothing to rewrite" in result.stderr
     assert git(fork, "branch", "--list", "n") == ""
     assert not (tmp_path / "p").exists()
 
