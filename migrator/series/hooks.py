@@ -41,7 +41,14 @@ def build(
                 replace_file(tree.root / path, raw)
             run_git(tree, "update-index", "-z", "--stdin", given=as_paths(part.files))
             as_is = ("--quiet", "--cleanup=verbatim", "--file=-")
-            run_git(tree, *with_hooks, "commit", *as_is, given=part.message.encode())
+            try:
+                run_git(
+                    tree, *with_hooks, "commit", *as_is, given=part.message.encode()
+                )
+            except LeftToDo as error:
+                # A hook may name files where it runs, which nobody finds there later.
+                said = str(error).replace(str(tree.root), str(checkout.root))
+                raise LeftToDo(said) from None
             listed = tree.git("diff-tree", "-r", "-z", "--name-only", "HEAD^", "HEAD")
             committed = set(listed.split("\0")) - {""}
             changed |= committed ^ set(part.files)

@@ -161,7 +161,8 @@ def filtered(place: Place) -> None:
 
 def hooked(place: Place) -> None:
     place.write(
-        "fork/.git/hooks/pre-commit", "#!/bin/sh\necho no tabs, please; exit 1\n"
+        "fork/.git/hooks/pre-commit",
+        "#!/bin/sh\necho $PWD/a.py: no tabs, please; exit 1\n",
     )
     (place.top / "fork/.git/hooks/pre-commit").chmod(0o755)
 
@@ -573,7 +574,7 @@ TABLE = (
     ),
     Row(
         "apply fork --commit --branch m --hooks",
-        "`git commit` was refused, and nothing was left behind. Mend what it says, or leave out --hooks:\n    |   | no tabs, please",
+        "`git commit` was refused, and nothing was left behind. Mend what it says, or leave out --hooks:\n    |   | /w/fork/a.py: no tabs, please",
         1,
         hooked,
     ),
