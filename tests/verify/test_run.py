@@ -207,7 +207,7 @@ def test_golden_runs_are_written_or_taken_by_one_node(fork, tmp_path):
     two = Nodes(2, 0, "127.0.0.1:1")
     with pytest.raises(VerifyError, match="are for one node"):
         run_verify(fork, export=file, among=two, report_dir=tmp_path / "report")
-    with pytest.raises(VerifyError, match="name a file in a folder that is there"):
+    with pytest.raises(VerifyError, match="Name a file in a folder that is there"):
         run_verify(fork, export=tmp_path / "nowhere" / "runs.gz")
     with pytest.raises(VerifyError, match="could not be read .*--export"):
         run_verify(fork, against=file)

@@ -133,7 +133,7 @@ def test_a_file_in_which_a_noise_was_changed_by_hand_is_refused(file):
 def test_where_no_file_can_be_is_said_before_anything_trains(tmp_path):
     golden.refuse_place(tmp_path / "runs.gz")
     for place in (tmp_path, tmp_path / "nowhere" / "runs.gz"):
-        with pytest.raises(VerifyError, match="name a file in a folder"):
+        with pytest.raises(VerifyError, match="Name a file in a folder"):
             golden.refuse_place(place)
 
 
