@@ -70,7 +70,8 @@ def test_an_installation_says_what_pip_noted(
     assert version.adding("verify") == added
 
 
-def test_nothing_of_torch_is_imported_for_it():
-    code = "import sys; from migrator.version import line; line(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True)
-    assert done.stdout == b"False\n"
+def test_a_clone_says_it_at_once_by_its_module():
+    command = [sys.executable, "-X", "importtime", "-m", "migrator", "--version"]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+    assert done.stdout.startswith(HERE) and "| torch" not in done.stderr
+    assert "migrator.version" in done.stderr and "libcst" not in done.stderr

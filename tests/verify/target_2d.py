@@ -16,6 +16,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from releases import as_checkout, release
 
 TOP = Path(__file__).resolve().parents[2]
@@ -46,10 +47,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         python = given or environment(Path(scratch) / "environment")
         tree = as_checkout(release("0.2.0"), Path(scratch) / "torchtitan")
-        command = [str(python), "-m", "migrator.cli"]
-        subprocess.run([*command, "apply", str(tree)], check=True)
+        command = [str(python), "-m", "migrator"]
+        subprocess.run([*command, "apply", str(tree)], cwd=TOP, check=True)
         report = Path(scratch) / "report"
-        done = subprocess.run([*command, "verify", str(tree), "--report", str(report)])
+        command += ["verify", str(tree), "--report", str(report)]
+        done = subprocess.run(command, cwd=TOP)
         if done.returncode:
             return done.returncode
         data = json.loads((report / "report.json").read_text())
