@@ -23,11 +23,11 @@ _WORDS = {
     "note": ("note", "cyan"),
     "rewrite": ("rewrite", "green"),
     "done": ("done", "dim"),
-    "opted-out": ("opted out", "dim"),
+    "opted-out": ("ignored", "dim"),
 }
 """What becomes of a place -> the word for it and its colour, the most urgent first."""
 
-_LABEL = 11
+_LABEL = 9
 """Columns of that word."""
 
 _FIRST = 7

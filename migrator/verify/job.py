@@ -409,7 +409,7 @@ class Job:
                 newest = trace.last_step(kept)
                 if newest:
                     status.update(
-                        f"{where_we_are}: step {newest.step} of {self.plan.steps}, loss {newest.loss:.4f}"
+                        f"{where_we_are}: step {newest.step} of {self._steps(cell, party)}, loss {newest.loss:.4f}"
                     )
 
             outcome = self._launcher.run_job(
@@ -503,7 +503,8 @@ class Job:
         """The last step of a run: what loads an export, or starts afresh, has no more to show than one."""
         loads = cell and cell.kind == "exported" and party and party.starts_from
         fresh = cell and cell.kind == "fresh"
-        return 1 if loads or fresh or (party and party.briefly) else self.plan.steps
+        one = loads or fresh or (party and party.briefly)
+        return 1 if one else scenarios.steps_of(cell, self.plan.steps)
 
     def _settings(
         self, cell: Cell | None, party: Party | None, place: devices.Place, where: str

@@ -167,7 +167,8 @@ class Cell:
     context: degree of context parallelism, over which torchtitan shards. experts:
     only a model that has experts can run it. packages: that it imports.
     noise_of: the cell whose noise, where it is known, is as good as its own: the
-    model and the reduction over data-parallel ranks are the same.
+    model and the reduction over data-parallel ranks are the same. shorter: half the
+    steps show what it is for, as long as they are five.
     """
 
     name: str
@@ -185,6 +186,7 @@ class Cell:
     experts: bool = False
     packages: tuple[str, ...] = ()
     noise_of: str = ""
+    shorter: bool = False
 
     @property
     def compiled(self) -> bool:
@@ -233,6 +235,11 @@ class Cell:
         return None
 
 
+def steps_of(cell: Cell | None, steps: int) -> int:
+    """The last step of a cell's runs, where `steps` are asked for."""
+    return max(min(steps, 5), steps // 2) if cell and cell.shorter else steps
+
+
 def halfway(steps: int) -> int:
     """The step behind which a checkpoint is written to be resumed."""
     return steps // 2
@@ -270,6 +277,7 @@ CELLS = {
             "dp-bf16",
             "data parallel, parameters cast to bf16",
             settings={"training": {"mixed_precision_param": "bfloat16"}},
+            shorter=True,
         ),
         Cell(
             "dp-together",
@@ -282,6 +290,7 @@ CELLS = {
                 "metrics": {"log_freq": 2},
             },
             noise_of="dp",
+            shorter=True,
         ),
         Cell(
             "dp-fresh",

@@ -17,6 +17,7 @@ from migrator.verify.choose.scenarios import (
     QUICK,
     job_settings,
     known_settings,
+    steps_of,
     to_toml,
 )
 
@@ -184,3 +185,10 @@ def test_a_setting_that_cannot_be_spelled_is_an_error(tmp_path):
     write(tmp_path, config_manager=CONFIG.replace("    seed: int = 0\n", ""))
     with pytest.raises(VerifyError, match="no setting for the seed"):
         settings(tmp_path, None)
+
+
+def test_cells_that_show_it_sooner_train_half_the_steps_but_five():
+    long, short = CELLS["dp"], CELLS["dp-together"]
+    assert [steps_of(long, steps) for steps in (2, 10, 30)] == [2, 10, 30]
+    assert [steps_of(short, steps) for steps in (2, 6, 10, 30)] == [2, 5, 5, 15]
+    assert steps_of(None, 10) == 10
