@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 
 # A terminal sends the last two: when the connection to it is lost, and for Ctrl-\\.
@@ -26,6 +27,30 @@ def signals_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def signals_kept() -> Iterator[None]:
+    """Let these signals wait for the end of a clean-up after which there is more to do, and take effect then.
+
+    Where an exception is what is cleaned up after, they are held: one has come already.
+    """
+    if sys.exc_info()[0] is not None:
+        with signals_held():
+            yield
+        return
+    came: list[int] = []
+    before = {}
+    try:
+        for number in BREAKING_OFF:
+            with contextlib.suppress(ValueError):  # not the main thread
+                before[number] = signal.signal(number, lambda *now: came.append(now[0]))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 @contextlib.contextmanager

@@ -1,7 +1,12 @@
 """Signals that end nothing."""
 
+import signal
 import subprocess
 import sys
+
+import pytest
+
+from migrator.signals import signals_kept
 
 from places import FIXTURES
 
@@ -23,3 +28,29 @@ def test_a_lost_connection_does_not_end_what_nohup_began():
         cwd=FIXTURES.parent,
     )
     assert (done.returncode, done.stdout) == (0, b"there\n")
+
+
+def test_a_signal_that_comes_while_one_run_is_ended_ends_the_command():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            done.append("trained")
+        finally:
+            with signals_kept():
+                signal.raise_signal(signal.SIGINT)
+                done.append("ended")
+        done.append("the next run")
+    assert done == ["trained", "ended"]
+
+
+def test_one_that_comes_while_it_is_cleaned_up_after_another_breaks_nothing_off():
+    done = []
+    with pytest.raises(SystemExit, match="143"):
+        try:
+            raise SystemExit(143)
+        finally:
+            with signals_kept():
+                signal.raise_signal(signal.SIGINT)
+                done.append("ended")
+            done.append("cleaned up")
+    assert done == ["ended", "cleaned up"]

@@ -137,7 +137,7 @@ def test_reports_tell_the_same(documented):
     assert "TM217" in run("diff", documented, "-v").stderr
     assert "docs/plans.rst:1" in run("report", documented).stdout
     assert commit(documented).exit_code == 0
-    message = git(documented, "log", "-1", "--format=%B")
+    message = git(documented, "log", "main..", "--format=%B")
     assert re.search(
         r"^- TM217 .*documentation that speaks of DDP.*:\n  \.claude/skills",
         message,

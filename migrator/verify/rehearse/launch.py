@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from migrator.signals import signals_held
+from migrator.signals import signals_kept
 from migrator.verify.errors import VerifyError
 from migrator.verify.train.launch import environment
 from migrator.verify.train.warm import on_a_socket
@@ -63,7 +63,7 @@ class Theatre:
 
     def end(self) -> None:
         """Ends all processes and worlds."""
-        with signals_held():
+        with signals_kept():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator.signals import signals_held
+from migrator.signals import signals_kept
 from migrator.verify.train.warm import Torchrun, Warm, signal_group
 
 HOST = Path(__file__).with_name("in_rank") / "host.py"
@@ -102,7 +102,7 @@ class Launcher:
 
     def end(self) -> None:
         """Ends the process that forks, if there is one."""
-        with signals_held():
+        with signals_kept():
             if self._warm:
                 self._warm.end()
             self._warm = None
@@ -159,7 +159,7 @@ class Launcher:
                 ended = bool(watch())
                 timed_out = time.monotonic() - began > timeout
         finally:
-            with signals_held():
+            with signals_kept():
                 if process is not None:
                     _end(process, traces)
         # torchrun may have ended well while the last look was taken.
