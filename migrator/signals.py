@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 # A terminal sends the last two: when the connection to it is lost, and for Ctrl-\\.
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -16,17 +16,26 @@ ENDED = tuple(128 + number for number in _ENDING)
 
 
 @contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Ignore these signals for the time of a clean-up, so that a second Ctrl-C does not break it off."""
+def _answered(
+    numbers: Iterable[int], handler: Callable[[int, object], None] | signal.Handlers
+) -> Iterator[None]:
+    """Have a handler answer signals for a while. In another thread they are the caller's business."""
     before = {}
     try:
-        for number in BREAKING_OFF:
+        for number in numbers:
             with contextlib.suppress(ValueError):  # not the main thread
-                before[number] = signal.signal(number, signal.SIG_IGN)
+                before[number] = signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, known in before.items():
+            signal.signal(number, known)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Ignore these signals for the time of a clean-up, so that a second Ctrl-C does not break it off."""
+    with _answered(BREAKING_OFF, signal.SIG_IGN):
+        yield
 
 
 @contextlib.contextmanager
@@ -40,15 +49,10 @@ def signals_kept() -> Iterator[None]:
             yield
         return
     came: list[int] = []
-    before = {}
     try:
-        for number in BREAKING_OFF:
-            with contextlib.suppress(ValueError):  # not the main thread
-                before[number] = signal.signal(number, lambda *now: came.append(now[0]))
-        yield
+        with _answered(BREAKING_OFF, lambda number, frame: came.append(number)):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
 
@@ -70,15 +74,7 @@ def terminable() -> Iterator[None]:
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {}
-    try:
-        for number in _ENDING:
-            # `nohup` has SIGHUP ignored, and that is to stay so.
-            if signal.getsignal(number) != signal.SIG_IGN:
-                # In another thread the handler is the caller's business.
-                with contextlib.suppress(ValueError):
-                    before[number] = signal.signal(number, leave)
+    # `nohup` has SIGHUP ignored, and that is to stay so.
+    ending = [n for n in _ENDING if signal.getsignal(n) != signal.SIG_IGN]
+    with _answered(ending, leave):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
