@@ -2,9 +2,10 @@
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
+from functools import cache, partial
 from typing import Any
 
 from pygments import token as tokens
@@ -12,7 +13,7 @@ from pygments.lexers.python import PythonLexer
 
 from codemods.attribution import Stage, Touch, attribute, lines
 from codemods.findings import Finding
-from migrator.review.model import Hunk, Kind, Line, Part, Reason, Row, visible
+from migrator.review.model import Hunk, Kind, Kinds, Line, Part, Reason, Row, visible
 
 _DEFINITION = re.compile(r"\s*(?:async\s+def|def|class)\s+(\w+)")
 
@@ -50,7 +51,7 @@ def hunks_of(
         findings: of this file, what the rules rewrote, for the reasons.
     """
     old, new = lines(before), lines(after)
-    old_kinds, new_kinds = kinds(before), kinds(after)
+    old_kinds, new_kinds = (cache(partial(kinds, text)) for text in (before, after))
     # Where every line ends like this, it says nothing.
     crlf = all(line.endswith("\r\n") for line in [*old, *new] if line.endswith("\n"))
     made = attribute(before, stages)
@@ -152,7 +153,7 @@ def _origins(before: str, stages: Sequence[Stage]) -> list[int | None]:
     return [next(kept, None) if by == Touch() else None for by in made.added]
 
 
-def kinds(text: str) -> list[tuple[tuple[int, Kind], ...]]:
+def kinds(text: str) -> list[Kinds]:
     """Of each line of a Python file, how many characters are of which kind."""
     found: list[list[tuple[int, Kind]]] = [[]]
     for token, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens(text):
@@ -166,7 +167,7 @@ def kinds(text: str) -> list[tuple[tuple[int, Kind], ...]]:
 def _line(
     number: int,
     texts: Sequence[str],
-    kinds: Sequence[tuple[tuple[int, Kind], ...]],
+    kinds: Callable[[], Sequence[Kinds]],
     touch: Touch | None,
     crlf: bool,
 ) -> Line:
@@ -175,9 +176,12 @@ def _line(
     text = text.removesuffix("\n")
     shown = visible(text.removesuffix("\r") if crlf else text)
     by_hand = touch is not None and touch.by_hand
-    # Where something is shown otherwise than it is, or ends lines in a way of its own.
-    known = number < len(kinds) and sum(n for n, _ in kinds[number]) == len(shown)
-    own = kinds[number] if known else ()
+
+    def own() -> Kinds:
+        known = kinds()[number : number + 1]
+        # Not where it is shown otherwise than it is, or lines end in a way of their own.
+        return next((k for k in known if sum(n for n, _ in k) == len(shown)), ())
+
     return Line(number + 1, ((shown, False),), by_hand, ended, own)
 
 

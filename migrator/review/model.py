@@ -1,6 +1,6 @@
 """What a review says, for the Markdown and the page alike. Texts of the checkout are visible and otherwise as they are: nothing is escaped yet."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
@@ -15,6 +15,9 @@ Part = tuple[str, bool]
 Kind = Literal["", "keyword", "string", "comment", "number", "name"]
 """What a piece of a line is to Python, as far as it has a colour; a name is one that is defined."""
 
+Kinds = tuple[tuple[int, Kind], ...]
+"""Of a line, how many characters are of which kind, in order."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -25,14 +28,15 @@ class Line:
         parts: its text.
         by_hand: whether a person wrote it after the tool, or took it out.
         ended: whether a line end follows; the last one of a file may have none.
-        kinds: how many characters are of a kind, in order; empty where that is not known.
+        kinds: tells how many characters are of a kind, in order; none where that is not
+            known. Only the page asks.
     """
 
     number: int
     parts: tuple[Part, ...]
     by_hand: bool = False
     ended: bool = True
-    kinds: tuple[tuple[int, Kind], ...] = ()
+    kinds: Callable[[], Kinds] = field(default=tuple, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -41,7 +45,7 @@ class Line:
     @property
     def pieces(self) -> list[tuple[str, bool, Kind]]:
         """Its text in pieces, each of one kind and changed or not; what is blank goes with what follows it."""
-        kinds = [kind for length, kind in self.kinds for _ in range(length)]
+        kinds = [kind for length, kind in self.kinds() for _ in range(length)]
         kinds += [""] * (len(self.text) - len(kinds))
         changed = [mark for text, mark in self.parts for _ in text]
         for n in reversed(range(len(kinds) - 1)):
