@@ -9,7 +9,7 @@ from typing import Literal, TypeGuard
 from codemods import layout
 from codemods.bindings import Checkout
 from codemods.names import Import, dotted
-from codemods.nodes import nodes
+from codemods.nodes import Visitor, nodes, spelled
 from codemods.once import once
 from codemods.source import SourceFile
 
@@ -239,7 +239,7 @@ def bases(checkout: Checkout) -> set[str]:
     return found
 
 
-class _Finder(ast.NodeVisitor):
+class _Finder(Visitor):
     def __init__(self, checkout: Checkout, file: SourceFile) -> None:
         self.checkout, self.file = checkout, file
         self.bases = bases(checkout)
@@ -347,7 +347,7 @@ class _Finder(ast.NodeVisitor):
                 if self._sets(node.body):
                     return True
             elif isinstance(node, ast.Assign):
-                named = {ast.unparse(target) for target in node.targets}
+                named = {spelled(target) for target in node.targets}
                 if f"self.{FUNCTION}" in named:
                     return self._leaves_casting(node.value)
         return False
@@ -378,7 +378,7 @@ class _Finder(ast.NodeVisitor):
         ):
             return True
         judged = {choice.code for choice in choices(self.checkout, self.file)}
-        return any(ast.unparse(inner) in judged for inner in nodes(meant))
+        return any(spelled(inner) in judged for inner in nodes(meant))
 
     def _is_outside(self, spelling: str) -> bool:
         """Whether a name is of a maybe_enable_amp that this checkout imports from elsewhere."""
@@ -422,7 +422,7 @@ class _Finder(ast.NodeVisitor):
             return False
         spelling = dotted(of)
         if spelling is None:
-            return f"{self.checkout.package}." in ast.unparse(of)
+            return f"{self.checkout.package}." in spelled(of)
         return self._is_outside(f"{spelling}.{FUNCTION}")
 
     def _is_settled(self, node: ast.expr) -> bool:
@@ -515,13 +515,13 @@ class _Finder(ast.NodeVisitor):
         written = [self._written(term, operator) for term in terms]
         more = f"{base}.{REPLICATED}"
         fresh = (*written, more if operator == "or" else f"not {more}")
-        asked = REPLICATED if test is None else ast.unparse(self._meant(test))
+        asked = REPLICATED if test is None else spelled(self._meant(test))
         self.found.append(
             Choice(
                 node.lineno if isinstance(node, ast.If) else self._statement.lineno,
                 ".".join(self._path),
                 kind,
-                ast.unparse(node),
+                spelled(node),
                 state,
                 operator,
                 fresh if base else (),
@@ -563,7 +563,7 @@ class _Finder(ast.NodeVisitor):
         """What a variable that is set once stands for; anything else is itself."""
         seen: set[str] = set()
         while True:
-            name = ast.unparse(node)
+            name = spelled(node)
             if name in seen or not re.fullmatch(r"\w+|self\.\w+", name):
                 return node
             seen.add(name)
@@ -595,7 +595,7 @@ class _Finder(ast.NodeVisitor):
         )
 
     def _is_about(self, test: ast.expr) -> bool:
-        return bool(_ABOUT_DATA_PARALLELISM.search(ast.unparse(self._meant(test))))
+        return bool(_ABOUT_DATA_PARALLELISM.search(spelled(self._meant(test))))
 
     def _left_out(self, node: ast.AST | None) -> bool:
         """Whether another branch, or one further down, leaves autocast out for replicate."""
@@ -619,7 +619,7 @@ def leaves_it(node: ast.If) -> bool:
         _asks_for_replicate(node.test)
         and isinstance(last, ast.Return)
         and last.value is not None
-        and "nullcontext" in ast.unparse(last.value)
+        and "nullcontext" in spelled(last.value)
     )
 
 
@@ -629,7 +629,7 @@ def _asks_for_replicate(test: ast.expr) -> bool:
 
 def _replicates(term: ast.expr) -> bool:
     """Whether a term is true whenever dp_replicate is on: by its property or its degree."""
-    return _asks(term, (REPLICATED,)) or bool(_DEGREE.fullmatch(ast.unparse(term)))
+    return _asks(term, (REPLICATED,)) or bool(_DEGREE.fullmatch(spelled(term)))
 
 
 def _asks(node: ast.expr, names: Sequence[str]) -> bool:
@@ -659,7 +659,7 @@ def _assignments(
             plain[id(node.targets[0])] = node.value
         elif isinstance(node, (ast.Name, ast.Attribute)):
             if not isinstance(node.ctx, ast.Load):
-                found.setdefault(ast.unparse(node), []).append(plain.get(id(node)))
+                found.setdefault(spelled(node), []).append(plain.get(id(node)))
     return found
 
 

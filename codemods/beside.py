@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from codemods.guards import is_guard
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.once import once
 from codemods.source import SourceFile
 from codemods.wording import NAME, of_replicate
@@ -56,7 +56,7 @@ def said_beside(file: SourceFile, call: ast.Call) -> Iterator[Said]:
     block, statement = path[-1]
     branch = len(path) > 1 and isinstance(path[-2][1], _HOLDERS)
     for node in block if branch else _talking(block, block.index(statement)):
-        text = ast.unparse(node)
+        text = spelled(node)
         if _is_said(node) and NAME.search(text):
             yield Said(node.lineno, text, of_replicate(text), _certain(text), False)
     comments = _comments(file)
@@ -144,7 +144,7 @@ def _is_said(node: ast.stmt) -> bool:
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Call)
-        and bool(_SAYS.match(ast.unparse(node.value.func)))
+        and bool(_SAYS.match(spelled(node.value.func)))
     )
 
 

@@ -1,13 +1,20 @@
 """Which definition a name stands for, over all files of the checkout."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from codemods.dependency import PACKAGE
 from codemods.names import Definition, Import, ModuleNames
 from codemods.once import once
 from codemods.source import SourceFile
+
+_IDENTIFIER = re.compile(rb"\w+")
+_SPACED = bytes(n if re.match(rb"\w", bytes([n])) else 32 for n in range(256))
+"""For ``bytes.translate``: what is part of no identifier becomes a space."""
+
+_MANY = 40
+"""Words from which on it pays to know which file has which identifiers."""
 
 _DIMS = re.compile(rb"^class ParallelDims\b(\((object)?\))?\s*:", re.MULTILINE)
 
@@ -21,6 +28,7 @@ class Checkout:
     def __init__(self, files: Mapping[str, SourceFile]) -> None:
         self.files = files
         self.added: frozenset[str] = frozenset()
+        self._asked = 0
 
     @cached_property
     def _modules(self) -> dict[str, str]:
@@ -53,7 +61,7 @@ class Checkout:
         """Take in a file that is not there yet."""
         self.files = {**self.files, file.path: file}
         self.added |= {file.path}
-        for known in ("_modules", "own"):
+        for known in ("_modules", "own", "_holders", "_identifiers"):
             self.__dict__.pop(known, None)
 
     def names(self, path: str) -> ModuleNames:
@@ -115,7 +123,35 @@ class Checkout:
     @once
     def _with(self, word: str) -> list[SourceFile]:
         sought = word.encode()
-        return [file for file in self.own.values() if sought in file.raw]
+        self._asked += 1
+        likely = self.own.values() if self._asked < _MANY else self._likely(sought)
+        return [file for file in likely if sought in file.raw]
+
+    def _likely(self, sought: bytes) -> Iterable[SourceFile]:
+        """The files with an identifier that the longest one of what is sought is part of."""
+        part = max(_IDENTIFIER.findall(sought), key=len, default=b"")
+        if not part:
+            return self.own.values()
+        found: set[str] = set()
+        words, at = self._identifiers, 0
+        while (at := words.find(part, at)) >= 0:
+            start, end = words.rfind(b"\n", 0, at) + 1, words.find(b"\n", at)
+            found |= self._holders[words[start:end]]
+            at = end
+        return [file for path, file in self.own.items() if path in found]
+
+    @cached_property
+    def _holders(self) -> dict[bytes, set[str]]:
+        """Identifier -> the paths of the files that have it."""
+        found: dict[bytes, set[str]] = {}
+        for path, file in self.own.items():
+            for word in set(file.raw.translate(_SPACED).split()):
+                found.setdefault(word, set()).add(path)
+        return found
+
+    @cached_property
+    def _identifiers(self) -> bytes:
+        return b"".join(word + b"\n" for word in self._holders)
 
     def resolve(self, path: str, scope: str, spelling: str) -> Definition | None:
         """The definition that a dotted name stands for.

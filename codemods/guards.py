@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard
 
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.once import once
 
 _MESSAGE = re.compile(
@@ -109,7 +109,7 @@ def is_check(node: ast.AST) -> TypeGuard[ast.Expr]:
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Call)
         and bool(node.value.args)
-        and bool(_CHECKS.fullmatch(ast.unparse(node.value.func)))
+        and bool(_CHECKS.fullmatch(spelled(node.value.func)))
     )
 
 
@@ -289,10 +289,10 @@ def _split(test: ast.expr) -> Iterator[tuple[ast.expr, tuple[ast.expr, ...]]]:
         asked = [
             v
             for v in test.values
-            if _strict([v], True) or _SOME_MESH.fullmatch(ast.unparse(v))
+            if _strict([v], True) or _SOME_MESH.fullmatch(spelled(v))
         ]
         rest = tuple(v for v in test.values if v not in asked)
-        if asked and all(_REPLICATION.fullmatch(ast.unparse(v)) for v in rest):
+        if asked and all(_REPLICATION.fullmatch(spelled(v)) for v in rest):
             yield (asked[0] if len(asked) == 1 else ast.BoolOp(ast.And(), asked)), rest
 
 
@@ -319,7 +319,7 @@ def _refuses_only(block: Sequence[ast.stmt]) -> bool:
     if isinstance(last, ast.If):
         # Refused one by one: each with words of its own.
         strict = _strict(list(_leaves(last.test, {})), False)
-        replicated = _REPLICATION.fullmatch(ast.unparse(last.test))
+        replicated = _REPLICATION.fullmatch(spelled(last.test))
         rest = not last.orelse or _refuses_only(last.orelse)
         return bool(strict or replicated) and rest and _refuses_only(last.body)
     if isinstance(last, ast.Return):
@@ -328,7 +328,7 @@ def _refuses_only(block: Sequence[ast.stmt]) -> bool:
             isinstance(n, ast.Call) for n in nodes(last)
         )
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
-        called = ast.unparse(last.value.func)
+        called = spelled(last.value.func)
         logs = called != "print" and _LOGS.fullmatch(called)
         return bool(_EXITS.fullmatch(called) or logs)
     return False
@@ -346,7 +346,7 @@ def _only_says(node: ast.stmt) -> bool:
         if isinstance(node.value, ast.Constant):
             return True
         called = node.value.func if isinstance(node.value, ast.Call) else None
-        return called is not None and bool(_LOGS.fullmatch(ast.unparse(called)))
+        return called is not None and bool(_LOGS.fullmatch(spelled(called)))
     if isinstance(node, (ast.Assign, ast.AnnAssign)):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return all(isinstance(target, ast.Name) for target in targets)
@@ -374,7 +374,7 @@ def _judged(
         for n in nodes(part)
         if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and n.id in known
     }
-    spoken = " ".join(ast.unparse(part) for part in (*said, *read.values()))
+    spoken = " ".join(spelled(part) for part in (*said, *read.values()))
     negated = shape in ("else", "return")
     strict = _strict(list(_leaves(test, known)), negated)
     refuses_if = isinstance(node, ast.If) and not negated
@@ -424,7 +424,7 @@ def _leaves(test: ast.expr, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]
     if isinstance(test, ast.BoolOp):
         for value in test.values:
             yield from _leaves(value, known)
-    elif _NO_SHARDING.fullmatch(ast.unparse(test)):
+    elif _NO_SHARDING.fullmatch(spelled(test)):
         yield test
     elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         yield from _leaves(test.operand, known)
@@ -442,7 +442,7 @@ def _strict(asked: Sequence[ast.expr], negated: bool) -> bool:
     """
     some = False
     for leaf in asked:
-        text = ast.unparse(leaf)
+        text = spelled(leaf)
         if _RANK.search(text) or _OTHER_DIMENSION.search(text):
             some = True
         elif _SOME_MESH.fullmatch(text):
@@ -463,7 +463,7 @@ def _wants_one(test: ast.expr, refuses_if: bool) -> bool:
         test, refuses_if = test.operand, not refuses_if
     found = re.fullmatch(
         r"(?:[\w.]*mesh\w*(?:\(\))?\.ndim|len\([\w.]*mesh_dim_names\)) (\S+ \d)",
-        ast.unparse(test),
+        spelled(test),
     )
     more = {"> 1", "!= 1", ">= 2"} if refuses_if else {"== 1", "<= 1", "< 2"}
     return found is not None and found[1] in more
@@ -481,7 +481,7 @@ def _only_about_the_mesh(test: ast.expr) -> bool:
             return True
     if isinstance(test, ast.Name):
         return True
-    text = ast.unparse(test)
+    text = spelled(test)
     if _NOT_REPLICATES.search(text):
         return False  # the ranks of context parallelism are none of dp_replicate's
     return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", text))

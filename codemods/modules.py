@@ -3,7 +3,7 @@
 import ast
 import re
 
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.once import once
 
 _MODEL = re.compile(
@@ -19,12 +19,12 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def is_model(node: ast.expr) -> bool:
     """Whether an expression is, by its name, the model that is trained: ``self.model``."""
-    return bool(_MODEL.search(ast.unparse(node))) and "teacher" not in ast.unparse(node)
+    return bool(_MODEL.search(spelled(node))) and "teacher" not in spelled(node)
 
 
 def is_block(node: ast.expr) -> bool:
     """Whether it is, by its name, one block of a model: ``layer``, ``model.layers["0"]``."""
-    return bool(_PARTS.search(ast.unparse(node)))
+    return bool(_PARTS.search(spelled(node)))
 
 
 @once

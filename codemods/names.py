@@ -9,6 +9,8 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from codemods.nodes import Visitor
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -73,7 +75,7 @@ class Use:
 _Body = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-class ModuleNames(ast.NodeVisitor):
+class ModuleNames(Visitor):
     """All scopes of one file, and every use of a name in source order.
 
     Args:

@@ -1,8 +1,63 @@
 """The nodes of a syntax tree, found once: most rules go through the same trees."""
 
 import ast
+from collections.abc import Callable
+from typing import Any
 
 from codemods.once import once
+
+_PLAIN = frozenset(
+    {
+        *("ctx", "id", "attr", "arg", "name", "asname", "module", "level", "kind"),
+        *("type_comment", "conversion", "simple", "is_async", "rest"),
+    }
+)
+"""Fields that hold no node but a name, a number or, ``ctx``, nothing of interest."""
+
+
+class _Fields(dict[type[ast.AST], tuple[str, ...]]):
+    """Kind of node -> its fields that may hold nodes."""
+
+    def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
+        names = () if kind is ast.Constant else kind._fields
+        return self.setdefault(kind, tuple(n for n in names if n not in _PLAIN))
+
+
+_FIELDS = _Fields()
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below one, as ``ast.iter_child_nodes`` gives them, ``ctx`` apart."""
+    found: list[ast.AST] = []
+    for name in _FIELDS[node.__class__]:
+        value = getattr(node, name, None)
+        if value.__class__ is list:
+            found += [child for child in value if isinstance(child, ast.AST)]
+        elif isinstance(value, ast.AST):
+            found.append(value)
+    return found
+
+
+class Visitor(ast.NodeVisitor):
+    """An ``ast.NodeVisitor`` that looks each method up once, and does not visit ``ctx``."""
+
+    _methods: dict[type[ast.AST], Callable[[Any, ast.AST], Any]]
+
+    def __init_subclass__(cls) -> None:
+        cls._methods = {}
+
+    def visit(self, node: ast.AST) -> Any:
+        kind = node.__class__
+        if kind not in self._methods:
+            named = getattr(
+                type(self), f"visit_{kind.__name__}", type(self).generic_visit
+            )
+            self._methods[kind] = named
+        return self._methods[kind](self, node)
+
+    def generic_visit(self, node: ast.AST) -> None:
+        for child in children(node):
+            self.visit(child)
 
 
 @once
@@ -10,10 +65,17 @@ def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
     """Every node of a tree that nobody changes, as ``ast.walk`` gives them, ``ctx`` apart."""
     found = [tree]
     for node in found:  # grows
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if isinstance(value, list):
-                found += [child for child in value if isinstance(child, ast.AST)]
-            elif isinstance(value, ast.AST) and name != "ctx":
-                found.append(value)
+        found += children(node)
     return tuple(found)
+
+
+def spelled(node: ast.AST) -> str:
+    """What ``ast.unparse`` gives; most of what is asked for is a dotted name, which is quick."""
+    parts: list[str] = []
+    inner = node
+    while isinstance(inner, ast.Attribute):
+        parts.append(inner.attr)
+        inner = inner.value
+    if not isinstance(inner, ast.Name):
+        return ast.unparse(node)
+    return ".".join([inner.id, *reversed(parts)])

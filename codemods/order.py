@@ -15,7 +15,7 @@ from typing import Literal
 from codemods.bindings import Checkout
 from codemods.modules import Function, functions, is_model, methods
 from codemods.names import dotted
-from codemods.nodes import nodes
+from codemods.nodes import children, nodes, spelled
 from codemods.parameters import loops
 from codemods.source import SourceFile
 
@@ -39,7 +39,7 @@ _TELLING = ("param", "no_grad", "backward", "model")
 """What such a method has to speak of, to be worth a look."""
 
 _QUIET = (
-    *(ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.cmpop),
+    *(ast.Name, ast.Constant, ast.operator, ast.cmpop),
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
 )
 """What nothing happens in, or not yet."""
@@ -232,7 +232,7 @@ class Order:
 
     def _is_a(self, receiver: ast.expr, kind: str) -> bool:
         """Whether something of that name is made from the class, or said to be one."""
-        name = ast.unparse(receiver).rpartition(".")[2]
+        name = spelled(receiver).rpartition(".")[2]
         if (name, kind) not in self._kinds:
             words = f"{name} = {kind}(", f"{name}: {kind}"
             self._kinds[name, kind] = any(self.checkout.mentioning(*words))
@@ -268,6 +268,10 @@ class _Reader:
         """The events of a statement or expression, in the order they happen in."""
         if isinstance(node, _QUIET):
             return []
+        if isinstance(node, ast.expr) and not self._weights:
+            calls: list[ast.Call] = []
+            _calls(node, calls)
+            return [event for call in calls for event in self._call(call)]
         if isinstance(node, ast.With | ast.AsyncWith):
             return self._with(node)
         if isinstance(node, ast.If):
@@ -309,7 +313,7 @@ class _Reader:
             return [self._event("settle", call)]
         if self.no_grad and _is_forward(call.func):
             return [self._event("evaluate", call)]
-        if name in _OF_ALL and any("model" in ast.unparse(a) for a in call.args):
+        if name in _OF_ALL and any("model" in spelled(a) for a in call.args):
             return [self._event("weights", call)]
         if name in _OPTIMIZERS and call.args:
             return [self._event("optimizer", call)]
@@ -332,16 +336,23 @@ class _Reader:
 
     def _event(self, kind: Kind, node: ast.AST) -> Event:
         assert isinstance(node, ast.expr | ast.stmt)
-        return Event(kind, self.file.path, node.lineno, ast.unparse(node))
+        return Event(kind, self.file.path, node.lineno, spelled(node))
 
 
-def _parts(node: ast.AST) -> Iterator[ast.AST]:
+def _parts(node: ast.AST) -> list[ast.AST]:
     """What happens in a node, in order: a value before what it is assigned to."""
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        if node.value is not None:
-            yield node.value
-        return
-    yield from ast.iter_child_nodes(node)
+        return [node.value] if node.value is not None else []
+    return children(node)
+
+
+def _calls(node: ast.AST, found: list[ast.Call]) -> None:
+    """Adds the calls in an expression, in the order they happen in."""
+    if not isinstance(node, _QUIET):
+        for child in children(node):
+            _calls(child, found)
+        if isinstance(node, ast.Call):
+            found.append(node)
 
 
 def _text(file: SourceFile, function: Function) -> str:
@@ -366,12 +377,12 @@ def _short(events: list[Event]) -> list[Event]:
 
 
 def _is_no_grad(node: ast.expr) -> bool:
-    return any(word in ast.unparse(node) for word in _NO_GRAD)
+    return any(word in spelled(node) for word in _NO_GRAD)
 
 
 def _is_forward(function: ast.expr) -> bool:
     """``self.model``, and ``self.pp_schedule.eval``, as what is called."""
-    shown = ast.unparse(function)
+    shown = spelled(function)
     return is_model(function) or (shown.endswith(".eval") and "schedule" in shown)
 
 
@@ -380,7 +391,7 @@ def _use(tree: ast.AST, names: set[str]) -> ast.AST | None:
     simple: list[ast.AST] = [n for n in nodes(tree) if isinstance(n, _SIMPLE)]
     for whole in simple or [tree]:
         for node in nodes(whole):
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 if isinstance(child, ast.Name) and child.id in names:
                     if _reads(node, child):
                         return whole

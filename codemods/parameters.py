@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.once import once
 
 _LISTS = {"parameters"}
@@ -88,7 +88,7 @@ def _held(tree: ast.AST) -> Iterator[str]:
         else:
             kept = isinstance(value, ast.Call) and are_parameters(value)
         if kept:
-            yield ast.unparse(node.targets[0])
+            yield spelled(node.targets[0])
 
 
 def _names(target: ast.expr, source: ast.expr, held: set[str]) -> set[str]:
@@ -100,14 +100,14 @@ def _names(target: ast.expr, source: ast.expr, held: set[str]) -> set[str]:
         of_group = isinstance(key, ast.Constant) and key.value == "params"
         return _bound(target) if of_group else set()
     known = isinstance(source, ast.Name) and source.id in _ARGUMENTS
-    if known or ast.unparse(source) in held:
+    if known or spelled(source) in held:
         return _bound(target)
     return set()
 
 
 def _of_call(target: ast.expr, source: ast.Call, held: set[str]) -> set[str]:
     elements = target.elts if isinstance(target, ast.Tuple) else []
-    name = ast.unparse(source.func).rpartition(".")[2]
+    name = spelled(source.func).rpartition(".")[2]
     if name == "zip":
         pairs = zip(elements, source.args)
         return {n for one, of in pairs for n in _names(one, of, held)}
@@ -121,7 +121,7 @@ def _of_call(target: ast.expr, source: ast.Call, held: set[str]) -> set[str]:
         return _bound(target)
     if name in _PAIRS and len(elements) == 2:
         return _bound(elements[1])
-    if name in ("items", "values") and ast.unparse(source.func.value) in held:
+    if name in ("items", "values") and spelled(source.func.value) in held:
         return _bound(elements[1] if len(elements) == 2 else target)
     return set()
 

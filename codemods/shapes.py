@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from codemods.bindings import Checkout
 from codemods.guards import is_guard
 from codemods.names import Definition, Use
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.source import SourceFile
 from codemods.targets import REPLICATE_MODULE
 
@@ -172,7 +172,7 @@ def is_ddp_by_shape(
     if not wraps or first is None:
         return False
     if not all(
-        call is not None and ast.unparse(_first_argument(call) or node.args) == first
+        call is not None and spelled(_first_argument(call) or node.args) == first
         for call in wraps
     ):
         return False
@@ -198,8 +198,8 @@ def _is_ddps_own(statement: ast.stmt, wraps: list[ast.Call | None]) -> bool:
     if isinstance(statement, (ast.Assign, ast.Expr)):
         value = statement.value
         return isinstance(value, (ast.Constant, ast.Name)) or (
-            value in wraps or bool(_DDPS_OWN.search(ast.unparse(statement)))
+            value in wraps or bool(_DDPS_OWN.search(spelled(statement)))
         )
     if isinstance(statement, ast.If):
-        return is_guard(statement) or bool(_DDPS_OWN.search(ast.unparse(statement)))
+        return is_guard(statement) or bool(_DDPS_OWN.search(spelled(statement)))
     return is_guard(statement)

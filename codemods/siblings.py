@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from codemods.bindings import Checkout
 from codemods.names import Definition, Use
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.shapes import is_fully_shard, is_sharding_call
 
 
@@ -122,9 +122,9 @@ def _definition(checkout: Checkout, path: str, use: Use) -> Definition | None:
 def subject(call: ast.Call) -> str:
     """What a call wraps, as it is written."""
     if call.args:
-        return ast.unparse(call.args[0])
+        return spelled(call.args[0])
     named = [k.value for k in call.keywords if k.arg in ("model", "module")]
-    return ast.unparse(named[0]) if named else ""
+    return spelled(named[0]) if named else ""
 
 
 def same_object(call: ast.Call, other: ast.Call) -> bool:

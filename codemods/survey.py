@@ -15,7 +15,7 @@ from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE, UNKNOWN, Dependency
 from codemods.modules import functions
 from codemods.names import Definition, Use
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.once import once
 from codemods.order import Order
 from codemods.outside import Outside, find_broken, find_outside, uses_torchtitan
@@ -286,14 +286,14 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
     if not _GLOBAL_TOKENS.search(file.text):
         return False
     trained = {
-        ast.unparse(node.func.value)
+        spelled(node.func.value)
         for node in nodes(file.syntax)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "backward"
     }
     quotients = {
-        id(node.value): ast.unparse(target)
+        id(node.value): spelled(target)
         for node in nodes(file.syntax)
         if isinstance(node, ast.Assign)
         for target in node.targets
@@ -303,7 +303,7 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
             continue
         # Only what goes into the backward pass scales gradients; a metric does not.
         becomes = quotients.get(id(node), what)
-        if becomes in trained or ast.unparse(node) in trained:
+        if becomes in trained or spelled(node) in trained:
             return True
     return False
 
@@ -324,7 +324,7 @@ def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:
                 what = node.args[0]
         else:
             continue
-        yield node, ast.unparse(what), ast.unparse(divisor)
+        yield node, spelled(what), spelled(divisor)
 
 
 def _find_definitions(found: Survey, new_name: str) -> None:
@@ -679,7 +679,7 @@ def _set_weights(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             left = _weight_of(target)
             if left:
                 yield left, node.value
-    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+    elif isinstance(node, ast.Call) and spelled(node.func) == "setattr":
         if len(node.args) == 3 and isinstance(node.args[1], ast.Constant):
             weight = ast.Attribute(node.args[0], str(node.args[1].value))
             left = _weight_of(weight)

@@ -13,6 +13,7 @@ Spot = tuple[int, int]
 """A line, and how many statements there are before one on it."""
 
 
+_NAMED = (cst.FunctionDef, cst.ClassDef)
 _STATEMENTS = (cst.SimpleStatementLine, cst.BaseCompoundStatement)
 
 
@@ -32,6 +33,17 @@ class Unguard(cst.CSTTransformer):
         lines = [node.lineno for node in all_statements(syntax)]
         self._rest, self._lines = lines[::-1], [0]
         self._going, self._helpers, self._comments = going, helpers, comments
+        # Line of a function or class of the module -> how many statements it holds, where
+        # nothing in it goes, so that nobody has to look.
+        lasting = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        concerned = {name.partition(".")[0] for name in helpers}
+        self._untouched = {
+            node.lineno: sum(1 for _ in all_statements(node))
+            for node in syntax.body
+            if isinstance(node, lasting) and not comments
+            if node.name not in concerned
+            if not any(node.lineno <= at <= (node.end_lineno or 0) for at, _ in going)
+        }
         self._path: list[str] = []
         self._elifs: set[cst.If] = set()
         self._gone: set[int] = set()
@@ -42,7 +54,11 @@ class Unguard(cst.CSTTransformer):
         if isinstance(node, _STATEMENTS):
             self._lines.append(self._rest[-1])
         if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
-            self._rest.pop()
+            within = self._untouched.get(self._rest.pop())
+            if within is not None and isinstance(node, _NAMED):
+                del self._rest[len(self._rest) - within :]
+                super().on_visit(node)
+                return False
         # There is no statement within these.
         inner = not isinstance(node, (cst.BaseSmallStatement, cst.BaseExpression))
         return super().on_visit(node) and inner

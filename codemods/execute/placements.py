@@ -7,6 +7,7 @@ from codemods.bindings import Checkout
 from codemods.execute.records import Record
 from codemods.execute.run import Run
 from codemods.interpret.values import Frame, Function, Instance, Mesh
+from codemods.nodes import spelled
 
 _DIM, _DIM_SIZE = 0, 24
 _DEGREES = {"dp_replicate": 3, "fsdp": 2, "tp": 4}
@@ -25,7 +26,7 @@ _LAYOUTS: tuple[tuple[tuple[str, str, int], ...], ...] = (
 
 def takes_placements(node: ast.FunctionDef) -> bool:
     """Whether a function is about the placements of a parameter on a mesh."""
-    return "placement.dim" in ast.unparse(node)
+    return "placement.dim" in spelled(node)
 
 
 def judged(

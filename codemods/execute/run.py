@@ -25,6 +25,7 @@ from codemods.interpret.values import (
 )
 from codemods.meshes import Meshes, init_device_mesh
 from codemods.names import Definition, dotted
+from codemods.nodes import spelled
 from codemods.shapes import DDP_REPLICATE, FULLY_SHARD
 from codemods.targets import REPLICATE_MODULE
 
@@ -118,7 +119,7 @@ class Run(Interpreter):
                 optional.add(arg.arg)
         given: dict[str, object] = {}
         for arg in every:
-            kind = ast.unparse(arg.annotation) if arg.annotation else ""
+            kind = spelled(arg.annotation) if arg.annotation else ""
             value = self._stand_in(arg.arg, kind)
             if value is not None:
                 given[arg.arg] = value

@@ -24,6 +24,7 @@ from codemods.interpret.values import (
     show,
 )
 from codemods.names import Definition, Import
+from codemods.nodes import spelled
 
 _LARGEST = 1 << 53
 LONGEST = 10_000
@@ -237,7 +238,7 @@ class Expressions(ABC):
             return self.unknown_item(owner, key)
         absent = type(owner) is dict and key not in owner and holds_unknown(owner)
         if absent or (isinstance(key, Unknown) and not self._has(owner, key)):
-            return derived(ast.unparse(node.value), "[", key, "]")
+            return derived(spelled(node.value), "[", key, "]")
         if isinstance(owner, Mesh):
             names = (key,) if isinstance(key, str) else key
             if not isinstance(names, tuple) or not all(
@@ -360,7 +361,7 @@ class Expressions(ABC):
         for part in node.values:
             value = self.evaluate(part, frame)
             if isinstance(value, Unknown) and self.ask is None:
-                return derived(ast.unparse(node))
+                return derived(spelled(node))
             if self.truth(value, part) is stops_at:
                 return value
         return value
@@ -387,7 +388,7 @@ class Expressions(ABC):
                 if isinstance(holds, Unknown) and node.ops[-1] is op:
                     return holds
                 if isinstance(holds, Unknown):
-                    return derived(holds, " in ", ast.unparse(node))
+                    return derived(holds, " in ", spelled(node))
                 if not holds:
                     return False
                 left = right
@@ -509,7 +510,7 @@ class Expressions(ABC):
     def truth(self, value: object, node: ast.AST) -> bool:
         if isinstance(value, (Unknown, External)):
             if self.ask is None or "?" in show(value):
-                refuse(f"`{ast.unparse(node)}` is not known", node)
+                refuse(f"`{spelled(node)}` is not known", node)
             return self.ask(show(value))
         return bool(value)
 

@@ -23,6 +23,7 @@ from codemods.interpret.values import (
     show,
 )
 from codemods.names import Definition, dotted
+from codemods.nodes import spelled
 
 _STEPS = 200_000
 
@@ -183,7 +184,7 @@ class Interpreter(Expressions):
         method = self._method(owner.of, name)
         if method is not None:
             assert isinstance(method.node, ast.FunctionDef)
-            kinds = {ast.unparse(d).split(".")[-1] for d in method.node.decorator_list}
+            kinds = {spelled(d).split(".")[-1] for d in method.node.decorator_list}
             if kinds & {"property", "cached_property"}:
                 return self.call(method, [owner], {})
             if "staticmethod" in kinds:
@@ -399,7 +400,7 @@ class Interpreter(Expressions):
             self.store(node.target, self.evaluate(node.value, frame), frame)
 
     def _do_AugAssign(self, node: ast.AugAssign, frame: Frame) -> None:
-        load = ast.parse(ast.unparse(node.target), mode="eval").body
+        load = ast.parse(spelled(node.target), mode="eval").body
         value = self.binary(
             node.op, self.evaluate(load, frame), self.evaluate(node.value, frame), node
         )
@@ -513,8 +514,8 @@ class Interpreter(Expressions):
         if isinstance(what, ast.Call):
             said = [self.evaluate(argument, frame) for argument in what.args]
             words = " ".join(s if isinstance(s, str) else show(s) for s in said)
-            raise Raised(ast.unparse(what.func), words, frame.path, node.lineno)
-        kind = ast.unparse(what) if what else "Exception"
+            raise Raised(spelled(what.func), words, frame.path, node.lineno)
+        kind = spelled(what) if what else "Exception"
         raise Raised(kind, "", frame.path, node.lineno)
 
     def _do_Assert(self, node: ast.Assert, frame: Frame) -> None:

@@ -3,7 +3,7 @@
 import ast
 
 from codemods.mirror import Parameter
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.flow import last_assignment, reaches
 from codemods.plans.records import Facts, MeshEdit, NewFunction
@@ -179,13 +179,13 @@ def _other_fsdp_calls(site: CallSite) -> list[ast.Call]:
     assert site.fsdp_call is not None
     if site.function is None:
         return []
-    spelling = ast.unparse(site.fsdp_call.func)
+    spelling = spelled(site.fsdp_call.func)
     return [
         node
         for node in nodes(site.function)
         if isinstance(node, ast.Call)
         and node is not site.fsdp_call
-        and ast.unparse(node.func) == spelling
+        and spelled(node.func) == spelling
         and same_object(node, site.fsdp_call)
     ]
 

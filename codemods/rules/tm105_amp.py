@@ -23,7 +23,7 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity, Status
 from codemods.launches import launches
 from codemods.names import surely_bound
-from codemods.nodes import nodes
+from codemods.nodes import children, nodes
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -103,17 +103,18 @@ def _functions(file: SourceFile) -> Iterator[tuple[ast.FunctionDef, str]]:
     """Every definition of maybe_enable_amp with its qualified name."""
 
     def within(node: ast.AST, scope: str) -> Iterator[tuple[ast.FunctionDef, str]]:
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             name = getattr(child, "name", None)
             here = scope
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
                 here = f"{scope}.{name}".lstrip(".")
             if isinstance(child, ast.FunctionDef) and name == FUNCTION:
                 yield child, here
-            else:
+            elif not isinstance(child, ast.expr):
                 yield from within(child, here)
 
-    yield from within(file.syntax, "")
+    if FUNCTION.encode() in file.raw:
+        yield from within(file.syntax, "")
 
 
 def _within(scope: str, outer: str) -> bool:

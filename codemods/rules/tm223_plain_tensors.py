@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.names import dotted
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.parameters import Loop, derived, loops, mentions
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -95,19 +95,19 @@ def _of_call(
                 file.path,
                 call.lineno,
                 CODE,
-                f"{ast.unparse(call)} raises under replicate: parameters are DTensors",
+                f"{spelled(call)} raises under replicate: parameters are DTensors",
                 "hazard",
-                f"{ast.unparse(_bare(call.func.value))}.full_tensor().detach().cpu().numpy()",
+                f"{spelled(_bare(call.func.value))}.full_tensor().detach().cpu().numpy()",
             )
         elif call.func.attr == "data_ptr":
             yield Finding(
                 file.path,
                 call.lineno,
                 CODE,
-                f"{ast.unparse(call)} is 0 for every parameter under replicate: they are "
+                f"{spelled(call)} is 0 for every parameter under replicate: they are "
                 "DTensors",
                 "hazard",
-                f"id({ast.unparse(_bare(call.func.value))})",
+                f"id({spelled(_bare(call.func.value))})",
                 "silent",
             )
         elif call.func.attr.endswith("_") and any(_is_made(file, a) for a in call.args):
@@ -152,7 +152,7 @@ def _is_made(file: SourceFile, node: ast.expr) -> bool:
     """Whether a plain tensor of more than one element is made in an expression."""
     for part in nodes(node):
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
-            if ast.unparse(part.func.value) != "torch" or part.func.attr not in _MADE:
+            if spelled(part.func.value) != "torch" or part.func.attr not in _MADE:
                 continue
             one = part.args and isinstance(part.args[0], ast.Constant)
             if not one:  # `torch.tensor(0.5)` and `torch.ones(1)` are taken as numbers
@@ -172,8 +172,8 @@ def _bare(node: ast.expr) -> ast.expr:
 
 
 def _collective(file: SourceFile, call: ast.Call, given: ast.expr) -> Finding:
-    shown = ast.unparse(given)
-    tensor = ast.unparse(_bare(given))
+    shown = spelled(given)
+    tensor = spelled(_bare(given))
     local = (
         f"{tensor}.to_local()" if "grad" in tensor else f"{tensor}.detach().to_local()"
     )
@@ -181,14 +181,14 @@ def _collective(file: SourceFile, call: ast.Call, given: ast.expr) -> Finding:
         file.path,
         call.lineno,
         CODE,
-        f"{shown} is a DTensor under replicate, on which {ast.unparse(call.func)} raises",
+        f"{shown} is a DTensor under replicate, on which {spelled(call.func)} raises",
         "hazard",
-        ast.unparse(call).replace(shown, local, 1),
+        spelled(call).replace(shown, local, 1),
     )
 
 
 def _mixed(file: SourceFile, line: int, target: ast.expr) -> Finding:
-    shown = ast.unparse(target)
+    shown = spelled(target)
     return Finding(
         file.path,
         line,
@@ -196,5 +196,5 @@ def _mixed(file: SourceFile, line: int, target: ast.expr) -> Finding:
         f"{shown} is a DTensor under replicate, and a plain tensor cannot be mixed with it",
         "hazard",
         f"torch.randn_like({shown})  # or zeros_like, full_like: a DTensor too\n"
-        f"{ast.unparse(_bare(target))}.to_local()  # or work on the local tensor",
+        f"{spelled(_bare(target))}.to_local()  # or work on the local tensor",
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import inside_modules, is_block, is_model
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -58,7 +58,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         inside = inside_modules(file.syntax)
         for node in nodes(file.syntax):
             if isinstance(node, ast.Call) and node.args:
-                if ast.unparse(node.func).rpartition(".")[2] == "Parameter":
+                if spelled(node.func).rpartition(".")[2] == "Parameter":
                     yield from _parameter(file, node)
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 yield from _cast(file, node.value, id(node) in inside)
@@ -66,7 +66,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _parameter(file: SourceFile, call: ast.Call) -> Iterator[Finding]:
     made = call.args[0]
-    shown = ast.unparse(made)
+    shown = spelled(made)
     if _is_scalar(made):
         yield Finding(
             file.path,
@@ -108,7 +108,7 @@ def _is_scalar(made: ast.expr) -> bool:
         )
     if not isinstance(made, ast.Call) or not isinstance(made.func, ast.Attribute):
         return False
-    if ast.unparse(made.func.value) != "torch" or not made.args:
+    if spelled(made.func.value) != "torch" or not made.args:
         return False
     first = made.args[0]
     if made.func.attr in ("ones", "zeros", "empty", "rand", "randn", "full"):
@@ -119,7 +119,7 @@ def _is_scalar(made: ast.expr) -> bool:
         number = isinstance(first, ast.Constant) and isinstance(
             first.value, int | float
         )
-        return number or ast.unparse(first).startswith(("math.", "np.log", "float("))
+        return number or spelled(first).startswith(("math.", "np.log", "float("))
     return False
 
 
@@ -130,14 +130,14 @@ def _is_turned(made: ast.expr) -> bool:
     if isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute):
         if made.func.attr in ("clone", "detach", "data"):
             return _is_turned(made.func.value)
-        return made.func.attr in _TURNS and ast.unparse(made.func.value) != "torch"
+        return made.func.attr in _TURNS and spelled(made.func.value) != "torch"
     return False
 
 
 def _dtypes(made: ast.expr) -> Iterator[str]:
     if isinstance(made, ast.Call):
         for keyword in made.keywords:
-            shown = ast.unparse(keyword.value)
+            shown = spelled(keyword.value)
             if keyword.arg == "dtype" and shown.removeprefix("torch.") in _OTHER_DTYPES:
                 yield shown
 
@@ -149,15 +149,15 @@ def _cast(file: SourceFile, call: ast.Call, in_module: bool) -> Iterator[Finding
     on = call.func.value
     if not isinstance(on, ast.Attribute) or is_model(on):
         return
-    mine = in_module and ast.unparse(on.value) == "self"
+    mine = in_module and spelled(on.value) == "self"
     if mine or is_model(on.value) or is_block(on.value):
         yield Finding(
             file.path,
             call.lineno,
             CODE,
-            f"{ast.unparse(call)} gives these parameters a dtype of their own: replicate "
+            f"{spelled(call)} gives these parameters a dtype of their own: replicate "
             "raises AssertionError where the others of their group have another",
             "hazard",
-            f"replicate({ast.unparse(on)}, **replicate_config)  # a group of its own, before "
+            f"replicate({spelled(on)}, **replicate_config)  # a group of its own, before "
             "the block around it",
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import functions
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
 
 CODE = "TM225"
@@ -70,7 +70,7 @@ def _unfreezing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[as
         yield from _statements(function)
         return
     for node in nodes(function):
-        if isinstance(node, ast.If) and _TIME.search(ast.unparse(node.test)):
+        if isinstance(node, ast.If) and _TIME.search(spelled(node.test)):
             for statement in node.body:
                 yield from _statements(statement)
 
@@ -86,13 +86,13 @@ def _unfrozen(node: ast.stmt) -> str:
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
         target, value = node.targets[0], node.value
         fixed = isinstance(value, ast.Constant) and value.value is not True
-        return ast.unparse(target.value) if _is_flag(target) and not fixed else ""
+        return spelled(target.value) if _is_flag(target) and not fixed else ""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         call = node.value
         if isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_":
             given = [*call.args, *(k.value for k in call.keywords)]
             if all(not isinstance(g, ast.Constant) or g.value is True for g in given):
-                return ast.unparse(call.func.value)
+                return spelled(call.func.value)
     return ""
 
 

@@ -14,7 +14,7 @@ from codemods.modules import (
     modules,
 )
 from codemods.names import dotted
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -77,10 +77,10 @@ def find(facts: Facts) -> Iterator[Finding]:
                     file.path,
                     node.lineno,
                     CODE,
-                    f"{ast.unparse(node.func)} is called past the block that replicate wraps: "
+                    f"{spelled(node.func)} is called past the block that replicate wraps: "
                     "its parameters are DTensors then, and its input is not",
                     "hazard",
-                    f"replicate({ast.unparse(node.func)}, **replicate_config)  # a group of its "
+                    f"replicate({spelled(node.func)}, **replicate_config)  # a group of its "
                     "own, before the block around it",
                 )
 
@@ -89,7 +89,7 @@ def _is_foreign(facts: Facts, file: SourceFile, on: ast.expr) -> bool:
     """Whether something from another library is put there, such as a tokenizer's encoding."""
     for node in nodes(file.syntax):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            if ast.unparse(on) in map(ast.unparse, node.targets):
+            if spelled(on) in map(spelled, node.targets):
                 made = dotted(node.value.func) or ""
                 origin = facts.checkout.external(file.path, "", made)
                 top = (origin or "").split(".")[0]
@@ -113,10 +113,10 @@ def _method(file: SourceFile, call: ast.Call, on: ast.expr, name: str) -> Findin
         file.path,
         call.lineno,
         CODE,
-        f"{ast.unparse(call.func)} computes past forward, for which replicate prepares nothing",
+        f"{spelled(call.func)} computes past forward, for which replicate prepares nothing",
         "hazard",
         f"# from torch.distributed.fsdp import {_REGISTER}; after wrapping:\n"
-        f"{_REGISTER}({ast.unparse(on)}, {name!r})",
+        f"{_REGISTER}({spelled(on)}, {name!r})",
     )
 
 

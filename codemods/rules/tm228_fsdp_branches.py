@@ -8,7 +8,7 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function, functions
 from codemods.names import dotted
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.parameters import names_in
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -90,7 +90,7 @@ def _modules(facts: Facts, file: SourceFile, is_plan: bool) -> Iterator[Finding]
                 file.path,
                 node.test.lineno,
                 CODE,
-                f"{ast.unparse(node.test)}: every group of replicate is an FSDPModule, and "
+                f"{spelled(node.test)}: every group of replicate is an FSDPModule, and "
                 "under DDP none was"
                 + (f"; {', '.join(sorted(called))} is called now" if sets else ""),
                 "hazard",
@@ -103,17 +103,17 @@ def _of_shards(facts: Facts, test: ast.expr) -> str:
     """The same test, of modules that fully_shard wrapped alone."""
     if facts.target.mesh == "2d":
         return (
-            f"{ast.unparse(test)} and parallel_dims.fsdp_enabled  # if for shards alone: "
+            f"{spelled(test)} and parallel_dims.fsdp_enabled  # if for shards alone: "
             "torch 2.9 has one class for both"
         )
     module = next(
-        ast.unparse(node.args[0])
+        spelled(node.args[0])
         for node in nodes(test)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
+        if isinstance(node, ast.Call) and spelled(node.func) == "isinstance"
     )
     return (
         f"# if it is for shards alone: from {REPLICATE_MODULE} import ReplicateModule\n"
-        f"{ast.unparse(test)} and not isinstance({module}, ReplicateModule)"
+        f"{spelled(test)} and not isinstance({module}, ReplicateModule)"
     )
 
 
@@ -127,7 +127,7 @@ def _shards(function: Function) -> bool:
 
 def _asks(test: ast.expr) -> bool:
     for node in nodes(test):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+        if isinstance(node, ast.Call) and spelled(node.func) == "isinstance":
             for part in nodes(node.args[-1]):
                 spelling = dotted(part) if isinstance(part, ast.expr) else None
                 if spelling and spelling.rpartition(".")[2] == "FSDPModule":
@@ -139,12 +139,12 @@ def _placements(file: SourceFile) -> Iterator[Finding]:
     names = names_in(file.syntax)
     for node in nodes(file.syntax):
         if isinstance(node, ast.Compare) and _counts(node, names):
-            of = ast.unparse(node.left).removeprefix("len(").removesuffix(")")
+            of = spelled(node.left).removeprefix("len(").removesuffix(")")
             yield Finding(
                 file.path,
                 node.lineno,
                 CODE,
-                f"{ast.unparse(node)} is true under replicate, whose one placement is no shard",
+                f"{spelled(node)} is true under replicate, whose one placement is no shard",
                 "hazard",
                 f"any(placement.is_shard() for placement in {of})",
             )
@@ -152,7 +152,7 @@ def _placements(file: SourceFile) -> Iterator[Finding]:
             if isinstance(node.value, ast.Subscript) and _of_one(
                 node.value.value, names
             ):
-                shown = ast.unparse(node.value)
+                shown = spelled(node.value)
                 yield Finding(
                     file.path,
                     node.lineno,
@@ -171,7 +171,7 @@ def _counts(node: ast.Compare, names: set[str]) -> bool:
     )
     return (
         isinstance(left, ast.Call)
-        and ast.unparse(left.func) == "len"
+        and spelled(left.func) == "len"
         and len(left.args) == 1
         and _of_one(left.args[0], names)
         and one
@@ -183,5 +183,5 @@ def _of_one(node: ast.expr, names: set[str]) -> bool:
     """Whether it is the placements of a parameter or gradient, by its name."""
     if not isinstance(node, ast.Attribute) or node.attr != "placements":
         return False
-    shown = ast.unparse(node.value)
+    shown = spelled(node.value)
     return shown.split(".")[0] in names or bool(_ONE.search(shown))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function, methods
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.parameters import Loop, derived, loops, mentions
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -53,29 +53,29 @@ def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.in_training("Optimizer"):
         for node in nodes(file.syntax):
             if isinstance(node, ast.ClassDef) and any(
-                ast.unparse(base).endswith("Optimizer") for base in node.bases
+                spelled(base).endswith("Optimizer") for base in node.bases
             ):
                 for method in methods(node).values():
                     yield from _in_method(file, method)
 
 
 def _in_method(file: SourceFile, method: Function) -> Iterator[Finding]:
-    if any(word in ast.unparse(method) for word in _HANDLED):
+    if any(word in spelled(method) for word in _HANDLED):
         return
     seen: set[int] = set()
     for loop in loops(method):
         for call in _calls(loop):
             if call.lineno in seen:
                 continue
-            if ast.unparse(call.func) in _MADE and _of_shape(call, loop.names):
+            if spelled(call.func) in _MADE and _of_shape(call, loop.names):
                 seen.add(call.lineno)
                 (name, *_) = sorted(loop.names)
-                made = ast.unparse(call.func)
+                made = spelled(call.func)
                 yield Finding(
                     file.path,
                     call.lineno,
                     CODE,
-                    f"{ast.unparse(call)} is a plain tensor, and {name} a DTensor under "
+                    f"{spelled(call)} is a plain tensor, and {name} a DTensor under "
                     "replicate: they cannot be mixed",
                     "hazard",
                     f"{made}_like({name})  # a DTensor, as {name} is",
@@ -86,10 +86,10 @@ def _in_method(file: SourceFile, method: Function) -> Iterator[Finding]:
                     file.path,
                     call.lineno,
                     CODE,
-                    f"{ast.unparse(call.func)} is a kernel, and gets DTensors under replicate",
+                    f"{spelled(call.func)} is a kernel, and gets DTensors under replicate",
                     "hazard",
                     "# whole tensors on every rank; in place, so the DTensor changes too\n"
-                    f"{ast.unparse(call.func)}("
+                    f"{spelled(call.func)}("
                     + ", ".join(_local(arg, derived(loop)) for arg in call.args)
                     + ")",
                 )
@@ -108,7 +108,7 @@ def _of_shape(call: ast.Call, names: frozenset[str]) -> bool:
         isinstance(node, ast.Attribute)
         and node.attr in ("shape", "size")
         and isinstance(node.value, ast.Name | ast.Attribute)
-        and ast.unparse(node.value).split(".")[0] in names
+        and spelled(node.value).split(".")[0] in names
         for arg in call.args
         for node in nodes(arg)
     )
@@ -118,10 +118,8 @@ def _is_kernel(call: ast.Call) -> bool:
     """``kernel[grid](...)`` of Triton, and ``torch.ops.mine.step(...)``."""
     if isinstance(call.func, ast.Subscript):
         return True
-    spelled = ast.unparse(call.func)
-    return spelled.startswith("torch.ops.") and not spelled.startswith(
-        "torch.ops.aten."
-    )
+    name = spelled(call.func)
+    return name.startswith("torch.ops.") and not name.startswith("torch.ops.aten.")
 
 
 def _takes(call: ast.Call, names: set[str]) -> bool:
@@ -129,5 +127,5 @@ def _takes(call: ast.Call, names: set[str]) -> bool:
 
 
 def _local(arg: ast.expr, names: set[str]) -> str:
-    shown = ast.unparse(arg)
+    shown = spelled(arg)
     return f"{shown}.to_local()" if mentions(arg, names) else shown
