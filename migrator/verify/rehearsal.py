@@ -16,7 +16,7 @@ from migrator.verify.rehearse import layouts, wanted
 from migrator.verify.rehearse.launch import Theatre
 from migrator.verify.rehearse.run import Asked, rehearse
 from migrator.verify.rehearse.verdict import Rehearsal
-from migrator.verify.show.rehearsal import show_end, show_scene
+from migrator.verify.show.rehearsal import Scenes, show_end
 from migrator.verify.train import worktrees
 from migrator.verify.train.graft import autocast
 from migrator.version import adding
@@ -81,7 +81,7 @@ def run_rehearse(
                         file,
                         step=bool(titles or named) if step is None else step,
                     ),
-                    lambda scene: show_scene(scene, console),
+                    Scenes(console).show,
                 )
     show_end(found, console)
     if repo.dependency.files:

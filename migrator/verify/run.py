@@ -36,7 +36,7 @@ from migrator.verify.rehearse.verdict import Problem, Rehearsal
 from migrator.verify.show import files, terminal
 from migrator.verify.show.folder import clear, report_folder, written_alone
 from migrator.verify.show.progress import Progress, runs_of
-from migrator.verify.show.rehearsal import show_end, show_scene
+from migrator.verify.show.rehearsal import Scenes, show_end
 from migrator.verify.train import disk, nodes, worktrees
 from migrator.verify.train.launch import Launcher, Nodes
 from migrator.version import adding
@@ -395,7 +395,7 @@ def _rehearsal(
                 asked,
                 theatre,
                 Asked(until_failed=True),
-                lambda scene: show_scene(scene, console),
+                Scenes(console).show,
             )
     except VerifyError as error:
         found = Rehearsal(problem=Problem(trees.named(str(error))))
@@ -427,7 +427,7 @@ def _models(
         raise VerifyError(f"No model of this checkout can be trained. {reasons}.")
     trained = {one.name for one in wanted}
     left = {
-        one.title: one.reason or "--model changed trains it too"
+        one.title: one.reason or "which --model changed trains"
         for one in touched
         if one.name not in trained
     }

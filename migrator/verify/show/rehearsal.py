@@ -23,20 +23,36 @@ OURS = "The rehearsal itself went wrong; it says nothing of the checkout"
 """What a scene is introduced with that is broken."""
 
 
-def show_scene(scene: Scene, console: Console) -> None:
-    """Prints one scene as soon as it is there: model, layout, verdict, seconds, and why where it did not pass."""
-    line = Text(f"{one_line(scene.model):26} {scene.layout.title:30} ")
-    line.append(f"{scene.word:8}", _COLOURS[scene.word])
-    line.append(f"{scene.seconds:6.1f} s")
-    console.print(line, soft_wrap=True)
-    for style, sentences in (
-        ("yellow", [f"because {scene.not_run}"] if scene.not_run else []),
-        ("magenta", [f"{OURS}: {scene.broken}."] if scene.broken else []),
-        ("red", scene.failures),
-        ("dim", [*scene.notes, *costs(scene)]),
-    ):
-        for sentence in sentences:
-            console.print(Text(f"    {one_line(sentence)}", style), soft_wrap=True)
+class Scenes:
+    """Prints scenes one after the other. console: where."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._said = console, set[str]()
+
+    def show(self, scene: Scene) -> None:
+        """Prints one scene as soon as it is there: model, layout, verdict, seconds, and why where it did not pass."""
+        line = Text(f"{one_line(scene.model):26} {scene.layout.title:30} ")
+        line.append(f"{scene.word:8}", _COLOURS[scene.word])
+        line.append(f"{scene.seconds:6.1f} s")
+        self._console.print(line, soft_wrap=True)
+        for style, sentences in (
+            ("yellow", self._why(scene.not_run)),
+            ("magenta", [f"{OURS}: {scene.broken}."] if scene.broken else []),
+            ("red", scene.failures),
+            ("dim", [*scene.notes, *costs(scene)]),
+        ):
+            for sentence in sentences:
+                self._console.print(
+                    Text(f"    {one_line(sentence)}", style), soft_wrap=True
+                )
+
+    def _why(self, reason: str) -> list[str]:
+        """Why a scene was not run; what to do about it only where that was not said yet."""
+        short, _, advice = reason.partition(": ")
+        if advice and reason in self._said:
+            return [f"because {short}, as above"]
+        self._said.add(reason)
+        return [f"because {reason}"] if reason else []
 
 
 def show_end(rehearsal: Rehearsal, console: Console) -> None:

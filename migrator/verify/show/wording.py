@@ -243,5 +243,8 @@ def untrained(environment: Mapping[str, Any]) -> str:
     parsed += _unreached(environment)
     if not left:
         return parsed
-    named = "; ".join(f"{title} ({why})" for title, why in left.items())
+    alike: dict[str, list[str]] = {}
+    for title, why in left.items():
+        alike.setdefault(why, []).append(title)
+    named = "; ".join(f"{', '.join(titles)} ({why})" for why, titles in alike.items())
     return f"Changed and not trained: {named}. {parsed}"

@@ -23,8 +23,9 @@ FOUND = Rehearsal(
 def printed():
     out = StringIO()
     console = Console(file=out, width=60)
+    scenes = rehearsal.Scenes(console)
     for scene in FOUND.scenes:
-        rehearsal.show_scene(scene, console)
+        scenes.show(scene)
     rehearsal.show_end(FOUND, console)
     return out.getvalue()
 
@@ -34,6 +35,17 @@ def test_each_scene_is_a_line_and_says_why():
     assert "llama3" in text and "dp_replicate=2" in text and "1.5 s" in text
     assert "    layers.0: a|b <i>." in text and "    because no package" in text
     assert "1 passed, 1 failed, 1 not run" in text
+
+
+def test_how_to_get_a_package_is_said_once():
+    out = StringIO()
+    scenes = rehearsal.Scenes(Console(file=out, width=60))
+    for name in ("flux", "vlm", "vlm"):
+        why = "the package av is missing here: pip install av adds it"
+        scenes.show(Scene(name, layout(tp=2), not_run=why))
+    text = out.getvalue()
+    assert text.count("pip install av") == 1
+    assert text.count("because the package av is missing here, as above") == 2
 
 
 def test_the_section_is_a_table_with_the_traceback_of_what_failed():

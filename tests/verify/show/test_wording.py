@@ -31,6 +31,14 @@ def test_a_fork_without_fsdp_is_not_said_to_equal_it():
     )
 
 
+def test_models_left_for_one_reason_are_named_together():
+    left = {"llama4": "which x trains", "flux": "no GPU", "qwen3": "which x trains"}
+    said = wording.untrained({"not_trained": left})
+    assert said.startswith(
+        "Changed and not trained: llama4, qwen3 (which x trains); flux (no GPU)."
+    )
+
+
 def test_later_steps_are_said_not_to_be_seen():
     assert wording.untrained({"steps": 10}).endswith(
         " Steps after 10 were not seen, nor other numbers of ranks (--nproc)."
