@@ -131,8 +131,6 @@ class Survey:
             as after its PR 2900) or ``foreign`` (no torchtitan).
         generation: the row of torchtitan's history that its code looks like.
         mesh_api: how the device mesh reaches a plan.
-        global_tokens: files whose training loop divides the loss by the global
-            token count, so that gradients must be summed, not averaged.
         definitions: every module-level function that wraps its model with DDP, as
             ``apply_ddp`` does, under whatever name.
         migrated: every module-level function that already wraps with the composable
@@ -140,7 +138,6 @@ class Survey:
         other_definitions: functions of that name that do neither.
         references: every place that names one of them.
         call_sites: the calls among these.
-        ties: where weights are tied.
         inline: calls of DDP's replicate in a plan, beside a branch that shards.
         direct_uses: (path, line) of DDP's replicate anywhere else.
         class_uses: calls of DistributedDataParallel in a plan, beside a branch that
@@ -157,13 +154,11 @@ class Survey:
     kind: Kind = "foreign"
     generation: str = "unknown"
     mesh_api: MeshApi = "world_mesh argument"
-    global_tokens: tuple[str, ...] = ()
     definitions: list[Definition] = field(default_factory=list)
     migrated: list[Definition] = field(default_factory=list)
     other_definitions: list[Definition] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
     call_sites: list[CallSite] = field(default_factory=list)
-    ties: list[Tie] = field(default_factory=list)
     inline: list[CallSite] = field(default_factory=list)
     direct_uses: list[tuple[str, int]] = field(default_factory=list)
     class_uses: list[CallSite] = field(default_factory=list)
@@ -171,6 +166,23 @@ class Survey:
     provided: list[Definition] = field(default_factory=list)
     replicating: list[Definition] = field(default_factory=list)
     broken: list[Outside] = field(default_factory=list)
+
+    @cached_property
+    def global_tokens(self) -> tuple[str, ...]:
+        """Files whose training loop divides the loss by the global token count.
+
+        So that gradients must be summed, not averaged.
+        """
+        return tuple(
+            file.path
+            for file in _loops(self.checkout)
+            if b".backward(" in file.raw and divides_by_global_tokens(file)
+        )
+
+    @cached_property
+    def ties(self) -> list[Tie]:
+        """Where weights are tied."""
+        return list(_find_ties(self.checkout))
 
     @property
     def replicates(self) -> list[Definition]:
@@ -248,12 +260,6 @@ def survey(
     _drop_unlikely(found)
     _find_direct_uses(found)
     _find_class_uses(found)
-    found.ties = list(_find_ties(found.checkout))
-    found.global_tokens = tuple(
-        file.path
-        for file in _loops(found.checkout)
-        if b".backward(" in file.raw and divides_by_global_tokens(file)
-    )
     found.mesh_api = _mesh_api(found.checkout)
     found.kind = _kind(found)
     found.generation = _generation(found)
