@@ -23,6 +23,7 @@ from migrator.verify.choose.scenarios import (
     Cell,
     Party,
 )
+from migrator.verify.choose.trainer import trainer_of
 from migrator.verify.judge import causes, compare, each, early, judges, span, trace
 from migrator.verify.judge.verdict import Terms, Verdict
 from migrator.verify.keep.shelf import Shelf
@@ -90,6 +91,10 @@ class Job:
         self.refused = refused or {}
         self.shelf = shelf or Shelf()
         self._launcher = launcher
+        self._trainers = {
+            name: trainer_of(tree).started
+            for name, tree in (("base", trees.base), ("migrated", trees.migrated))
+        }
         self._known = {
             "base": scenarios.known_settings(trees.base),
             "migrated": scenarios.known_settings(trees.migrated),
@@ -565,6 +570,7 @@ class Job:
             "collectives": not (cell and cell.compiled),
             "weights": str(folder / "weights"),
             "overrides": self.model.overrides,
+            "trainer": self._trainers[party.tree if party else "base"],
         }
 
     def _named(self, found: trace.Trace) -> trace.Trace:

@@ -21,6 +21,7 @@ from rich.text import Text
 from migrator.checkout import Checkout
 from migrator.signals import terminable
 from migrator.verify.choose import devices, models, scenarios
+from migrator.verify.choose.trainer import trainer_of
 from migrator.verify.errors import VerifyError
 from migrator.verify.job import Job, Plan
 from migrator.verify.judge import later
@@ -229,6 +230,7 @@ def _verified(
             if leader:
                 leader.gather(trees, launcher, console)
             digest = nodes.digest(trees.migrated)
+            trainer = trainer_of(trees.migrated)
             wanted, left = _models(trees, model)
             shelf = _shelf(trees, plan, chosen, wanted, kept, cached)
             _say_what_lacks(chosen, console)
@@ -301,6 +303,7 @@ def _verified(
             "not_trained": left,
             "steps": plan.steps,
             "unreached": unreached,
+            "trainer": trainer.said,
             "precision": plan.precision,
             "nproc": plan.nproc,
             "seconds": seconds,

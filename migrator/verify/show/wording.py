@@ -240,6 +240,8 @@ def untrained(environment: Mapping[str, Any]) -> str:
     """What the migration changes and nobody has seen train, with the reason of each: models, and later steps."""
     left = environment.get("not_trained") or {}
     parsed = "The call sites of models that were not trained were parsed; none was run."
+    if environment.get("trainer"):
+        parsed = f"{environment['trainer']} {parsed}"
     parsed += _unreached(environment)
     if not left:
         return parsed

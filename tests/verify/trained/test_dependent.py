@@ -15,6 +15,21 @@ from releases import git, release
 
 SPECS = TOP / "tests" / "verify" / "lab_specs.py"
 
+STARTER = """\
+from torchtitan.train import Trainer, main
+
+
+class LabTrainer(Trainer):
+    def train(self):
+        print("LabTrainer trains")
+        super().train()
+
+
+if __name__ == "__main__":
+    main(LabTrainer)
+"""
+"""A trainer of the checkout's own, which verify has to start as the checkout does."""
+
 pytestmark = [pytest.mark.torchrun, pytest.mark.release]
 
 
@@ -65,6 +80,7 @@ def test_verify_trains_its_plans_with_the_torchtitan_that_is_named(tmp_path, spo
     tree, titan = tmp_path / "tree", release("0.2.2")
     shutil.copytree(FIXTURES / "dependent", tree)
     shutil.copy(SPECS, tree / "lab" / "specs.py")
+    (tree / "lab" / "start.py").write_text(STARTER)
     git(tree, "init", "-q", "-b", "main")
     git(tree, "add", "-A")
     git(tree, "commit", "-q", "-m", "base")
@@ -79,3 +95,6 @@ def test_verify_trains_its_plans_with_the_torchtitan_that_is_named(tmp_path, spo
     done = run("verify", *options, *more, "--report", tmp_path / "report")
     assert done.exit_code == spoilt, done.output
     assert ("failed" if spoilt else "passed") in done.stdout
+    assert "Trained by lab.start.LabTrainer." in " ".join(done.stdout.split())
+    logs = list((tmp_path / "report").rglob("migrated/rank*.log"))
+    assert logs and all("LabTrainer trains" in log.read_text() for log in logs)

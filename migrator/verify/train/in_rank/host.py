@@ -15,6 +15,7 @@ the rank prints). OPTIONS is a JSON object:
     collectives  count the collectives of the second step, and watch the modules of the first
     weights      the folder that receives the final parameters
     overrides    model arguments to set before the trainer builds its model
+    trainer      module:Class that trains in the place of torchtitan's Trainer, or ""
 
 This folder is the only part of titan-migrate that imports torch, and it imports
 nothing else of titan-migrate: it has to run in whatever environment a fork
@@ -25,7 +26,9 @@ torch's or none), at the optimizers, and at `MetricsProcessor.log`.
 
 from __future__ import annotations
 
+import ast
 import functools
+import importlib
 import json
 import os
 import runpy
@@ -112,7 +115,7 @@ def main(argv: list[str]) -> None:
         skip_the_closing_pause()
         probe.install()
         close_before_it_ends(probe)
-        runpy.run_module("torchtitan.train", run_name="__main__", alter_sys=True)
+        start(options["trainer"])
     except BaseException as error:
         if isinstance(error, SystemExit) and not error.code:
             end(probe, options["device"])
@@ -126,6 +129,24 @@ def main(argv: list[str]) -> None:
         )
         raise
     end(probe, options["device"])
+
+
+def start(trainer: str) -> None:
+    """Starts torchtitan.train as ``python -m`` does, with another Trainer where one is named."""
+    if not trainer:
+        runpy.run_module("torchtitan.train", run_name="__main__", alter_sys=True)
+        return
+    train = importlib.import_module("torchtitan.train")
+    place = str(train.__file__)
+    started = [
+        node
+        for node in ast.parse(Path(place).read_bytes()).body
+        if isinstance(node, ast.If) and "__main__" in ast.dump(node.test)
+    ]
+    module, _, name = trainer.partition(":")
+    derived = getattr(importlib.import_module(module), name)
+    names = {**vars(train), "Trainer": derived, "__name__": "__main__"}
+    exec(compile(ast.Module([*started], []), place, "exec"), names)
 
 
 def change_model(overrides: dict[str, object], device: str) -> None:
