@@ -156,6 +156,33 @@ def sets_amp(checkout: Checkout, file: SourceFile, node: ast.ClassDef) -> bool:
     )
 
 
+def starts_its_trainer(
+    checkout: Checkout,
+) -> Iterator[tuple[SourceFile, int, ast.Call]]:
+    """Where the Trainer of a torchtitan outside itself is made, or handed to what makes it.
+
+    Returns:
+        File, line and call: ``Trainer(config)``, ``main(Trainer)``.
+    """
+    for file in checkout.mentioning("Trainer"):
+        if of_a_test(file.path):
+            continue
+        meant = {
+            id(use.node): use
+            for use in file.names.uses
+            for full in [checkout.external(file.path, use.scope, use.spelling) or ""]
+            if checkout.is_of_torchtitan(full) and full.endswith(".Trainer")
+        }
+        for node in nodes(file.syntax) if meant else ():
+            if isinstance(node, ast.Call) and _last(node.func) not in _ASKING:
+                given = [node.func, *node.args, *(k.value for k in node.keywords)]
+                if any(id(one) in meant for one in given):
+                    yield file, node.lineno, node
+
+
+_ASKING = {"isinstance", "issubclass", "cast", "hasattr", "getattr", "super"}
+
+
 def _handed(
     checkout: Checkout, used: list[tuple[SourceFile, Import]]
 ) -> list[tuple[SourceFile, int]]:
@@ -376,9 +403,17 @@ class _Finder(Visitor):
             "nullcontext",
             FUNCTION,
         ):
-            return True
+            return self._is_bound((dotted(meant.func) or "").split(".")[0])
         judged = {choice.code for choice in choices(self.checkout, self.file)}
         return any(spelled(inner) in judged for inner in nodes(meant))
+
+    def _is_bound(self, name: str) -> bool:
+        """Whether a name stands for something in this file: ``self``, an import, a function."""
+        scopes = self.file.names.scopes.values()
+        return name == "self" or any(
+            name in scope.bound or any(name == i.split(".")[0] for i in scope.imports)
+            for scope in scopes
+        )
 
     def _is_outside(self, spelling: str) -> bool:
         """Whether a name is of a maybe_enable_amp that this checkout imports from elsewhere."""

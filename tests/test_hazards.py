@@ -55,6 +55,7 @@ RELEASES = {
         experiments/rl/unified/actors/trainer.py:90 TM206
         experiments/rl/unified/infra/parallelism_utils.py:71 TM215 1d
         models/flux/infra/parallelize.py:42 TM207
+        models/llama3/infra/parallelize.py:363 TM209
         models/llama3/infra/parallelize.py:363 TM214
     """,
     "0.3.0": """
@@ -97,10 +98,12 @@ TREES = {
         distributed/utils.py:56 TM215
         experiments/rl/unified/actors/trainer.py:49 TM206
         models/flux/infra/parallelize.py:24 TM207
+        models/llama3/infra/parallelize.py:212 TM209
         models/llama3/infra/parallelize.py:212 TM214
     """,
     "flat": """
         distributed/utils.py:55 TM215
+        models/llama3/parallelize.py:217 TM209
         models/llama3/parallelize.py:217 TM214
     """,
     "fork_quirks": """

@@ -3,7 +3,7 @@
 import re
 
 from codemods.plans.records import Facts, NewCall
-from codemods.survey import CallSite, divides_by_global_tokens
+from codemods.survey import CallSite, divides_by_global_tokens, function_of
 
 
 def folder_of(path: str) -> str:
@@ -41,3 +41,17 @@ def standalone(site: CallSite) -> bool:
         arg.arg for arg in (*site.function.args.args, *site.function.args.kwonlyargs)
     }
     return not names & {"job_config", "training", "config"}
+
+
+def first_that_moves(facts: Facts) -> tuple[str, int] | None:
+    """Path and line of the first definition that moves, or of the first call of the dependency's: where it is said what is true of all."""
+    moving = [d for d in facts.survey.definitions if facts.becomes(d)]
+    if moving:
+        definition = min(moving, key=lambda d: d.path)
+        node = function_of(facts.checkout, definition)
+        return (definition.path, node.lineno) if node else None
+    sites = [call.site.reference for call in facts.calls]
+    provided = [
+        (r.path, r.line) for r in sites if r.definition in facts.survey.provided
+    ]
+    return min(provided, default=None)

@@ -17,13 +17,14 @@ from codemods.autocast import (
     is_autocast,
     of_a_test,
     sets_amp,
+    starts_its_trainer,
     trained_outside,
 )
 from codemods.example import Example
 from codemods.findings import Finding, Severity, Status
 from codemods.launches import launches
 from codemods.names import surely_bound
-from codemods.nodes import children, nodes
+from codemods.nodes import children, nodes, spelled
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -35,24 +36,26 @@ WHY = """\
 Under DDP mixed precision was autocast. replicate casts by a MixedPrecisionPolicy, so
 autocast on top of it would cast twice, and the branch that switches mixed precision
 off under tensor or pipeline parallelism would say something untrue. With replicate
-norms, softmax and the loss run in param_dtype, as they do under FSDP; compare bf16
-runs with FSDP of the same version, and fp32 runs with DDP. A condition that leaves
+norms and softmax run in param_dtype, as they do under FSDP; compare bf16 runs with
+FSDP of the same version, and fp32 runs with DDP. A condition that leaves
 autocast out for FSDP, in maybe_enable_amp or anywhere else, leaves it out for pure
 dp_replicate too; where maybe_enable_amp comes from a torchtitan outside of the
-checkout, the call is not made there. Autocast without such a condition stays: FSDP
-has it as well.
+checkout, the call is not made there. Where that torchtitan's Trainer makes it, the
+checkout needs a trainer derived from it, which is left for a person to write and to
+start. Autocast without such a condition stays: FSDP has it as well.
 """
 UPSTREAM = """\
 The reviewers of PR 1714 asked for mixed precision by the policy, and so for this
 change; PR 2458 made it.
 """
 RISK = """\
-With autocast left on, a bf16 run computes like neither FSDP nor DDP. A model whose plan
-has no replicate branch loses its autocast (TM207).
+With autocast left on, a bf16 run may compute like neither FSDP nor DDP: autocast casts
+what the policy has cast already. A model whose plan has no replicate branch loses its
+autocast (TM207).
 """
 PROOF = """\
-`dp-bf16` (not in --quick) says that the migrated tree "runs under autocast, and FSDP
-does not". The other cells train in fp32 and do not show it.
+`dp-bf16` says that the migrated tree "runs under autocast, and FSDP does not". The
+other cells train in fp32 and do not show it.
 """
 EXAMPLE = Example(
     fixture="v0_2_1",
@@ -239,15 +242,20 @@ def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
         ):
             yield _trainer(file, line, "MyTrainer")
             return
+    name = next((node.name for _, _, node in found if node), "MyTrainer")
+    for file, line, call in starts_its_trainer(facts.checkout) if found else ():
+        yield _trainer(file, line, name, f"`{spelled(call)}` starts {_ITSELF}")
     started = launches(facts.checkout, facts.texts.values())
     if started:
         path, line = started[0]
         what = f"{path}:{line} starts"
         if started[1:]:
             what = f"{path}:{line} and {len(started) - 1} more start"
-        what += " the trainer of a torchtitan outside of this checkout itself"
-        name = next((node.name for _, _, node in found if node), "MyTrainer")
+        what += f" {_ITSELF}"
         yield _trainer(*_in_python(facts, started[0], found), name, what)
+
+
+_ITSELF = "the trainer of a torchtitan outside of this checkout itself"
 
 
 def _in_python(
@@ -276,10 +284,10 @@ def _trainer(file: SourceFile, line: int, name: str, started: str = "") -> Findi
         CODE,
         f"{started or what}, and it opens autocast "
         "under pure dp_replicate on top of replicate's mixed-precision policy: switch it off "
-        f"in a trainer derived from it{', and start that' if started else ''}, or accept it "
-        'with `ignore = ["TM105"]`',
+        "in a trainer derived from it, and start that, or accept it with "
+        '`ignore = ["TM105"]`',
         "opted-out" if opted_out else "left",
-        f"class {name}(Trainer):\n"
+        f"{_imports(file)}class {name}(Trainer):\n"
         "    def __init__(self, job_config):\n"
         "        super().__init__(job_config)\n"
         f"        if self.parallel_dims.{REPLICATED}:\n"
@@ -287,6 +295,17 @@ def _trainer(file: SourceFile, line: int, name: str, started: str = "") -> Findi
         '            if hasattr(self, "validator"):\n'
         "                self.validator.maybe_enable_amp = self.maybe_enable_amp",
     )
+
+
+def _imports(file: SourceFile) -> str:
+    """What a file has to import besides for a trainer of its own."""
+    known = {local.split(".")[0] for local in file.names.top.imports}
+    needed = {
+        "contextlib": "import contextlib\n",
+        "Trainer": "from torchtitan.train import Trainer\n",
+    }
+    lacking = "".join(text for name, text in needed.items() if name not in known)
+    return f"{lacking}\n\n" if lacking else ""
 
 
 def _decides(facts: Facts, file: SourceFile) -> bool:

@@ -5,17 +5,20 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.plans import Facts
+from codemods.plans.sites import first_that_moves
 from codemods.survey import function_of
 
 CODE = "TM209"
-TITLE = "apply_fsdp and the training loop disagree"
+TITLE = "who divides gradients"
 SEVERITY: Severity = "silent"
-WHAT = "apply_fsdp and the training loop disagree about who divides gradients."
+WHAT = "Gradients are divided twice or not at all: by apply_fsdp, by DDP and by the training loop."
 WHY = """\
 A loop that divides a sum loss by the global token count needs gradients summed over
 ranks; one with a local mean loss needs them averaged. Where apply_fsdp switches
 division off and no such loop is found, or the other way round, one of the two is
 wrong or written in a way that is not recognised. The new function then sums.
+DDP always averages. Under a loop that divides by the global token count it divided once
+more, by its ranks; replicate does not. That is a note, for the larger gradients are right.
 """
 UPSTREAM = """\
 PR 2458 has gradient division off; torchtitan divides the loss by the tokens of all
@@ -23,7 +26,8 @@ ranks from 0.2.2 on.
 """
 RISK = """\
 If the loss is a local mean after all, summed gradients are too large by the
-data-parallel degree. AdamW hides that in the loss; clipping acts on it.
+data-parallel degree. AdamW hides that in the loss; clipping acts on it. So it does where
+DDP divided twice: a max_norm that never clipped may clip now.
 """
 PROOF = """\
 In part. Where apply_fsdp divides, `dp` fails: gradients are "summed over the
@@ -55,6 +59,7 @@ module.set_gradient_divide_factor(1.0)  # sums; leave it out to average
 
 
 def find(facts: Facts) -> Iterator[Finding]:
+    yield from _divided_twice(facts)
     for function in facts.functions.values():
         if function.plan.as_apply_fsdp or function.mirrors is None:
             if not (function.plan.sums_gradients and not facts.survey.global_tokens):
@@ -64,6 +69,9 @@ def find(facts: Facts) -> Iterator[Finding]:
         node = function_of(facts.checkout, function.mirrors)
         assert node is not None
         loop = facts.survey.global_tokens
+        if not loop and facts.survey.dependency.advice:
+            yield _not_at_hand(facts, function.mirrors.path, node.lineno)
+            continue
         said = (
             f"{loop[0]} divides by the global token count, but this apply_fsdp leaves the "
             "division of gradients on"
@@ -79,3 +87,39 @@ def find(facts: Facts) -> Iterator[Finding]:
             "hazard",
             "module.set_gradient_divide_factor(1.0)  # sums; leave it out to average",
         )
+
+
+def _divided_twice(facts: Facts) -> Iterator[Finding]:
+    """That DDP averaged what the loop had divided by the tokens of all ranks."""
+    loop, place = facts.survey.global_tokens, first_that_moves(facts)
+    sums = any(function.plan.sums_gradients for function in facts.written())
+    if not loop or not sums or place is None:
+        return
+    moving = (facts.checkout.files[d.path] for d in facts.survey.definitions)
+    if any(b"comm_hook" in file.raw for file in moving):
+        return  # which may undo the average
+    yield Finding(
+        *place,
+        CODE,
+        "DDP divided gradients by its ranks, after "
+        f"{min(loop, key=lambda path: (path.count('/'), path))} had divided the loss by the tokens "
+        "of all ranks; replicate does not: gradients, and grad_norm, grow by the degree of "
+        "dp_replicate, as under FSDP, and clipping acts on that",
+        "hazard",
+        "# choose training.max_norm as for FSDP; compare grad_norm with FSDP's",
+        severity="note",
+    )
+
+
+def _not_at_hand(facts: Facts, path: str, line: int) -> Finding:
+    found = facts.survey.dependency
+    return Finding(
+        path,
+        line,
+        CODE,
+        "this apply_fsdp switches the division of gradients off, which is right where the "
+        f"training loop divides by a global token count; that loop is of a torchtitan{found.known} "
+        f"that is not at hand: {found.advice}",
+        "hazard",
+        severity="note",
+    )

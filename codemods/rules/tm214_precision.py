@@ -8,7 +8,7 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.launches import launches
 from codemods.plans import Facts, NewCall
-from codemods.survey import function_of
+from codemods.plans.sites import first_that_moves
 
 CODE = "TM214"
 TITLE = "another precision than under DDP"
@@ -18,9 +18,10 @@ WHY = """\
 apply_replicate passes the dtypes of apply_fsdp to a MixedPrecisionPolicy. Where nothing
 opened autocast, a job under DDP computed in the dtype of its parameters, fp32, whatever
 mixed_precision_param said; migrated it computes in mixed_precision_param, bfloat16 by
-default. Where there was autocast, norms, softmax and the loss were fp32, and are in
-mixed_precision_param now, as under FSDP. Set mixed_precision_param to float32, or
-migrate a fork without autocast with --keep-precision, to keep fp32.
+default. Where there was autocast, norms, softmax and what goes from block to block
+were fp32, and are in mixed_precision_param now, as under FSDP. Set
+mixed_precision_param to float32, or migrate a fork without autocast with
+--keep-precision, to keep fp32.
 """
 UPSTREAM = """\
 PR 2458 went over to the policy. Before June 2025 torchtitan trained DDP in fp32, since
@@ -31,8 +32,8 @@ A run is not comparable with earlier ones of the same configuration: losses part
 from the first step on, and a job that was tuned in fp32 may not converge in bf16.
 """
 PROOF = """\
-`dp` trains in fp32, where DDP and replicate agree. `dp-bf16` (not in --quick) compares
-the migrated tree with FSDP in bf16, and shows by how much DDP was something else.
+`dp` trains in fp32, where DDP and replicate agree. `dp-bf16` compares the migrated tree
+with FSDP in bf16, and shows by how much DDP was something else.
 """
 EXAMPLE = Example(
     fixture="legacy",
@@ -58,7 +59,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield from _not_kept(facts)
         return
     changing = [call for call in facts.calls if _casts(call)]
-    place = _place(facts)
+    place = first_that_moves(facts)
     if not changing or place is None:
         return
     amp = mixed_precision(facts.checkout)
@@ -77,26 +78,12 @@ def find(facts: Facts) -> Iterator[Finding]:
         suggestion = '# fp32 as before\n[training]\nmixed_precision_param = "float32"'
     else:
         message = (
-            "autocast, which kept norms, softmax and the loss in fp32, becomes a policy, under "
+            "autocast, which kept norms and softmax in fp32, becomes a policy, under "
             f"which they are in what {_option(changing)} says: compare bf16 runs with FSDP of "
             "this version, not with DDP"
         )
         suggestion = '# for all in fp32\n[training]\nmixed_precision_param = "float32"'
     yield Finding(*place, CODE, message, "hazard", suggestion)
-
-
-def _place(facts: Facts) -> tuple[str, int] | None:
-    """Where it is said: at the first definition that moves, or call of the dependency's."""
-    moving = [d for d in facts.survey.definitions if facts.becomes(d)]
-    if moving:
-        definition = min(moving, key=lambda d: d.path)
-        node = function_of(facts.checkout, definition)
-        return (definition.path, node.lineno) if node else None
-    sites = [call.site.reference for call in facts.calls]
-    provided = [
-        (r.path, r.line) for r in sites if r.definition in facts.survey.provided
-    ]
-    return min(provided, default=None)
 
 
 def _not_kept(facts: Facts) -> Iterator[Finding]:

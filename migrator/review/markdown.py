@@ -265,6 +265,8 @@ def _to_check(review: Review) -> Iterator[str]:
             "- [ ] The precision is meant: runs in bf16 are compared with FSDP of this "
             "revision, not with DDP."
         )
+    if any((h.code, h.severity) == ("TM209", "note") for h in review.hazards):
+        yield "- [ ] The larger gradients are meant: training.max_norm is chosen for them."
     if review.by_hand:
         yield "- [ ] What was changed by hand is read line by line: the tool did not write it."
     yield from _proved(review.verified)

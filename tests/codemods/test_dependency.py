@@ -477,7 +477,7 @@ def test_the_trainer_of_the_dependency_is_derived_from_or_accepted():
     result = run(TRAINER, ddp())
     assert left(result) == [("lab/loop.py", 4)]
     (found,) = [f for f in result.findings if f.status == "left"]
-    assert found.code == "TM105" and found.suggestion.startswith("class Mine(Trainer):")
+    assert found.code == "TM105" and "class Mine(Trainer):" in found.suggestion
     accepted = run(TRAINER, ddp(), selection=Selection(ignore=("TM105",)))
     assert list(accepted.changes) == ["lab/plan.py"]
     assert list(run(TRAINER, replicating()).changes) == ["lab/plan.py"]
@@ -533,14 +533,39 @@ def test_the_trainer_of_a_torchtitan_of_another_name_is_seen():
     assert left(run(own, known)) == [("lab/loop.py", 4)]
 
 
+SETTING = TRAINER["lab/loop.py"].replace(
+    "    pass\n",
+    "    def __init__(self, config):\n"
+    "        super().__init__(config)\n"
+    "        self.maybe_enable_amp = contextlib.nullcontext()\n",
+)
+
+
 def test_a_trainer_that_sets_its_own_context_is_done():
-    loop = TRAINER["lab/loop.py"].replace(
-        "    pass\n",
-        "    def __init__(self, config):\n"
-        "        super().__init__(config)\n"
-        "        self.maybe_enable_amp = contextlib.nullcontext()\n",
-    )
+    loop = f"import contextlib\n\n{SETTING}"
     assert list(run({**TRAINER, "lab/loop.py": loop}, ddp()).changes) == ["lab/plan.py"]
+
+
+def test_a_trainer_that_would_raise_for_an_import_is_not_done():
+    result = run({**TRAINER, "lab/loop.py": SETTING}, ddp())
+    assert left(result) == [("lab/loop.py", 4)]
+
+
+@pytest.mark.parametrize(
+    "start, is_done",
+    [
+        ("main(Mine)", True),
+        ("main(Trainer)", False),
+        ("Trainer(None).train()", False),
+        ("assert isinstance(Mine(None), Trainer)", True),
+    ],
+)
+def test_a_trainer_that_nobody_starts_is_not_done(start, is_done):
+    loop = f"import contextlib\n\n{SETTING}\n\n{start}\n"
+    result = run({**TRAINER, "lab/loop.py": loop}, ddp())
+    line = loop.splitlines().index(start) + 1
+    assert left_at(result) == ([] if is_done else [("lab/loop.py", line)])
+    assert bool(result.changes) == is_done
 
 
 @pytest.mark.parametrize(

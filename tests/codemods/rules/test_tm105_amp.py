@@ -714,7 +714,7 @@ def test_a_trainer_outside_opens_it():
     trainer = "import torch\nfrom torchtitan.train import Trainer\n\n\nclass Mine(Trainer):\n    pass\n"
     (found,) = findings(plan_of_ours(**{"mine/train.py": trainer}), code="TM105")
     assert (found.path, found.line, found.status) == ("mine/train.py", 5, "left")
-    assert found.suggestion.startswith("class Mine(Trainer):")
+    assert found.suggestion.startswith("import contextlib\n\n\nclass Mine(Trainer):")
     assert "self.maybe_enable_amp = contextlib.nullcontext()" in found.suggestion
 
 
