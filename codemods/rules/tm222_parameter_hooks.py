@@ -18,8 +18,10 @@ WHAT = (
 WHY = """\
 Under DDP autograd brings a gradient to the parameter itself, and runs its hooks. replicate
 computes with another tensor and puts the reduced gradient on the parameter without
-autograd: a hook by register_hook is not called once. register_post_accumulate_grad_hook
-is, after the reduction.
+autograd: a hook by register_hook is not called once, nor is it under FSDP.
+register_post_accumulate_grad_hook is, after the reduction, where it was registered behind
+the wrapping: before, the parameter is another one. It is called in each backward with
+the sum so far, so what scales or clips has to act once a step under accumulation.
 """
 UPSTREAM = """\
 None. It rests on a training of two ranks, torch 2.13: as many calls as parameters under
@@ -29,8 +31,9 @@ RISK = """\
 Gradients are not clipped, scaled, masked or logged any more, and nothing raises.
 """
 PROOF = """\
-Where torchtitan's own trainer runs the hook and it changes gradients, the migrated tree
-and the baseline "differ" in `dp`. A hook that only looks shows nowhere: count its calls.
+In part. Where torchtitan's own trainer runs the hook and it changes gradients, `dp` notes
+that "under DDP something acts on" the parameter; the migrated tree equals FSDP, which has
+no such hook either. A hook that only looks shows nowhere: count its calls.
 """
 EXAMPLE = Example(
     fixture="fork_quirks",
@@ -40,7 +43,8 @@ EXAMPLE = Example(
             p.register_hook(lambda grad: grad.clamp(-1.0, 1.0))
 """,
     after="""\
-# the hook takes the parameter; its reduced gradient is p.grad
+# behind the wrapping; hook takes the parameter and changes p.grad in place
+# with gradient accumulation: once a step instead, before the optimizer's
 p.register_post_accumulate_grad_hook(hook)
 """,
 )
@@ -67,10 +71,11 @@ def find(facts: Facts) -> Iterator[Finding]:
                     file.path,
                     node.lineno,
                     CODE,
-                    f"{on}.register_hook() is never called under replicate, which puts "
-                    "gradients on parameters without autograd",
+                    f"{on}.register_hook() is never called under replicate, nor is it under FSDP: "
+                    "both put gradients on parameters without autograd",
                     "hazard",
-                    f"# the hook takes the parameter; its reduced gradient is {on}.grad\n"
+                    f"# behind the wrapping; hook takes the parameter and changes {on}.grad in place\n"
+                    "# with gradient accumulation: once a step instead, before the optimizer's\n"
                     f"{on}.register_post_accumulate_grad_hook(hook)",
                 )
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 
 from migrator.verify.choose.scenarios import ON_ONE_RANK
-from migrator.verify.judge.compare import Comparison, constant_ratio, departs
+from migrator.verify.judge.compare import (
+    Comparison,
+    constant_ratio,
+    departs,
+    first_ratio,
+)
 from migrator.verify.judge.culprit import as_the_loss
 from migrator.verify.judge.ranks import digests, first_apart, replicas
 from migrator.verify.judge.trace import Trace, digest, first_line
@@ -96,6 +101,31 @@ def baseline_departs(
     baseline: Trace, reference: Trace, comparisons: tuple[Comparison, ...], dp: int
 ) -> list[str]:
     """What there is to say about a baseline that does not do what the reference does."""
+    return [
+        *_departs(baseline, reference, comparisons, dp),
+        *acted_on(baseline, reference),
+    ]
+
+
+def acted_on(baseline: Trace, reference: Trace) -> list[str]:
+    """That under DDP something acts on the gradients of a few parameters alone, as a hook does."""
+    ratio, others = first_ratio(baseline, reference)
+    if ratio is None or not others:
+        return []
+    mine, theirs = (
+        run.steps[0].each_gradient[others[0]][0] for run in (baseline, reference)
+    )
+    count = f"{len(others)} parameters, {others[0]} first" if others[1:] else others[0]
+    return [
+        f"Look at this: under DDP something acts on {count}, whose gradient in step 1 is"
+        f" {mine / theirs:.4g} times that of FSDP, where it is {ratio:.4g} times for the others. replicate"
+        " does what FSDP does. A hook on the parameter is one such thing (TM222)."
+    ]
+
+
+def _departs(
+    baseline: Trace, reference: Trace, comparisons: tuple[Comparison, ...], dp: int
+) -> list[str]:
     ratio = constant_ratio(baseline, reference)
     if ratio is not None and abs(ratio * dp - 1) < 1e-3:
         return [
@@ -111,7 +141,7 @@ def baseline_departs(
         ]
     why = ""
     if baseline.model.get("autocast"):
-        why = " DDP computes under autocast, which keeps norms and the loss in fp32."
+        why = " DDP computes under autocast, which keeps norms in fp32."
     worst = max((c for c in comparisons if not c.agrees), key=lambda c: c.largest)
     return [
         "The baseline departs from FSDP of its own revision, so the migrated tree does not have to equal it."

@@ -251,5 +251,29 @@ def constant_ratio(left: Trace, right: Trace) -> float | None:
     return ratios[0]
 
 
+def first_ratio(left: Trace, right: Trace) -> tuple[float | None, list[str]]:
+    """How the gradients of step 1 relate, when both runs still have the same weights.
+
+    Returns:
+        The ratio of norms, left over right, that nine in ten parameters have alike, None
+        where there is none; and the parameters that have another.
+    """
+    if not left.steps or not right.steps:
+        return None, []
+    mine, theirs = left.steps[0].each_gradient, right.steps[0].each_gradient
+    ratios = {
+        name: mine[name][0] / theirs[name][0]
+        for name in theirs
+        if name in mine and theirs[name][0] and math.isfinite(mine[name][0])
+    }
+    if not ratios:
+        return None, []
+    common = sorted(ratios.values())[len(ratios) // 2]
+    others = [name for name, one in ratios.items() if abs(one - common) > 1e-2 * common]
+    if not common or len(others) * 10 > len(ratios):
+        return None, []
+    return common, others
+
+
 def departs(comparisons: tuple[Comparison, ...]) -> bool:
     return not all(comparison.agrees for comparison in comparisons)

@@ -29,8 +29,8 @@ from migrator.verify.judge.compare import (
     Tolerance,
     Tolerances,
     compare,
-    constant_ratio,
     departs,
+    first_ratio,
 )
 from migrator.verify.judge.early import (
     crashed,
@@ -162,11 +162,11 @@ def judge_alone(traces: Traces, terms: Terms) -> Verdict:
         return Verdict(tuple(failures), tuple(notes), comparisons, traces)
     failures += unlike(migrated, (baseline,), terms.dp)
     before = compare(migrated, baseline, tolerances)
-    ratio = constant_ratio(baseline, migrated)
-    if departs(before) and ratio is not None and abs(ratio - 1) > 1e-3:
+    ratio, others = first_ratio(baseline, migrated)
+    if not others and departs(before) and ratio is not None and abs(ratio - 1) > 1e-3:
         notes.append(
-            f"DDP's gradients are {ratio:.4g} times the migrated tree's in every step, and the migrated tree's are"
-            " those of one rank."
+            f"DDP's gradients are {ratio:.4g} times the migrated tree's in step 1, and the migrated tree's are those"
+            " of one rank."
         )
     elif not failures:
         failures += each.sentences(migrated, baseline, terms.each, terms.dp)
@@ -340,7 +340,8 @@ def _changed(traces: Traces, terms: Terms) -> list[str]:
     told = [comparison.sentence() for comparison in apart]
     told += each.sentences(reference, control, terms.each, terms.dp)
     said = "The migration changed what FSDP does, which it must not touch: "
-    found = [said + " ".join(told)] if told else []
+    meant = " Where you changed that by hand and mean it, commit it before the migration, and name that commit with --base."
+    found = [said + " ".join(told) + meant] if told else []
     return [
         *found,
         *rewrapped(reference, control),

@@ -531,10 +531,46 @@ def test_without_fsdp_a_factor_is_still_told():
     )
 
 
+def with_gradients(run, factor=1.0, **others):
+    """A run whose parameters have gradients of a norm each, times a factor, some others."""
+    norms = {f"layers.{n}.weight": 3.0 + n for n in range(12)}
+    each = {k: [factor * v * others.get(k, 1.0), 0.0] for k, v in norms.items()}
+    return replace(
+        run,
+        ranks=tuple(
+            replace(
+                rank, steps=tuple(replace(s, each_gradient=each) for s in rank.steps)
+            )
+            for rank in run.ranks
+        ),
+    )
+
+
+HOOKED = {"layers.3.weight": 0.5}
+
+
 def test_without_fsdp_ddp_that_divides_twice_is_no_reference():
-    found = by_one_rank(baseline=HALVED)
-    assert found.passed
+    halved, migrated = with_gradients(HALVED, 0.5), with_gradients(MIGRATED)
+    found = by_one_rank(baseline=halved, migrated=migrated)
+    assert found.passed, found.failures
     assert "DDP's gradients are 0.5 times the migrated tree's" in found.notes[-1]
+    hooked = with_gradients(HALVED, 0.5, **HOOKED)
+    assert not by_one_rank(baseline=hooked, migrated=migrated).passed
+
+
+def test_what_acts_on_one_parameter_under_ddp_alone_is_named():
+    """As a hook does, which neither FSDP nor replicate calls."""
+    migrated, reference = with_gradients(MIGRATED), with_gradients(REFERENCE)
+    for baseline in (
+        with_gradients(HALVED, 0.5, **HOOKED),
+        with_gradients(trace("baseline", "ddp", loss=0.5), **HOOKED),
+    ):
+        found = verdict(baseline=baseline, migrated=migrated, reference=reference)
+        (said,) = [n for n in found.notes if n.startswith("Look at this: ")]
+        assert "under DDP something acts on layers.3.weight" in said and "TM222" in said
+    alike = with_gradients(HALVED, 0.5)
+    found = verdict(baseline=alike, migrated=migrated, reference=reference)
+    assert not any("Look at this" in note for note in found.notes)
 
 
 def test_without_fsdp_what_only_differs_on_data_of_their_own_fails():
