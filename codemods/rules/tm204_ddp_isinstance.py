@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.names import dotted
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
+from codemods.source import SourceFile
 
 CODE = "TM204"
 TITLE = "isinstance(..., DistributedDataParallel)"
@@ -41,7 +42,7 @@ EXAMPLE = Example(
         return self.model
 """,
     after="""\
-isinstance(self.model, FSDPModule)  # from torch.distributed.fsdp
+self.model  # nothing is wrapped around it, so there is no .module
 """,
 )
 
@@ -64,14 +65,41 @@ def find(facts: Facts) -> Iterator[Finding]:
                     continue
                 origin = facts.checkout.external(file.path, use.scope, spelling) or ""
                 if spelling.endswith(_CLASS) or origin.endswith(_CLASS):
-                    yield Finding(
-                        file.path,
-                        use.node.lineno,
-                        CODE,
-                        "a module under replicate is no DistributedDataParallel, so this "
-                        "is False from now on",
-                        "hazard",
-                        f"isinstance({ast.unparse(use.call.args[0])}, FSDPModule)  "
-                        "# from torch.distributed.fsdp",
-                    )
+                    yield _asked(facts, file, use.call)
                     break
+
+
+def _asked(facts: Facts, file: SourceFile, call: ast.Call) -> Finding:
+    subject = spelled(call.args[0])
+    severity: Severity
+    if facts.survey.class_uses:
+        since, severity = "from now on", SEVERITY
+    else:  # DDP's composable replicate is no such class either
+        since, severity = "as it was under the composable DDP of apply_ddp", "note"
+    suggestion = f"isinstance({subject}, FSDPModule)  # from torch.distributed.fsdp"
+    if _unwraps(file.syntax, call, f"{subject}.module"):
+        suggestion = (
+            f"{subject}  # nothing is wrapped around it, so there is no .module"
+        )
+    return Finding(
+        file.path,
+        call.lineno,
+        CODE,
+        f"a module under replicate is no DistributedDataParallel, so this is False {since}",
+        "hazard",
+        suggestion,
+        severity,
+    )
+
+
+def _unwraps(syntax: ast.Module, call: ast.Call, inner: str) -> bool:
+    """Whether what is asked decides on going into the wrapper."""
+    return any(
+        call in nodes(node.test)
+        and any(
+            isinstance(part, ast.Attribute) and spelled(part) == inner
+            for part in nodes(node)
+        )
+        for node in nodes(syntax)
+        if isinstance(node, (ast.If, ast.IfExp))
+    )

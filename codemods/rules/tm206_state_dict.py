@@ -51,8 +51,10 @@ def find(facts: Facts) -> Iterator[Finding]:
             continue
         path = site.reference.path
         model = ast.unparse(site.node.args[0])
-        for node in nodes(facts.survey.files[path].syntax):
-            if (
+        syntax = facts.survey.files[path].syntax
+        cured = _cured(syntax)
+        for node in nodes(syntax):
+            if id(node) not in cured and (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
                 and node.func.attr == "state_dict"
@@ -71,3 +73,16 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f"    for name, value in {model}.state_dict().items()\n"
                     "}",
                 )
+
+
+def _cured(syntax: ast.Module) -> set[int]:
+    """The ids of all nodes in statements that ask for full tensors themselves."""
+    return {
+        id(node)
+        for statement in nodes(syntax)
+        if isinstance(
+            statement, (ast.Assign, ast.AnnAssign, ast.Return, ast.Expr, ast.For)
+        )
+        if "full_tensor()" in ast.unparse(statement)
+        for node in nodes(statement)
+    }

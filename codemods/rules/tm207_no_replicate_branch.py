@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
 from codemods.survey import enclosing_line, function_of
 
@@ -65,7 +66,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         for function in file.syntax.body:
             if not isinstance(function, ast.FunctionDef):
                 continue
-            if (file.path, function.name) in replicating:
+            if (file.path, function.name) in replicating or _refuses(function):
                 continue
             for use in names.uses:
                 if use.call is None or use.spelling.rpartition(".")[2] != "apply_fsdp":
@@ -89,6 +90,22 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f'    raise NotImplementedError("{function.name} needs FSDP")',
                 )
                 break
+
+
+def _refuses(function: ast.FunctionDef) -> bool:
+    """Whether a plan raises where dp_replicate is on, as is suggested here."""
+    for node in nodes(function):
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.body[-1], ast.Raise)
+            or isinstance(node, ast.Assert)
+        ):
+            asked = spelled(node.test)
+        else:
+            continue
+        if "dp_replicate" in asked:
+            return True
+    return False
 
 
 def _replicating(facts: Facts) -> set[tuple[str, str]]:

@@ -175,13 +175,7 @@ def _done(
     tried: list[tuple[int, Outcome]] = []
     for target in targets:
         try:
-            outcome = migrate(
-                tree,
-                target,
-                selection,
-                lambda: checkout.texts,
-                dependency=checkout.dependency,
-            )
+            outcome = _migration(checkout, tree, target, selection)
             outcome = _behind_links(checkout, outcome)
         except SelectionError:
             continue  # what is selected does not go with this target
@@ -196,6 +190,38 @@ def _done(
             break
     _, outcome = min(tried, key=lambda pair: pair[0])
     return Compared(checkout, "done", outcome, now, revision, before, after, others)
+
+
+def _migration(
+    checkout: Checkout,
+    tree: Mapping[str, SourceFile],
+    target: Target,
+    selection: Selection,
+) -> Outcome:
+    """What the tool makes of the base; where a part of that was left for a person, what it makes of the rest.
+
+    Raises:
+        SelectionError, UnreadableSource: as ``migrate``.
+    """
+
+    def made(chosen: Selection) -> Outcome:
+        return migrate(
+            tree,
+            target,
+            chosen,
+            lambda: checkout.texts,
+            dependency=checkout.dependency,
+        )
+
+    outcome = made(selection)
+    left = {finding.code for finding in outcome.findings if finding.status == "left"}
+    if left:
+        try:
+            rest = made(replace(selection, ignore=(*selection.ignore, *sorted(left))))
+        except SelectionError:
+            return outcome  # these go together with what is left
+        return rest if rest.changes else outcome
+    return outcome
 
 
 def _tree(

@@ -284,6 +284,8 @@ def _proved(verified: Verified | str) -> Iterator[str]:
         yield f"- [ ] The verdict above is {verified.word}: do not merge before it passes."
     else:
         yield "- [x] `titan-migrate verify` has passed on this revision."
+    if isinstance(verified, Verified) and verified.rehearsed is None:
+        yield "- [ ] The plans are rehearsed: this verdict is without (`--no-rehearse`)."
     if isinstance(verified, Verified) and verified.models_left:
         names = ", ".join(map(text, verified.models_left))
         yield f"- [ ] Nobody trains these models soon, or somebody has tried them: {names}."

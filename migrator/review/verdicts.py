@@ -20,7 +20,7 @@ from migrator.verify.judge.trace import RankTrace, Trace
 from migrator.verify.judge.verdict import Verdict
 from migrator.verify.show import wording
 from migrator.verify.show.plots import file_name
-from migrator.verify.train import nodes, worktrees
+from migrator.verify.train import graft, nodes, worktrees
 
 _QUANTITIES = ("loss", "grad_norm", "gradients", "parameters")
 _LARGEST = 4_000_000
@@ -230,20 +230,21 @@ def _about(
             "Whether this report is about the tree shown here cannot be told: it does not record "
             "which Python files it trained. Run titan-migrate verify again to be sure."
         )
-    if compared.checkout.dependency.files:
-        return None, (
-            "Whether this report is about the tree shown here cannot be told: torchtitan is a "
-            "dependency, of which no digest is kept. Run titan-migrate verify again to be sure."
+    checkout = compared.checkout
+    uses = checkout.dependency.name if checkout.dependency.files else ""
+    if uses and environment.get("dependency") != uses:
+        trained = visible(str(environment.get("dependency") or "none that it names"))
+        return (
+            False,
+            f"It trained with another torchtitan: {trained}, and here it is {uses}.",
         )
+    changes = compared.outcome.changes if compared.state == "plan" else {}
     try:
-        parent = worktrees.package_parent(compared.checkout.root, path)
+        found = (_digest_beside if uses else _digest)(checkout, path, changes)
     except VerifyError:
         return False, _ANOTHER
-    checkout = compared.checkout
-    changes = compared.outcome.changes if compared.state == "plan" else {}
-    instead = {checkout.root / name: raw for name, raw in changes.items()}
     known_by = "its Python files have the digest that the report records"
-    if nodes.digest(checkout.root / parent, instead) != recorded:
+    if found != recorded:
         # With --rev it trained a commit, without what git ignores here.
         revision = str(environment["migrated_revision"])
         if "--rev" not in environment["command"] or changes:
@@ -263,9 +264,31 @@ def _about(
             "run titan-migrate verify again."
         )
     what = "that this migration makes" if compared.state == "plan" else "shown here"
+    which = f"packages, with {uses}," if uses else "torchtitan package"
     return (
         True,
-        f"Trained was the very torchtitan package {what}: {known_by}.",
+        f"Trained {'were' if uses else 'was'} the very {which} {what}: {known_by}.",
+    )
+
+
+def _digest(checkout: Checkout, path: Path, changes: Mapping[str, bytes]) -> str:
+    """The digest of the torchtitan package of a checkout, with some files changed."""
+    parent = worktrees.package_parent(checkout.root, path)
+    instead = {checkout.root / name: raw for name, raw in changes.items()}
+    return nodes.digest(checkout.root / parent, instead)
+
+
+def _digest_beside(checkout: Checkout, _: Path, changes: Mapping[str, bytes]) -> str:
+    """The digest of the packages of a checkout that uses a torchtitan beside them."""
+    above = graft.parent(checkout).as_posix()
+    start = "" if above == "." else f"{above}/"
+    now = {name: file.raw for name, file in checkout.files.items()} | dict(changes)
+    return nodes.digest_of(
+        {
+            name.removeprefix(start): raw
+            for name, raw in now.items()
+            if name.startswith(start) and not name.startswith(f"{start}torchtitan/")
+        }
     )
 
 

@@ -287,7 +287,7 @@ def _verified(
         found,
         environment={
             "command": _command(
-                plan, chosen, [one.title for one in wanted], revision, rev
+                plan, chosen, [one.title for one in wanted], revision, rev, rehearsed
             ),
             "torch": metadata.version("torch"),
             "python": platform.python_version(),
@@ -304,6 +304,8 @@ def _verified(
             "steps": plan.steps,
             "unreached": unreached,
             "trainer": trainer.said,
+            "rehearsed": rehearsed,
+            "dependency": repo.dependency.name,
             "precision": plan.precision,
             "nproc": plan.nproc,
             "seconds": seconds,
@@ -443,6 +445,7 @@ def _command(
     model: Sequence[str],
     base: str,
     rev: str | None,
+    rehearsed: bool,
 ) -> list[str]:
     """What to type, in the checkout, for the same once more."""
     options = {
@@ -457,7 +460,9 @@ def _command(
     }
     given = [(name, str(value)) for name, value in options.items() if value]
     words = [word for pair in given for word in pair]
-    return ["titan-migrate", "verify", *words, *["--sensitivity"] * plan.sensitivity]
+    words += ["--sensitivity"] * plan.sensitivity
+    words += ["--no-rehearse"] * (not rehearsed)
+    return ["titan-migrate", "verify", *words]
 
 
 def _versions() -> dict[str, str]:

@@ -180,7 +180,7 @@ def judge(model: str, layout: Layout, answers: Answers) -> Scene:
 def _judged(layout: Layout, answers: Answers) -> dict[str, Any]:
     """What a scene says, by field."""
     errors = {party: error for party in answers if (error := _error(answers[party]))}
-    early = _ended_early(layout, errors)
+    early = _refused_now(layout, answers, errors) or _ended_early(layout, errors)
     if early:
         return early
     control, reference = _records(answers["control"]), _records(answers["reference"])
@@ -225,6 +225,36 @@ def _judged(layout: Layout, answers: Answers) -> dict[str, Any]:
         "notes": notes,
         "refused": refused,
     }
+
+
+def _refused_now(
+    layout: Layout, answers: Answers, errors: dict[str, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """What is to be said of a plan that refuses pure replication, where the base revision did not replicate either; None of others.
+
+    As TM207 advises: its ranks were not synchronised before.
+    """
+    error = errors.get("migrated")
+    if error is None or error["ours"] or set(layout.by_name) != {"dp_replicate"}:
+        return None
+    if {"reference", "control"} & errors.keys():
+        return None
+    before = errors.get("baseline")
+    if before is not None:
+        alike = not before["ours"] and last_line(before) == last_line(error)
+        why = "the base revision refuses it as well" if alike else ""
+    else:
+        unsynchronised = _replicates_by_other_means(_records(answers["baseline"]))
+        meant = error["type"] in ("NotImplementedError", "ValueError", "RuntimeError")
+        why = (
+            "its plan refuses pure replication now, under which the base revision's ranks "
+            "were not synchronised (TM207)"
+            if unsynchronised and meant
+            else ""
+        )
+    if not why:
+        return None
+    return {"not_run": f"{why}: {last_line(error)}", "details": error["traceback"]}
 
 
 def _ended_early(

@@ -242,6 +242,8 @@ def untrained(environment: Mapping[str, Any]) -> str:
     parsed = "The call sites of models that were not trained were parsed; none was run."
     if environment.get("trainer"):
         parsed = f"{environment['trainer']} {parsed}"
+    if environment.get("rehearsed") is False:
+        parsed += " Nothing was rehearsed (--no-rehearse): no model was wrapped at its real size."
     parsed += _unreached(environment)
     if not left:
         return parsed

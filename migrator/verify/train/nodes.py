@@ -434,17 +434,27 @@ def digest(tree: Path, instead: Mapping[Path, bytes] = {}) -> str:
     Of a torchtitan that was laid into a tree nothing counts, but all that is the tree's own.
     `instead`: what some of the files are taken to hold.
     """
-    found = hashlib.sha256()
     package = tree / "torchtitan"
     files: Iterable[Path] = package.rglob("*.py")
     if (tree / GRAFTED).is_file():
         files = (p for p in tree.rglob("*.py") if package not in p.parents)
-    for path in sorted(files):
-        # Neither a link that leads nowhere nor a folder called x.py.
-        if not path.is_file():
-            continue
-        content = instead[path] if path in instead else path.read_bytes()
-        name = path.relative_to(tree).as_posix()
+    return digest_of(
+        {
+            path.relative_to(tree).as_posix(): (
+                instead[path] if path in instead else path.read_bytes()
+            )
+            # Neither a link that leads nowhere nor a folder called x.py.
+            for path in files
+            if path.is_file()
+        }
+    )
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """The same of files by their names."""
+    found = hashlib.sha256()
+    for name in sorted(files, key=lambda name: name.split("/")):
+        content = files[name]
         found.update(f"{name}\0{len(content)}\0".encode() + content)
     return found.hexdigest()[:16]
 

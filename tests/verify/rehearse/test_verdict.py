@@ -61,6 +61,28 @@ def test_where_ddp_refuses_is_known_by_degrees():
     assert known.refused("llama4") == {}
 
 
+def refused(message):
+    (answer,) = raised(message)
+    return [{"error": {**answer["error"], "type": "NotImplementedError"}}]
+
+
+def test_a_plan_that_refuses_as_tm207_advises_is_not_run():
+    """Before, its ranks were not synchronised; where DDP was applied, it may not refuse."""
+    refuses = {"migrated": refused("needs FSDP")}
+    bare = {**record("dp_replicate"), "groups": [], "ddp": []}
+    alone = [{"record": bare, "seconds": 1.0}]
+    scene = judge("flux", DP, answers(baseline=alone, **refuses))
+    assert scene.word == "not run"
+    assert "refuses pure replication now" in scene.not_run and "TM207" in scene.not_run
+    scene = judge("flux", DP, answers(baseline=refused("needs FSDP"), **refuses))
+    assert "the base revision refuses it as well" in scene.not_run
+    assert judge("llama3", DP, answers(**refuses)).word == "failed"
+    guard = answers(baseline=refused("no 2-D"), **refuses)
+    assert judge("llama3", DP, guard).word == "failed"
+    both = answers(baseline=refused("no 2-D"), migrated=refused("no 2-D"))
+    assert judge("llama3", layout(dp_replicate=2, tp=2), both).word == "failed"
+
+
 def test_an_fsdp_that_is_not_what_it_was_fails():
     other = changed("fsdp", lambda r: r["groups"][0].update(divide=None))
     scene = judge("llama3", DP, answers(reference=[{"record": other}]))

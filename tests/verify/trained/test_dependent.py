@@ -98,3 +98,9 @@ def test_verify_trains_its_plans_with_the_torchtitan_that_is_named(tmp_path, spo
     assert "Trained by lab.start.LabTrainer." in " ".join(done.stdout.split())
     logs = list((tmp_path / "report").rglob("migrated/rank*.log"))
     assert logs and all("LabTrainer trains" in log.read_text() for log in logs)
+    told = run("report", *options, "--verify-report", tmp_path / "report").stdout
+    assert "the report records" in told and "cannot be told" not in told
+    edited = tree / "lab" / "config.py"
+    edited.write_text(edited.read_text() + "\n# since\n")
+    told = run("report", *options, "--verify-report", tmp_path / "report").stdout
+    assert "the report records" not in told
