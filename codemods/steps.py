@@ -55,7 +55,7 @@ SINCE = (
 
 _SUBJECTS = {
     "TM106": "Accept Replicate placements in the MoE state-dict adapter",
-    "TM107": "Say in the help what is so under replicate",
+    "TM107": "Update the help texts for replicate",
 }
 
 

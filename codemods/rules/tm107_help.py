@@ -1,4 +1,4 @@
-"""TM107: the help of the configuration says what is so under replicate."""
+"""TM107: the help texts of the configuration."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from codemods.source import SourceFile
 from codemods.wording import About, reworded
 
 CODE = "TM107"
-TITLE = "help and docstrings say what is so under replicate"
+TITLE = "help texts and docstrings for replicate"
 WHAT = "The help of the configuration says where mixed precision comes from, and that replication is replicate."
 WHY = """\
 The help of mixed_precision_param says that it works by autocast under DDP, that of

@@ -20,7 +20,7 @@ Until now such a run at least had autocast; now it trains in the parameters' own
 precision. Either add the branch or refuse the configuration.
 """
 UPSTREAM = """\
-None. It rests on flux, which has no replicate branch in torchtitan.
+None. flux has no replicate branch in torchtitan.
 """
 RISK = """\
 Under pure dp_replicate every rank trains a model of its own, in more memory than

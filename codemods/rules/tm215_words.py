@@ -19,7 +19,7 @@ from codemods.wording import NAME, of_replicate
 CODE = "TM215"
 TITLE = "words that are not true of replicate"
 SEVERITY: Severity = "note"
-WHAT = "A help text, a docstring or a comment speaks of DDP or of autocast, and the new words are not certain."
+WHAT = "A help text, a docstring or a comment speaks of DDP or of autocast, and it takes a person to say what it should say now."
 WHY = """\
 The configuration's help says that mixed precision comes by autocast under DDP, that
 mixed_precision_reduce needs sharding, and that replication alone is DDP; TM107 rewrites

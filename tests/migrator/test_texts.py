@@ -153,7 +153,7 @@ def test_the_help_is_a_commit_of_its_own_after_what_it_tells_of(tmp_path):
     tree = as_checkout(FIXTURES / "v0_1", tmp_path / "tree")
     assert commit(tree).exit_code == 0
     assert git(tree, "log", "--format=%s", "main..").splitlines() == [
-        "Say in the help what is so under replicate",
+        "Update the help texts for replicate",
         "Replace DDP by replicate",
     ]
     assert git(tree, "show", "--format=", "--name-only", "HEAD").split() == [

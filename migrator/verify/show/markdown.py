@@ -54,7 +54,7 @@ _LAST_LINES = 40
 # What says something to Markdown, HTML or GitHub where it stands: markup, emphasis
 # beside a word, links, mentions, and the beginnings of lists.
 _SPEAKING = re.compile(
-    r"[&<>|`*~\[\]\\$^!{}]|(?<!\w)_|_(?!\w)|[@#](?=\w)"
+    r"[&<|`*~\[\]\\$^{}]|(?<!\s)>|>(?!\s)|^>|(?<!\w)_|_(?!\w)|[@#](?=\w)"
     r"|(?<=\bwww)\.|:(?=//)|^[-+=#](?!\w)|(?<=^\d)[.)](?=\s|$)"
 )
 

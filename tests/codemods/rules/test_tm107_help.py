@@ -1,4 +1,4 @@
-"""TM107: the help of the configuration says what is so under replicate."""
+"""TM107: the help texts of the configuration."""
 
 import pytest
 
