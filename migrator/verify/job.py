@@ -124,7 +124,13 @@ class Job:
         began, skipped = self.progress.done, 0
         said: set[str] = set()
         for n, cell in enumerate(cells, 1):
-            found[cell.name] = self.verdict(cell, broken)
+            verdict = self.verdict(cell, broken)
+            dp = found.get("dp", verdict)
+            more = causes.scaled_otherwise(
+                dp.traces.get("reference"), verdict.traces.get("reference")
+            )
+            notes = (*verdict.notes, *more)
+            found[cell.name] = dataclasses.replace(verdict, notes=notes)
             broken = ()
             why = found[cell.name].not_run
             if not why or why not in said:

@@ -149,6 +149,24 @@ def _departs(
     ]
 
 
+def scaled_otherwise(dp: Trace | None, reference: Trace | None) -> list[str]:
+    """That FSDP itself has gradients of quite another size in a cell than in ``dp``.
+
+    As torchtitan 0.2.2 under pipelining, which divides the loss by the tokens behind the
+    backward pass.
+    """
+    runs = [one for one in (dp, reference) if one is not None and one.steps]
+    if len(runs) < 2:
+        return []
+    usual, here = (run.steps[0].gradients for run in runs)
+    if not usual or not here or 0.1 < here / usual < 10:
+        return []
+    return [
+        f"FSDP's gradients are {here / usual:.4g} times those of dp in step 1, before and after the migration: so this"
+        " checkout scales them in this layout. replicate does what FSDP does; whether both are right is not said."
+    ]
+
+
 def mistrains(
     baseline: Trace, reference: Trace, against: tuple[Comparison, ...], dp: int
 ) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from migrator.verify.judge.causes import by_a_factor
+from migrator.verify.judge.causes import by_a_factor, scaled_otherwise
 from migrator.verify.judge.early import without_fsdp
 from migrator.verify.judge.judges import (
     judge_alone,
@@ -556,6 +556,15 @@ def test_without_fsdp_ddp_that_divides_twice_is_no_reference():
     assert "DDP's gradients are 0.5 times the migrated tree's" in found.notes[-1]
     hooked = with_gradients(HALVED, 0.5, **HOOKED)
     assert not by_one_rank(baseline=hooked, migrated=migrated).passed
+
+
+def test_a_layout_in_which_fsdp_itself_scales_gradients_is_named():
+    """As torchtitan 0.2.2 does under pipelining."""
+    large = trace("reference", "fsdp", scale=1024.0)
+    (said,) = scaled_otherwise(REFERENCE, large)
+    assert "1024 times those of dp in step 1" in said
+    assert scaled_otherwise(REFERENCE, trace("reference", "fsdp", scale=2.0)) == []
+    assert scaled_otherwise(None, large) == scaled_otherwise(REFERENCE, None) == []
 
 
 def test_what_acts_on_one_parameter_under_ddp_alone_is_named():
