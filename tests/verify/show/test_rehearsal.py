@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from migrator.verify.rehearse.layouts import layout
@@ -106,3 +107,29 @@ def test_of_ddp_the_bytes_are_told_where_it_is_alone():
         steps={"migrated": [memory]},
     )
     assert rehearsal.costs(scene)[-1] == "DDP: all-reduces of 4.0 MiB, in buckets."
+
+
+@pytest.mark.parametrize(
+    "dtype, calls, size, said",
+    [
+        ("float32", 34, 34 << 20, ["makes 17.0 MiB of the 34.0 MiB", "has 1.0 MiB"]),
+        ("bfloat16", 34, 34 << 20, ["has 1.0 MiB, and DDP's buckets 100.0 MiB"]),
+        ("float32", 34, 34 << 30, ["makes 17.0 GiB of the 34.0 GiB"]),
+        ("bfloat16", 34, 34 << 30, []),
+    ],
+)
+def test_what_would_be_faster_is_told_with_its_bytes(dtype, calls, size, said):
+    reduced = {"kind": "all-reduce", "over": "dp_replicate", "dtype": dtype}
+    step = {
+        "memory": {"parameters": 8},
+        "collectives": [{**reduced, "calls": calls, "bytes": size}],
+    }
+    scene = Scene(
+        "llama3",
+        layout(dp_replicate=2),
+        records={"baseline": {"parameters": {}}},
+        steps={"migrated": [step]},
+    )
+    told = rehearsal.costs(scene)[-1]
+    assert told.startswith("To be faster: ") == bool(said)
+    assert all(words in told for words in said)
