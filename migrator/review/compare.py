@@ -1,5 +1,6 @@
 """What a review is about: the tree before, the tree after, and what the tool makes of the first."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,7 +176,7 @@ def _done(
     tried: list[tuple[int, Outcome]] = []
     for target in targets:
         try:
-            outcome = _migration(checkout, tree, target, selection)
+            outcome = _migration(checkout, tree, after, target, selection)
             outcome = _behind_links(checkout, outcome)
         except SelectionError:
             continue  # what is selected does not go with this target
@@ -195,6 +196,7 @@ def _done(
 def _migration(
     checkout: Checkout,
     tree: Mapping[str, SourceFile],
+    after: Mapping[str, bytes | None],
     target: Target,
     selection: Selection,
 ) -> Outcome:
@@ -204,23 +206,29 @@ def _migration(
         SelectionError, UnreadableSource: as ``migrate``.
     """
 
-    def made(chosen: Selection) -> Outcome:
+    def made(files: Mapping[str, SourceFile], chosen: Selection) -> Outcome:
         return migrate(
-            tree,
+            files,
             target,
             chosen,
             lambda: checkout.texts,
             dependency=checkout.dependency,
         )
 
-    outcome = made(selection)
-    left = {finding.code for finding in outcome.findings if finding.status == "left"}
-    if left:
-        try:
-            rest = made(replace(selection, ignore=(*selection.ignore, *sorted(left))))
-        except SelectionError:
-            return outcome  # these go together with what is left
-        return rest if rest.changes else outcome
+    outcome = made(tree, selection)
+    left = [finding for finding in outcome.findings if finding.status == "left"]
+    if not left:
+        return outcome
+    # As that person left these files, if the rest was migrated behind that.
+    seen = {finding.path: after.get(finding.path) for finding in left}
+    fresh = {path: SourceFile(path, raw) for path, raw in seen.items() if raw}
+    codes = tuple(sorted({finding.code for finding in left}))
+    others = replace(selection, ignore=(*selection.ignore, *codes))
+    for files, chosen in (({**tree, **fresh}, selection), (tree, others)):
+        with contextlib.suppress(SelectionError, UnreadableSource):
+            rest = made(files, chosen)
+            if rest.changes:
+                return rest
     return outcome
 
 

@@ -7,7 +7,7 @@ import pytest
 from migrator import review
 
 from releases import git
-from reviewed import PLAN, edit, file_of, fork, head, migrated, reviewed, run
+from reviewed import PLAN, UTILS, edit, file_of, fork, head, migrated, reviewed, run
 
 # A checkout that is migrated
 
@@ -54,6 +54,28 @@ def test_a_base_can_be_named(tmp_path):
     same_as_planned(reviewed(tree, base=base), planned)
     result = run(tree, "--base", "nonsense")
     assert result.exit_code == 2 and "--base nonsense is no revision" in result.stderr
+
+
+def test_where_a_part_was_left_only_that_is_a_persons(tmp_path):
+    """The tool wrote the rest, though it writes nothing of the base as that is."""
+    tree = fork(tmp_path)
+    shape = (
+        "    if parallel_dims.fsdp_enabled:",
+        "    if bool(parallel_dims.fsdp_enabled):",
+    )
+    edit(tree, UTILS, *shape)
+    git(tree, "commit", "-qam", "A shape that is left")
+    base = head(tree)
+    assert reviewed(tree).problems
+    edit(tree, UTILS, shape[1], "    if parallel_dims.fsdp_enabled or parallel_dims.dp_replicate_enabled:")  # fmt: skip
+    git(tree, "commit", "-qam", "See to it")
+    git(tree, "commit", "-qam", "Migrate", "--allow-empty")
+    migrated(tree)
+    git(tree, "commit", "-qam", "Migrate")
+    found = reviewed(tree, base=base)
+    assert [f.path for f in found.files if f.by_hand] == [UTILS]
+    plan = next(f for f in found.files if f.path == PLAN)
+    assert plan.codes and not plan.by_hand
 
 
 @pytest.mark.parametrize("target", ["1d", "2d"])

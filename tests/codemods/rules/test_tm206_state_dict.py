@@ -41,3 +41,11 @@ def test_does_not_fire_under_the_training_loop():
             return model.state_dict()
     """
     assert findings({HERE: plan}, code="TM206") == []
+
+
+def test_does_not_fire_where_its_own_advice_was_taken():
+    (found,) = findings({HERE: ACTOR}, code="TM206")
+    advised = found.suggestion.replace("\n", "\n            ")
+    cured = ACTOR.replace("return self.model.state_dict()", advised)
+    assert "full_tensor()" in cured
+    assert findings({HERE: cured}, code="TM206") == []

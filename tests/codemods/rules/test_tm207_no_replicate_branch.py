@@ -50,3 +50,11 @@ def test_does_not_fire_where_apply_ddp_is_passed_on():
 
 def test_does_not_fire_without_amp():
     assert findings({HERE: SHARDED}, code="TM207") == []
+
+
+def test_does_not_fire_where_its_own_advice_was_taken():
+    (found,) = findings({**AMP, HERE: SHARDED}, code="TM207")
+    advised = "".join(f"        {line}\n" for line in found.suggestion.splitlines())
+    assert findings({**AMP, HERE: SHARDED + advised}, code="TM207") == []
+    other = advised.replace("dp_replicate_enabled", "tp_enabled")
+    assert len(findings({**AMP, HERE: SHARDED + other}, code="TM207")) == 1

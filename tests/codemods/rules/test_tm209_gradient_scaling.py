@@ -2,7 +2,22 @@
 
 import pytest
 
-from support import APPLY_DDP, APPLY_FSDP, GLOBAL_TOKENS, PLAN, PLAN_IMPORTS, findings
+from codemods.dependency import Dependency
+from codemods.plans import decide
+from codemods.rules import tm209_gradient_scaling
+from codemods.source import SourceFile
+from codemods.survey import survey
+
+from support import (
+    APPLY_DDP,
+    APPLY_FSDP,
+    GLOBAL_TOKENS,
+    PLAN,
+    PLAN_IMPORTS,
+    aim,
+    checkout,
+    findings,
+)
 
 OFF = {
     PLAN: f"{PLAN_IMPORTS}\n\n{APPLY_FSDP}    model.set_gradient_divide_factor(1.0)\n"
@@ -67,3 +82,13 @@ def test_other_ways_to_divide(division):
         "        loss.backward", f"        {division}\n        loss.backward"
     )
     assert len(disagreements({"torchtitan/train.py": other})) == 1
+
+
+def test_a_loop_of_a_torchtitan_that_is_not_at_hand_is_not_missed():
+    """It may divide by the global token count: nobody is told to average."""
+    known = Dependency(pinned="pyproject.toml:8, torchtitan==0.2.2", advice="do so")
+    files = {path: SourceFile(path, text.encode()) for path, text in OFF.items()}
+    facts = decide(survey({**checkout(), **files}, dependency=known), aim())
+    (found,) = tm209_gradient_scaling.find(facts)
+    assert found.severity == "note" and found.suggestion is None
+    assert "torchtitan==0.2.2) that is not at hand: do so" in found.message
