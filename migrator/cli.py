@@ -44,7 +44,7 @@ from migrator.options import (
     cls=Commands,
     context_settings=CONTEXT,
     epilog="Exit codes: 0 fine, 1 findings or a failed verdict, 2 wrong use or environment, "
-    "3 a file could not be handled.",
+    "3 a file could not be handled, 4 a rehearsal that broke by itself.",
 )
 @click.option(
     "--version",

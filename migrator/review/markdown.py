@@ -259,7 +259,7 @@ def _to_check(review: Review) -> Iterator[str]:
     """What a person ticks off before this is merged."""
     worse = [hazard for hazard in review.hazards if hazard.severity != "note"]
     if worse:
-        yield f"- [ ] {plural(len(worse), 'hazard')} above looked at: nothing else does."
+        yield f"- [ ] Somebody has looked at each hazard above ({len(worse)}): nothing else does."
     if any(hazard.code == "TM214" for hazard in review.hazards):
         yield (
             "- [ ] The precision is meant: runs in bf16 are compared with FSDP of this "
@@ -324,7 +324,10 @@ def _hazard(hazard: Hazard) -> list[str]:
     if hazard.suggestion:
         long = len(hazard.suggestion) > 4 * _LONGEST
         instead = "# long: `titan-migrate check` shows it"
-        block = _block(instead if long else hazard.suggestion, "python")
+        shown = instead if long else hazard.suggestion
+        block = _block(
+            shown, "toml" if "\n[training]\n" in f"\n{shown}\n" else "python"
+        )
         parts += [f"  {line}".rstrip() for line in block]
     return parts
 

@@ -42,7 +42,7 @@ def claims(
         (f"titan-migrate check {CHECKOUT}{options}",),
         "exit status 1 until it is migrated, and 0 from then on"
         if compared.now.to_do
-        else "exit status 0, and the hazards",
+        else "exit status 0, and the hazards that are still there",
     )
     if (
         isinstance(verified, Verified)
