@@ -204,7 +204,8 @@ def refuse_incomplete(changeset: Changeset) -> None:
         advice = (
             "\n`titan-migrate check` shows the code to write; write it, commit it, and run again."
             if left
-            else ""
+            else "\nThe tool's own rewrite of them failed its checks, so it is not written. Write them in "
+            "another way, or migrate them by hand, and run again; `.github/ISSUE_TEMPLATE` says how to report it."
         )
         raise LeftToDo(
             f"a person has to see to these places first, and nothing was written:\n  {listed}"

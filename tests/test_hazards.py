@@ -123,10 +123,12 @@ TREES = {
         experiments/distill/train_student.py:21 TM202
         experiments/distill/train_student.py:33 TM204
         models/heron/infra/parallelize.py:85 TM214
+        models/heron/infra/parallelize.py:94 TM203
         models/robin/infra/parallelize.py:33 TM209
         models/robin/infra/parallelize.py:48 TM212
         models/robin/infra/parallelize.py:53 TM203
         models/stork/infra/parallelize.py:47 TM210
+        models/stork/infra/parallelize.py:48 TM203
         tools/wrapping.py:8 TM211 1d
         tools/wrapping.py:20 TM211 1d
         tools/wrapping.py:26 TM213

@@ -371,7 +371,8 @@ class _CallSites(edit.ScopedTransformer):
         ]
         self._seen: dict[tuple[str, str], int] = {}
         self._marked: dict[cst.Call, NewCall] = {}
-        self._assignments: list[MeshEdit] = []
+        # Of each block that we are in: what its calls want set there.
+        self._assignments: list[list[MeshEdit]] = []
         self._alone = True
         self._comments: list[str] = []
         self._before: list[cst.BaseStatement] = []
@@ -396,7 +397,7 @@ class _CallSites(edit.ScopedTransformer):
         if call is None:
             return self._renamed(original_node, updated_node)
         if call.mesh.variable and call.mesh.assigned:
-            self._assignments.append(call.mesh)
+            self._assignments[-1].append(call.mesh)
         self._comments += [
             of_replicate(comment) if (self.scope, comment) in self.said else comment
             for comment in _comments_in(self.code(original_node))
@@ -429,12 +430,15 @@ class _CallSites(edit.ScopedTransformer):
         args = [updated_node.args[0], fresh, *updated_node.args[2:]]
         return updated_node.with_changes(args=args)
 
+    def visit_IndentedBlock(self, node: cst.IndentedBlock) -> None:
+        super().visit_IndentedBlock(node)
+        self._assignments.append([])
+
     def leave_IndentedBlock(
         self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
     ) -> cst.BaseSuite:
         updated_node = edit.without_gap(original_node, updated_node)
-        assignments, self._assignments = self._assignments, []
-        for mesh in assignments:
+        for mesh in self._assignments.pop():
             body = [self._reassigned(line, mesh) for line in updated_node.body]
             updated_node = updated_node.with_changes(body=body)
         return super().leave_IndentedBlock(original_node, updated_node)

@@ -19,7 +19,8 @@ module its own copy, so the tie is lost without a word (it is under FSDP and DDP
 such a checkout as well). Tie in the model's constructor and again in init_weights, as
 torchtitan 0.2.2 does, before you migrate: apply_replicate then keeps the tied modules
 in one group. So must apply_fsdp: two groups that share a weight raise at the first
-forward from torch 2.12 on.
+forward from torch 2.12 on. What initializes the shared weight last counts: let it be the
+head, for an embedding's weights are so large that the loss begins far too high.
 """
 UPSTREAM = """\
 None. The qwen3 plan of 0.2.0 and 0.2.1 ties after wrapping; 0.2.2 ties in the
@@ -41,10 +42,10 @@ EXAMPLE = Example(
         model.output.weight = model.tok_embeddings.weight
 """,
     after="""\
-# in the model's __init__ and at the end of init_weights
-self.output.weight = self.tok_embeddings.weight
+# in the model's __init__, and in init_weights before anything is initialized
+self.tok_embeddings.weight = self.output.weight
 # and not here: model.output.weight = model.tok_embeddings.weight
-# in apply_fsdp one group, not two: apart, torch 2.12 and later raise at the first forward
+# in apply_fsdp, for tied models alone, one group, not two: apart, torch 2.12 and later raise
 fully_shard([model.tok_embeddings, model.norm, model.output], **fsdp_config)
 """,
 )
@@ -76,6 +77,10 @@ def _finding(facts: Facts, site: CallSite, tie: Tie) -> Finding:
         return Finding(
             tie.path, tie.line, CODE, message, "hazard", f"# and not here: {here}"
         )
+    # What initializes last stays: a head's weights are small, an embedding's are not.
+    first, second = tie.left, tie.right
+    if "emb" in second and "emb" not in first:
+        first, second = second, first
     norm = "model.norm, " if tie.right == "tok_embeddings" else ""
     return Finding(
         tie.path,
@@ -85,10 +90,10 @@ def _finding(facts: Facts, site: CallSite, tie: Tie) -> Finding:
         "where the model is built, and keep them in one group of apply_fsdp then, before "
         "you migrate",
         "hazard",
-        "# in the model's __init__ and at the end of init_weights\n"
-        f"self.{tie.left}.weight = self.{tie.right}.weight\n"
+        "# in the model's __init__, and in init_weights before anything is initialized\n"
+        f"self.{first}.weight = self.{second}.weight\n"
         f"# and not here: {here}\n"
-        "# in apply_fsdp one group, not two: apart, torch 2.12 and later raise at the first "
-        "forward\n"
+        "# in apply_fsdp, for tied models alone, one group, not two: apart, torch 2.12 and later "
+        "raise\n"
         f"fully_shard([model.{tie.right}, {norm}model.{tie.left}], **fsdp_config)",
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
 from codemods.survey import function_of
 
@@ -61,6 +61,8 @@ _ARGUMENTS = {
     "bucket_cap_mb",
 }
 _EVERYDAY = "bucket_cap_mb"
+_USUAL = ("100",)
+_BUCKETS = ": it reduces group by group; `titan-migrate rehearse --model` says how many bytes that is"
 _UNUSED = "find_unused_parameters"
 
 _INSTEAD = {
@@ -92,20 +94,22 @@ def find(facts: Facts) -> Iterator[Finding]:
                 for path, first, last in rewritten
             )
             for keyword in node.keywords:
-                if keyword.arg not in _ARGUMENTS or (
-                    inside and keyword.arg == _EVERYDAY
-                ):
+                given = spelled(keyword.value)
+                if keyword.arg not in _ARGUMENTS or given in ("False", "None"):
                     continue
-                if ast.unparse(keyword.value) in ("False", "None"):
+                if inside and keyword.arg == _EVERYDAY and given in _USUAL:
                     continue
                 yield Finding(
                     file.path,
                     keyword.value.lineno,
                     CODE,
-                    f"{keyword.arg} is an argument of DDP; replicate does not take it"
-                    + (" and the new function drops it" if inside else ""),
+                    f"{keyword.arg}={given} is an argument of DDP; replicate does not take it"
+                    + (" and the new function drops it" if inside else "")
+                    + (_BUCKETS if keyword.arg == _EVERYDAY and inside else ""),
                     "hazard",
-                    _INSTEAD.get(keyword.arg, f"# leave out {keyword.arg}"),
+                    _INSTEAD.get(
+                        keyword.arg, None if inside else f"# leave out {keyword.arg}"
+                    ),
                     _dropped(keyword.arg) if inside else None,
                 )
 

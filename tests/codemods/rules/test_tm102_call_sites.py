@@ -1353,3 +1353,25 @@ def test_a_call_without_dtypes_fits_the_annotations():
         in result[PLAN]
     )
     assert_formatted(PLAN, result[PLAN])
+
+
+SCRIPT = f"""
+{IMPORT} apply_ddp
+
+
+def main():
+    dims = ParallelDims(2)
+    mesh = dims.world_mesh
+    model = build()
+    apply_ddp(model, mesh, enable_compile=False)
+    with torch.no_grad():
+        mesh = model(1)
+"""
+
+
+def test_a_mesh_that_was_set_before_follows_whatever_comes_after():
+    """A block behind the call is not the one in which its mesh is set."""
+    after = migrated({HERE: SCRIPT})[HERE]
+    assert '    mesh = dims.world_mesh["dp_replicate"]\n' in after
+    assert "apply_replicate(model, mesh, param_dtype=None, reduce_dtype=None)" in after
+    assert "        mesh = model(1)\n" in after

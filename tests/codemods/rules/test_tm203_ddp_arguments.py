@@ -43,6 +43,13 @@ def test_does_not_fire_for_the_bucket_size_of_torchtitan():
     assert "bucket_cap_mb" in APPLY_DDP and findings(code="TM203") == []
 
 
+def test_another_bucket_size_was_chosen_by_somebody_and_is_named():
+    plan = BASE[PLAN].replace("bucket_cap_mb=100", "bucket_cap_mb=25")
+    (found,) = findings({PLAN: plan}, code="TM203")
+    assert found.severity == "note" and found.suggestion is None
+    assert found.message.startswith("bucket_cap_mb=25 is an argument of DDP")
+
+
 def test_fires_elsewhere():
     use = "wrap(model, bucket_cap_mb=25)\n"
     found = findings({HERE: use}, code="TM203")
