@@ -61,7 +61,7 @@ def main() -> None:
       titan-migrate check ./torchtitan      what is there, what has to change
       titan-migrate diff ./torchtitan       the patch
       titan-migrate apply ./torchtitan      write it
-      titan-migrate rehearse ./torchtitan   wrap every model on ranks that need not be there
+      titan-migrate rehearse ./torchtitan   wrap every model on simulated ranks
       titan-migrate verify ./torchtitan     train both and compare
       titan-migrate report ./torchtitan     the pull request's text, or a page
       titan-migrate explain TM101           what a rule does and why

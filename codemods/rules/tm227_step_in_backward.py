@@ -11,7 +11,7 @@ from codemods.plans import Facts
 CODE = "TM227"
 TITLE = "optimizers that step in backward"
 SEVERITY: Severity = "note"
-WHAT = "early_step_in_backward is an option here, with which DDP's replicas parted."
+WHAT = "early_step_in_backward is an option here, with which DDP's replicas diverged."
 WHY = """\
 With early_step_in_backward each parameter is stepped as soon as its gradient is there.
 Under DDP that was before the all-reduce, so that every replica followed its own data and
@@ -25,7 +25,7 @@ RISK = """\
 None in the migration: curves of DDP with that option are no reference.
 """
 PROOF = """\
-It does not: no cell switches the option on. Compare with FSDP.
+`dp-early` (not in --quick) trains with it, and shows DDP without judging it. Compare with FSDP.
 """
 EXAMPLE = Example(
     fixture="fork_quirks",
@@ -53,7 +53,7 @@ def find(facts: Facts) -> Iterator[Finding]:
                     file.path,
                     node.lineno,
                     CODE,
-                    f"with {_OPTION} DDP's replicas parted, silently; replicate's do not",
+                    f"with {_OPTION} DDP's replicas diverged without a word; replicate's do not",
                     "hazard",
                     f"# compare runs with {_OPTION} with FSDP's, not with DDP's",
                 )

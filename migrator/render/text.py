@@ -264,10 +264,15 @@ def hazards(changeset: Changeset) -> Iterator[str]:
     """The hazards together, under a line that says what they are."""
     found = [f for f in changeset.findings if f.status == "hazard"]
     if found:
+        silent = any(finding.severity == "silent" for finding in found)
         yield (
             "Hazards, for a person to look at (`titan-migrate explain CODE` says more; a "
-            "line that is fine opts out with `# titan-migrate: ignore[CODE]`), silent ones "
-            "first, where nothing raises and figures are wrong:"
+            "line that is fine opts out with `# titan-migrate: ignore[CODE]`)"
+            + (
+                ", silent ones first, where nothing raises and figures are wrong"
+                * silent
+            )
+            + ":"
         )
     for finding in worst_first(found):
         yield from _place(finding)

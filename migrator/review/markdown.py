@@ -271,7 +271,7 @@ def _to_check(review: Review) -> Iterator[str]:
         yield "- [ ] What was changed by hand is read line by line: the tool did not write it."
     yield from _proved(review.verified)
     yield (
-        "- [ ] Nobody merges upstream's main of after April 2026 soon: PR 2900 there replaces "
+        "- [ ] Nobody plans to merge upstream's main of April 2026 or later: PR 2900 there replaces "
         "what is written here."
     )
 

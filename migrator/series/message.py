@@ -72,7 +72,7 @@ def _notes(changeset: Changeset, step: Step) -> Iterator[str]:
     )
     if moves:
         yield _wrapped(
-            "- Merging upstream's main of after April 2026 later meets PR 2900, which replaces "
+            "- Merging upstream's main of April 2026 or later meets PR 2900, which replaces "
             "what is written here: take upstream's then.",
             "  ",
         )

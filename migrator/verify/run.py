@@ -392,7 +392,10 @@ def _rehearsal(
     asked: list[tuple[models.Model, Sequence[layouts.Layout]]]
     asked = [(one, layouts.DEFAULT) for one in wanted]
     asked += [(one, layouts.DEFAULT[:1]) for one in others]
-    _say(console, "Rehearsal: every model is wrapped on ranks that need not be there.")
+    _say(
+        console,
+        "Rehearsal: every model is wrapped on simulated ranks (a fake process group).",
+    )
     try:
         with Theatre(scratch) as theatre:
             found = rehearse(

@@ -52,7 +52,7 @@ def sentences(left: Trace, right: Trace, within: Limits) -> list[str]:
         elif relative(mine, theirs) > limit:
             found[name] = (
                 f"Logged: {name} is {mine:.7g} on rank {rank} in step {step}, and {theirs:.7g} in the reference"
-                f" ({relative(mine, theirs):.1e} apart, {limit:.1e} are let pass)."
+                f" ({relative(mine, theirs):.1e} apart, {limit:.1e} are accepted)."
             )
     return list(found.values())
 

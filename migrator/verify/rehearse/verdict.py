@@ -303,7 +303,7 @@ def _left_alone(
     notes = ["No DDP is applied here in the base revision, and nothing had to change."]
     if migrated[0]["autocast"] != baseline[0]["autocast"]:
         notes.append(
-            "It shares maybe_enable_amp, which no longer enters autocast here: TM207 says what to do."
+            "It shares maybe_enable_amp, which no longer enters autocast here: it computes in what its own plan casts to, if it casts."
         )
     return failures, notes
 

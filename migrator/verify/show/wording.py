@@ -36,7 +36,7 @@ Pair = tuple[str, str]
 GLOSSARY = {
     "reference": "FSDP of the migrated tree, which says what is right",
     "control": "FSDP of the base revision, which the migration must not have changed",
-    "noise": "by how much FSDP differs from itself once it is rounded otherwise; ten times that is let pass",
+    "noise": "by how much FSDP differs from itself once it is rounded otherwise; up to ten times that is accepted",
 }
 """What the words of a verdict mean, in a line each."""
 
