@@ -99,19 +99,25 @@ def find(facts: Facts) -> Iterator[Finding]:
                     continue
                 if inside and keyword.arg == _EVERYDAY and given in _USUAL:
                     continue
-                yield Finding(
-                    file.path,
-                    keyword.value.lineno,
-                    CODE,
-                    f"{keyword.arg}={given} is an argument of DDP; replicate does not take it"
-                    + (" and the new function drops it" if inside else "")
-                    + (_BUCKETS if keyword.arg == _EVERYDAY and inside else ""),
-                    "hazard",
-                    _INSTEAD.get(
-                        keyword.arg, None if inside else f"# leave out {keyword.arg}"
-                    ),
-                    _dropped(keyword.arg) if inside else None,
-                )
+                yield _finding(file.path, keyword, inside)
+
+
+def _finding(path: str, keyword: ast.keyword, inside: bool) -> Finding:
+    """Of an argument, ``inside`` what is rewritten or elsewhere."""
+    name = str(keyword.arg)
+    message = f"{name}={spelled(keyword.value)} is an argument of DDP; replicate does not take it"
+    if inside:
+        message += " and the new function drops it"
+        message += _BUCKETS if name == _EVERYDAY else ""
+    return Finding(
+        path,
+        keyword.value.lineno,
+        CODE,
+        message,
+        "hazard",
+        _INSTEAD.get(name, None if inside else f"# leave out {name}"),
+        _dropped(name) if inside else None,
+    )
 
 
 def _dropped(argument: str) -> Severity | None:
