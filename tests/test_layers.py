@@ -17,7 +17,7 @@ APART = (IN_RANK, IN_WORLD)
 LAYERS = f"""
     codemods
     migrator.version migrator.errors migrator.signals migrator.terminal migrator.patch
-    migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
+    migrator.place migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
     migrator.dependency migrator.checkout migrator.changeset migrator.apply
     migrator.explain migrator.render migrator.series
     migrator.verify.errors
