@@ -19,7 +19,7 @@ LAYERS = f"""
     migrator.version migrator.errors migrator.signals migrator.terminal migrator.patch
     migrator.place migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
     migrator.dependency migrator.checkout migrator.changeset migrator.apply
-    migrator.explain migrator.render migrator.series
+    migrator.explain migrator.render migrator.series migrator.sweep
     migrator.verify.errors
     migrator.verify.choose {IN_RANK} migrator.verify.train migrator.verify.keep
     {IN_WORLD} migrator.verify.rehearse migrator.verify.judge migrator.verify.show

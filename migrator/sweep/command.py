@@ -1,0 +1,181 @@
+"""`titan-migrate sweep`: what is asked for, and where the answer goes."""
+
+import contextlib
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from migrator import terminal
+from migrator.errors import TitanMigrateError
+from migrator.signals import terminable
+from migrator.sweep import run, table
+from migrator.sweep.merge import merged
+from migrator.sweep.objects import Repository
+from migrator.sweep.plan import Options
+from migrator.sweep.row import Row
+
+
+def sweep(
+    paths: Sequence[Path],
+    output: str,
+    *,
+    refs: tuple[str, ...],
+    since: str | None,
+    jobs: int | None,
+    shard: str | None,
+    no_cache: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Sweep repositories and print the table.
+
+    Args:
+        paths: the repositories.
+        output: the format.
+        refs: patterns, none for branches.
+        since: a date as git takes it.
+        jobs: how many processes work, None for one a core.
+        shard: which part of the refs, ``3/16``.
+        no_cache: whether every tree is planned anew.
+        quiet: whether nobody wants to see how far it is.
+        options: those of ``Options``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        TitanMigrateError: wrong use or a wrong environment.
+    """
+    part = _part(shard)
+    request = run.Request(
+        _repositories(paths),
+        Options(**options),
+        refs,
+        _seconds(paths[0], since) if since else None,
+        part,
+        jobs or run.cores(),
+        not no_cache,
+    )
+    with terminable(), _progress(quiet) as watch:
+        rows = _Kept(run.sweep(request, watch))
+        _print(rows, output, len(paths) > 1, part)
+    return table.exit_code(rows.rows)
+
+
+def merge(paths: Sequence[Path], output: str) -> int:
+    """Print one table made of several.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        TitanMigrateError: a file is no table.
+    """
+    found, said = merged(paths)
+    several = len({row.repository for row in found}) > 1
+    _print(_Kept(found), output, several, None)
+    for line in said:
+        click.echo(line, err=True)
+    return table.exit_code(found)
+
+
+class _Kept:
+    """Rows that are gone through once, and kept."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = rows
+        self.rows: list[Row] = []
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            self.rows.append(row)
+            yield row
+
+
+def _print(
+    rows: Iterable[Row], output: str, several: bool, part: tuple[int, int] | None
+) -> None:
+    if output == "text":
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in table.as_text(rows, several, width):
+            click.echo(line)
+        return
+    pieces = table.as_json(rows, part) if output == "json" else table.as_csv(rows)
+    for piece in pieces:
+        # Programs read UTF-8, whatever this locale has.
+        click.echo(piece.encode("utf-8", "backslashreplace"), nl=False)
+
+
+def _repositories(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The paths, each of which has to be a repository, and each another."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        with Repository(path) as repository:
+            seen.setdefault(repository.common, path)
+    return tuple(seen.values())
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    if shard is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise TitanMigrateError(
+            f"--shard {shard}: write it as 3/16, for the third of sixteen parts."
+        )
+    return int(found[1]), int(found[2])
+
+
+def _seconds(folder: Path, since: str) -> int:
+    """A date as git takes it, in seconds since 1970."""
+    with Repository(folder) as repository:
+        started = int(time.time())
+        found = int(repository.git("rev-parse", f"--since={since}").partition("=")[2])
+    # What git does not understand is now to it.
+    if found >= started and since.strip() not in ("now", "today"):
+        raise TitanMigrateError(
+            f"--since {since}: git takes this for no date that is past; write 2026-05-01, or "
+            "'6 months ago'."
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[run.Watch]:
+    """Shows on a terminal how far a sweep is, and how long it will take."""
+    console = terminal.screen()
+    if quiet or console is None or terminal.plain():
+        yield run.unwatched
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    # No thread of its own: processes are made while it is shown.
+    progress = Progress(
+        TextColumn("Planning"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("trees"),
+        TimeRemainingColumn(),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+    )
+    task = progress.add_task("trees", total=None)
+
+    def watch(told: run.Told) -> None:
+        progress.update(task, total=told.trees, completed=told.planned, refresh=True)
+
+    with progress:
+        yield watch

@@ -1,0 +1,80 @@
+"""What a process of a sweep does: plans trees, one after another."""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator.errors import TitanMigrateError
+from migrator.sweep.objects import Repository
+from migrator.sweep.plan import Options, plan_tree
+from migrator.sweep.row import Planned, failed
+from migrator.sweep.shared import Shared
+from migrator.sweep.tree import Tree, TreeCheckout, Trees
+
+
+@dataclass(frozen=True)
+class Task:
+    """A tree to plan.
+
+    Args:
+        tree: its id.
+        repositories: those that have it, by their numbers.
+    """
+
+    tree: str
+    repositories: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of it."""
+
+    planned: Planned
+
+
+class Worker:
+    """Plans trees of some repositories.
+
+    Args:
+        repositories: where they lie.
+        options: what is asked of every tree.
+    """
+
+    def __init__(self, repositories: Sequence[Path], options: Options) -> None:
+        self._folders, self._options = repositories, options
+        self._trees: dict[int, Trees] = {}
+        self._shared = Shared()
+
+    def __call__(self, task: Task) -> Result:
+        planned = failed("no repository has it")
+        for number in task.repositories:
+            try:
+                checkout = self._checkout(task.tree, number)
+            except TitanMigrateError as error:
+                planned = failed(str(error), error.exit_code)
+                continue
+            planned, _ = plan_tree(checkout, self._options)
+            if planned.state != "failed":
+                break
+        return Result(planned)
+
+    def _checkout(self, tree: str, number: int) -> TreeCheckout:
+        if number not in self._trees:
+            self._trees[number] = Trees(Repository(self._folders[number]))
+        trees = self._trees[number]
+        return TreeCheckout(
+            trees.repository.git_dir,
+            is_git=True,
+            torchtitan=self._options.torchtitan,
+            tree=Tree(trees, tree),
+            shared=self._shared,
+        )
+
+
+def make(repositories: Sequence[Path], options: Options) -> Callable[[Task], Result]:
+    """A worker, in a process of its own."""
+    # Syntax trees are many objects that stay: they are looked through for circles seldom.
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1000)
+    return Worker(repositories, options)
