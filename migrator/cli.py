@@ -806,6 +806,13 @@ def report(
 @precision_option
 @verbosity_options("Say where results are kept.")
 @click.option(
+    "--patches",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a series for `git am` for each ref that can be migrated, in a folder of its own "
+    "in DIR.",
+)
+@click.option(
     "--jobs",
     "-j",
     type=click.IntRange(min=1),
@@ -826,11 +833,12 @@ def report(
     "--no-cache", is_flag=True, help="Plan every tree anew, and keep no result."
 )
 @format_option(
-    "text for people; json for programs and for --merge, csv for spreadsheets. All on stdout, "
-    "row by row.",
+    "text for people; json for programs and for --merge, csv for spreadsheets, sarif for "
+    "code scanning. All on stdout, row by row.",
     "text",
     "json",
     "csv",
+    "sarif",
 )
 @handled
 def sweep(paths: tuple[Path, ...], output: str, merge: bool, **asked: Any) -> int:

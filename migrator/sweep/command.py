@@ -5,20 +5,24 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from migrator import terminal
+from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
+from migrator.series.commits import refuse_no_identity
 from migrator.signals import terminable
 from migrator.sweep import run, table
 from migrator.sweep.merge import merged
 from migrator.sweep.objects import Repository
+from migrator.sweep.patches import refuse
 from migrator.sweep.plan import Options
 from migrator.sweep.row import Row
+from migrator.sweep.sarif import as_sarif
 
 
 def sweep(
@@ -30,6 +34,7 @@ def sweep(
     jobs: int | None,
     shard: str | None,
     no_cache: bool,
+    patches: Path | None,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -43,6 +48,7 @@ def sweep(
         jobs: how many processes work, None for one a core.
         shard: which part of the refs, ``3/16``.
         no_cache: whether every tree is planned anew.
+        patches: the folder for patches, None for none.
         quiet: whether nobody wants to see how far it is.
         options: those of ``Options``.
 
@@ -61,6 +67,7 @@ def sweep(
         part,
         jobs or run.cores(),
         not no_cache,
+        _for_patches(patches, paths) if patches else None,
     )
     with terminable(), _progress(quiet) as watch:
         rows = _Kept(run.sweep(request, watch))
@@ -106,8 +113,12 @@ def _print(
         for line in table.as_text(rows, several, width):
             click.echo(line)
         return
-    pieces = table.as_json(rows, part) if output == "json" else table.as_csv(rows)
-    for piece in pieces:
+    formats: dict[str, Callable[[], Iterator[str]]] = {
+        "json": lambda: table.as_json(rows, part),
+        "csv": lambda: table.as_csv(rows),
+        "sarif": lambda: as_sarif(rows),
+    }
+    for piece in formats[output]():
         # Programs read UTF-8, whatever this locale has.
         click.echo(piece.encode("utf-8", "backslashreplace"), nl=False)
 
@@ -119,6 +130,21 @@ def _repositories(paths: Sequence[Path]) -> tuple[Path, ...]:
         with Repository(path) as repository:
             seen.setdefault(repository.common, path)
     return tuple(seen.values())
+
+
+def _for_patches(home: Path, paths: Sequence[Path]) -> Path:
+    """The folder for patches, which is there now."""
+    for path in paths:
+        with Repository(path) as repository:
+            refuse(home, repository)
+            refuse_no_identity(Checkout(path.resolve(), is_git=True))
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TitanMigrateError(
+            f"{home} could not be made ({error.strerror}): name another folder with --patches."
+        ) from error
+    return home
 
 
 def _part(shard: str | None) -> tuple[int, int] | None:

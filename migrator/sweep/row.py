@@ -78,7 +78,8 @@ class Row:
         date: when that was committed, in seconds since 1970.
         tree: the tree of that.
         planned: what is true of that tree.
-        patches: the folder in which its patches are, "" where none were written.
+        patches: the folder in which its patches are, or why none are there; "" where none
+            were asked for.
     """
 
     repository: str

@@ -14,6 +14,7 @@ from migrator.errors import TitanMigrateError
 from migrator.sweep.alike import Sketch, sketch
 from migrator.sweep.cache import Cache, key_of
 from migrator.sweep.objects import Commit, Repository, Unreadable
+from migrator.sweep.patches import Wanted, place_of
 from migrator.sweep.plan import Options
 from migrator.sweep.pool import Ended, Pool
 from migrator.sweep.row import Planned, Row, failed
@@ -48,6 +49,7 @@ class Request:
         shard: (part, parts) of the refs, from 1.
         jobs: how many processes work.
         cached: whether what was planned before is used.
+        patches: the folder in which each ref gets a folder with its patches, None for none.
     """
 
     repositories: tuple[Path, ...]
@@ -57,6 +59,7 @@ class Request:
     shard: tuple[int, int] | None = None
     jobs: int = 1
     cached: bool = True
+    patches: Path | None = None
 
 
 @dataclass
@@ -116,13 +119,14 @@ def sweep(request: Request, watch: Watch = unwatched) -> Iterator[Row]:
     Raises:
         TitanMigrateError: a repository is none, or no ref fits.
     """
-    refs, tasks = _listed(request)
-    cache = Cache(key_of(request.options)) if request.cached else None
+    key = key_of(request.options)
+    refs, tasks = _listed(request, key)
+    cache = Cache(key) if request.cached else None
     known: dict[str, Planned] = {}
     if cache is not None:
         for task in tasks:
             planned = cache.get(task.tree)
-            if planned is not None:
+            if planned is not None and not _lacks_patches(planned, task):
                 known[task.tree] = planned
     tasks = [task for task in tasks if task.tree not in known]
     told = Told(len(refs), len(tasks))
@@ -134,7 +138,11 @@ def sweep(request: Request, watch: Watch = unwatched) -> Iterator[Row]:
     work = partial(make, request.repositories, request.options)
     pool: Pool[Task, Result] = Pool(work, request.jobs, lambda: watch(told))
     for task, result in pool.run(tasks):
-        planned = _ended(result) if isinstance(result, Ended) else result.planned
+        if isinstance(result, Ended):
+            planned = failed(f"the process that planned it ended {result.reason}")
+        else:
+            planned = result.planned
+            rows.unwritten |= result.unwritten
         if cache is not None and planned.state != "failed":
             cache.put(task.tree, planned)
         known[task.tree] = planned
@@ -143,8 +151,8 @@ def sweep(request: Request, watch: Watch = unwatched) -> Iterator[Row]:
         yield from rows.known(known)
 
 
-def _ended(result: Ended) -> Planned:
-    return failed(f"the process that planned it ended {result.reason}", 3)
+def _lacks_patches(planned: Planned, task: Task) -> bool:
+    return planned.state == "ready" and not all(w.is_there for _, w in task.wanted)
 
 
 class _Rows:
@@ -152,6 +160,7 @@ class _Rows:
 
     def __init__(self, request: Request, refs: Sequence[Ref]) -> None:
         self._request, self._refs, self._next = request, refs, 0
+        self.unwritten: dict[Path, str] = {}
 
     def known(self, planned: dict[str, Planned]) -> Iterator[Row]:
         """Those that are next and known now."""
@@ -165,14 +174,30 @@ class _Rows:
                 return
             self._next += 1
             commit = ref.commit or Commit("", "", 0)
-            where = str(self._request.repositories[ref.number])
-            yield Row(where, ref.name, commit.id, commit.date, commit.tree, found)
+            yield Row(
+                str(self._request.repositories[ref.number]),
+                ref.name,
+                commit.id,
+                commit.date,
+                commit.tree,
+                found,
+                self._patches(ref) if found.state == "ready" else "",
+            )
+
+    def _patches(self, ref: Ref) -> str:
+        if self._request.patches is None:
+            return ""
+        repository = self._request.repositories[ref.number]
+        place = place_of(self._request.patches, repository, ref.name)
+        problem = self.unwritten.get(place)
+        return f"not written: {problem}" if problem else str(place)
 
 
-def _listed(request: Request) -> tuple[list[Ref], list[Task]]:
+def _listed(request: Request, key: str) -> tuple[list[Ref], list[Task]]:
     """Every ref, and the distinct trees of all, those that are alike one after another."""
     refs: list[Ref] = []
     places: dict[str, list[int]] = {}
+    wanted: dict[str, list[tuple[int, Wanted]]] = {}
     order: dict[str, Sketch] = {}
     for number, folder in enumerate(request.repositories):
         with Repository(folder) as repository:
@@ -187,6 +212,10 @@ def _listed(request: Request) -> tuple[list[Ref], list[Task]]:
                     places[tree].append(number)
                 if tree not in order:
                     order[tree] = sketch(trees, tree, known)
+                if request.patches is not None:
+                    place = place_of(request.patches, folder, ref.name)
+                    patches = Wanted(place, ref.name, ref.commit.id, key)
+                    wanted.setdefault(tree, []).append((number, patches))
     if not refs:
         asked = " that was asked for" if request.refs or request.since else ""
         raise TitanMigrateError(
@@ -194,7 +223,9 @@ def _listed(request: Request) -> tuple[list[Ref], list[Task]]:
             "named with --refs, as --refs 'refs/tags/*'."
         )
     alike = sorted(places, key=lambda tree: (order[tree], tree))
-    return refs, [Task(tree, tuple(places[tree])) for tree in alike]
+    return refs, [
+        Task(tree, tuple(places[tree]), tuple(wanted.get(tree, ()))) for tree in alike
+    ]
 
 
 def _refs(repository: Repository, number: int, request: Request) -> Iterator[Ref]:

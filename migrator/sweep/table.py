@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from migrator.render import inert
@@ -155,10 +155,6 @@ def _cell(value: Any) -> str:
     """A cell that no spreadsheet takes for a formula, and that can be written as UTF-8."""
     text = str(value).encode("utf-8", "replace").decode()
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") and text else text
-
-
-Format = Callable[[Iterable[Row]], Iterator[str]]
-"""Pieces of text, of rows."""
 
 
 def exit_code(rows: Iterable[Row]) -> int:

@@ -1,12 +1,15 @@
 """What a process of a sweep does: plans trees, one after another."""
 
 import gc
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from migrator.changeset import Changeset
 from migrator.errors import TitanMigrateError
+from migrator.series.commits import Taken, taken
 from migrator.sweep.objects import Repository
+from migrator.sweep.patches import Wanted, write_series
 from migrator.sweep.plan import Options, plan_tree
 from migrator.sweep.row import Planned, failed
 from migrator.sweep.shared import Shared
@@ -20,17 +23,25 @@ class Task:
     Args:
         tree: its id.
         repositories: those that have it, by their numbers.
+        wanted: the patches that are asked for, of refs of each of these.
     """
 
     tree: str
     repositories: tuple[int, ...]
+    wanted: tuple[tuple[int, Wanted], ...] = ()
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of it."""
+    """What became of it.
+
+    Args:
+        planned: the tree.
+        unwritten: folder of patches -> why they could not be written.
+    """
 
     planned: Planned
+    unwritten: Mapping[Path, str] = field(default_factory=dict)
 
 
 class Worker:
@@ -54,10 +65,25 @@ class Worker:
             except TitanMigrateError as error:
                 planned = failed(str(error), error.exit_code)
                 continue
-            planned, _ = plan_tree(checkout, self._options)
+            planned, changeset = plan_tree(checkout, self._options)
+            if changeset is not None and planned.state == "ready":
+                return Result(planned, self._written(task, changeset))
             if planned.state != "failed":
                 break
         return Result(planned)
+
+    def _written(self, task: Task, changeset: Changeset) -> dict[Path, str]:
+        """Write the patches that are asked for; why, of those that cannot be."""
+        problems: dict[Path, str] = {}
+        found: Taken | None = None
+        for number, wanted in task.wanted:
+            try:
+                found = found or taken(changeset)
+                home = replace(changeset, checkout=self._checkout(task.tree, number))
+                write_series(home, found, wanted)
+            except TitanMigrateError as error:
+                problems[wanted.folder] = str(error)
+        return problems
 
     def _checkout(self, tree: str, number: int) -> TreeCheckout:
         if number not in self._trees:
