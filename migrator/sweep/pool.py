@@ -1,5 +1,6 @@
 """Processes that work side by side; where one ends by itself, the others go on."""
 
+import contextlib
 import multiprocessing
 import signal
 from collections import deque
@@ -40,11 +41,10 @@ def _work(
     for other in others:  # else nobody would see that the first process is gone
         other.close()
     work = make()
-    while True:
-        try:
+    # Where the first process is gone there is nobody to work for.
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
             ours.send(work(ours.recv()))
-        except (EOFError, BrokenPipeError):
-            return
 
 
 class _Worker(Generic[_Task, _Result]):
