@@ -813,6 +813,14 @@ def report(
     "in DIR.",
 )
 @click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write one page too, which needs no network: how many refs are done, can be migrated "
+    "now, or need a person, and for which reason.",
+)
+@click.option(
     "--jobs",
     "-j",
     type=click.IntRange(min=1),
@@ -841,7 +849,13 @@ def report(
     "sarif",
 )
 @handled
-def sweep(paths: tuple[Path, ...], output: str, merge: bool, **asked: Any) -> int:
+def sweep(
+    paths: tuple[Path, ...],
+    output: str,
+    merge: bool,
+    page: Path | None,
+    **asked: Any,
+) -> int:
     """Say of every branch of many repositories what would become of it.
 
     REPO is a repository, bare or with a working tree. Its trees are read from git's objects:
@@ -856,12 +870,12 @@ def sweep(paths: tuple[Path, ...], output: str, merge: bool, **asked: Any) -> in
             "name the tables to merge." if merge else "name a repository, or several."
         )
     if merge:
-        return command.merge(paths, output)
+        return command.merge(paths, output, page)
     refuse_without_git("sweep")
     for key in ("select", "ignore"):
         given = asked[key]
         asked[key] = names(f"--{key}", ",".join(given) if given else None)
-    return command.sweep(paths, output, quiet=verbosity() < 0, **asked)
+    return command.sweep(paths, output, page=page, quiet=verbosity() < 0, **asked)
 
 
 @main.command(

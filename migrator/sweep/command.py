@@ -14,11 +14,14 @@ import click
 from migrator import terminal
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
+from migrator.review.output import refuse as refuse_page
+from migrator.review.output import write as write_page
 from migrator.series.commits import refuse_no_identity
 from migrator.signals import terminable
 from migrator.sweep import run, table
 from migrator.sweep.merge import merged
 from migrator.sweep.objects import Repository
+from migrator.sweep.page import as_html
 from migrator.sweep.patches import refuse
 from migrator.sweep.plan import Options
 from migrator.sweep.row import Row
@@ -35,6 +38,7 @@ def sweep(
     shard: str | None,
     no_cache: bool,
     patches: Path | None,
+    page: Path | None,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -49,6 +53,7 @@ def sweep(
         shard: which part of the refs, ``3/16``.
         no_cache: whether every tree is planned anew.
         patches: the folder for patches, None for none.
+        page: the file for a page, None for none.
         quiet: whether nobody wants to see how far it is.
         options: those of ``Options``.
 
@@ -59,8 +64,12 @@ def sweep(
         TitanMigrateError: wrong use or a wrong environment.
     """
     part = _part(shard)
+    repositories = _repositories(paths)
+    if page is not None:
+        for path in repositories:
+            refuse_page(page, Checkout(path.resolve(), is_git=True))
     request = run.Request(
-        _repositories(paths),
+        repositories,
         Options(**options),
         refs,
         _seconds(paths[0], since) if since else None,
@@ -72,11 +81,18 @@ def sweep(
     with terminable(), _progress(quiet) as watch:
         rows = _Kept(run.sweep(request, watch))
         _print(rows, output, len(paths) > 1, part)
+    remarks = [f"This is part {part[0]} of {part[1]}."] if part else []
+    _write_page(page, rows.rows, remarks)
     return table.exit_code(rows.rows)
 
 
-def merge(paths: Sequence[Path], output: str) -> int:
+def merge(paths: Sequence[Path], output: str, page: Path | None) -> int:
     """Print one table made of several.
+
+    Args:
+        paths: what ``sweep --format json`` wrote.
+        output: the format.
+        page: the file for a page, None for none.
 
     Returns:
         The exit code.
@@ -84,12 +100,21 @@ def merge(paths: Sequence[Path], output: str) -> int:
     Raises:
         TitanMigrateError: a file is no table.
     """
+    if page is not None:
+        refuse_page(page, Checkout(page.parent.resolve(), is_git=False))
     found, said = merged(paths)
     several = len({row.repository for row in found}) > 1
     _print(_Kept(found), output, several, None)
     for line in said:
         click.echo(line, err=True)
+    _write_page(page, found, said)
     return table.exit_code(found)
+
+
+def _write_page(page: Path | None, rows: Sequence[Row], remarks: Sequence[str]) -> None:
+    if page is not None:
+        write_page(as_html(rows, remarks), page)
+        click.echo(f"The page is in {page}: open it in a browser.", err=True)
 
 
 class _Kept:
