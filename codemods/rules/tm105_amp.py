@@ -238,6 +238,8 @@ def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
         ):
             yield _trainer(file, line, "MyTrainer")
             return
+    if facts.checkout.holds_torchtitan:
+        return
     started = launches(facts.checkout, facts.texts.values())
     if started:
         path, line = started[0]

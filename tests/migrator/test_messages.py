@@ -1091,7 +1091,7 @@ def noting(
 
 
 UNREACHED = {
-    "codemods/engine.py::_rewrite": "an encoding without a letter of the new code, which is ASCII",
+    "codemods/engine.py::_rewritten_file": "an encoding without a letter of the new code, which is ASCII",
     "codemods/source.py::SourceFile.tree": "what Python parses and libcst does not, of which none is known",
     "migrator/changeset.py::Changeset.write": "a link that is laid out of the checkout meanwhile",
     "migrator/changeset.py::_read": "a file that becomes unreadable meanwhile",
