@@ -16,6 +16,7 @@ from migrator.checkout import Checkout
 from migrator.place import Place
 from migrator.sweep.objects import APART, Repository, Unreadable
 from migrator.sweep.shared import Shared
+from migrator.sweep.watch import WatchedSource
 
 MOST = 100_000
 """Files of the largest tree that is read."""
@@ -324,7 +325,7 @@ class TreeCheckout(Checkout):
 
     def _source(self, relative: str, path: Place) -> SourceFile:
         return self.shared.file(
-            SourceFile, relative, self._blob(relative), path.read_bytes
+            WatchedSource, relative, self._blob(relative), path.read_bytes
         )
 
     def _text(self, relative: str, path: Place) -> TextFile:

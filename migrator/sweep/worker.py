@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from codemods.phases import reusing
 from migrator.changeset import Changeset
 from migrator.errors import TitanMigrateError
 from migrator.series.commits import Taken, taken
 from migrator.sweep.objects import Repository
 from migrator.sweep.patches import Wanted, write_series
 from migrator.sweep.plan import Options, plan_tree
+from migrator.sweep.reuse import Reuse
 from migrator.sweep.row import Planned, failed
 from migrator.sweep.shared import Shared
 from migrator.sweep.tree import Tree, TreeCheckout, Trees
@@ -56,6 +58,7 @@ class Worker:
         self._folders, self._options = repositories, options
         self._trees: dict[int, Trees] = {}
         self._shared = Shared()
+        self._reuse = Reuse()
 
     def __call__(self, task: Task) -> Result:
         planned = failed("no repository has it")
@@ -65,7 +68,8 @@ class Worker:
             except TitanMigrateError as error:
                 planned = failed(str(error), error.exit_code)
                 continue
-            planned, changeset = plan_tree(checkout, self._options)
+            with reusing(self._reuse):
+                planned, changeset = plan_tree(checkout, self._options)
             if changeset is not None and planned.state == "ready":
                 return Result(planned, self._written(task, changeset))
             if planned.state != "failed":

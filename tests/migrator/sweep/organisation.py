@@ -19,11 +19,19 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def edited(files: Files, chance: random.Random) -> dict[str, bytes]:
-    """What one to three edits make of a tree; only the files that they change."""
+def edited(files: Files, chance: random.Random, concerned: float) -> dict[str, bytes]:
+    """What a branch makes of a tree: one to three edits; only the files that they change.
+
+    Args:
+        files: the tree.
+        chance: what is made up.
+        concerned: how often, from 0 to 1, one of the edits is about what a migration is about.
+    """
     changed: dict[str, bytes] = {}
-    for _ in range(chance.randint(1, 3)):
-        edit = chance.choice(EDITS)
+    kinds = [chance.choice(EVERYDAY) for _ in range(chance.randint(1, 3))]
+    if chance.random() < concerned:
+        kinds[0] = chance.choice(CONCERNED)
+    for edit in kinds:
         changed |= edit({**files, **changed}, chance)
     return changed
 
@@ -93,16 +101,16 @@ def _a_mistake(files: Files, chance: random.Random) -> dict[str, bytes]:
     return {path: files[path] + b"\ndef half(\n"}
 
 
-EDITS = (
-    *(_a_comment, _a_helper, _a_note, _a_job, _an_experiment, _a_hazard),
-    *(_a_comment, _a_helper, _a_note, _a_job, _an_experiment),
-    *(_an_opt_out, _a_pin, _an_exclusion, _a_mistake),
-)
-"""What people do on branches, the frequent twice."""
+EVERYDAY = (_a_comment, _a_helper, _a_note, _a_job, _an_experiment)
+CONCERNED = (_a_hazard, _an_opt_out, _a_pin, _an_exclusion, _a_mistake)
 
 
 def organisation(
-    place: Path, trees: Mapping[str, Files], branches: int, seed: int = 0
+    place: Path,
+    trees: Mapping[str, Files],
+    branches: int,
+    concerned: float = 0.5,
+    often: int = 0,
 ) -> Path:
     """A bare repository.
 
@@ -110,18 +118,19 @@ def organisation(
         place: where it is made.
         trees: name of a base branch -> its files.
         branches: how many branches there are besides, each with edits of one of these.
-        seed: of what is made up.
+        concerned: how often these are about what a migration is about.
+        often: as many of the first trees have four branches where the others have one.
     """
-    chance = random.Random(seed)
+    chance = random.Random(0)
     refs: dict[str, tuple[str | None, Files]] = {
         f"refs/heads/{name}": (None, files) for name, files in trees.items()
     }
-    names = list(trees)
+    names = [*list(trees)[:often] * 3, *trees]
     for number in range(branches):
         base = names[number % len(names)]
         refs[f"refs/heads/people/{number:03d}-{base}"] = (
             f"refs/heads/{base}",
-            edited(trees[base], chance),
+            edited(trees[base], chance, concerned),
         )
     git_import(place, refs)
     return place
