@@ -8,7 +8,7 @@ from migrator.sweep.row import Row, State
 
 _PLACE = re.compile(r"^(?P<path>[^:\n]+?):(?P<line>\d+): (?P<rest>.*)$", re.DOTALL)
 _PATH = re.compile(r"^(?P<path>[^\s:]+\.\w+): (?P<rest>.*)$", re.DOTALL)
-_NAME = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"|\S*\w[._/=(]\S*|\S*\d\S*")
+_NAME = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"|\S*\w[._/=(]+\w\S*|\S*\d\S*")
 """What a message names: code, paths, versions, ids."""
 
 

@@ -12,6 +12,9 @@ State = Literal["done", "ready", "person", "other", "failed"]
 ``failed``: it could not be read, or not be planned.
 """
 
+MANY: Mapping[State, str] = {"person": "need a person"}
+"""What several refs are said to do where one does otherwise."""
+
 WORDS: Mapping[State, str] = {
     "done": "done",
     "ready": "can be migrated now",

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from migrator.render import inert
 from migrator.sweep.reasons import groups
-from migrator.sweep.row import WORDS, Row, State
+from migrator.sweep.row import MANY, WORDS, Row, State
 from migrator.version import VERSION
 
 TOOL = f"titan-migrate {VERSION}"
@@ -95,7 +95,11 @@ def counts(rows: Iterable[Row]) -> dict[State, int]:
 def totals(rows: Sequence[Row]) -> str:
     """How many refs there are, and what becomes of them, in one sentence."""
     trees = len({row.tree for row in rows if row.tree})
-    told = [f"{n} {WORDS[state]}" for state, n in counts(rows).items() if n]
+    told = [
+        f"{n} {WORDS[state] if n == 1 else MANY.get(state, WORDS[state])}"
+        for state, n in counts(rows).items()
+        if n
+    ]
     s = "" if len(rows) == 1 else "s"
     return f"{len(rows)} ref{s}, {trees} distinct tree{'' if trees == 1 else 's'}: {', '.join(told)}."
 

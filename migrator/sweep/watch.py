@@ -69,25 +69,32 @@ class Trace:
         changed = [p for p, file in after.items() if before.get(p) is not file]
         gone = [path for path in before if path not in after]
         came = [path for path in changed if path not in before]
-        if not self.whole.isdisjoint(changed) or not self.whole.isdisjoint(gone):
-            return False
-        if (gone or came) and (
-            self.listed or any(path in self.there for path in (*gone, *came))
-        ):
-            return False
         different = [*changed, *gone]
         return (
-            all(_alike(before.get(path), after.get(path)) for path in different)
+            self.whole.isdisjoint(different)
+            and self._lists_the_same([*gone, *came])
+            and all(_alike(before.get(path), after.get(path)) for path in different)
             and self._finds_the_same(before, after, different)
-            and all(checkout.path_of(n) == path for n, path in self.modules.items())
-            and all(checkout.has_path(p) == found for p, found in self.patterns.items())
+            and self._is_told_the_same(checkout)
+            and (self.trained is None or _trained_in(survey) == self.trained)
+            and (self.texts is None or _texts(facts) == self.texts)
+        )
+
+    def _lists_the_same(self, moved: list[str]) -> bool:
+        """Whether nobody has asked for a path that is in one of the two alone."""
+        return not moved or not (
+            self.listed or any(path in self.there for path in moved)
+        )
+
+    def _is_told_the_same(self, checkout: Checkout) -> bool:
+        return (
+            all(checkout.path_of(n) == path for n, path in self.modules.items())
+            and all(checkout.has_path(p) == told for p, told in self.patterns.items())
             and all(
                 [file.path for file in checkout.below(folder)] == paths
                 for folder, paths in self.below.items()
             )
-            and (self.trained is None or _trained_in(survey) == self.trained)
-            and (self.texts is None or (facts and facts.read_texts() == self.texts))
-        ) is True
+        )
 
     def _finds_the_same(
         self, before: Files, after: Files, different: list[str]
@@ -131,6 +138,10 @@ def _looked(file: SourceFile | None, kind: str, what: Any) -> object:
 
 def _trained_in(survey: Survey | None) -> frozenset[str] | None:
     return None if survey is None else survey.trained_in
+
+
+def _texts(facts: Facts | None) -> Mapping[str, TextFile] | None:
+    return None if facts is None else facts.read_texts()
 
 
 _TRACES: list[Trace | None] = []
