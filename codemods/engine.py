@@ -33,7 +33,7 @@ from codemods.targets import Target
 from codemods.texts import TextFile, Texts, none
 
 if TYPE_CHECKING:
-    from codemods.plans import Facts
+    from codemods.plans import Facts, Spelling
 
 
 _OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
@@ -425,25 +425,40 @@ def _meshes_that_are_not_built(facts: "Facts", again: "Facts") -> Iterator[str]:
 
     Said only of one that can be evaluated, and not where it opts out of TM104.
     """
-    from codemods import meshes
+    yield from _not_built(again, _meshes_wanted(facts))
+
+
+@phase
+def _meshes_wanted(facts: "Facts") -> "tuple[tuple[str, Spelling], ...]":
+    """Path -> the mesh that its calls pass, of those of which that is known."""
     from codemods.plans import Spelling, mesh_spelling
 
-    sizes = (3,) if facts.target.mesh == "1d" else (3, 1)
-    for path in sorted({call.site.reference.path for call in facts.calls}):
+    paths = sorted({call.site.reference.path for call in facts.calls})
+    wanted = [(path, mesh_spelling(facts, path)) for path in paths]
+    return tuple((path, one) for path, one in wanted if isinstance(one, Spelling))
+
+
+@phase
+def _not_built(
+    again: "Facts", wanted: "tuple[tuple[str, Spelling], ...]"
+) -> tuple[str, ...]:
+    from codemods import meshes
+
+    sizes = (3,) if again.target.mesh == "1d" else (3, 1)
+    found = []
+    for path, one in wanted:
         home = meshes.parallel_dims_of(again.checkout, path)
-        wanted = mesh_spelling(facts, path)
-        if home is None or not isinstance(wanted, Spelling):
+        if home is None or b"ignore[" in again.survey.files[home].raw:
             continue
-        if b"ignore[" in again.survey.files[home].raw or not meshes.followed(
-            again.checkout, home
+        named = (one.names, one.after_get_mesh)
+        if meshes.followed(again.checkout, home) and not any(
+            meshes.gives(again.checkout, path, n, sizes) for n in named
         ):
-            continue
-        named = (wanted.names, wanted.after_get_mesh)
-        if not any(meshes.gives(again.checkout, path, n, sizes) for n in named):
-            yield (
-                f"{path}: {home} would not build the mesh ({', '.join(wanted.names)}) "
+            found.append(
+                f"{path}: {home} would not build the mesh ({', '.join(one.names)}) "
                 "that replicate takes here"
             )
+    return tuple(found)
 
 
 def _sharding_within(again: "Facts") -> Iterator[str]:
@@ -550,6 +565,7 @@ def _hidden(before: SourceFile, after: SourceFile) -> Iterator[str]:
         )
 
 
+@once
 def _unknown_names(file: SourceFile) -> dict[str, int]:
     names = file.names
     unknown: dict[str, int] = {}
