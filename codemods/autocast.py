@@ -250,7 +250,7 @@ def choices(checkout: Checkout, file: SourceFile) -> tuple[Choice, ...]:
     Conditions that have nothing to do with data parallelism are none: they choose for
     FSDP and replicate alike.
     """
-    if not any(word in file.raw for word in (b"autocast", FUNCTION.encode())):
+    if not any(map(file.mentions, (b"autocast", FUNCTION.encode()))):
         return ()
     finder = _Finder(checkout, file)
     finder.visit(file.syntax)

@@ -64,6 +64,22 @@ class Checkout:
         for known in ("_modules", "own", "_holders", "_identifiers"):
             self.__dict__.pop(known, None)
 
+    def changed(self, files: Mapping[str, SourceFile]) -> "Checkout":
+        """The same checkout with some files changed or new."""
+        return type(self)({**self.files, **files})
+
+    def differing(self, other: "Checkout") -> list[str]:
+        """The paths of the files that are not the same, or not there, in another checkout."""
+        return [p for p, file in self.files.items() if other.files.get(p) is not file]
+
+    def has_path(self, pattern: str) -> bool:
+        """Whether the path of a file of the checkout itself matches a regular expression."""
+        return any(re.search(pattern, path) for path in self.own)
+
+    def below(self, folder: str) -> list[SourceFile]:
+        """The files of the checkout itself whose paths begin so."""
+        return [file for path, file in self.own.items() if path.startswith(folder)]
+
     def names(self, path: str) -> ModuleNames:
         return self.files[path].names
 
@@ -125,7 +141,7 @@ class Checkout:
         sought = word.encode()
         self._asked += 1
         likely = self.own.values() if self._asked < _MANY else self._likely(sought)
-        return [file for file in likely if sought in file.raw]
+        return [file for file in likely if file.mentions(sought)]
 
     def _likely(self, sought: bytes) -> Iterable[SourceFile]:
         """The files with an identifier that the longest one of what is sought is part of."""
@@ -182,7 +198,7 @@ class Checkout:
         return ".".join(filter(None, (found.module, found.name, rest)))
 
     def defines(self, definition: Definition) -> bool:
-        return definition.name in self.names(definition.path).top.bound
+        return self.files[definition.path].exported(definition.name).bound
 
     def _absolute(self, full: str, seen: set[str]) -> Definition | None:
         if full in seen:
@@ -197,25 +213,23 @@ class Checkout:
             parent_path = self.path_of(parent)
             if parent_path is None:
                 return None
-            found = self.names(parent_path).top.imports.get(last)
-            if found is None:
+            origin = self.files[parent_path].exported(last).origin
+            if origin is None:
                 return None
-            onward = ".".join(filter(None, (found.module, found.name, name)))
+            onward = ".".join(filter(None, (*origin, name)))
             return self._absolute(onward, seen)
-        top = self.names(path).top
-        if name in top.bound:
+        exported = self.files[path].exported(name)
+        if exported.bound:
             return Definition(path, name)
-        if name in top.imports:
-            found = top.imports[name]
-            if found.name is None:
+        if exported.origin is not None:
+            if exported.origin[1] is None:
                 return None
-            inner = f"{found.module}.{found.name}"
-            return self._absolute(inner, seen) or None
+            return self._absolute(".".join(filter(None, exported.origin)), seen)
         return self._through_stars(path, name, seen) or Definition(path, name)
 
     def _through_stars(self, path: str, name: str, seen: set[str]) -> Definition | None:
-        for star in self.names(path).top.stars:
-            found = self._absolute(f"{star.module}.{name}", seen)
+        for star in self.files[path].exported(name).stars:
+            found = self._absolute(f"{star}.{name}", seen)
             if found is not None and self.defines(found):
                 return found
         return None

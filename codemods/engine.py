@@ -19,8 +19,10 @@ from codemods.dependency import UNKNOWN, Dependency
 from codemods.execute.records import Verdict
 from codemods.findings import Finding
 from codemods.names import Scope
+from codemods.once import once
 from codemods.other_target import for_other_target
 from codemods.outside import uses_torchtitan
+from codemods.phases import phase
 from codemods.roots import rooted
 from codemods.rules import all_rules
 from codemods.selection import Selection
@@ -31,11 +33,19 @@ from codemods.targets import Target
 from codemods.texts import TextFile, Texts, none
 
 if TYPE_CHECKING:
-    from codemods.plans import Facts
+    from codemods.plans import Facts, Spelling
 
 
 _OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
 """What can be said of a tree that has no plan of its own to migrate."""
+
+_APART = (
+    frozenset({"TM105"}),
+    frozenset({"TM220", "TM221"}),
+    frozenset({"TM226"}),
+    frozenset({"TM211", "TM217", "TM218"}),
+)
+"""Rules that read much of a checkout, or its texts, and so have to look anew where others need not."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +158,8 @@ def migrate(
 
 def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome:
     """The outcome with its changes, or with what is wrong with them."""
-    stages: dict[str, tuple[Stage, ...]] = {}
-    changes = _rewrite(facts, outcome.findings, stages)
-    known = facts.survey.files
-    files = {path: replace(known[path], raw=raw) for path, raw in changes.items()}
+    files, stages = _rewritten(facts, outcome.findings)
+    changes = {path: file.raw for path, file in files.items()}
     problems = tuple(_check(facts, files, codes)) if changes else ()
     if problems:
         return replace(outcome, problems=problems)
@@ -168,13 +176,19 @@ def _executed(
     codes: frozenset[str],
 ) -> Verdict:
     """What executing the changed functions shows; nothing where a part is left out."""
-    from codemods.execute.migration import executed
-
     whole = all(rule.CODE in codes for rule in all_rules() if hasattr(rule, "rewrite"))
     if not whole or any(f.status == "opted-out" for f in outcome.findings):
         return Verdict()
-    after = Checkout({**facts.survey.files, **changes})
-    return executed(facts, after, outcome.findings)
+    return _confirmed(facts, outcome.findings, changes)
+
+
+@phase
+def _confirmed(
+    facts: "Facts", findings: tuple[Finding, ...], changes: Mapping[str, SourceFile]
+) -> Verdict:
+    from codemods.execute.migration import executed
+
+    return executed(facts, facts.checkout.changed(changes), findings)
 
 
 def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:
@@ -197,10 +211,15 @@ def _marked(
         if path not in excluded:
             yield path, file
             continue
-        marked = replace(file, excluded=True)
+        marked = _as_excluded(file)
         with contextlib.suppress(UnreadableSource):
             _ = marked.syntax  # raises
             yield path, marked
+
+
+@once
+def _as_excluded(file: SourceFile) -> SourceFile:
+    return replace(file, excluded=True)
 
 
 def _marked_texts(texts: Texts, selection: Selection) -> Mapping[str, TextFile]:
@@ -211,6 +230,15 @@ def _marked_texts(texts: Texts, selection: Selection) -> Mapping[str, TextFile]:
 
 
 def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:
+    wanted = frozenset(codes)
+    parts = [*(part & wanted for part in _APART), wanted.difference(*_APART)]
+    found = {finding for part in parts if part for finding in _found(facts, part)}
+    return tuple(sorted(found, key=lambda f: (f.path, f.line, f.code, f.message)))
+
+
+@phase
+def _found(facts: "Facts", codes: frozenset[str]) -> frozenset[Finding]:
+    """What some of the rules find, each finding in its place and as it is shown."""
     found = {
         kept
         for rule in all_rules()
@@ -220,8 +248,7 @@ def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:
         for kept in [_kept(rated, facts.file(finding.path))]
         if kept is not None and not _is_dependencys(facts, kept)
     }
-    found = {_in_lines(finding, facts.target.width) for finding in found}
-    return tuple(sorted(found, key=lambda f: (f.path, f.line, f.code, f.message)))
+    return frozenset(_in_lines(finding, facts.target.width) for finding in found)
 
 
 def _is_dependencys(facts: "Facts", finding: Finding) -> bool:
@@ -268,47 +295,52 @@ def _of_excluded(finding: Finding) -> Finding | None:
     )
 
 
-def _rewrite(
-    facts: "Facts", findings: tuple[Finding, ...], stages: dict[str, tuple[Stage, ...]]
-) -> dict[str, bytes]:
-    """Path -> new content; ``stages`` is filled with how each came about."""
+def _rewritten(
+    facts: "Facts", findings: tuple[Finding, ...]
+) -> tuple[dict[str, SourceFile], dict[str, tuple[Stage, ...]]]:
+    """Path -> new file, and how each came about."""
     to_do: dict[str, set[str]] = {}
     for finding in findings:
         if finding.status == "rewrite":
             to_do.setdefault(finding.path, set()).add(finding.code)
-    if not to_do:
-        return {}
+    changes: dict[str, SourceFile] = {}
+    stages: dict[str, tuple[Stage, ...]] = {}
+    for path, codes in sorted(to_do.items()):
+        after, made = _rewritten_file(facts, path, frozenset(codes))
+        if after is not None:
+            changes[path], stages[path] = after, made
+    return changes, stages
+
+
+@phase
+def _rewritten_file(
+    facts: "Facts", path: str, codes: frozenset[str]
+) -> tuple[SourceFile | None, tuple[Stage, ...]]:
+    """The new file, None where it comes out as it was, and how it came about."""
     from codemods import edit
     from codemods.prune import prune
 
-    changes: dict[str, bytes] = {}
-    for path, codes in sorted(to_do.items()):
-        file = facts.survey.files[path]
-        tree, made = file.tree, []
-        # Call sites before definitions: what a call needs is counted in the order
-        # of the file as the survey saw it.
-        for rule in sorted(all_rules(), key=lambda r: (r.CODE != "TM102", r.CODE)):
-            if rule.CODE in codes:
-                tree = rule.rewrite(tree, path, facts)
-                made.append(Stage(rule.CODE, tree))
-        tree = prune(tree, file, partial(_taken, facts.checkout, path))
-        if path in facts.checkout.added:
-            text = _whole(edit.code_of(tree), facts.target.width)
-        else:
-            text = layout.laid_out(
-                file.text,
-                edit.code_of(tree),
-                facts.target.width,
-                tree.default_indent,
-            )
-        try:
-            after = file.encode(text)
-        except UnicodeEncodeError as error:
-            raise UnreadableSource(path, None, f"cannot be written: {error}") from error
-        if after != file.raw:
-            changes[path] = after
-            stages[path] = (*made, Stage(CLEANUP, tree), Stage(LAYOUT, text))
-    return changes
+    file = facts.survey.files[path]
+    tree, made = file.tree, []
+    # Call sites before definitions: what a call needs is counted in the order
+    # of the file as the survey saw it.
+    for rule in sorted(all_rules(), key=lambda r: (r.CODE != "TM102", r.CODE)):
+        if rule.CODE in codes:
+            tree = rule.rewrite(tree, path, facts)
+            made.append(Stage(rule.CODE, tree))
+    tree = prune(tree, file, partial(_taken, facts.checkout, path))
+    if path in facts.checkout.added:
+        text = _whole(edit.code_of(tree), facts.target.width)
+    else:
+        text = layout.laid_out(
+            file.text, edit.code_of(tree), facts.target.width, tree.default_indent
+        )
+    try:
+        raw = file.encode(text)
+    except UnicodeEncodeError as error:
+        raise UnreadableSource(path, None, f"cannot be written: {error}") from error
+    after = None if raw == file.raw else replace(file, raw=raw)
+    return after, (*made, Stage(CLEANUP, tree), Stage(LAYOUT, text))
 
 
 def _whole(code: str, width: int) -> str:
@@ -393,25 +425,40 @@ def _meshes_that_are_not_built(facts: "Facts", again: "Facts") -> Iterator[str]:
 
     Said only of one that can be evaluated, and not where it opts out of TM104.
     """
-    from codemods import meshes
+    yield from _not_built(again, _meshes_wanted(facts))
+
+
+@phase
+def _meshes_wanted(facts: "Facts") -> "tuple[tuple[str, Spelling], ...]":
+    """Path -> the mesh that its calls pass, of those of which that is known."""
     from codemods.plans import Spelling, mesh_spelling
 
-    sizes = (3,) if facts.target.mesh == "1d" else (3, 1)
-    for path in sorted({call.site.reference.path for call in facts.calls}):
+    paths = sorted({call.site.reference.path for call in facts.calls})
+    wanted = [(path, mesh_spelling(facts, path)) for path in paths]
+    return tuple((path, one) for path, one in wanted if isinstance(one, Spelling))
+
+
+@phase
+def _not_built(
+    again: "Facts", wanted: "tuple[tuple[str, Spelling], ...]"
+) -> tuple[str, ...]:
+    from codemods import meshes
+
+    sizes = (3,) if again.target.mesh == "1d" else (3, 1)
+    found = []
+    for path, one in wanted:
         home = meshes.parallel_dims_of(again.checkout, path)
-        wanted = mesh_spelling(facts, path)
-        if home is None or not isinstance(wanted, Spelling):
+        if home is None or b"ignore[" in again.survey.files[home].raw:
             continue
-        if b"ignore[" in again.survey.files[home].raw or not meshes.followed(
-            again.checkout, home
+        named = (one.names, one.after_get_mesh)
+        if meshes.followed(again.checkout, home) and not any(
+            meshes.gives(again.checkout, path, n, sizes) for n in named
         ):
-            continue
-        named = (wanted.names, wanted.after_get_mesh)
-        if not any(meshes.gives(again.checkout, path, n, sizes) for n in named):
-            yield (
-                f"{path}: {home} would not build the mesh ({', '.join(wanted.names)}) "
+            found.append(
+                f"{path}: {home} would not build the mesh ({', '.join(one.names)}) "
                 "that replicate takes here"
             )
+    return tuple(found)
 
 
 def _sharding_within(again: "Facts") -> Iterator[str]:
@@ -518,6 +565,7 @@ def _hidden(before: SourceFile, after: SourceFile) -> Iterator[str]:
         )
 
 
+@once
 def _unknown_names(file: SourceFile) -> dict[str, int]:
     names = file.names
     unknown: dict[str, int] = {}

@@ -9,6 +9,10 @@ _Rest = ParamSpec("_Rest")
 _Result = TypeVar("_Result")
 
 
+def _nothing() -> None:
+    """Nobody watches."""
+
+
 def once(
     function: Callable[Concatenate[_Of, _Rest], _Result],
 ) -> Callable[Concatenate[_Of, _Rest], _Result]:
@@ -23,6 +27,8 @@ def once(
 
     @wraps(function)
     def remembered(of: _Of, /, *args: _Rest.args, **keywords: _Rest.kwargs) -> _Result:
+        # Who watches what is read of a file is told of what is remembered of it too.
+        getattr(of, "seen", _nothing)()
         known: dict[Any, _Result] = of.__dict__.setdefault(name, {})
         asked = args, frozenset(keywords.items())
         if asked not in known:

@@ -19,6 +19,8 @@ from codemods.nodes import children, nodes, spelled
 from codemods.parameters import loops
 from codemods.source import SourceFile
 
+_DEFINED = re.compile(rb"def (\w+)\(")
+
 Kind = Literal["evaluate", "settle", "weights", "optimizer", "yield"]
 """``settle``: a backward or a ``reshard()``, after which parameters are as they should be."""
 
@@ -129,7 +131,7 @@ class Order:
         """Name of a function or method -> the files that define one."""
         found: dict[str, list[str]] = {}
         for path in sorted(self.paths):
-            for name in set(re.findall(rb"def (\w+)\(", self.checkout.files[path].raw)):
+            for name in set(self.checkout.files[path].found(_DEFINED)):
                 found.setdefault(name.decode(), []).append(path)
         return found
 

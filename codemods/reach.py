@@ -69,10 +69,8 @@ def imported_by(checkout: Checkout, file: SourceFile) -> frozenset[str]:
 
 
 def _imported(checkout: Checkout, file: SourceFile) -> Iterator[str]:
-    for found in _IMPORT.finditer(file.raw):
-        source, names, modules = (
-            (part or b"").decode(errors="replace") for part in found.groups()
-        )
+    for found in file.found(_IMPORT):
+        source, names, modules = (part.decode(errors="replace") for part in found)
         for module in filter(None, (word.split() for word in modules.split(","))):
             yield from filter(None, [checkout.path_of(module[0])])
         if not source:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from codemods.once import once
 from codemods.source import SourceFile
 
 _SRC = "src"
@@ -42,7 +43,16 @@ def rooted(files: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
             root = folder if folder in roots else root
         return root
 
-    return {path: replace(file, root=root_of(path)) for path, file in files.items()}
+    roots_of = {path: root_of(path) for path in files}
+    return {
+        path: file if file.root == roots_of[path] else _rooted_at(file, roots_of[path])
+        for path, file in files.items()
+    }
+
+
+@once
+def _rooted_at(file: SourceFile, root: str) -> SourceFile:
+    return replace(file, root=root)
 
 
 def _is_root(
@@ -69,7 +79,7 @@ def imports_of(files: Mapping[str, SourceFile]) -> set[str]:
     """The dotted names that the files import, relative imports apart."""
     found = set()
     for file in files.values():
-        for alone, module, name in _IMPORTED.findall(file.raw):
+        for alone, module, name in file.found(_IMPORTED):
             found.add((alone or module).decode())
             if name:
                 found.add(f"{module.decode()}.{name.decode()}")

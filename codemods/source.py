@@ -7,7 +7,7 @@ import re
 import tokenize
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codemods.names import ModuleNames
 
@@ -37,6 +37,21 @@ def opt_outs(line: str) -> tuple[str, ...] | None:
 
 
 @dataclass(frozen=True)
+class Exported:
+    """What a module has under a name.
+
+    Args:
+        bound: whether it gives the name to something of its own.
+        origin: where it imports it from: module, and the name there, None for the module itself.
+        stars: the modules of which it imports all.
+    """
+
+    bound: bool
+    origin: tuple[str, str | None] | None
+    stars: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SourceFile:
     """A Python file of the checkout.
 
@@ -54,6 +69,32 @@ class SourceFile:
     excluded: bool = False
     dependency: str = ""
     root: str = ""
+
+    def mentions(self, word: bytes) -> bool:
+        """Whether its bytes hold a word; nothing is parsed for this."""
+        return word in self.raw
+
+    def found(self, pattern: "re.Pattern[bytes]") -> list[Any]:
+        """All that a pattern finds in its bytes."""
+        return pattern.findall(self.raw)
+
+    def exported(self, name: str) -> Exported:
+        """What its module level has under a name."""
+        top = self.names.top
+        found = top.imports.get(name)
+        origin = None if found is None else (found.module, found.name)
+        return Exported(
+            name in top.bound, origin, tuple(star.module for star in top.stars)
+        )
+
+    @property
+    def imports(self) -> tuple[tuple[str, str | None], ...]:
+        """Module and name of all that it imports anywhere; a star's name is ``*``."""
+        return tuple(
+            (found.module, found.name)
+            for scope in self.names.scopes.values()
+            for found in (*scope.imports.values(), *scope.stars)
+        )
 
     @cached_property
     def encoding(self) -> str:

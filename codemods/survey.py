@@ -19,6 +19,7 @@ from codemods.nodes import nodes, spelled
 from codemods.once import once
 from codemods.order import Order
 from codemods.outside import Outside, find_broken, find_outside, uses_torchtitan
+from codemods.phases import phase
 from codemods.reach import files_of_training
 from codemods.shapes import (
     DDP_REPLICATE,
@@ -251,7 +252,12 @@ def survey(
     Raises:
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
-    found = Survey(Checkout({**files, **dependency.files}), dependency)
+    return _surveyed(Checkout({**files, **dependency.files}), new_name, dependency)
+
+
+@phase
+def _surveyed(checkout: Checkout, new_name: str, dependency: Dependency) -> Survey:
+    found = Survey(checkout, dependency)
     _find_definitions(found, new_name)
     _find_provided(found, new_name)
     _find_references(found, new_name)
@@ -414,7 +420,7 @@ def _among_plans(checkout: Checkout, file: SourceFile, name: str) -> bool:
     """Whether a function is defined or named where models are parallelized."""
     plans = (b"parallel_dims", b"ParallelDims", b"fully_shard")
     return any(
-        word in other.raw
+        other.mentions(word)
         for other in (file, *checkout.mentioning(name))
         for word in plans
     )
@@ -434,7 +440,7 @@ def _find_references(found: Survey, new_name: str) -> None:
         fresh = words - done
         done |= words
         for file in list(found.checkout.mentioning(*fresh)):
-            if any(word.encode() in file.raw for word in done - fresh):
+            if any(file.mentions(word.encode()) for word in done - fresh):
                 continue
             for reference in _references_in(found, file, words, known, new_name):
                 found.references.append(reference)
@@ -761,13 +767,12 @@ def _generation(found: Survey) -> str:
     if not any(not f.dependency for f, _ in parallel_dims_files(found.checkout)):
         own = (*found.definitions, *found.migrated, *found.inline, *found.class_uses)
         return COPY if own or not found.out_of_date else _DEPENDENCY
-    paths = found.checkout.own
-    if any("parallelisms/" in path for path in paths):
+    if found.checkout.has_path("parallelisms/"):
         return "2024"
     if found.mesh_api == "world_mesh argument":
         return "0.1"
     if found.mesh_api == "world_mesh property":
         return "0.2.0"
-    if any(path.endswith("models/llama3/parallelize.py") for path in paths):
+    if found.checkout.has_path(r"models/llama3/parallelize\.py$"):
         return "main, spring 2026"
     return "0.2.2" if found.global_tokens else "0.2.1"

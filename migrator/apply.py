@@ -13,8 +13,9 @@ from codemods.targets import Asked, Target, TargetError, choose_target
 from migrator.changeset import Changeset
 from migrator.checkout import EXPECTED, Checkout, open_checkout
 from migrator.config import line_length
-from migrator.errors import FileProblem, LeftToDo, TitanMigrateError
+from migrator.errors import FileProblem, LeftToDo, NoTorchtitan, TitanMigrateError
 from migrator.pins import Pin, torch_pins
+from migrator.place import Place
 from migrator.version import installed_torch
 
 
@@ -22,7 +23,7 @@ def resolve_target(
     target: Asked = "auto",
     torch_version: str | None = None,
     function_name: str | None = None,
-    root: Path | None = None,
+    root: Place | None = None,
     keep_precision: bool = False,
 ) -> Target:
     """The target to write for.
@@ -51,7 +52,7 @@ def resolve_target(
     return replace(chosen, keep_precision=keep_precision, width=width)
 
 
-def _decisive_pin(root: Path) -> Pin | None:
+def _decisive_pin(root: Place) -> Pin | None:
     """The pin that says which torch a checkout runs on; one version before a range."""
     pins = [pin for pin in torch_pins(root) if pin.newest is not None]
     pins = [pin for pin in pins if pin.exact] or pins
@@ -111,7 +112,7 @@ def plan(
             if checkout.files
             else "has no Python file in it"
         )
-        raise TitanMigrateError(f"{checkout.root} {what}. {EXPECTED}")
+        raise NoTorchtitan(f"{checkout.folder} {what}. {EXPECTED}")
     if target.keep_precision and outcome.to_do:
         _refuse_keeping(outcome, checkout)
     return Changeset(checkout, outcome)

@@ -14,6 +14,7 @@ from codemods.engine import Outcome
 from codemods.findings import Finding
 from migrator.checkout import Checkout
 from migrator.errors import FileProblem
+from migrator.place import inside
 from migrator.signals import signals_held, terminable
 
 
@@ -49,12 +50,10 @@ class Changeset:
         What is changed through a symlink is a change of the file that it leads to:
         git does not patch through one.
         """
-        root = self.checkout.root.resolve()
-        places = {}
-        for path in self.changes:
-            place = (root / path).resolve()
-            inside = place.is_relative_to(root)
-            places[place.relative_to(root).as_posix() if inside else path] = path
+        root = self.checkout.folder.resolve()
+        places = {
+            inside(root, (root / path).resolve()) or path: path for path in self.changes
+        }
         return dict(sorted(places.items()))
 
     def patches(self, context: int = 3) -> Iterator[tuple[str, bytes]]:

@@ -22,6 +22,7 @@ from codemods.texts import LONGEST, PATTERNS, TextFile, is_text
 from migrator.config import torchtitan_of
 from migrator.dependency import aside, find
 from migrator.errors import FileProblem, GitFailed, TitanMigrateError
+from migrator.place import Place, inside
 
 _SKIPPED = {
     ".git",
@@ -54,7 +55,7 @@ ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 
 # In a partial clone git fetches what it lacks, and the checkout's configuration says by
 # which program. The first is for git since 2.44; the second allows no way to fetch by.
-_NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
+NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
 
 # Empty: no program, and not required.
 _OFF = "TITAN_MIGRATE_OFF"
@@ -82,10 +83,15 @@ class Checkout:
     is_git: bool
     torchtitan: str | None = None
 
+    @property
+    def folder(self) -> Place:
+        """Where its files are read from."""
+        return self.root
+
     @cached_property
     def dependency(self) -> Dependency:
         """The torchtitan that it uses and does not hold; its files are never written."""
-        return find(self.root, self._given, self._everything, self._gitlinks)
+        return find(self.folder, self._given, self._everything, self._gitlinks)
 
     @cached_property
     def files(self) -> dict[str, SourceFile]:
@@ -103,11 +109,11 @@ class Checkout:
 
     @cached_property
     def _given(self) -> str | None:
-        return self.torchtitan or torchtitan_of(self.root)
+        return self.torchtitan or torchtitan_of(self.folder)
 
     @cached_property
     def _aside(self) -> str:
-        return aside(self.root, self._given)
+        return aside(self.folder, self._given)
 
     def _gitlinks(self) -> dict[str, str]:
         """Path of each submodule -> the commit that the index names."""
@@ -122,10 +128,9 @@ class Checkout:
     @cached_property
     def _everything(self) -> dict[str, SourceFile]:
         found = {}
-        for path in self._listed("*.py"):
-            relative = path.relative_to(self.root).as_posix()
+        for relative, path in self._listed("*.py"):
             try:
-                found[relative] = SourceFile(relative, path.read_bytes())
+                found[relative] = self._source(relative, path)
             except OSError as error:
                 raise FileProblem(
                     f"{relative} could not be read ({error.strerror}). Give yourself "
@@ -142,21 +147,26 @@ class Checkout:
         """
         found = {}
         below = self._aside if self._given else ""
-        for path in self._listed(*PATTERNS):
-            relative = path.relative_to(self.root).as_posix()
+        for relative, path in self._listed(*PATTERNS):
             if not is_text(relative) or path.is_symlink():
                 continue
             if below and relative.startswith(below):
                 continue
             with contextlib.suppress(OSError):
                 if path.stat().st_size <= LONGEST:
-                    raw = path.read_bytes()
-                    if b"\0" not in raw:
-                        found[relative] = TextFile(relative, raw)
+                    file = self._text(relative, path)
+                    if b"\0" not in file.raw:
+                        found[relative] = file
         return found
 
-    def _listed(self, *patterns: str) -> list[Path]:
-        """The files of the checkout whose names fit one of the patterns, sorted."""
+    def _source(self, relative: str, path: Place) -> SourceFile:
+        return SourceFile(relative, path.read_bytes())
+
+    def _text(self, relative: str, path: Place) -> TextFile:
+        return TextFile(relative, path.read_bytes())
+
+    def _listed(self, *patterns: str) -> Iterator[tuple[str, Place]]:
+        """The files of the checkout whose names fit one of the patterns, sorted, and their paths from the root."""
         if self.is_git:
             options = ("ls-files", "-z", "-co", "--exclude-standard", "--")
             listed = self.git(*options, *patterns)
@@ -164,11 +174,9 @@ class Checkout:
         else:
             paths = list(_files(self.root, patterns))
         top = self.root.resolve()
-        return [
-            path
-            for path in sorted(set(paths))
-            if path.is_file() and path.resolve().is_relative_to(top)
-        ]
+        for path in sorted(set(paths)):
+            if path.is_file() and inside(top, path.resolve()) is not None:
+                yield path.relative_to(self.root).as_posix(), path
 
     @cached_property
     def filters(self) -> tuple[str, ...]:
@@ -255,7 +263,7 @@ class Checkout:
             return git.Git(str(self.root)).execute(
                 command,
                 strip_newline_in_stdout=False,
-                env={**_NO_FETCH, _OFF: "", **(env or {})},
+                env={**NO_FETCH, _OFF: "", **(env or {})},
                 **process,
             )
         except git.GitCommandError as error:

@@ -64,6 +64,7 @@ def main() -> None:
       titan-migrate rehearse ./torchtitan   wrap every model on simulated ranks
       titan-migrate verify ./torchtitan     train both and compare
       titan-migrate report ./torchtitan     the pull request's text, or a page
+      titan-migrate sweep repo.git          every branch and fork in one run
       titan-migrate explain TM101           what a rule does and why
       titan-migrate demo                    all of it on torchtitan 0.2.1
     """
@@ -776,6 +777,105 @@ def report(
         review.write(review.as_html(found), page)
         say(f"The report is in {page}: open it in a browser.")
     return 1 if found.blocked else 0
+
+
+@main.command(
+    context_settings=CONTEXT,
+    epilog=examples(
+        "sweep ./torchtitan",
+        "sweep forks/*.git --since '6 months ago' --html sweep.html",
+        "sweep ./torchtitan --refs 'refs/tags/*' --format csv > sweep.csv",
+        "sweep ./torchtitan --shard 3/16 --format json > 3.json",
+        "sweep --merge 1.json 2.json 3.json",
+    ),
+)
+@click.argument("paths", metavar="REPO...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--refs",
+    multiple=True,
+    metavar="GLOB",
+    help="Refs to look at, by full name or as git calls them for short; may be repeated.  "
+    "[default: branches, and those of remotes]",
+)
+@click.option(
+    "--since",
+    metavar="DATE",
+    help="Leave out refs whose last commit is older; a date as git takes it.",
+)
+@target_options
+@precision_option
+@verbosity_options("Say where results are kept.")
+@click.option(
+    "--patches",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a series for `git am` for each ref that can be migrated, in a folder of its own "
+    "in DIR.",
+)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write one page too, which needs no network: how many refs are done, can be migrated "
+    "now, or need a person, and for which reason.",
+)
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many processes work.  [default: one a core]",
+)
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="Look at the Kth of N parts of the refs only, for arrays of jobs; every ref is in one.",
+)
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="Put tables together that --format json wrote; REPO... are these files.",
+)
+@click.option(
+    "--no-cache", is_flag=True, help="Plan every tree anew, and keep no result."
+)
+@format_option(
+    "text for people; json for programs and for --merge, csv for spreadsheets, sarif for "
+    "code scanning. All on stdout, row by row.",
+    "text",
+    "json",
+    "csv",
+    "sarif",
+)
+@handled
+def sweep(
+    paths: tuple[Path, ...],
+    output: str,
+    merge: bool,
+    page: Path | None,
+    **asked: Any,
+) -> int:
+    """Say of every branch of many repositories what would become of it.
+
+    REPO is a repository, bare or with a working tree. Its trees are read from git's objects:
+    nothing is checked out and nothing in it changes. Each distinct tree is planned once, as
+    `diff` plans it. What was planned is kept, so that a sweep which was broken off goes on
+    where it was.
+    """
+    from migrator.sweep import command
+
+    if not paths:
+        raise click.UsageError(
+            "name the tables to merge." if merge else "name a repository, or several."
+        )
+    if merge:
+        return command.merge(paths, output, page)
+    refuse_without_git("sweep")
+    for key in ("select", "ignore"):
+        given = asked[key]
+        asked[key] = names(f"--{key}", ",".join(given) if given else None)
+    return command.sweep(paths, output, page=page, quiet=verbosity() < 0, **asked)
 
 
 @main.command(

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from codemods.layout import WIDTH
 from codemods.selection import Selection, SelectionError
 from migrator.errors import TitanMigrateError
+from migrator.place import Place
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +24,7 @@ TORCHTITAN = "torchtitan"
 _OF_RUFF = ("ruff.toml", ".ruff.toml")
 
 
-def selection(root: Path, given: Mapping[str, tuple[str, ...]]) -> Selection:
+def selection(root: Place, given: Mapping[str, tuple[str, ...]]) -> Selection:
     """What is selected by the command line, and by the checkout where that says nothing.
 
     Args:
@@ -66,7 +66,7 @@ def idle(
     return found
 
 
-def torchtitan_of(root: Path) -> str | None:
+def torchtitan_of(root: Place) -> str | None:
     """The folder that the checkout names as the torchtitan which it uses, from its root.
 
     Raises:
@@ -90,7 +90,7 @@ def torchtitan_of(root: Path) -> str | None:
     return named
 
 
-def line_length(root: Path) -> int:
+def line_length(root: Place) -> int:
     """How many columns the checkout's formatter fills: black's, or ruff's where that is alone.
 
     Args:
@@ -111,19 +111,19 @@ def line_length(root: Path) -> int:
     return WIDTH
 
 
-def _runs_black(root: Path) -> bool:
+def _runs_black(root: Place) -> bool:
     """Whether a pre-commit hook formats with black: ruff may only lint, then."""
     hooks = root / ".pre-commit-config.yaml"
     text = hooks.read_bytes() if hooks.is_file() else b""
     return b"ufmt" in text or b"/black" in text
 
 
-def _tool(path: Path) -> dict[str, Any]:
+def _tool(path: Place) -> dict[str, Any]:
     tool = _toml(path).get("tool", {})
     return tool if isinstance(tool, dict) else {}
 
 
-def _table(path: Path) -> dict[str, tuple[str, ...]]:
+def _table(path: Place) -> dict[str, tuple[str, ...]]:
     table = _tool(path).get("titan-migrate", {})
     if not isinstance(table, dict):
         raise TitanMigrateError(
@@ -134,7 +134,7 @@ def _table(path: Path) -> dict[str, tuple[str, ...]]:
     return {key: _strings(path, key, value) for key, value in lists.items()}
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def _toml(path: Place) -> dict[str, Any]:
     """What a file says, nothing where it is not there."""
     if not path.is_file():
         return {}
@@ -154,7 +154,7 @@ def _toml(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _strings(path: Path, key: str, value: Any) -> tuple[str, ...]:
+def _strings(path: Place, key: str, value: Any) -> tuple[str, ...]:
     if key not in KEYS:
         known = (*KEYS, TORCHTITAN)
         close = get_close_matches(key, known, n=1)

@@ -5,7 +5,6 @@ installed one that is what the checkout asks for. Nothing is downloaded unasked.
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from codemods.outside import uses_torchtitan
 from codemods.roots import imports_of
 from codemods.source import SourceFile
 from migrator.errors import FileProblem, TitanMigrateError
+from migrator.place import Place, inside
 from migrator.releases import cached, fetch, unpacked
 from migrator.torchtitans import Wanted, wanted
 
@@ -29,6 +29,8 @@ _MARKS = ("models", "distributed", "components", "parallelisms", "experiments")
 _DIMS = ("distributed", "parallelisms")
 """Those that have held ParallelDims."""
 
+_NOTED = "torchtitan-*.dist-info"
+
 _SAY = (
     'Say which one counts with --torchtitan PATH, or with `torchtitan = "PATH"` under '
     "[tool.titan-migrate] in pyproject.toml."
@@ -37,7 +39,7 @@ _SAY = (
 
 @dataclass(frozen=True)
 class Found:
-    """A torchtitan on this disk.
+    """A torchtitan at hand.
 
     Args:
         package: the folder of the package itself.
@@ -46,7 +48,7 @@ class Found:
         revision: the commit that git has there, None where there is none.
     """
 
-    package: Path
+    package: Place
     shown: str
     version: str | None = None
     revision: str | None = None
@@ -65,7 +67,7 @@ class Found:
 
 
 def find(
-    root: Path,
+    root: Place,
     given: str | None,
     own: Mapping[str, SourceFile],
     gitlinks: Callable[[], dict[str, str]],
@@ -103,7 +105,7 @@ def find(
     return _read(root, first, asked, own)
 
 
-def _refuse_second(root: Path, named: Found, own: Iterable[str]) -> None:
+def _refuse_second(root: Place, named: Found, own: Iterable[str]) -> None:
     """Refuse a torchtitan beside one that the checkout holds: both cannot be what it uses."""
     for path in own:
         package, _, rest = path.rpartition(f"{PACKAGE}/")
@@ -117,22 +119,22 @@ def _refuse_second(root: Path, named: Found, own: Iterable[str]) -> None:
             )
 
 
-def aside(root: Path, given: str | None) -> str:
+def aside(root: Place, given: str | None) -> str:
     """What the paths below the root begin with that belong to a named folder; "" without.
 
     Of a folder that holds other packages too, as ``src``, only the package does.
     """
     top, named = root.resolve(), (root / (given or "")).resolve()
     package = _package_in(named) if given and named.is_dir() else None
-    if package is None or not package.is_relative_to(top):
+    if package is None or inside(top, package) is None:
         return ""
     others = {place.parent.name for place in named.glob("*/__init__.py")}
     if named == top or others - {package.name, "tests", "scripts", "benchmarks"}:
         named = package
-    return f"{named.relative_to(top).as_posix()}/"
+    return f"{inside(top, named)}/"
 
 
-def _given(root: Path, given: str) -> Found:
+def _given(root: Place, given: str) -> Found:
     """The torchtitan that the user names: a folder, or a release."""
     folder = root / given
     if folder.is_file() and given.endswith(".whl"):
@@ -161,7 +163,7 @@ def _given(root: Path, given: str) -> Found:
     return _found(root, package)
 
 
-def _package_in(folder: Path) -> Path | None:
+def _package_in(folder: Place) -> Place | None:
     """The folder of the package, in a folder that is or holds it."""
     for place in (folder / PACKAGE, folder / "src" / PACKAGE):
         if place.is_dir() and any((place / mark).is_dir() for mark in _MARKS):
@@ -172,26 +174,23 @@ def _package_in(folder: Path) -> Path | None:
     return None
 
 
-def _found(root: Path, package: Path) -> Found:
+def _found(root: Place, package: Place) -> Found:
     home = package.parent
     # A package among others says more than the folder that holds them all.
     marks = ("pyproject.toml", ".git") if home != root.resolve() else ()
     alone = any((home / mark).exists() for mark in marks)
-    within = package.is_relative_to(root.resolve())
+    within = inside(root.resolve(), package) is not None
     shown = package if within and not alone else home
     revision = _commit(home) if marks else None
     return Found(package, _near(root, shown), _version_of(package), revision)
 
 
-def _near(root: Path, path: Path) -> str:
+def _near(root: Place, path: Place) -> str:
     """A path as it is best said: from the root where it lies there."""
-    inside = path.resolve()
-    if inside.is_relative_to(root.resolve()):
-        return inside.relative_to(root.resolve()).as_posix()
-    return str(path)
+    return inside(root.resolve(), path.resolve()) or str(path)
 
 
-def _version_of(package: Path) -> str | None:
+def _version_of(package: Place) -> str | None:
     """What the package says its version is."""
     home = package.parent
     for info in sorted(home.glob(f"{package.name}-*.dist-info")):
@@ -200,23 +199,23 @@ def _version_of(package: Path) -> str | None:
         return home.name
     for place in (home / "assets" / "version.txt", home / "version.txt"):
         if place.is_file():
-            return place.read_text("utf-8", "replace").strip()[:40] or None
+            return place.read_bytes().decode("utf-8", "replace").strip()[:40] or None
     return None
 
 
-def _commit(folder: Path) -> str | None:
+def _commit(folder: Place) -> str | None:
     """The commit that is checked out in a folder; read, for git would ask its configuration."""
     place = folder / ".git"
     try:
         if place.is_file():
-            place = folder / place.read_text("utf-8").removeprefix("gitdir:").strip()
-        head = (place / "HEAD").read_text("utf-8").strip()
+            place = folder / _line(place).removeprefix("gitdir:").strip()
+        head = _line(place / "HEAD")
         if not head.startswith("ref:"):
             return head if re.fullmatch(r"[0-9a-f]{40,64}", head) else None
         name = head.removeprefix("ref:").strip()
         if (place / name).is_file():
-            return (place / name).read_text("utf-8").strip()
-        for line in (place / "packed-refs").read_text("utf-8").splitlines():
+            return _line(place / name)
+        for line in _line(place / "packed-refs").splitlines():
             if line.endswith(f" {name}"):
                 return line.split()[0]
     except (OSError, UnicodeDecodeError):
@@ -224,7 +223,11 @@ def _commit(folder: Path) -> str | None:
     return None
 
 
-def _populated(root: Path, asked: Iterable[Wanted]) -> Iterator[Found]:
+def _line(place: Place) -> str:
+    return place.read_bytes().decode("utf-8").strip()
+
+
+def _populated(root: Place, asked: Iterable[Wanted]) -> Iterator[Found]:
     """The submodules, and the folders that a pin names, which are there."""
     seen = set()
     for one in asked:
@@ -235,7 +238,7 @@ def _populated(root: Path, asked: Iterable[Wanted]) -> Iterator[Found]:
             yield _found(root, package)
 
 
-def _installed(root: Path, asked: list[Wanted]) -> Iterator[Found]:
+def _installed(root: Place, asked: list[Wanted]) -> Iterator[Found]:
     """The installed torchtitan that is what the first pin asks for: the first such one."""
     pins = [one for one in asked if not one.folder]
     for info in _distributions(root) if pins else ():
@@ -250,18 +253,21 @@ def _environment() -> list[Path]:
     return [Path(entry) for entry in sys.path if entry]
 
 
-def _distributions(root: Path) -> Iterator[Path]:
+def installed() -> Iterator[Path]:
+    """Where pip noted the torchtitan of this environment."""
+    for place in _environment():
+        yield from sorted(place.glob(_NOTED))
+
+
+def _distributions(root: Place) -> Iterator[Place]:
     """Where pip noted torchtitan: in the checkout's own environment, then in this one."""
-    places = [
-        *sorted(root.glob(".venv/lib/python*/site-packages")),
-        *sorted(root.glob("venv/lib/python*/site-packages")),
-        *_environment(),
-    ]
-    for place in places:
-        yield from sorted(place.glob("torchtitan-*.dist-info"))
+    for pattern in (".venv", "venv"):
+        for place in sorted(root.glob(f"{pattern}/lib/python*/site-packages")):
+            yield from sorted(place.glob(_NOTED))
+    yield from installed()
 
 
-def _of_distribution(root: Path, info: Path) -> Found | None:
+def _of_distribution(root: Place, info: Place) -> Found | None:
     version = info.name.removeprefix("torchtitan-").removesuffix(".dist-info")
     package, revision = info.parent / PACKAGE, None
     note = info / "direct_url.json"
@@ -278,7 +284,7 @@ def _of_distribution(root: Path, info: Path) -> Found | None:
     return Found(package.resolve(), _near(root, info.parent), version, revision)
 
 
-def _absent(root: Path, asked: list[Wanted]) -> Dependency:
+def _absent(root: Place, asked: list[Wanted]) -> Dependency:
     """What is said of a torchtitan that is not at hand."""
     installed = next(
         filter(None, (_of_distribution(root, i) for i in _distributions(root))), None
@@ -319,7 +325,7 @@ def _how_to_read(pin: Wanted) -> str:
 
 
 def _read(
-    root: Path, found: Found, asked: list[Wanted], own: Mapping[str, SourceFile]
+    root: Place, found: Found, asked: list[Wanted], own: Mapping[str, SourceFile]
 ) -> Dependency:
     """The dependency with its files, by paths that no file of the checkout has."""
     above = _above(root, found)
@@ -351,7 +357,7 @@ def _imported_as(place: str, own: Mapping[str, SourceFile]) -> str:
     return parts[-1]
 
 
-def _above(root: Path, found: Found) -> str:
+def _above(root: Place, found: Found) -> str:
     """What paths begin with: from the root where it lies there, else what it is called."""
     top = _near(root, found.package.parent)
     if top == ".":
@@ -371,17 +377,21 @@ def _differs(found: Found, asked: list[Wanted]) -> str:
     return ""
 
 
-def _sources(package: Path) -> Iterator[tuple[str, bytes]]:
-    for folder, folders, names in os.walk(package):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted(names):
-            place = Path(folder, name)
-            if not name.endswith(".py") or not place.is_file():
-                continue
-            try:
-                yield place.relative_to(package).as_posix(), place.read_bytes()
-            except OSError as error:
-                raise FileProblem(
-                    f"{place} could not be read ({error.strerror}). Give yourself read "
-                    "permission and run again; nothing was written."
-                ) from error
+def _sources(folder: Place, above: str = "") -> Iterator[tuple[str, bytes]]:
+    try:
+        listed = sorted(folder.iterdir())
+    except OSError:  # a folder that may not be looked into
+        return
+    for place in listed:
+        if not place.name.endswith(".py") or not place.is_file():
+            continue
+        try:
+            yield f"{above}{place.name}", place.read_bytes()
+        except OSError as error:
+            raise FileProblem(
+                f"{place} could not be read ({error.strerror}). Give yourself read "
+                "permission and run again; nothing was written."
+            ) from error
+    for place in listed:
+        if place.is_dir() and not place.is_symlink() and place.name != "__pycache__":
+            yield from _sources(place, f"{above}{place.name}/")

@@ -13,6 +13,10 @@ class GitFailed(TitanMigrateError):
     reason = ""
 
 
+class NoTorchtitan(TitanMigrateError):
+    """A tree that neither is a torchtitan nor uses one."""
+
+
 class FileProblem(TitanMigrateError):
     """A file that could not be handled; nothing was written (exit code 3)."""
 

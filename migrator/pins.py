@@ -8,11 +8,12 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
+
+from migrator.place import Place, inside
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -111,7 +112,7 @@ class Pin:
         return f"{self.path}:{self.line}"
 
 
-def torch_pins(root: Path) -> list[Pin]:
+def torch_pins(root: Place) -> list[Pin]:
     """Every line below the root that pins torch, lock files first.
 
     Args:
@@ -124,7 +125,7 @@ def torch_pins(root: Path) -> list[Pin]:
     return found
 
 
-def pinning_files(root: Path) -> Iterator[tuple[str, str]]:
+def pinning_files(root: Place) -> Iterator[tuple[str, str]]:
     """The path, from the root, and the text of each file that may pin a package; lock files first."""
     seen = set()
     for pattern in _PLACES:
@@ -133,7 +134,7 @@ def pinning_files(root: Path) -> Iterator[tuple[str, str]]:
                 continue
             seen.add(path)
             text = path.read_bytes().decode("utf-8", "replace")
-            yield path.relative_to(root).as_posix(), text
+            yield inside(root, path) or path.name, text
 
 
 def locked_packages(text: str) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Releases of torchtitan, fetched from the package registry when somebody asks for one."""
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from migrator import caches
 from migrator.errors import TitanMigrateError
+from migrator.place import Place
 
 
 def cached(version: str) -> Path:
@@ -48,19 +50,20 @@ def fetch(version: str) -> Path:
     return place
 
 
-def unpacked(wheel: Path) -> Path:
+def unpacked(wheel: Place) -> Path:
     """The folder with the package of a wheel of torchtitan, kept for the next time.
 
     Raises:
         TitanMigrateError: it is no wheel, or holds none.
     """
-    place = caches.folder() / "wheels" / hashlib.sha256(wheel.read_bytes()).hexdigest()
+    content = wheel.read_bytes()
+    place = caches.folder() / "wheels" / hashlib.sha256(content).hexdigest()
     if (place / "torchtitan").is_dir():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=place.parent, prefix=".staged-"))
     try:
-        _unpack(wheel, staged)
+        _unpack(io.BytesIO(content), staged)
         if not (staged / "torchtitan").is_dir():
             raise TitanMigrateError(
                 f"--torchtitan: there is no torchtitan in {wheel}. Name a wheel of torchtitan."
@@ -76,7 +79,7 @@ def unpacked(wheel: Path) -> Path:
     return place
 
 
-def _unpack(wheel: Path, tree: Path) -> None:
+def _unpack(wheel: Path | io.BytesIO, tree: Path) -> None:
     with zipfile.ZipFile(wheel) as opened:
         names = [name for name in opened.namelist() if name.startswith("torchtitan/")]
         opened.extractall(tree, names)

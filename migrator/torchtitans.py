@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from migrator.pins import Written, locked_packages, pinning_files
+from migrator.place import Place
 
 NAME = "torchtitan"
 
@@ -90,7 +90,7 @@ class Wanted:
             return False
 
 
-def wanted(root: Path, gitlinks: Callable[[], dict[str, str]]) -> list[Wanted]:
+def wanted(root: Place, gitlinks: Callable[[], dict[str, str]]) -> list[Wanted]:
     """Every line below the root that says which torchtitan it is, the most exact kinds first.
 
     Args:
@@ -111,7 +111,9 @@ def wanted(root: Path, gitlinks: Callable[[], dict[str, str]]) -> list[Wanted]:
     return found
 
 
-def _submodules(root: Path, gitlinks: Callable[[], dict[str, str]]) -> Iterator[Wanted]:
+def _submodules(
+    root: Place, gitlinks: Callable[[], dict[str, str]]
+) -> Iterator[Wanted]:
     listed = root / ".gitmodules"
     if not listed.is_file():
         return

@@ -17,7 +17,11 @@ from codemods.texts import none
 from migrator import apply
 from migrator.review import compare
 
-for _folder in (".", "codemods", "generated", "review", "verify", "verify/trained"):
+_FOLDERS = (
+    *(".", "codemods", "generated", "migrator/sweep", "review", "verify"),
+    "verify/trained",
+)
+for _folder in _FOLDERS:
     sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 # Syntax trees are many objects that stay: looking through them for circles, again and

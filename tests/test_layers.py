@@ -17,14 +17,14 @@ APART = (IN_RANK, IN_WORLD)
 LAYERS = f"""
     codemods
     migrator.version migrator.errors migrator.signals migrator.terminal migrator.patch
-    migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
+    migrator.place migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
     migrator.dependency migrator.checkout migrator.changeset migrator.apply
     migrator.explain migrator.render migrator.series
     migrator.verify.errors
     migrator.verify.choose {IN_RANK} migrator.verify.train migrator.verify.keep
     {IN_WORLD} migrator.verify.rehearse migrator.verify.judge migrator.verify.show
     migrator.verify.rehearsal migrator.verify.job migrator.verify.run migrator.verify
-    migrator.review migrator.demo migrator.options migrator.cli
+    migrator.review migrator.sweep migrator.demo migrator.options migrator.cli
     migrator.__main__ migrator.installed
 """.split()
 

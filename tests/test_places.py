@@ -27,11 +27,12 @@ WHOLES = (
     "tests/migrator/test_texts.py",
     "tests/codemods/test_cases.py",
     "tests/generated",
+    "tests/migrator/sweep/test_hostile.py",
     "tests/review/browser",
     "tests/verify/rehearse/test_planted.py",
     "tests/verify/trained",
 )
-"""Tests of a whole: a first sentence, all errors, what is said of documents, a migration, programs put together, wrong migrations, a page in a browser, trainings."""
+"""Tests of a whole: a first sentence, all errors, what is said of documents, a migration, programs put together, a hostile repository, wrong migrations, a page in a browser, trainings."""
 
 ELSEWHERE = {
     "codemods/ways.py": "ways past a place that is left: migrator/render/test_ways.py",

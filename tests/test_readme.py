@@ -65,8 +65,10 @@ def test_a_command_of_the_readme(line, here, monkeypatch):
         words[words.index("../patches")] = str(here.parent / "mail")
     before = git(here, "rev-parse", "HEAD")
     result = CliRunner().invoke(main, [name, *words])
-    expected = 1 if words == ["./torchtitan"] and name == "check" else 0
-    assert result.exit_code == expected, result.output
+    finds = words == ["./torchtitan"] and name in ("check", "sweep")
+    # A part of the refs may have none in it, and a whole has the fork's branch.
+    expected = {1} if finds else {0, 1} if name == "sweep" else {0}
+    assert result.exit_code in expected, result.output
     if name == "apply" and "--patches" not in words:
         after = git(here, "rev-parse", "HEAD")
         assert after != before or git(here, "status", "--porcelain")

@@ -477,9 +477,8 @@ class Confirmation:
         """Every guard of the changed files, with the path of its file."""
         return [
             (path, guard)
-            for path, file in self.before.checkout.files.items()
-            if self.after.checkout.files.get(path) is not file
-            for guard in guards(file.syntax)
+            for path in self.before.checkout.differing(self.after.checkout)
+            for guard in guards(self.before.checkout.files[path].syntax)
         ]
 
     @cached_property

@@ -164,9 +164,9 @@ class Tree:
 
 def changed_functions(before: Tree, after: Tree) -> Iterator[Place]:
     """The functions that are in both and not the same; not what is within another."""
-    for path, file in after.checkout.files.items():
-        old = before.checkout.files.get(path)
-        if old is None or old is file or old.raw == file.raw or of_a_test(path):
+    for path in after.checkout.differing(before.checkout):
+        file, old = after.checkout.files[path], before.checkout.files.get(path)
+        if old is None or old.raw == file.raw or of_a_test(path):
             continue
         old_ones, new_ones = before.functions(path), after.functions(path)
         seen: set[str] = set()
@@ -189,8 +189,8 @@ def new_wrappers(before: Tree, after: Tree) -> list[Place]:
     """Every function of a changed file that only wraps, and with replicate."""
     return [
         (path, name)
-        for path, file in after.checkout.files.items()
-        if before.checkout.files.get(path) is not file
+        for path in after.checkout.differing(before.checkout)
+        for file in [after.checkout.files[path]]
         for name, (node, _) in after.functions(path).items()
         if wraps_with_replicate(after.checkout, file, node) and not _plans(node)
     ]

@@ -1,6 +1,7 @@
 """All decisions for a checkout: its definitions first, then every call."""
 
 from codemods.names import Definition
+from codemods.phases import phase
 from codemods.plans import outside, passed_on
 from codemods.plans.calls import decide_call, decide_inline
 from codemods.plans.functions import existing, function_for
@@ -9,6 +10,7 @@ from codemods.survey import Survey, function_of
 from codemods.targets import Target
 
 
+@phase
 def decide(survey: Survey, target: Target) -> Facts:
     """The decisions for a checkout that still carries DDP."""
     facts = Facts(survey, target)

@@ -97,15 +97,19 @@ def _is_above(other: str, path: str, home: str) -> bool:
 @once
 def _importers(checkout: Checkout, path: str) -> tuple[str, ...]:
     """The files that import a file, tests apart."""
+    stem = checkout.files[path].module.rpartition(".")[2]
+    naming = {file.path: file for file in checkout.mentioning(stem)}
+    if path.endswith("__init__.py"):
+        # A package is imported without its name by `from . import`, in its own folder.
+        inside = checkout.below(path.removesuffix("__init__.py"))
+        naming |= {file.path: file for file in inside}
     return tuple(
         file.path
-        for file in checkout.own.values()
+        for _, file in sorted(naming.items())
         if file.path != path and not of_a_test(file.path)
         if path in imported_by(checkout, file)
         if any(
-            path
-            in (checkout.path_of(i.module), checkout.path_of(f"{i.module}.{i.name}"))
-            for scope in file.names.scopes.values()
-            for i in (*scope.imports.values(), *scope.stars)
+            path in (checkout.path_of(module), checkout.path_of(f"{module}.{name}"))
+            for module, name in file.imports
         )
     )

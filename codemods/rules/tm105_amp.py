@@ -245,6 +245,8 @@ def _left_to_a_trainer_outside(facts: Facts) -> Iterator[Finding]:
     name = next((node.name for _, _, node in found if node), "MyTrainer")
     for file, line, call in starts_its_trainer(facts.checkout) if found else ():
         yield _trainer(file, line, name, f"`{spelled(call)}` starts {_ITSELF}")
+    if facts.checkout.holds_torchtitan:
+        return
     started = launches(facts.checkout, facts.texts.values())
     if started:
         path, line = started[0]

@@ -53,7 +53,7 @@ _STATEMENT = re.compile(
 
 def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.in_training("Parameter(", *(f".{cast}()" for cast in _CASTS)):
-        if b"Parameter(" not in file.raw and not _STATEMENT.search(file.raw):
+        if not file.mentions(b"Parameter(") and not file.found(_STATEMENT):
             continue
         inside = inside_modules(file.syntax)
         for node in nodes(file.syntax):

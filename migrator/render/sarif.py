@@ -17,11 +17,11 @@ from migrator.explain import upstream_url
 from migrator.render.text import problems_besides
 from migrator.version import VERSION
 
-_SCHEMA = (
+SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/"
     "sarif-schema-2.1.0.json"
 )
-_ROOT = "%SRCROOT%"
+ROOT = "%SRCROOT%"
 """What GitHub and others take for the root of the repository."""
 
 _LEVELS = {
@@ -56,21 +56,21 @@ def as_sarif(changeset: Changeset) -> str:
                 result["fixes"] = [fix]
         results.append(result)
     run: dict[str, Any] = {
-        "tool": {"driver": _driver(rules)},
+        "tool": {"driver": driver(rules)},
         "columnKind": "unicodeCodePoints",
-        "originalUriBaseIds": {_ROOT: {"description": {"text": "The checkout."}}},
+        "originalUriBaseIds": {ROOT: {"description": {"text": "The checkout."}}},
         "results": results,
     }
     problems = problems_besides(changeset)
     if problems:
-        notes = [{"level": "error", "message": _message(text)} for text in problems]
+        notes = [{"level": "error", "message": message(text)} for text in problems]
         run["invocations"] = [
             {"executionSuccessful": True, "toolExecutionNotifications": notes}
         ]
-    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
-def _driver(rules: tuple[ModuleType, ...]) -> dict[str, Any]:
+def driver(rules: tuple[ModuleType, ...]) -> dict[str, Any]:
     return {
         "name": "titan-migrate",
         "version": VERSION,
@@ -101,14 +101,14 @@ def _level(rule: ModuleType) -> str:
 
 def _result(finding: Finding, index: int) -> dict[str, Any]:
     place = {
-        "artifactLocation": _location(finding.path),
+        "artifactLocation": location(finding.path),
         "region": {"startLine": finding.line},
     }
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "ruleIndex": index,
         "level": _MILDER.get(finding.severity or "", _LEVELS[finding.status]),
-        "message": _message(finding.message),
+        "message": message(finding.message),
         "locations": [{"physicalLocation": place}],
         "properties": {"status": finding.status},
     }
@@ -122,15 +122,15 @@ def _result(finding: Finding, index: int) -> dict[str, Any]:
     return result
 
 
-def _message(text: str) -> dict[str, str]:
+def message(text: str) -> dict[str, str]:
     """A message without links or placeholders, whatever the text looks like."""
     if "](" in text:
         text = re.sub(r"([\\\[\]])", r"\\\1", text)
     return {"text": text.replace("{", "{{").replace("}", "}}")}
 
 
-def _location(path: str) -> dict[str, str]:
-    return {"uri": quote(os.fsencode(path), safe="/"), "uriBaseId": _ROOT}
+def location(path: str) -> dict[str, str]:
+    return {"uri": quote(os.fsencode(path), safe="/"), "uriBaseId": ROOT}
 
 
 def _fix(path: str, before: bytes, after: bytes) -> dict[str, Any] | None:
@@ -141,7 +141,7 @@ def _fix(path: str, before: bytes, after: bytes) -> dict[str, Any] | None:
     except UnicodeDecodeError:
         return None
     change = {
-        "artifactLocation": _location(path),
+        "artifactLocation": location(path),
         "replacements": list(_replacements(old, new)),
     }
     text = "All hunks of this file; they belong together with those of the other files."

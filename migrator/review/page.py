@@ -23,14 +23,14 @@ _POLICY = (
 
 def as_html(review: Review) -> str:
     """The page. Texts are escaped where they are put in; markup comes from this package alone."""
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     verified = review.verified if isinstance(review.verified, Verified) else None
     return (
         _environment()
         .get_template("page.html")
         .render(
             mark=Markup(MARK),
-            policy=_POLICY.format(style=_hash(style), script=_hash(script)),
+            policy=policy(style, script),
             style=Markup(style),
             script=Markup(script),
             review=review,
@@ -60,8 +60,14 @@ def _environment() -> Environment:
     return environment
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file that pages are made of."""
     return (resources.files("migrator.review") / "assets" / name).read_text("utf-8")
+
+
+def policy(style: str, script: str) -> str:
+    """The content security policy of a page with one style sheet and one script in it."""
+    return _POLICY.format(style=_hash(style), script=_hash(script))
 
 
 def _hash(text: str) -> str:

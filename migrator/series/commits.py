@@ -69,12 +69,15 @@ def base_of(checkout: Checkout) -> str:
         ) from None
 
 
-def parts(changeset: Changeset, base: str) -> tuple[Part, ...]:
-    """The commits of a migration, each a tree that imports and trains.
+Taken = tuple[tuple[Step, Mapping[str, bytes]], ...]
+"""The steps of a migration, each with the files that differ from the step before."""
+
+
+def taken(changeset: Changeset) -> Taken:
+    """What each commit of a migration is to hold, which no revision has a say in.
 
     Args:
         changeset: the whole migration, complete.
-        base: full hash of the revision that it is about.
 
     Raises:
         TitanMigrateError: a step cannot be taken without those after it.
@@ -86,9 +89,27 @@ def parts(changeset: Changeset, base: str) -> tuple[Part, ...]:
         if files:
             found.append((step, files))
         before = after
-    taken = [step for step, _ in found]
+    return tuple(found)
+
+
+def parts(
+    changeset: Changeset, base: str, found: Taken | None = None
+) -> tuple[Part, ...]:
+    """The commits of a migration, each a tree that imports and trains.
+
+    Args:
+        changeset: the whole migration, complete.
+        base: full hash of the revision that it is about.
+        found: what ``taken`` gives, where it is known.
+
+    Raises:
+        TitanMigrateError: a step cannot be taken without those after it.
+    """
+    found = taken(changeset) if found is None else found
+    steps_taken = [step for step, _ in found]
     return tuple(
-        Part(message(changeset, taken, step, base), files) for step, files in found
+        Part(message(changeset, steps_taken, step, base), files)
+        for step, files in found
     )
 
 

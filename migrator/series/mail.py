@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 
 from migrator.changeset import Changeset
+from migrator.checkout import Checkout
 from migrator.errors import FileProblem, TitanMigrateError
 from migrator.series.commits import (
     Commit,
+    Part,
     base_of,
     build,
     parts,
@@ -55,7 +57,32 @@ def write_patches(
     refuse_uncommitted(changeset)
     refuse_no_identity(checkout)
     series = parts(changeset, base)
-    with terminable(), tempfile.TemporaryDirectory(prefix="titan-migrate-") as scratch:
+    with terminable():
+        commits, mails = as_mails(checkout, base, series)
+        try:
+            write(folder, mails)
+        except OSError as error:
+            raise FileProblem(
+                f"{folder} could not be written ({error.strerror}); no patch is there. Name "
+                "another folder with --patches."
+            ) from error
+    return commits, tuple(folder / name for name in mails)
+
+
+def as_mails(
+    checkout: Checkout, base: str, series: tuple[Part, ...]
+) -> tuple[tuple[Commit, ...], dict[str, bytes]]:
+    """The commits of a series, made apart from the checkout, and file name -> patch.
+
+    Args:
+        checkout: whose files they change; it is only read.
+        base: full hash of the revision that they begin on.
+        series: what to commit.
+
+    Raises:
+        TitanMigrateError: git failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="titan-migrate-") as scratch:
         # A repository of our own that borrows the checkout's objects.
         repository, printed = Path(scratch, "git"), Path(scratch, "patches")
         hashes = checkout.git("rev-parse", "--show-object-format").strip()
@@ -85,14 +112,7 @@ def write_patches(
             path.name: _mailable(path.read_bytes())
             for path in sorted(printed.iterdir())
         }
-        try:
-            _write(folder, mails)
-        except OSError as error:
-            raise FileProblem(
-                f"{folder} could not be written ({error.strerror}); no patch is there. Name "
-                "another folder with --patches."
-            ) from error
-    return commits, tuple(folder / name for name in mails)
+    return commits, mails
 
 
 def _listed(objects: Path) -> str:
@@ -140,7 +160,7 @@ def _refuse_folder(changeset: Changeset, folder: Path) -> None:
         )
 
 
-def _write(folder: Path, mails: dict[str, bytes]) -> None:
+def write(folder: Path, mails: dict[str, bytes]) -> None:
     """Write the files of a folder, all of them or none."""
     new = not folder.exists()
     beside = folder.parent if new else folder

@@ -597,7 +597,7 @@ TABLE = (
         "/w/p could not be written (No space left on device); no patch is there. Name another folder with --patches.",
         3,
         lambda p: p.fails(
-            "migrator.series.mail._write", OSError(28, "No space left on device")
+            "migrator.series.mail.write", OSError(28, "No space left on device")
         ),
     ),
     # report.
@@ -1002,6 +1002,50 @@ TABLE = (
             for m in "ab"
         ],
     ),
+    # A sweep; what is wrong with one ref is said in its row.
+    Row("sweep", "name a repository, or several."),
+    Row("sweep --merge", "name the tables to merge."),
+    Row(
+        "sweep none",
+        "none is not a folder. Name a repository: bare, or one with a working tree.",
+    ),
+    Row(
+        "sweep plain",
+        "plain is not a git repository, of which sweep reads every ref. Name one, or look at the folder alone with `titan-migrate check plain`.",
+    ),
+    Row(
+        "sweep fork --refs none/*",
+        "there is no ref that was asked for: refs are branches, and those of remotes; others are named with --refs, as --refs 'refs/tags/*'.",
+    ),
+    Row(
+        "sweep fork --shard 4/3",
+        "--shard 4/3: write it as 3/16, for the third of sixteen parts.",
+    ),
+    Row(
+        "sweep fork --since nonsense",
+        "--since nonsense: git takes this for no date that is past; write 2026-05-01, or '6 months ago'.",
+    ),
+    Row(
+        "sweep fork --patches fork/patches",
+        "fork/patches is inside of fork, where nothing is to change: name a folder outside of it with --patches.",
+    ),
+    Row(
+        "sweep fork --patches plain/torchtitan/train.py",
+        "plain/torchtitan/train.py is a file: name a folder with --patches.",
+    ),
+    Row(
+        "sweep fork --patches plain/torchtitan/train.py/x",
+        "plain/torchtitan/train.py/x could not be made (Not a directory): name another folder with --patches.",
+    ),
+    Row(
+        "sweep --merge none.json",
+        "none.json could not be read (No such file or directory): name tables that `sweep --format json` wrote.",
+    ),
+    Row(
+        "sweep --merge a.json",
+        "a.json is no table of a sweep, or not whole: write it anew with `sweep --format json`, and merge again.",
+        given=lambda p: p.write("a.json", '{"rows": ['),
+    ),
 )
 
 OWN = (
@@ -1091,11 +1135,18 @@ def noting(
 
 
 UNREACHED = {
-    "codemods/engine.py::_rewrite": "an encoding without a letter of the new code, which is ASCII",
+    "codemods/engine.py::_rewritten_file": "an encoding without a letter of the new code, which is ASCII",
     "codemods/source.py::SourceFile.tree": "what Python parses and libcst does not, of which none is known",
     "migrator/changeset.py::Changeset.write": "a link that is laid out of the checkout meanwhile",
     "migrator/changeset.py::_read": "a file that becomes unreadable meanwhile",
     "migrator/series/commits.py::refuse_uncommitted": "a link into a submodule",
+    "migrator/sweep/objects.py::Repository._read": "a row of the table: sweep/test_objects.py",
+    "migrator/sweep/objects.py::Repository.commit": "a row of the table: sweep/test_objects.py",
+    "migrator/sweep/objects.py::Repository.read": "a row of the table: sweep/test_objects.py",
+    "migrator/sweep/patches.py::write_series": "a row of the table: sweep/test_patches.py",
+    "migrator/sweep/tree.py::Tree._below": "a row of the table: sweep/test_tree.py",
+    "migrator/sweep/tree.py::TreePath.read_bytes": "a row of the table: sweep/test_hostile.py",
+    "migrator/sweep/tree.py::_entries": "a row of the table: sweep/test_tree.py",
     "migrator/verify/choose/models.py::choose": "no name at all, which --model refuses before",
     "migrator/verify/choose/scenarios.py::job_settings": "a JobConfig without a number of steps, seen once a run begins",
     "migrator/verify/keep/cache.py::Cache.get": "never shown: the run is trained instead",

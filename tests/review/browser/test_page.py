@@ -1,8 +1,5 @@
 """The page of ``report`` in headless Chromium, of a hostile checkout: it reads, filters, obeys keys, and runs nothing."""
 
-import os
-import shutil
-
 import pytest
 
 from migrator import review
@@ -22,31 +19,7 @@ from reviewed import (
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium; without one the tests are skipped, or fail under ``CI=true``."""
-    lacking = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        lacking("there is no chromium on PATH to open the page in")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        lacking("there is no playwright to open the page with")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,232 @@
+"""`titan-migrate sweep`: what is asked for, and where the answer goes."""
+
+import contextlib
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from migrator import terminal
+from migrator.checkout import Checkout
+from migrator.errors import TitanMigrateError
+from migrator.review.output import refuse as refuse_page
+from migrator.review.output import write as write_page
+from migrator.series.commits import refuse_no_identity
+from migrator.signals import terminable
+from migrator.sweep import run, table
+from migrator.sweep.merge import merged
+from migrator.sweep.objects import Repository
+from migrator.sweep.page import as_html
+from migrator.sweep.patches import refuse
+from migrator.sweep.plan import Options
+from migrator.sweep.row import Row
+from migrator.sweep.sarif import as_sarif
+
+
+def sweep(
+    paths: Sequence[Path],
+    output: str,
+    *,
+    refs: tuple[str, ...],
+    since: str | None,
+    jobs: int | None,
+    shard: str | None,
+    no_cache: bool,
+    patches: Path | None,
+    page: Path | None,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Sweep repositories and print the table.
+
+    Args:
+        paths: the repositories.
+        output: the format.
+        refs: patterns, none for branches.
+        since: a date as git takes it.
+        jobs: how many processes work, None for one a core.
+        shard: which part of the refs, ``3/16``.
+        no_cache: whether every tree is planned anew.
+        patches: the folder for patches, None for none.
+        page: the file for a page, None for none.
+        quiet: whether nobody wants to see how far it is.
+        options: those of ``Options``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        TitanMigrateError: wrong use or a wrong environment.
+    """
+    part = _part(shard)
+    repositories = _repositories(paths)
+    if page is not None:
+        for path in repositories:
+            refuse_page(page, Checkout(path.resolve(), is_git=True))
+    request = run.Request(
+        repositories,
+        Options(**options),
+        refs,
+        _seconds(paths[0], since) if since else None,
+        part,
+        jobs or run.cores(),
+        not no_cache,
+        _for_patches(patches, paths) if patches else None,
+    )
+    with terminable(), _progress(quiet) as watch:
+        rows = _Kept(run.sweep(request, watch))
+        _print(rows, output, len(paths) > 1, part)
+    remarks = [f"This is part {part[0]} of {part[1]}."] if part else []
+    _write_page(page, rows.rows, remarks)
+    return table.exit_code(rows.rows)
+
+
+def merge(paths: Sequence[Path], output: str, page: Path | None) -> int:
+    """Print one table made of several.
+
+    Args:
+        paths: what ``sweep --format json`` wrote.
+        output: the format.
+        page: the file for a page, None for none.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        TitanMigrateError: a file is no table.
+    """
+    if page is not None:
+        refuse_page(page, Checkout(page.parent.resolve(), is_git=False))
+    found, said = merged(paths)
+    several = len({row.repository for row in found}) > 1
+    _print(_Kept(found), output, several, None)
+    for line in said:
+        click.echo(line, err=True)
+    _write_page(page, found, said)
+    return table.exit_code(found)
+
+
+def _write_page(page: Path | None, rows: Sequence[Row], remarks: Sequence[str]) -> None:
+    if page is not None:
+        write_page(as_html(rows, remarks), page)
+        click.echo(f"The page is in {page}: open it in a browser.", err=True)
+
+
+class _Kept:
+    """Rows that are gone through once, and kept."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = rows
+        self.rows: list[Row] = []
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            self.rows.append(row)
+            yield row
+
+
+def _print(
+    rows: Iterable[Row], output: str, several: bool, part: tuple[int, int] | None
+) -> None:
+    if output == "text":
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in table.as_text(rows, several, width):
+            click.echo(line)
+        return
+    formats: dict[str, Callable[[], Iterator[str]]] = {
+        "json": lambda: table.as_json(rows, part),
+        "csv": lambda: table.as_csv(rows),
+        "sarif": lambda: as_sarif(rows),
+    }
+    for piece in formats[output]():
+        # Programs read UTF-8, whatever this locale has.
+        click.echo(piece.encode("utf-8", "backslashreplace"), nl=False)
+
+
+def _repositories(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The paths, each of which has to be a repository, and each another."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        with Repository(path) as repository:
+            seen.setdefault(repository.common, path)
+    return tuple(seen.values())
+
+
+def _for_patches(home: Path, paths: Sequence[Path]) -> Path:
+    """The folder for patches, which is there now."""
+    for path in paths:
+        with Repository(path) as repository:
+            refuse(home, repository)
+            refuse_no_identity(Checkout(path.resolve(), is_git=True))
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TitanMigrateError(
+            f"{home} could not be made ({error.strerror}): name another folder with --patches."
+        ) from error
+    return home
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    if shard is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise TitanMigrateError(
+            f"--shard {shard}: write it as 3/16, for the third of sixteen parts."
+        )
+    return int(found[1]), int(found[2])
+
+
+def _seconds(folder: Path, since: str) -> int:
+    """A date as git takes it, in seconds since 1970."""
+    with Repository(folder) as repository:
+        started = int(time.time())
+        found = int(repository.git("rev-parse", f"--since={since}").partition("=")[2])
+    # What git does not understand is now to it.
+    if found >= started and since.strip() not in ("now", "today"):
+        raise TitanMigrateError(
+            f"--since {since}: git takes this for no date that is past; write 2026-05-01, or "
+            "'6 months ago'."
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[run.Watch]:
+    """Shows on a terminal how far a sweep is, and how long it will take."""
+    console = terminal.screen()
+    if quiet or console is None or terminal.plain():
+        yield run.unwatched
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    # No thread of its own: processes are made while it is shown.
+    progress = Progress(
+        TextColumn("Planning"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("trees"),
+        TimeRemainingColumn(),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+    )
+    task = progress.add_task("trees", total=None)
+
+    def watch(told: run.Told) -> None:
+        progress.update(task, total=told.trees, completed=told.planned, refresh=True)
+
+    with progress:
+        yield watch

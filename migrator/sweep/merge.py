@@ -1,0 +1,57 @@
+"""Tables of parts of a sweep, put together."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from migrator.errors import TitanMigrateError
+from migrator.sweep.row import Row
+
+
+def merged(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
+    """The rows of several tables, by repository and ref; of a ref in two, the later file's.
+
+    Args:
+        files: what ``sweep --format json`` wrote.
+
+    Returns:
+        The rows, and what is to be said of them: parts that are missing.
+
+    Raises:
+        TitanMigrateError: a file is none of these.
+    """
+    found: dict[tuple[str, str], Row] = {}
+    shards: list[str] = []
+    for file in files:
+        table = _read(file)
+        for row in table[0]:
+            found[row.repository, row.ref] = row
+        shards += [table[1]] * (table[1] is not None)
+    rows = [found[key] for key in sorted(found)]
+    return rows, list(_missing(shards))
+
+
+def _read(file: Path) -> tuple[list[Row], Any]:
+    try:
+        table = json.loads(file.read_bytes())
+        return [Row.of_data(row) for row in table["rows"]], table["shard"]
+    except OSError as error:
+        raise TitanMigrateError(
+            f"{file} could not be read ({error.strerror}): name tables that "
+            "`sweep --format json` wrote."
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise TitanMigrateError(
+            f"{file} is no table of a sweep, or not whole: write it anew with "
+            "`sweep --format json`, and merge again."
+        ) from error
+
+
+def _missing(shards: Iterable[str]) -> Iterable[str]:
+    parts = [tuple(map(int, shard.split("/"))) for shard in shards]
+    for size in sorted({size for _, size in parts}):
+        lacking = sorted(set(range(1, size + 1)) - {n for n, of in parts if of == size})
+        if lacking:
+            named = ", ".join(f"{n}/{size}" for n in lacking)
+            yield f"Of the shards, {named} {'is' if len(lacking) == 1 else 'are'} not here."

@@ -1,0 +1,194 @@
+"""Results of phases of a migration, taken over where all that they depend on is the same."""
+
+import ast
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+from codemods.bindings import Checkout
+from codemods.plans import Facts
+from codemods.survey import Survey
+from migrator.sweep.watch import (
+    Files,
+    Trace,
+    WatchedCheckout,
+    noting,
+    watched_facts,
+    watched_survey,
+)
+
+KEPT = 16
+"""As many results of each phase are known, the last ones."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A result of a phase.
+
+    Args:
+        values: what it was called with, files apart.
+        files: those of its checkout.
+        trace: what it has read of these.
+        result: it.
+    """
+
+    values: tuple[Any, ...]
+    files: Files
+    trace: Trace
+    result: Any
+
+
+class Reuse:
+    """Takes results of phases over, and keeps those that it has to work out.
+
+    Args:
+        kept: how many of each phase.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._known: dict[tuple[str, Any], deque[_Known]] = {}
+        self._surveys, self._facts = _Numbered(by_place=False), _Numbered(by_place=True)
+        self.taken, self.worked_out = 0, 0
+
+    def _number(self, first: Any) -> Any:
+        """What of a first argument has to be the same, files apart."""
+        if isinstance(first, Checkout):
+            return _added(first)
+        known = first.__dict__.get("_number")
+        if known is None:
+            survey = first.survey if isinstance(first, Facts) else first
+            values = (_added(survey.checkout), _fields(survey, "checkout"))
+            if isinstance(first, Facts):
+                own = _fields(first, "survey", "derived", "read_texts")
+                known = self._facts.number((*values, own))
+            else:
+                known = self._surveys.number(values)
+            first.__dict__["_number"] = known
+        return known
+
+    def result(self, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+        """What a phase gives; see ``codemods.phases``."""
+        checkout, survey, facts = _parts(given[0])
+        values = (self._number(given[0]), *given[1:])
+        # Rules are grouped, and files rewritten one by one: each is a phase of its own.
+        own = given[1] if given[1:] and isinstance(given[1], frozenset | str) else None
+        kind = function.__qualname__, own
+        known = self._known.setdefault(kind, deque(maxlen=self._kept))
+        for one in known:
+            if one.values == values and one.trace.holds(
+                one.files, checkout.files, checkout, survey, facts
+            ):
+                self.taken += 1
+                known.remove(one)
+                known.appendleft(one)
+                return _of(one.result, given[0])
+        self.worked_out += 1
+        trace = Trace()
+        files = dict(checkout.files)
+        with noting(trace):
+            result = function(*_watched(given[0]), *given[1:])
+        known.appendleft(_Known(values, files, trace, result))
+        return _of(result, given[0])
+
+
+def _parts(first: Any) -> tuple[Checkout, Survey | None, Facts | None]:
+    if isinstance(first, Facts):
+        return first.checkout, first.survey, first
+    if isinstance(first, Survey):
+        return first.checkout, first, None
+    assert isinstance(first, Checkout)
+    return first, None, None
+
+
+def _watched(first: Any) -> tuple[Any]:
+    checkout = _parts(first)[0]
+    watched = WatchedCheckout(checkout.files, checkout.added)
+    if isinstance(first, Facts):
+        return (watched_facts(first, watched),)
+    if isinstance(first, Survey):
+        return (watched_survey(first, watched),)
+    return (watched,)
+
+
+class _Numbered:
+    """Numbers for surveys or facts: those that say the same have the same one, files apart.
+
+    Args:
+        by_place: whether syntax trees are the same where they have the same code at the
+            same place; else where they are the same ones.
+    """
+
+    def __init__(self, by_place: bool) -> None:
+        self._by_place = by_place
+        self._known: deque[tuple[int, tuple[Any, ...]]] = deque(maxlen=2 * KEPT)
+        self._last = 0
+
+    def number(self, values: tuple[Any, ...]) -> int:
+        for number, known in self._known:
+            if _same(known, values, self._by_place):
+                return number
+        self._last += 1
+        self._known.appendleft((self._last, values))
+        return self._last
+
+
+def _same(one: Any, other: Any, by_place: bool) -> bool:
+    """Whether two values say the same."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, ast.AST):
+        return by_place and _dumped(one) == _dumped(other)
+    if is_dataclass(one):
+        names = [known.name for known in fields(one)]
+        return all(_same(getattr(one, n), getattr(other, n), by_place) for n in names)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(
+            _same(a, b, by_place) for a, b in zip(one, other)
+        )
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(
+            _same(value, other[key], by_place) for key, value in one.items()
+        )
+    return bool(one == other)
+
+
+def _dumped(node: ast.AST) -> str:
+    """A syntax tree with its places, as text that is made once."""
+    known: str | None = node.__dict__.get("_dumped")
+    if known is None:
+        known = node.__dict__["_dumped"] = ast.dump(node, include_attributes=True)
+    return known
+
+
+def _added(checkout: Checkout) -> tuple[Any, ...]:
+    return tuple(checkout.files[path] for path in sorted(checkout.added))
+
+
+def _fields(given: Any, *but: str) -> tuple[Any, ...]:
+    names = [one.name for one in fields(given) if one.name not in but]
+    return tuple(getattr(given, name) for name in names)
+
+
+def _of(result: Any, first: Any) -> Any:
+    """A result that is of this checkout, whichever it was worked out for."""
+    checkout = _parts(first)[0]
+    if isinstance(result, Survey):
+        return _survey_of(result, checkout)
+    if isinstance(result, Facts):
+        watched = result.checkout
+        for path in sorted(watched.added - checkout.added):
+            checkout.add(watched.files[path])
+        # Decisions name call sites, and these are told apart by being the same object: so
+        # the survey is the one that was decided on, which says the same as this one's.
+        survey = _survey_of(result.survey, checkout)
+        return replace(result, survey=survey, derived=dict(result.derived))
+    return result
+
+
+def _survey_of(survey: Survey, checkout: Checkout) -> Survey:
+    known = {one.name: getattr(survey, one.name) for one in fields(Survey)}
+    return Survey(**{**known, "checkout": checkout})

@@ -1,0 +1,395 @@
+"""What a phase of a migration reads of a checkout, noted while it does.
+
+A phase whose answers would all be the same in another checkout gives the same result
+there. The answers: whole files, words and patterns in files, which file a module is,
+which paths there are, which files have to do with training, and the texts.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from re import Pattern
+from typing import Any
+
+from codemods.bindings import Checkout
+from codemods.plans import Facts
+from codemods.source import Exported, SourceFile
+from codemods.survey import Survey
+from codemods.texts import TextFile
+
+Files = Mapping[str, SourceFile]
+Look = tuple[str, str, Any]
+"""A path, and what was looked for there: ``word``, ``pattern`` or ``name``, and which; ``imports``."""
+
+
+@dataclass
+class Trace:
+    """What a phase has read.
+
+    Args:
+        whole: paths of files whose content it has worked with.
+        looks: what it has looked for in the bytes of one file.
+        words: what it has looked for in the bytes of all.
+        modules: dotted name -> the path that it has been told.
+        there: path -> whether a file has that.
+        listed: whether it has gone through all paths.
+        patterns: pattern -> whether a path matches it.
+        below: folder -> the paths in it.
+        trained: the files that have to do with training, where it has asked.
+        texts: the files that are not Python's, where it has asked.
+    """
+
+    whole: set[str] = field(default_factory=set)
+    looks: set[Look] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
+    modules: dict[str, str | None] = field(default_factory=dict)
+    there: dict[str, bool] = field(default_factory=dict)
+    listed: bool = False
+    patterns: dict[str, bool] = field(default_factory=dict)
+    below: dict[str, list[str]] = field(default_factory=dict)
+    trained: frozenset[str] | None = None
+    texts: Mapping[str, TextFile] | None = None
+
+    def holds(
+        self,
+        before: Files,
+        after: Files,
+        checkout: Checkout,
+        survey: Survey | None,
+        facts: Facts | None,
+    ) -> bool:
+        """Whether all of it is the same in another checkout.
+
+        Args:
+            before: the files that it was read of.
+            after: those of the other.
+            checkout: the other, and its survey and facts, where there are any.
+        """
+        changed = [p for p, file in after.items() if before.get(p) is not file]
+        gone = [path for path in before if path not in after]
+        came = [path for path in changed if path not in before]
+        different = [*changed, *gone]
+        return (
+            self.whole.isdisjoint(different)
+            and self._lists_the_same([*gone, *came])
+            and all(_alike(before.get(path), after.get(path)) for path in different)
+            and self._finds_the_same(before, after, different)
+            and self._is_told_the_same(checkout)
+            and (self.trained is None or _trained_in(survey) == self.trained)
+            and (self.texts is None or _texts(facts) == self.texts)
+        )
+
+    def _lists_the_same(self, moved: list[str]) -> bool:
+        """Whether nobody has asked for a path that is in one of the two alone."""
+        return not moved or not (
+            self.listed or any(path in self.there for path in moved)
+        )
+
+    def _is_told_the_same(self, checkout: Checkout) -> bool:
+        return (
+            all(checkout.path_of(n) == path for n, path in self.modules.items())
+            and all(checkout.has_path(p) == told for p, told in self.patterns.items())
+            and all(
+                [file.path for file in checkout.below(folder)] == paths
+                for folder, paths in self.below.items()
+            )
+        )
+
+    def _finds_the_same(
+        self, before: Files, after: Files, different: list[str]
+    ) -> bool:
+        words = [word.encode() for word in self.words]
+        for path in different:
+            one, other = before.get(path), after.get(path)
+            for word in words:
+                if (one is not None and one.mentions(word)) != (
+                    other is not None and other.mentions(word)
+                ):
+                    return False
+        changed = set(different)
+        return all(
+            _looked(before.get(path), kind, what)
+            == _looked(after.get(path), kind, what)
+            for path, kind, what in self.looks
+            if path in changed
+        )
+
+
+def _alike(one: SourceFile | None, other: SourceFile | None) -> bool:
+    """Whether a file counts as the same kind of file, whatever is in it."""
+    return (
+        one is None
+        or other is None
+        or (one.excluded, one.root, one.dependency)
+        == (other.excluded, other.root, other.dependency)
+    )
+
+
+def _looked(file: SourceFile | None, kind: str, what: Any) -> object:
+    if file is None:
+        return None
+    if kind == "name":
+        return file.exported(what)
+    if kind == "imports":
+        return file.imports
+    return file.mentions(what) if kind == "word" else file.found(what)
+
+
+def _trained_in(survey: Survey | None) -> frozenset[str] | None:
+    return None if survey is None else survey.trained_in
+
+
+def _texts(facts: Facts | None) -> Mapping[str, TextFile] | None:
+    return None if facts is None else facts.read_texts()
+
+
+_TRACES: list[Trace | None] = []
+"""Where what is read now is noted; None while it is known to be noted already."""
+
+
+@contextmanager
+def noting(trace: Trace | None) -> Iterator[None]:
+    """Have what is read noted for a while; None for not."""
+    _TRACES.append(trace)
+    try:
+        yield
+    finally:
+        _TRACES.pop()
+
+
+def _now() -> Trace | None:
+    return _TRACES[-1] if _TRACES else None
+
+
+class _Content:
+    """An attribute of a file that is made of its bytes; whoever asks for it is noted."""
+
+    def __init__(self, name: str, compute: Callable[[SourceFile], Any] | None) -> None:
+        self._name, self._compute = name, compute
+
+    def __get__(self, file: "WatchedSource", owner: type) -> Any:
+        file.seen()
+        known = file.__dict__
+        if self._name not in known and self._compute is not None:
+            known[self._name] = self._compute(file)
+        return known[self._name]
+
+    def __set__(self, file: "WatchedSource", value: Any) -> None:
+        file.__dict__[self._name] = value
+
+
+class WatchedSource(SourceFile):
+    """A file of which what is read is noted."""
+
+    def _all(self) -> tuple[object, ...]:
+        own = self.__dict__
+        return (self.path, own["raw"], self.excluded, self.dependency, self.root)
+
+    # What is looked up by a file has not read it.
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WatchedSource) and self._all() == other._all()
+
+    def seen(self) -> None:
+        """Its content is worked with."""
+        trace = _now()
+        if trace is not None:
+            trace.whole.add(self.path)
+
+    def mentions(self, word: bytes) -> bool:
+        trace = _now()
+        if trace is not None:
+            trace.looks.add((self.path, "word", word))
+        return self.has(word)
+
+    def exported(self, name: str) -> Exported:
+        trace = _now()
+        if trace is not None:
+            trace.looks.add((self.path, "name", name))
+        known: dict[str, Exported] = self.__dict__.setdefault("_exported", {})
+        if name not in known:
+            with noting(None):
+                known[name] = super().exported(name)
+        return known[name]
+
+    @property
+    def imports(self) -> tuple[tuple[str, str | None], ...]:
+        trace = _now()
+        if trace is not None:
+            trace.looks.add((self.path, "imports", None))
+        own = self.__dict__
+        if "_imports" not in own:
+            with noting(None):
+                own["_imports"] = super().imports
+        known: tuple[tuple[str, str | None], ...] = own["_imports"]
+        return known
+
+    def has(self, word: bytes) -> bool:
+        """The same, for who notes it at another place."""
+        known: dict[bytes, bool] = self.__dict__.setdefault("_words", {})
+        if word not in known:
+            known[word] = word in self.__dict__["raw"]
+        return known[word]
+
+    def found(self, pattern: Pattern[bytes]) -> list[Any]:
+        trace = _now()
+        if trace is not None:
+            trace.looks.add((self.path, "pattern", pattern))
+        known: dict[Pattern[bytes], list[Any]] = self.__dict__.setdefault(
+            "_patterns", {}
+        )
+        if pattern not in known:
+            known[pattern] = pattern.findall(self.__dict__["raw"])
+        return known[pattern]
+
+
+_CONTENT = ("encoding", "text", "syntax", "names", "tree", "lines", "_encoded_lines")
+
+for _name in ("raw", *_CONTENT):
+    _made = SourceFile.__dict__.get(_name)
+    setattr(WatchedSource, _name, _Content(_name, getattr(_made, "func", None)))
+
+
+class _WatchedFiles(Mapping[str, SourceFile]):
+    """Files of which whoever asks for a path, or goes through them, is noted."""
+
+    def __init__(self, files: Files) -> None:
+        self.plain = files
+
+    def __getitem__(self, path: str) -> SourceFile:
+        trace = _now()
+        if trace is not None:
+            trace.there[path] = path in self.plain
+        return self.plain[path]
+
+    def __iter__(self) -> Iterator[str]:
+        trace = _now()
+        if trace is not None:
+            trace.listed = True
+        return iter(self.plain)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class WatchedCheckout(Checkout):
+    """A checkout of which what is read is noted."""
+
+    def __init__(self, files: Files, added: frozenset[str] = frozenset()) -> None:
+        plain = files.plain if isinstance(files, _WatchedFiles) else files
+        super().__init__(_WatchedFiles(plain))
+        self._plain, self.added = plain, added
+        # Who wrote for these has listed nothing by that.
+        own = {path: file for path, file in plain.items() if not file.dependency}
+        self.__dict__["own"] = _WatchedFiles(own)
+        self.__dict__["dependency"] = {
+            path: file for path, file in plain.items() if file.dependency
+        }
+
+    def add(self, file: SourceFile) -> None:
+        WatchedCheckout.__init__(
+            self, {**self._plain, file.path: file}, self.added | {file.path}
+        )
+        for known in ("_modules", "_mentioning"):
+            self.__dict__.pop(known, None)
+
+    def changed(self, files: Files) -> "WatchedCheckout":
+        return WatchedCheckout({**self._plain, **files})
+
+    def differing(self, other: Checkout) -> list[str]:
+        assert isinstance(other, WatchedCheckout)
+        theirs = other._plain
+        return [p for p, file in self._plain.items() if theirs.get(p) is not file]
+
+    def has_path(self, pattern: str) -> bool:
+        found = any(re.search(pattern, path) for path, _ in self._own_files())
+        trace = _now()
+        if trace is not None:
+            trace.patterns[pattern] = found
+        return found
+
+    def below(self, folder: str) -> list[SourceFile]:
+        found = [file for p, file in self._own_files() if p.startswith(folder)]
+        trace = _now()
+        if trace is not None:
+            trace.below[folder] = [file.path for file in found]
+        return found
+
+    def path_of(self, module: str) -> str | None:
+        if "_modules" not in self.__dict__:
+            with noting(None):
+                _ = self._modules
+        path = self._modules.get(module)
+        trace = _now()
+        if trace is not None:
+            trace.modules[module] = path
+        return path
+
+    def mentioning(self, *words: str) -> list[SourceFile]:
+        found = {file.path for word in words for file in self._with(word)}
+        return [file for path, file in self._own_files() if path in found]
+
+    def _with(self, word: str) -> list[SourceFile]:
+        trace = _now()
+        if trace is not None:
+            trace.words.add(word)
+        known: dict[str, list[SourceFile]] = self.__dict__.setdefault("_mentioning", {})
+        if word not in known:
+            sought = word.encode()
+            own = self._own_files()
+            known[word] = [file for _, file in own if _has(file, sought)]
+        return known[word]
+
+    def _own_files(self) -> Iterator[tuple[str, SourceFile]]:
+        own = self.__dict__["own"]
+        return iter(own.plain.items())
+
+
+def _has(file: SourceFile, word: bytes) -> bool:
+    return file.has(word) if isinstance(file, WatchedSource) else file.mentions(word)
+
+
+class WatchedSurvey(Survey):
+    """A survey of which it is noted where somebody asks which files train."""
+
+    real: Survey
+
+    @property
+    def trained_in(self) -> frozenset[str]:
+        known = self.real.__dict__.get("trained_in")
+        if known is None:
+            with noting(None):
+                known = self.real.trained_in
+        trace = _now()
+        if trace is not None:
+            trace.trained = known
+        found: frozenset[str] = known
+        return found
+
+
+def watched_survey(survey: Survey, checkout: WatchedCheckout) -> WatchedSurvey:
+    """The same survey, of a checkout that is watched."""
+    known = {one.name: getattr(survey, one.name) for one in fields(Survey)}
+    made = WatchedSurvey(**{**known, "checkout": checkout})
+    made.real = survey
+    return made
+
+
+def watched_facts(facts: Facts, checkout: WatchedCheckout) -> Facts:
+    """The same facts, of a checkout that is watched."""
+
+    def read_texts() -> Mapping[str, TextFile]:
+        found = facts.read_texts()
+        trace = _now()
+        if trace is not None:
+            trace.texts = found
+        return found
+
+    known = {one.name: getattr(facts, one.name) for one in fields(Facts)}
+    known["survey"] = watched_survey(facts.survey, checkout)
+    known["derived"] = {}  # derived anew, for what that reads to be noted
+    known["read_texts"] = read_texts
+    return Facts(**known)

@@ -1,0 +1,36 @@
+"""Reasons, alike ones together."""
+
+from migrator.sweep.reasons import groups, place_of
+
+LEFT = (
+    "{}:{}: this call of {} is left for a person: it reads code that cannot be followed"
+)
+
+
+def test_alike_reasons_are_one_and_the_most_common_comes_first(row):
+    rows = [
+        row("a", "failed", reasons=("the object 0a1b is missing",), codes=("",)),
+        row(
+            "b",
+            "person",
+            reasons=(LEFT.format("m/a.py", 3, "x.apply_ddp"),),
+            codes=("TM102",),
+        ),
+        row(
+            "c",
+            "person",
+            reasons=(LEFT.format("n/b.py", 7, "apply_ddp"),) * 2,
+            codes=("TM102",) * 2,
+        ),
+        row("d", "ready"),
+    ]
+    first, second = groups(rows)
+    assert (first.refs, first.code, first.example.ref) == (2, "TM102", "refs/heads/b")
+    assert first.what.startswith("this call of …") and "a.py" not in first.what
+    assert (second.refs, second.state) == (1, "failed")
+
+
+def test_a_reason_may_begin_with_its_place():
+    assert place_of("a/b.py:3: why: so") == ("a/b.py", 3, "why: so")
+    assert place_of("a/b.py: why") == ("a/b.py", 0, "why")
+    assert place_of("why: so") == ("", 0, "why: so")

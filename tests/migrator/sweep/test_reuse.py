@@ -1,0 +1,68 @@
+"""Results that are taken over are those that would be worked out."""
+
+import random
+from contextlib import nullcontext
+
+import pytest
+
+from codemods.engine import migrate
+from codemods.phases import reusing
+from migrator import apply
+from migrator.sweep.objects import Repository
+from migrator.sweep.plan import Options, plan_tree
+from migrator.sweep.reuse import Reuse
+from migrator.sweep.shared import Shared
+from migrator.sweep.tree import Tree, TreeCheckout, Trees
+
+from organisation import edited, files_of, git_import
+from places import FIXTURES
+from releases import git
+
+
+@pytest.fixture(scope="module", params=["legacy", "flat", "dependent"])
+def branches(request, tmp_path_factory):
+    """A repository with many edits of a small tree, and their names."""
+    files = files_of(FIXTURES / request.param)
+    chance = random.Random(request.param)
+    refs = {"refs/heads/base": (None, files)}
+    for number in range(12):
+        changed = edited(files, chance, concerned=0.5)
+        refs[f"refs/heads/{number}"] = ("refs/heads/base", changed)
+    place = tmp_path_factory.mktemp("reuse") / "a.git"
+    git_import(place, refs)
+    return place, list(refs)
+
+
+@pytest.fixture(autouse=True)
+def worked_out_each_time(monkeypatch):
+    """What other tests remember of the same files has no say here."""
+    monkeypatch.setattr(apply, "migrate", migrate)
+
+
+def planned(place, refs, reuse, shared=None):
+    """What becomes of each ref, and the files as they would be."""
+    trees, shared, found = Trees(Repository(place)), shared or Shared(), []
+    for ref in refs:
+        tree = Tree(trees, git(place, "rev-parse", f"{ref}^{{tree}}").strip())
+        root = trees.repository.git_dir
+        checkout = TreeCheckout(root, is_git=True, tree=tree, shared=shared)
+        with reusing(reuse) if reuse else nullcontext():
+            told, changeset = plan_tree(checkout, Options())
+        found.append((told, changeset and dict(changeset.changes)))
+    return found
+
+
+def test_what_is_taken_over_is_what_would_be_worked_out(branches):
+    place, refs = branches
+    reuse = Reuse()
+    assert planned(place, refs, reuse) == planned(place, refs, None)
+    assert reuse.taken > len(refs)
+
+
+def test_the_same_tree_again_is_taken_over_whole(branches):
+    place, refs = branches
+    reuse, shared = Reuse(), Shared()
+    planned(place, refs[:1], reuse, shared)
+    worked_out = reuse.worked_out
+    planned(place, refs[:1], reuse, shared)
+    assert worked_out and reuse.worked_out == worked_out

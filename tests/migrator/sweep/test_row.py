@@ -1,0 +1,23 @@
+"""Rows, as data and back."""
+
+import json
+
+import pytest
+
+from migrator.sweep.row import Planned, Row, failed
+
+
+def test_a_row_comes_back_from_json(row):
+    made = row("x", "person", files=("a.py",), findings={"TM101": 1}, reasons=("why",))
+    assert Row.of_data(json.loads(json.dumps(made.as_data()))) == made
+
+
+@pytest.mark.parametrize("wrong", [{"state": "odd"}, {"state": "done", "more": 1}, {}])
+def test_what_is_no_row_is_told(wrong):
+    known = Planned("done").as_data()
+    with pytest.raises((TypeError, KeyError)):
+        Planned.of_data({**known, **wrong} if wrong else {})
+
+
+def test_a_failure_says_why():
+    assert failed("broken").reasons == ("broken",) and failed("broken").exit_code == 3

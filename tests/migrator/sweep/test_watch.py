@@ -1,0 +1,136 @@
+"""What is read of a checkout is noted, and held against another."""
+
+import re
+
+import pytest
+
+from codemods.bindings import Checkout
+from migrator.sweep.watch import Trace, WatchedCheckout, WatchedSource, noting
+
+FILES = {
+    "pkg/__init__.py": b"from pkg.a import one\n",
+    "pkg/a.py": b"def one():\n    return 1\n",
+    "pkg/b.py": b"import os\nfrom pkg import one\n\nx = one()  # word\n",
+    "c.py": b"y = 2\n",
+}
+_DEFINED = re.compile(rb"def (\w+)")
+
+
+def files_of(raws: dict[str, bytes]) -> dict[str, WatchedSource]:
+    return {path: WatchedSource(path, raw) for path, raw in raws.items()}
+
+
+READS = {
+    "text": lambda c: c.files["c.py"].text,
+    "raw": lambda c: c.files["c.py"].raw,
+    "segment": lambda c: c.files["c.py"].opted_out(1, "TM101"),
+    "word": lambda c: [file.path for file in c.mentioning("word")],
+    "word of one": lambda c: c.files["c.py"].mentions(b"y"),
+    "pattern": lambda c: c.files["pkg/a.py"].found(_DEFINED),
+    "module": lambda c: c.path_of("pkg.a"),
+    "resolved": lambda c: c.resolve("pkg/b.py", "", "one"),
+    "exported": lambda c: c.files["pkg/a.py"].exported("one"),
+    "imports": lambda c: c.files["pkg/b.py"].imports,
+    "there": lambda c: "d.py" in c.files,
+    "got": lambda c: c.files.get("d.py"),
+    "listed": lambda c: sorted(c.own),
+    "path": lambda c: c.has_path("^d"),
+    "below": lambda c: [file.path for file in c.below("pkg/")],
+}
+EDITS = {
+    "another word": {"c.py": b"y = 2  # word\n"},
+    "another text": {"c.py": b"y = 3\n"},
+    "another name": {"pkg/a.py": b"def two():\n    return 1\n"},
+    "another body": {"pkg/a.py": b"def one():\n    return 2\n"},
+    "another import": {
+        "pkg/b.py": b"import sys\nfrom pkg import one\nx = one()  # word\n"
+    },
+    "a new file": {"d.py": b""},
+    "a new file below": {"pkg/d.py": b"word = 1\n"},
+    "another origin": {"pkg/__init__.py": b"from c import one\n"},
+    "a file less": {"pkg/a.py": None},
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_held_gives_the_same_again(read, edit):
+    """Whatever is read: where the trace holds, it is read again as it was."""
+    before = files_of(FILES)
+    trace = Trace()
+    with noting(trace):
+        first = READS[read](WatchedCheckout(before))
+    fresh = {p: r for p, r in {**FILES, **EDITS[edit]}.items() if r is not None}
+    same = {p: f for p, f in before.items() if fresh.get(p) == f.raw}
+    after = {p: same.get(p) or WatchedSource(p, raw) for p, raw in fresh.items()}
+    if trace.holds(before, after, Checkout(after), None, None):
+        assert READS[read](Checkout(after)) == first
+
+
+@pytest.mark.parametrize(
+    ("read", "edit"),
+    [
+        ("text", "another text"),
+        ("raw", "another word"),
+        ("segment", "another text"),
+        ("word", "another word"),
+        ("word", "a new file below"),
+        ("pattern", "another name"),
+        ("module", "a file less"),
+        ("resolved", "another origin"),
+        ("exported", "another name"),
+        ("imports", "another import"),
+        ("there", "a new file"),
+        ("got", "a new file"),
+        ("listed", "a new file below"),
+        ("path", "a new file"),
+        ("below", "a new file below"),
+    ],
+)
+def test_what_is_read_otherwise_does_not_hold(read, edit):
+    assert not holds(read, edit)
+
+
+@pytest.mark.parametrize(
+    ("read", "edit"),
+    [
+        ("text", "another name"),
+        ("word", "another text"),
+        ("pattern", "another body"),
+        ("module", "a new file"),
+        ("exported", "another body"),
+        ("there", "a new file below"),
+        ("below", "a new file"),
+        ("path", "a new file below"),
+    ],
+)
+def test_what_is_not_read_may_be_another(read, edit):
+    assert holds(read, edit)
+
+
+def holds(read: str, edit: str) -> bool:
+    before = files_of(FILES)
+    trace = Trace()
+    with noting(trace):
+        READS[read](WatchedCheckout(before))
+    changed = {p: r for p, r in EDITS[edit].items() if r is not None}
+    gone = [p for p, r in EDITS[edit].items() if r is None]
+    after = {**before, **files_of(changed)}
+    for path in gone:
+        del after[path]
+    return trace.holds(before, after, Checkout(after), None, None)
+
+
+def test_a_file_that_is_excluded_now_does_not_hold():
+    before = files_of(FILES)
+    after = {**before, "c.py": WatchedSource("c.py", FILES["c.py"], excluded=True)}
+    assert not Trace().holds(before, after, Checkout(after), None, None)
+
+
+def test_a_watched_file_is_as_any_other():
+    one, other = (WatchedSource("a.py", b"\xef\xbb\xbfx = 1\n") for _ in range(2))
+    assert (
+        one == other and hash(one) == hash(other) and one != WatchedSource("a.py", b"")
+    )
+    assert one.text == "x = 1\n" and one.encoding == "utf-8-sig"
+    assert one.syntax is one.syntax and one.encode("y") == b"\xef\xbb\xbfy"
