@@ -1,6 +1,7 @@
 """Work out a migration of a checkout, and write it."""
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from migrator.checkout import EXPECTED, Checkout, open_checkout
 from migrator.config import line_length
 from migrator.errors import FileProblem, LeftToDo, NoTorchtitan, TitanMigrateError
 from migrator.pins import Pin, torch_pins
-from migrator.place import Place
+from migrator.place import Place, inside
 from migrator.version import installed_torch
 
 
@@ -115,7 +116,25 @@ def plan(
         raise NoTorchtitan(f"{checkout.folder} {what}. {EXPECTED}")
     if target.keep_precision and outcome.to_do:
         _refuse_keeping(outcome, checkout)
+    apart = tuple(_links_apart(checkout, outcome))
+    if apart:
+        outcome = replace(outcome, changes={}, stages={}, problems=apart)
     return Changeset(checkout, outcome)
+
+
+def _links_apart(checkout: Checkout, outcome: Outcome) -> Iterator[str]:
+    """Files that would be written in one way as they are, and in another as what leads to them."""
+    root = checkout.folder.resolve()
+    written: dict[str, str] = {}
+    for path in sorted(outcome.changes):
+        place = inside(root, (root / path).resolve()) or path
+        other = written.setdefault(place, path)
+        if outcome.changes[other] != outcome.changes[path]:
+            link = path if path != place else other
+            yield (
+                f"{link}:1: it leads to {place}, which would be written otherwise for those who "
+                "use it by that name: make it a file of its own, or take the link out"
+            )
 
 
 def _refuse_keeping(outcome: Outcome, checkout: Checkout) -> None:

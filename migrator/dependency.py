@@ -167,7 +167,8 @@ def _package_in(folder: Place) -> Place | None:
     """The folder of the package, in a folder that is or holds it."""
     for place in (folder / PACKAGE, folder / "src" / PACKAGE):
         if place.is_dir() and any((place / mark).is_dir() for mark in _MARKS):
-            return place.resolve()
+            # Its name is what it is imported by, wherever a link of that name leads.
+            return place.parent.resolve() / place.name
     # Or the package itself, whatever it is called.
     if any((folder / home / "parallel_dims.py").is_file() for home in _DIMS):
         return folder.resolve()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from commands import PLAN, run, snapshot
+from places import FIXTURES
 from releases import git
 
 
@@ -155,3 +156,18 @@ def test_no_way_back_is_shown_where_there_is_none(repo):
     plan.write_text(plan.read_text().replace("dp_replicate_enabled", "fsdp_enabled"))
     said = run("apply", "--no-git", repo).stderr
     assert "Rewritten: 1 place" in said and "undo it with `" not in said
+
+
+def test_a_link_whose_file_would_be_written_in_two_ways_is_refused(tmp_path):
+    """What is written for who calls it by the link's name is wrong for the others."""
+    tree = tmp_path / "tree"
+    shutil.copytree(FIXTURES / "v0_2_2", tree)
+    link = tree / "torchtitan" / "models" / "zz.py"
+    link.symlink_to("llama3/infra/parallelize.py")
+    before = snapshot(tree)
+    done = run("apply", "--no-git", tree)
+    assert done.exit_code == 1 and snapshot(tree) == before
+    assert (
+        "torchtitan/models/zz.py:1: it leads to torchtitan/models/llama3" in done.stderr
+    )
+    assert "make it a file of its own" in done.stderr
