@@ -29,11 +29,11 @@ JOBS = 2
 def repository(
     place: Path, refs: int, versions: tuple[str, ...], fixtures: tuple[str, ...] = ()
 ) -> Path:
-    """A repository as an organisation has it: most branches are of the releases, and one of ten is about replication."""
+    """A repository as an organisation has it: branches are of releases, and one of ten is about replication."""
     trees = {f"release-{v}": files_of(release(v)) for v in versions}
     trees |= {name: files_of(FIXTURES / name) for name in fixtures}
     branches = refs - len(trees)
-    return organisation(place, trees, branches, concerned=0.1, often=len(versions))
+    return organisation(place, trees, branches, concerned=0.1, bases=len(versions))
 
 
 @dataclass(frozen=True)
