@@ -1,7 +1,6 @@
 """What a process of a sweep does: plans trees, one after another."""
 
 import gc
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from migrator.sweep.row import Planned, failed
 from migrator.sweep.shared import Shared
 from migrator.sweep.tree import Tree, TreeCheckout, Trees
 
-_GROWN = 1.08
-"""Garbage is looked for, which takes a third of a second, where the most memory that was held has grown so."""
+_COLLECTED = 12
+"""Garbage is looked for in all once in so many trees, which takes a third of a second."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,12 @@ class Worker:
         self._trees: dict[int, Trees] = {}
         self._shared = Shared()
         self._reuse = Reuse()
-        self._peak = 0
+        self._planned = 0
 
     def __call__(self, task: Task) -> Result:
-        self._tidy()
+        self._planned += 1
+        if self._planned % _COLLECTED == 0:
+            gc.collect()
         planned = failed("no repository has it")
         for number in task.repositories:
             try:
@@ -82,12 +83,6 @@ class Worker:
             if planned.state != "failed":
                 break
         return Result(planned)
-
-    def _tidy(self) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        if peak > self._peak * _GROWN:
-            gc.collect()
-            self._peak = peak
 
     def _written(self, task: Task, changeset: Changeset) -> dict[Path, str]:
         """Write the patches that are asked for; why, of those that cannot be."""
