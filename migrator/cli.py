@@ -875,7 +875,7 @@ def sweep(
     for key in ("select", "ignore"):
         given = asked[key]
         asked[key] = names(f"--{key}", ",".join(given) if given else None)
-    return command.sweep(paths, output, page=page, quiet=verbosity() < 0, **asked)
+    return command.sweep(paths, output, page=page, verbosity=verbosity(), **asked)
 
 
 @main.command(

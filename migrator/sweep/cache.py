@@ -62,7 +62,7 @@ class Cache:
     """
 
     def __init__(self, key: str) -> None:
-        self._folder = caches.folder() / "sweep" / key
+        self.folder = caches.folder() / "sweep" / key
 
     def get(self, tree: str) -> Planned | None:
         """What was planned for a tree, None where nothing is known."""
@@ -88,4 +88,4 @@ class Cache:
             return
 
     def _place(self, tree: str) -> Path:
-        return self._folder / tree[:2] / f"{tree}.json"
+        return self.folder / tree[:2] / f"{tree}.json"

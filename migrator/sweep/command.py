@@ -39,7 +39,7 @@ def sweep(
     no_cache: bool,
     patches: Path | None,
     page: Path | None,
-    quiet: bool,
+    verbosity: int,
     **options: Any,
 ) -> int:
     """Sweep repositories and print the table.
@@ -54,7 +54,7 @@ def sweep(
         no_cache: whether every tree is planned anew.
         patches: the folder for patches, None for none.
         page: the file for a page, None for none.
-        quiet: whether nobody wants to see how far it is.
+        verbosity: -1 where nobody wants to see how far it is, 1 to say where results are kept.
         options: those of ``Options``.
 
     Returns:
@@ -78,9 +78,13 @@ def sweep(
         not no_cache,
         _for_patches(patches, paths) if patches else None,
     )
-    with terminable(), _progress(quiet) as watch:
+    # A bar stands still below lines of text, and not below what programs read.
+    beside = output != "text" and sys.stdout.isatty()
+    with terminable(), _progress(verbosity < 0 or beside) as (watch, write):
         rows = _Kept(run.sweep(request, watch))
-        _print(rows, output, len(paths) > 1, part)
+        _print(rows, output, len(paths) > 1, part, write)
+    if verbosity > 0 and not no_cache:
+        click.echo(f"Results are kept in {run.kept_in(request)}.", err=True)
     remarks = [f"This is part {part[0]} of {part[1]}."] if part else []
     _write_page(page, rows.rows, remarks)
     return table.exit_code(rows.rows)
@@ -131,12 +135,16 @@ class _Kept:
 
 
 def _print(
-    rows: Iterable[Row], output: str, several: bool, part: tuple[int, int] | None
+    rows: Iterable[Row],
+    output: str,
+    several: bool,
+    part: tuple[int, int] | None,
+    write: Callable[[str], None] = click.echo,
 ) -> None:
     if output == "text":
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for line in table.as_text(rows, several, width):
-            click.echo(line)
+            write(line)
         return
     formats: dict[str, Callable[[], Iterator[str]]] = {
         "json": lambda: table.as_json(rows, part),
@@ -198,11 +206,15 @@ def _seconds(folder: Path, since: str) -> int:
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[run.Watch]:
-    """Shows on a terminal how far a sweep is, and how long it will take."""
+def _progress(quiet: bool) -> Iterator[tuple[run.Watch, Callable[[str], None]]]:
+    """Shows on a terminal how far a sweep is, and how long it will take.
+
+    Returns:
+        What is told how far it is, and what writes a line to stdout meanwhile.
+    """
     console = terminal.screen()
     if quiet or console is None or terminal.plain():
-        yield run.unwatched
+        yield run.unwatched, click.echo
         return
     from rich.progress import (
         BarColumn,
@@ -220,6 +232,7 @@ def _progress(quiet: bool) -> Iterator[run.Watch]:
         TextColumn("trees"),
         TimeRemainingColumn(),
         console=console,
+        redirect_stdout=False,
         auto_refresh=False,
         transient=True,
     )
@@ -228,5 +241,8 @@ def _progress(quiet: bool) -> Iterator[run.Watch]:
     def watch(told: run.Told) -> None:
         progress.update(task, total=told.trees, completed=told.planned, refresh=True)
 
+    def above(line: str) -> None:
+        progress.console.print(line, soft_wrap=True)
+
     with progress:
-        yield watch
+        yield watch, above if sys.stdout.isatty() else click.echo

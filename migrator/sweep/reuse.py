@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from codemods.attribution import Stage
 from codemods.bindings import Checkout
 from codemods.plans import Facts
 from codemods.survey import Survey
@@ -18,8 +19,11 @@ from migrator.sweep.watch import (
     watched_survey,
 )
 
-KEPT = 16
-"""As many results of each phase are known, the last ones."""
+KEPT = 96
+"""As many results are known, those that were of use last."""
+
+_NUMBERED = 12
+"""As many surveys, and as many facts, are told apart."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,14 @@ class _Known:
     """A result of a phase.
 
     Args:
+        kind: which phase, and of what.
         values: what it was called with, files apart.
         files: those of its checkout.
         trace: what it has read of these.
         result: it.
     """
 
+    kind: tuple[str, Any]
     values: tuple[Any, ...]
     files: Files
     trace: Trace
@@ -43,12 +49,11 @@ class Reuse:
     """Takes results of phases over, and keeps those that it has to work out.
 
     Args:
-        kept: how many of each phase.
+        kept: how many.
     """
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
-        self._known: dict[tuple[str, Any], deque[_Known]] = {}
+        self._known: deque[_Known] = deque(maxlen=kept)
         self._surveys, self._facts = _Numbered(by_place=False), _Numbered(by_place=True)
         self.taken, self.worked_out = 0, 0
 
@@ -75,21 +80,20 @@ class Reuse:
         # Rules are grouped, and files rewritten one by one: each is a phase of its own.
         own = given[1] if given[1:] and isinstance(given[1], frozenset | str) else None
         kind = function.__qualname__, own
-        known = self._known.setdefault(kind, deque(maxlen=self._kept))
-        for one in known:
-            if one.values == values and one.trace.holds(
-                one.files, checkout.files, checkout, survey, facts
-            ):
+        for at, one in enumerate(self._known):
+            if one.kind != kind or one.values != values:
+                continue
+            if one.trace.holds(one.files, checkout.files, checkout, survey, facts):
                 self.taken += 1
-                known.remove(one)
-                known.appendleft(one)
+                del self._known[at]
+                self._known.appendleft(one)
                 return _of(one.result, given[0])
         self.worked_out += 1
         trace = Trace()
         files = dict(checkout.files)
         with noting(trace):
             result = function(*_watched(given[0]), *given[1:])
-        known.appendleft(_Known(values, files, trace, result))
+        self._known.appendleft(_Known(kind, values, files, trace, _slim(result)))
         return _of(result, given[0])
 
 
@@ -122,7 +126,7 @@ class _Numbered:
 
     def __init__(self, by_place: bool) -> None:
         self._by_place = by_place
-        self._known: deque[tuple[int, tuple[Any, ...]]] = deque(maxlen=2 * KEPT)
+        self._known: deque[tuple[int, tuple[Any, ...]]] = deque(maxlen=_NUMBERED)
         self._last = 0
 
     def number(self, values: tuple[Any, ...]) -> int:
@@ -171,6 +175,17 @@ def _added(checkout: Checkout) -> tuple[Any, ...]:
 def _fields(given: Any, *but: str) -> tuple[Any, ...]:
     names = [one.name for one in fields(given) if one.name not in but]
     return tuple(getattr(given, name) for name in names)
+
+
+def _slim(result: Any) -> Any:
+    """A result without the syntax trees of each rule's work, of which a sweep tells nothing."""
+    if isinstance(result, tuple):
+        return tuple(() if _are_stages(part) else part for part in result)
+    return result
+
+
+def _are_stages(part: Any) -> bool:
+    return isinstance(part, tuple) and all(isinstance(one, Stage) for one in part)
 
 
 def _of(result: Any, first: Any) -> Any:

@@ -109,6 +109,11 @@ def cores() -> int:
     return len(known(0)) if known else os.cpu_count() or 1
 
 
+def kept_in(request: Request) -> Path:
+    """The folder in which results are kept; it may be deleted at any time."""
+    return Cache(key_of(request.options)).folder
+
+
 def sweep(request: Request, watch: Watch = unwatched) -> Iterator[Row]:
     """A row for every ref, by repository as they are given and by name; each as soon as it is known.
 

@@ -36,6 +36,7 @@ class Trace:
         listed: whether it has gone through all paths.
         patterns: pattern -> whether a path matches it.
         below: folder -> the paths in it.
+        torchtitan: whether that is part of the checkout, where it has asked.
         trained: the files that have to do with training, where it has asked.
         texts: the files that are not Python's, where it has asked.
     """
@@ -48,6 +49,7 @@ class Trace:
     listed: bool = False
     patterns: dict[str, bool] = field(default_factory=dict)
     below: dict[str, list[str]] = field(default_factory=dict)
+    torchtitan: bool | None = None
     trained: frozenset[str] | None = None
     texts: Mapping[str, TextFile] | None = None
 
@@ -88,7 +90,8 @@ class Trace:
 
     def _is_told_the_same(self, checkout: Checkout) -> bool:
         return (
-            all(checkout.path_of(n) == path for n, path in self.modules.items())
+            self.torchtitan in (None, checkout.holds_torchtitan)
+            and all(checkout.path_of(n) == path for n, path in self.modules.items())
             and all(checkout.has_path(p) == told for p, told in self.patterns.items())
             and all(
                 [file.path for file in checkout.below(folder)] == paths
@@ -293,7 +296,7 @@ class WatchedCheckout(Checkout):
         WatchedCheckout.__init__(
             self, {**self._plain, file.path: file}, self.added | {file.path}
         )
-        for known in ("_modules", "_mentioning"):
+        for known in ("_modules", "_mentioning", "_holds"):
             self.__dict__.pop(known, None)
 
     def changed(self, files: Files) -> "WatchedCheckout":
@@ -303,6 +306,18 @@ class WatchedCheckout(Checkout):
         assert isinstance(other, WatchedCheckout)
         theirs = other._plain
         return [p for p, file in self._plain.items() if theirs.get(p) is not file]
+
+    @property
+    def holds_torchtitan(self) -> bool:
+        if "_holds" not in self.__dict__:
+            with noting(None):
+                base = Checkout.__dict__["holds_torchtitan"].func
+                self.__dict__["_holds"] = base(self)
+        trace = _now()
+        found: bool = self.__dict__["_holds"]
+        if trace is not None:
+            trace.torchtitan = found
+        return found
 
     def has_path(self, pattern: str) -> bool:
         found = any(re.search(pattern, path) for path, _ in self._own_files())

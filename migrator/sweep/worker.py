@@ -17,6 +17,9 @@ from migrator.sweep.row import Planned, failed
 from migrator.sweep.shared import Shared
 from migrator.sweep.tree import Tree, TreeCheckout, Trees
 
+_COLLECTED = 12
+"""Garbage is looked for in all once in so many trees, which takes a third of a second."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -59,8 +62,12 @@ class Worker:
         self._trees: dict[int, Trees] = {}
         self._shared = Shared()
         self._reuse = Reuse()
+        self._planned = 0
 
     def __call__(self, task: Task) -> Result:
+        self._planned += 1
+        if self._planned % _COLLECTED == 0:
+            gc.collect()
         planned = failed("no repository has it")
         for number in task.repositories:
             try:
@@ -71,6 +78,7 @@ class Worker:
             with reusing(self._reuse):
                 planned, changeset = plan_tree(checkout, self._options)
             if changeset is not None and planned.state == "ready":
+                _forget_trees(changeset)
                 return Result(planned, self._written(task, changeset))
             if planned.state != "failed":
                 break
@@ -102,9 +110,17 @@ class Worker:
         )
 
 
+def _forget_trees(changeset: Changeset) -> None:
+    """Let go of the concrete syntax trees: they are large, and few are rewritten twice."""
+    for path in changeset.changes:
+        file = changeset.checkout.files.get(path)
+        if file is not None:
+            file.__dict__.pop("tree", None)
+
+
 def make(repositories: Sequence[Path], options: Options) -> Callable[[Task], Result]:
     """A worker, in a process of its own."""
     # Syntax trees are many objects that stay: they are looked through for circles seldom.
     gc.freeze()
-    gc.set_threshold(200_000, 50, 1000)
+    gc.set_threshold(200_000, 20, 1000)
     return Worker(repositories, options)

@@ -153,6 +153,9 @@ def test_what_needs_no_training_works_outside_the_clone(environment, fork, tmp_p
     run("report", fork, "--html", "page.html", "--torch=2.10")
     page = (tmp_path / "page.html").read_text()
     assert "apply_replicate" in page and "<style>" in page
+    words = ("sweep", fork, "--html", "sweep.html", "--torch=2.10", "--no-cache")
+    assert "1 can be migrated now" in run(*words, code=1)
+    assert "<style>" in (tmp_path / "sweep.html").read_text()
     told = run("demo", "--no-verify")
     assert "the bundled fixture v0_2_1" in told and "files changed" in told
 

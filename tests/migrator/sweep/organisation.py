@@ -110,7 +110,7 @@ def organisation(
     trees: Mapping[str, Files],
     branches: int,
     concerned: float = 0.5,
-    often: int = 0,
+    bases: int | None = None,
 ) -> Path:
     """A bare repository.
 
@@ -119,13 +119,13 @@ def organisation(
         trees: name of a base branch -> its files.
         branches: how many branches there are besides, each with edits of one of these.
         concerned: how often these are about what a migration is about.
-        often: as many of the first trees have four branches where the others have one.
+        bases: how many of the first trees have branches, all where it is None.
     """
     chance = random.Random(0)
     refs: dict[str, tuple[str | None, Files]] = {
         f"refs/heads/{name}": (None, files) for name, files in trees.items()
     }
-    names = [*list(trees)[:often] * 3, *trees]
+    names = list(trees)[:bases]
     for number in range(branches):
         base = names[number % len(names)]
         refs[f"refs/heads/people/{number:03d}-{base}"] = (

@@ -1,6 +1,10 @@
 """`titan-migrate sweep`, as it is typed."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 import time
 
 import pytest
@@ -68,3 +72,61 @@ def test_nothing_in_the_repository_changes(three):
     time.sleep(0.01)
     assert swept(three).exit_code == 0
     assert {p: p.stat().st_mtime_ns for p in three.rglob("*")} == before
+
+
+def on_a_terminal(three, *words: str, stdout: bool) -> tuple[str, str]:
+    """What a sweep writes to stdout, if that is no terminal, and to a terminal."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "migrator.cli", "sweep", str(three), *words]
+    process = subprocess.Popen(
+        command,
+        stdout=theirs if stdout else subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    written = process.communicate(timeout=60)[0] or b""
+    seen = b""
+    try:
+        while piece := os.read(ours, 1 << 16):
+            seen += piece
+    except OSError:  # Linux says so where the other end is closed
+        pass
+    os.close(ours)
+    return written.decode(), seen.decode()
+
+
+def test_a_bar_with_an_estimate_is_on_the_terminal_and_rows_on_stdout(three):
+    written, seen = on_a_terminal(three, "--format", "json", "--no-cache", stdout=False)
+    assert [row["ref"][11:] for row in json.loads(written)["rows"]] == ["a", "b", "c/d"]
+    assert "Planning" in seen and "3/3" in seen and "0:00:00" in seen
+    assert "no torchtitan" not in seen
+
+
+def test_on_a_terminal_rows_stand_above_the_bar(three):
+    _, seen = on_a_terminal(three, "--no-cache", stdout=True)
+    assert seen.count("no torchtitan: this tree does") == 3
+    assert "3 refs, 3 distinct trees: 3 no torchtitan." in seen
+
+
+@pytest.mark.parametrize("words", [("--format", "json"), ("-q", "--format", "csv")])
+def test_what_programs_read_has_no_bar_in_it(three, words):
+    _, seen = on_a_terminal(three, *words, stdout=True)
+    assert "Planning" not in seen and "refs/heads/c/d" in seen
+
+
+def test_it_is_said_where_results_are_kept(three, tmp_path):
+    result = swept(three, "-v", "--format", "csv")
+    assert str(tmp_path / "cache" / "titan-migrate" / "sweep") in result.stderr
+
+
+def test_a_page_is_written_of_a_sweep_and_of_merged_ones(three, tmp_path):
+    page, table = tmp_path / "page.html", tmp_path / "1.json"
+    result = swept(three, "--html", page, "--format", "json", "--shard", "1/1")
+    assert (
+        "This is part 1 of 1." in page.read_text() and "The page is in" in result.stderr
+    )
+    table.write_text(result.stdout)
+    assert swept("--merge", table, "--html", page).exit_code == 0
+    assert "3 refs of 1 repository" in page.read_text()
+    assert swept(three, "--html", three / "page.html").exit_code == 2

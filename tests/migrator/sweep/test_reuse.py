@@ -66,3 +66,10 @@ def test_the_same_tree_again_is_taken_over_whole(branches):
     worked_out = reuse.worked_out
     planned(place, refs[:1], reuse, shared)
     assert worked_out and reuse.worked_out == worked_out
+
+
+def test_no_more_is_kept_than_there_is_room_for(branches):
+    place, refs = branches
+    reuse = Reuse(kept=5)
+    planned(place, refs[:2], reuse)
+    assert len(reuse._known) == 5 < reuse.worked_out

@@ -35,6 +35,7 @@ READS = {
     "got": lambda c: c.files.get("d.py"),
     "listed": lambda c: sorted(c.own),
     "path": lambda c: c.has_path("^d"),
+    "torchtitan": lambda c: (c.path_of("pkg.a"), c.holds_torchtitan),
     "below": lambda c: [file.path for file in c.below("pkg/")],
 }
 EDITS = {
@@ -48,6 +49,7 @@ EDITS = {
     "a new file": {"d.py": b""},
     "a new file below": {"pkg/d.py": b"word = 1\n"},
     "another origin": {"pkg/__init__.py": b"from c import one\n"},
+    "a torchtitan": {"torchtitan/dims.py": b"class ParallelDims:\n    pass\n"},
     "a file less": {"pkg/a.py": None},
 }
 
@@ -85,6 +87,7 @@ def test_what_held_gives_the_same_again(read, edit):
         ("listed", "a new file below"),
         ("path", "a new file"),
         ("below", "a new file below"),
+        ("torchtitan", "a torchtitan"),
     ],
 )
 def test_what_is_read_otherwise_does_not_hold(read, edit):
