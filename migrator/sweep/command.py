@@ -26,6 +26,7 @@ from migrator.sweep.patches import refuse
 from migrator.sweep.plan import Options
 from migrator.sweep.row import Row
 from migrator.sweep.sarif import as_sarif
+from migrator.version import installed_torch
 
 
 def sweep(
@@ -82,7 +83,8 @@ def sweep(
     beside = output != "text" and sys.stdout.isatty()
     with terminable(), _progress(verbosity < 0 or beside) as (watch, write):
         rows = _Kept(run.sweep(request, watch))
-        _print(rows, output, len(paths) > 1, part, write)
+        asked = f"{request.options}, torch {installed_torch()}"
+        _print(rows, output, len(paths) > 1, part, write, asked)
     if verbosity > 0 and not no_cache:
         click.echo(f"Results are kept in {run.kept_in(request)}.", err=True)
     remarks = [f"This is part {part[0]} of {part[1]}."] if part else []
@@ -106,9 +108,9 @@ def merge(paths: Sequence[Path], output: str, page: Path | None) -> int:
     """
     if page is not None:
         refuse_page(page, Checkout(page.parent.resolve(), is_git=False))
-    found, said = merged(paths)
+    found, said, asked = merged(paths)
     several = len({row.repository for row in found}) > 1
-    _print(_Kept(found), output, several, None)
+    _print(_Kept(found), output, several, None, asked=asked)
     for line in said:
         click.echo(line, err=True)
     _write_page(page, found, said)
@@ -140,6 +142,7 @@ def _print(
     several: bool,
     part: tuple[int, int] | None,
     write: Callable[[str], None] = click.echo,
+    asked: str = "",
 ) -> None:
     if output == "text":
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -147,7 +150,7 @@ def _print(
             write(line)
         return
     formats: dict[str, Callable[[], Iterator[str]]] = {
-        "json": lambda: table.as_json(rows, part),
+        "json": lambda: table.as_json(rows, part, asked),
         "csv": lambda: table.as_csv(rows),
         "sarif": lambda: as_sarif(rows),
     }

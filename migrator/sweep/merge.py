@@ -9,33 +9,42 @@ from migrator.errors import TitanMigrateError
 from migrator.sweep.row import Row
 
 
-def merged(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
+def merged(files: Sequence[Path]) -> tuple[list[Row], list[str], str]:
     """The rows of several tables, by repository and ref; of a ref in two, the later file's.
 
     Args:
         files: what ``sweep --format json`` wrote.
 
     Returns:
-        The rows, and what is to be said of them: parts that are missing.
+        The rows, what is to be said of them (parts that are missing), and what was asked.
 
     Raises:
-        TitanMigrateError: a file is none of these.
+        TitanMigrateError: a file is none of these, or two were asked otherwise.
     """
     found: dict[tuple[str, str], Row] = {}
     shards: list[str] = []
+    asked: dict[tuple[str, str], Path] = {}
     for file in files:
-        table = _read(file)
-        for row in table[0]:
+        rows, shard, how = _read(file)
+        for row in rows:
             found[row.repository, row.ref] = row
-        shards += [table[1]] * (table[1] is not None)
-    rows = [found[key] for key in sorted(found)]
-    return rows, list(_missing(shards))
+        shards += [shard] * (shard is not None)
+        asked.setdefault(how, file)
+    if len(asked) > 1:
+        one, other, *_ = asked.values()
+        raise TitanMigrateError(
+            f"{one} and {other} were made with other options, another torch or another "
+            "titan-migrate, so their rows do not go together: make them alike, and merge again."
+        )
+    last = next(iter(asked))[1] if asked else ""
+    return [found[key] for key in sorted(found)], list(_missing(shards)), last
 
 
-def _read(file: Path) -> tuple[list[Row], Any]:
+def _read(file: Path) -> tuple[list[Row], Any, tuple[str, str]]:
     try:
         table = json.loads(file.read_bytes())
-        return [Row.of_data(row) for row in table["rows"]], table["shard"]
+        how = str(table["tool"]), str(table["asked"])
+        return [Row.of_data(row) for row in table["rows"]], table["shard"], how
     except OSError as error:
         raise TitanMigrateError(
             f"{file} could not be read ({error.strerror}): name tables that "

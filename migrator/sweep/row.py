@@ -64,10 +64,28 @@ class Planned:
         """
         known = dict(data)
         for name in ("files", "reasons", "codes"):
-            known[name] = tuple(known[name])
+            known[name] = tuple(_texts(known[name]))
+        for name in ("findings", "hazards"):
+            if not isinstance(known[name], dict):
+                raise TypeError(f"{name} is no count of anything")
+            _texts(list(known[name]))
+            if not all(isinstance(count, int) for count in known[name].values()):
+                raise TypeError(f"{name} has what is no number")
+        _texts([known["generation"], known["target"]])
+        if not isinstance(known["exit_code"], int):
+            raise TypeError("the exit code is no number")
         if known["state"] not in WORDS:
             raise TypeError(f"{known['state']!r} is no state")
         return Planned(**known)
+
+
+def _texts(values: Any) -> list[str]:
+    """The same; raises TypeError where it is no list of texts."""
+    if not isinstance(values, list | tuple):
+        raise TypeError("a list is none")
+    if not all(isinstance(one, str) for one in values):
+        raise TypeError("a list has what is no text")
+    return list(values)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,8 @@ def sweep(request: Request, watch: Watch = unwatched) -> Iterator[Row]:
         else:
             planned = result.planned
             rows.unwritten |= result.unwritten
-        if cache is not None and planned.state != "failed":
+        lasts = not isinstance(result, Ended) and result.lasts
+        if cache is not None and lasts and planned.state != "failed":
             cache.put(task.tree, planned)
         known[task.tree] = planned
         told.planned += 1

@@ -114,15 +114,20 @@ def _reasons(rows: Sequence[Row]) -> Iterator[str]:
         yield inert(f"      {short(group.example.ref)}: {group.said}")
 
 
-def as_json(rows: Iterable[Row], shard: tuple[int, int] | None = None) -> Iterator[str]:
+def as_json(
+    rows: Iterable[Row], shard: tuple[int, int] | None = None, asked: str = ""
+) -> Iterator[str]:
     """One document, piece by piece.
 
     Args:
         rows: what was found.
         shard: which part of the refs it is, and of how many.
+        asked: the options of the sweep and the torch that it found, by which tables
+            that belong together are known.
     """
     part = f"{shard[0]}/{shard[1]}" if shard else None
-    yield f'{{"tool": {json.dumps(TOOL)}, "shard": {json.dumps(part)}, "rows": ['
+    head = {"tool": TOOL, "asked": asked, "shard": part}
+    yield f'{json.dumps(head)[:-1]}, "rows": ['
     between = "\n"
     for row in rows:
         yield between + json.dumps(row.as_data())

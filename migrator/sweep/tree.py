@@ -136,6 +136,8 @@ class Tree:
         while todo:
             name = todo.pop()
             if name in ("", "."):
+                if not way[-1].is_folder:  # `file/` is none
+                    return None
                 continue
             if name == "..":
                 if not here:
@@ -300,6 +302,11 @@ class TreeCheckout(Checkout):
     @property
     def folder(self) -> TreePath:
         return TreePath(self.tree)
+
+    @property
+    def named(self) -> str | None:
+        """The torchtitan that the options or the tree itself name, a path or a version."""
+        return self._given
 
     @cached_property
     def dependency(self) -> Dependency:

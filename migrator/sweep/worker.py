@@ -1,6 +1,7 @@
 """What a process of a sweep does: plans trees, one after another."""
 
 import gc
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,10 +44,12 @@ class Result:
     Args:
         planned: the tree.
         unwritten: folder of patches -> why they could not be written.
+        lasts: it depends on the tree alone, and on no torchtitan elsewhere on this disk.
     """
 
     planned: Planned
     unwritten: Mapping[Path, str] = field(default_factory=dict)
+    lasts: bool = True
 
 
 class Worker:
@@ -79,9 +82,9 @@ class Worker:
                 planned, changeset = plan_tree(checkout, self._options)
             if changeset is not None and planned.state == "ready":
                 _forget_trees(changeset)
-                return Result(planned, self._written(task, changeset))
+                return Result(planned, self._written(task, changeset), _lasts(checkout))
             if planned.state != "failed":
-                break
+                return Result(planned, lasts=_lasts(checkout))
         return Result(planned)
 
     def _written(self, task: Task, changeset: Changeset) -> dict[Path, str]:
@@ -116,6 +119,13 @@ def _forget_trees(changeset: Changeset) -> None:
         file = changeset.checkout.files.get(path)
         if file is not None:
             file.__dict__.pop("tree", None)
+
+
+def _lasts(checkout: TreeCheckout) -> bool:
+    """Whether a tree uses no torchtitan, or a release, which does not change."""
+    given = checkout.named
+    release = given is not None and re.fullmatch(r"v?\d[\w.]*", given) is not None
+    return release or not checkout.dependency.files
 
 
 def make(repositories: Sequence[Path], options: Options) -> Callable[[Task], Result]:

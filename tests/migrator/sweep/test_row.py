@@ -12,7 +12,21 @@ def test_a_row_comes_back_from_json(row):
     assert Row.of_data(json.loads(json.dumps(made.as_data()))) == made
 
 
-@pytest.mark.parametrize("wrong", [{"state": "odd"}, {"state": "done", "more": 1}, {}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"state": "odd"},
+        {"state": "done", "more": 1},
+        {},
+        {"files": "abc"},
+        {"reasons": [1]},
+        {"findings": []},
+        {"hazards": {"silent": "1"}},
+        {"generation": 5},
+        {"target": None},
+        {"exit_code": "0"},
+    ],
+)
 def test_what_is_no_row_is_told(wrong):
     known = Planned("done").as_data()
     with pytest.raises((TypeError, KeyError)):

@@ -25,6 +25,7 @@ LINKS = {
     "nowhere.py": "none.py",
     "folder.py": "there",
     "up/again.py": "../there/../there/b.py",
+    "slash.py": "there/b.py/",
 }
 
 
