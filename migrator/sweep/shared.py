@@ -7,7 +7,7 @@ from typing import TypeVar
 from codemods.source import SourceFile
 from codemods.texts import TextFile
 
-ROOM = 2_000_000
+ROOM = 1_600_000
 """Bytes of source that are kept with their syntax trees, which take some forty times that."""
 
 _File = TypeVar("_File", SourceFile, TextFile)

@@ -18,7 +18,7 @@ from migrator.sweep.row import Planned, failed
 from migrator.sweep.shared import Shared
 from migrator.sweep.tree import Tree, TreeCheckout, Trees
 
-_COLLECTED = 12
+_COLLECTED = 8
 """Garbage is looked for in all once in so many trees, which takes a third of a second."""
 
 
