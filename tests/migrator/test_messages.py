@@ -1046,6 +1046,17 @@ TABLE = (
         "a.json is no table of a sweep, or not whole: write it anew with `sweep --format json`, and merge again.",
         given=lambda p: p.write("a.json", '{"rows": ['),
     ),
+    Row(
+        "sweep --merge a.json b.json",
+        "a.json and b.json were made with other options, another torch or another titan-migrate, so their rows do not go together: make them alike, and merge again.",
+        given=lambda p: [
+            p.write(
+                f"{n}.json",
+                f'{{"tool": "t", "asked": "{n}", "shard": null, "rows": []}}',
+            )
+            for n in "ab"
+        ],
+    ),
 )
 
 OWN = (
