@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from codemods.autocast import of_a_test, trained_outside
 from codemods.bindings import Checkout
 from codemods.names import Definition, dotted
-from codemods.source import SourceFile
+from codemods.source import SourceFile, UnreadableSource
 from migrator.verify.choose.models import GRAFTED
 
 
@@ -59,7 +60,9 @@ def _own(tree: Path) -> Iterator[tuple[str, SourceFile]]:
         if path.is_file() and not name.startswith("torchtitan/"):
             file = SourceFile(name, path.read_bytes())
             if not of_a_test(name) and b"Trainer" in file.raw:
-                yield name, file
+                with contextlib.suppress(UnreadableSource):  # nobody starts that
+                    _ = file.names  # raises
+                    yield name, file
 
 
 def _dotted(files: Checkout, one: Definition) -> str:

@@ -43,8 +43,22 @@ class Other(torchtitan.train.Trainer):
         ),
         ({"lab/train.py": "class Trainer:\n    pass\n"}, "", 0),
         ({"tests/test_it.py": STARTED}, "", 0),
+        (
+            {"lab/train.py": DERIVED, "lab/odd.py": "Trainer = ("},
+            "lab.train:LabTrainer",
+            1,
+        ),
     ],
-    ids=["one", "one of two", "two", "one of the other", "the last", "own", "a test"],
+    ids=[
+        "one",
+        "one of two",
+        "two",
+        "one of the other",
+        "the last",
+        "own",
+        "a test",
+        "broken",
+    ],
 )
 def test_it_is_the_one_that_the_checkout_starts(tmp_path, files, started, derived):
     for name, text in {**files, GRAFTED: "torchtitan 0.2.2\n"}.items():
