@@ -1,7 +1,6 @@
 """Work out a migration of a checkout, and write it."""
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,25 +115,36 @@ def plan(
         raise NoTorchtitan(f"{checkout.folder} {what}. {EXPECTED}")
     if target.keep_precision and outcome.to_do:
         _refuse_keeping(outcome, checkout)
-    apart = tuple(_links_apart(checkout, outcome))
-    if apart:
-        outcome = replace(outcome, changes={}, stages={}, problems=apart)
-    return Changeset(checkout, outcome)
+    return Changeset(checkout, written_once(checkout, outcome))
 
 
-def _links_apart(checkout: Checkout, outcome: Outcome) -> Iterator[str]:
-    """Files that would be written in one way as they are, and in another as what leads to them."""
+def written_once(checkout: Checkout, outcome: Outcome) -> Outcome:
+    """The outcome with each file once, by that of its names, links among them, by which it is called.
+
+    Where it is called by none, that is its own name. Where it is called by two, and would
+    be written otherwise for each, it is a problem.
+    """
     root = checkout.folder.resolve()
-    written: dict[str, str] = {}
-    for path in sorted(outcome.changes):
+    references = [site.reference for site in outcome.survey.call_sites]
+    called = {r.definition.path for r in references if r.path != r.definition.path}
+    names: dict[str, list[str]] = {}
+    for path in outcome.changes:
         place = inside(root, (root / path).resolve()) or path
-        other = written.setdefault(place, path)
-        if outcome.changes[other] != outcome.changes[path]:
-            link = path if path != place else other
-            yield (
-                f"{link}:1: it leads to {place}, which would be written otherwise for those who "
-                "use it by that name: make it a file of its own, or take the link out"
+        names.setdefault(place, []).append(path)
+    changes, apart = {}, []
+    for place, paths in names.items():
+        wanted = [path for path in paths if path in called]
+        if len({outcome.changes[path] for path in wanted}) > 1:
+            apart.append(
+                f"{place}:1: it is called by the names {' and '.join(sorted(wanted))}, and would be "
+                "written otherwise for each: make them files of their own, or call it by one name"
             )
+        own = [path for path in paths if path == place]
+        chosen = [*wanted, *own, *paths][0]
+        changes[chosen] = outcome.changes[chosen]
+    if apart:
+        return replace(outcome, changes={}, stages={}, problems=tuple(apart))
+    return replace(outcome, changes=changes)
 
 
 def _refuse_keeping(outcome: Outcome, checkout: Checkout) -> None:

@@ -139,10 +139,11 @@ def _planned(checkout: Checkout, outcome: Outcome) -> Compared:
 
 def _behind_links(checkout: Checkout, outcome: Outcome) -> Outcome:
     """The same with each changed file once, at the place that links to it lead to."""
+    outcome = apply.written_once(checkout, outcome)
     root = checkout.root.resolve()
     places = {
         (root / path).resolve().relative_to(root).as_posix(): path
-        for path in outcome.changes  # as `apply` writes them, the last one stays
+        for path in outcome.changes
     }
     changes = {place: outcome.changes[path] for place, path in sorted(places.items())}
     stages = {place: outcome.stages[path] for place, path in places.items()}

@@ -164,7 +164,13 @@ def test_what_needs_no_training_works_outside_the_clone(environment, fork, tmp_p
 def test_a_rank_imports_the_packages_of_the_fork(environment, fork, tmp_path):
     """In a process as torchrun starts it: of its own, by the file of the host."""
     host = site_packages(environment) / "titan_migrate/_lib" / RANK
-    words = [host, fork, tmp_path, '{"device": "cuda", "overrides": {}}', "--"]
+    words = [
+        host,
+        fork,
+        tmp_path,
+        '{"device": "cuda", "overrides": {}, "trainer": ""}',
+        "--",
+    ]
     called(environment, "python", *words, cwd=tmp_path, RANK="0")
     log = (tmp_path / "rank0.log").read_text().splitlines()
     assert log[:2] == [
