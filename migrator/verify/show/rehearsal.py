@@ -126,13 +126,13 @@ def _to_change(steps: Sequence[dict[str, Any]]) -> list[str]:
     for one in reduced:
         if one["dtype"] == "float32":
             told.append(
-                f'training.mixed_precision_reduce = "bfloat16" makes {_size(one["bytes"] // 2)} of'
-                f" the {_size(one['bytes'])}, and sums gradients in bf16"
+                f"reduce_dtype=torch.bfloat16 in the call makes {_size(one['bytes'] // 2)} of"
+                f" the {_size(one['bytes'])}, and sums gradients in bf16, which torchtitan's own option does not allow"
             )
         mean = one["bytes"] // one["calls"]
         if one["calls"] > 2 and mean < _BUCKET // 4:
             told.append(
-                f"an all-reduce has {_size(mean)}, and DDP's buckets {_size(_BUCKET)}: two blocks in one group,"
+                f"an all-reduce has {_size(mean)}, and torchtitan's buckets of DDP {_size(_BUCKET)}: two blocks in one group,"
                 " replicate([a, b]), halve their number, and each begins later"
             )
     if not told:

@@ -113,7 +113,12 @@ def test_of_ddp_the_bytes_are_told_where_it_is_alone():
     "dtype, calls, size, said",
     [
         ("float32", 34, 34 << 20, ["makes 17.0 MiB of the 34.0 MiB", "has 1.0 MiB"]),
-        ("bfloat16", 34, 34 << 20, ["has 1.0 MiB, and DDP's buckets 100.0 MiB"]),
+        (
+            "bfloat16",
+            34,
+            34 << 20,
+            ["has 1.0 MiB, and torchtitan's buckets of DDP 100.0 MiB"],
+        ),
         ("float32", 34, 34 << 30, ["makes 17.0 GiB of the 34.0 GiB"]),
         ("bfloat16", 34, 34 << 30, []),
     ],
