@@ -252,13 +252,32 @@ def _about(
         if not _known(checkout, revision) or differing(checkout, revision)[0]:
             return False, _ANOTHER
         known_by = "its Python files are those of the commit that the report names, but for what git ignores"
+    return _against(base, compared, uses, known_by)
+
+
+def _against(
+    base: Any, compared: Compared, uses: str, known_by: str
+) -> tuple[bool | None, str]:
+    """The same of a report that trained this tree: against which base.
+
+    Args:
+        base: that the report names.
+        uses: the torchtitan outside of the checkout, "" where there is none.
+        known_by: how it is known that it trained this tree.
+    """
+    checkout = compared.checkout
     expected = compared.base or _head(checkout)
     if expected is None:
         return None, (
             "This report trained the tree that this migration makes, but whether it did so against the base "
             "shown here cannot be told without a commit. Commit the base with git to be sure."
         )
-    if base != expected:
+    if base != expected and _lies_between(checkout, expected, str(base)):
+        known_by += (
+            f", and the base that it trained against, {visible(str(base))[:12]}, lies between the one "
+            "shown here and this tree: what was committed before that is in both"
+        )
+    elif base != expected:
         return False, (
             f"This report trained the tree shown here, but against another base, {visible(str(base))[:12]}: "
             "run titan-migrate verify again."
@@ -290,6 +309,18 @@ def _digest_beside(checkout: Checkout, _: Path, changes: Mapping[str, bytes]) ->
             if name.startswith(start) and not name.startswith(f"{start}torchtitan/")
         }
     )
+
+
+def _lies_between(checkout: Checkout, first: str, revision: str) -> bool:
+    """Whether a commit comes after another, and before or at HEAD."""
+    if not re.fullmatch(r"[0-9a-f]{7,64}", revision):
+        return False
+    try:
+        for older, newer in ((first, revision), (revision, "HEAD")):
+            checkout.git("merge-base", "--is-ancestor", older, newer)
+    except TitanMigrateError:
+        return False
+    return True
 
 
 def _head(checkout: Checkout) -> str | None:

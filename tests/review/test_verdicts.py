@@ -54,6 +54,22 @@ def test_a_verdict_of_this_tree(tmp_path):
     assert "that this migration makes" in reviewed(tree).verified.sentence
 
 
+def test_a_verdict_against_a_commit_in_between_is_of_this_tree(tmp_path):
+    """As where code for a hazard was committed before the migration, and the report shows both."""
+    tree = fork(tmp_path)
+    first = head(tree)
+    edit(tree, "torchtitan/train.py", "import", "import sys  # mended\nimport")
+    git(tree, "commit", "-qam", "Mend a hazard")
+    between = head(tree)
+    verify_report(tmp_path / "titan-migrate-report", migrated(tree), base=between)
+    git(tree, "commit", "-qam", "Migrate")
+    found = reviewed(tree, base=first).verified
+    assert found.ours is True and f"{between[:12]}, lies between" in found.sentence
+    git(tree, "checkout", "-q", "--orphan", "elsewhere")
+    git(tree, "commit", "-qm", "Another history")
+    assert reviewed(tree, base="HEAD").verified.ours is not True
+
+
 def test_a_verdict_of_another_tree_is_said_to_be(tmp_path):
     tree = migrated(fork(tmp_path))
     folder = verify_report(tmp_path / "r", tree)
