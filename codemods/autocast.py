@@ -8,8 +8,8 @@ from typing import Literal, TypeGuard
 
 from codemods import layout
 from codemods.bindings import Checkout
-from codemods.names import Import, dotted
-from codemods.nodes import Visitor, nodes, spelled
+from codemods.names import Import
+from codemods.nodes import Visitor, dotted, nodes, spelled
 from codemods.once import once
 from codemods.source import SourceFile
 
@@ -168,10 +168,9 @@ def starts_its_trainer(
         if of_a_test(file.path):
             continue
         meant = {
-            id(use.node): use
+            id(use.node)
             for use in file.names.uses
-            for full in [checkout.external(file.path, use.scope, use.spelling) or ""]
-            if checkout.is_of_torchtitan(full) and full.endswith(".Trainer")
+            if _is_its_trainer(checkout, file, use.scope, use.spelling)
         }
         for node in nodes(file.syntax) if meant else ():
             if isinstance(node, ast.Call) and _last(node.func) not in _ASKING:
@@ -217,10 +216,17 @@ def _of_torchtitan(checkout: Checkout, file: SourceFile) -> list[Import]:
 
 def _is_trainer(checkout: Checkout, file: SourceFile, node: ast.ClassDef) -> bool:
     """Whether a class derives from the Trainer of a torchtitan outside, by any name."""
-    found = [
-        checkout.external(file.path, "", dotted(b) or "") or "" for b in node.bases
-    ]
-    return any(checkout.is_of_torchtitan(f) and f.endswith(".Trainer") for f in found)
+    return any(
+        _is_its_trainer(checkout, file, "", dotted(base) or "") for base in node.bases
+    )
+
+
+def _is_its_trainer(
+    checkout: Checkout, file: SourceFile, scope: str, spelling: str
+) -> bool:
+    """Whether a name stands for the Trainer of a torchtitan outside."""
+    full = checkout.external(file.path, scope, spelling) or ""
+    return checkout.is_of_torchtitan(full) and full.endswith(".Trainer")
 
 
 def _of_its_trainer(checkout: Checkout, found: Import) -> bool:

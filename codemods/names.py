@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from codemods.nodes import Visitor
+from codemods.nodes import Visitor, dotted
 
 
 @dataclass(frozen=True)
@@ -287,17 +287,6 @@ def absolute_module(package: str, node: ast.ImportFrom) -> str:
     parts = package.split(".")
     base = parts[: len(parts) - node.level + 1]
     return ".".join([*base, *filter(None, [node.module])])
-
-
-def dotted(node: ast.expr) -> str | None:
-    """``a.b.c`` for a chain of attributes on a name, else None."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return None
-    return ".".join([node.id, *reversed(parts)])
 
 
 def prefixes(spelling: str) -> Iterator[str]:

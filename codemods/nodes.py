@@ -69,13 +69,17 @@ def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
     return tuple(found)
 
 
+def dotted(node: ast.AST) -> str | None:
+    """``a.b.c`` for a chain of attributes on a name, else None."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    return ".".join([node.id, *reversed(parts)])
+
+
 def spelled(node: ast.AST) -> str:
     """What ``ast.unparse`` gives; most of what is asked for is a dotted name, which is quick."""
-    parts: list[str] = []
-    inner = node
-    while isinstance(inner, ast.Attribute):
-        parts.append(inner.attr)
-        inner = inner.value
-    if not isinstance(inner, ast.Name):
-        return ast.unparse(node)
-    return ".".join([inner.id, *reversed(parts)])
+    return dotted(node) or ast.unparse(node)

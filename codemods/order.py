@@ -14,8 +14,7 @@ from typing import Literal
 
 from codemods.bindings import Checkout
 from codemods.modules import Function, functions, is_model, methods
-from codemods.names import dotted
-from codemods.nodes import children, nodes, spelled
+from codemods.nodes import children, dotted, nodes, spelled
 from codemods.parameters import loops
 from codemods.source import SourceFile
 

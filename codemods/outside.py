@@ -10,8 +10,8 @@ from typing import Literal
 from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE
-from codemods.names import Import, Use, absolute_module, dotted
-from codemods.nodes import nodes
+from codemods.names import Import, Use, absolute_module
+from codemods.nodes import dotted, nodes
 from codemods.once import once
 from codemods.source import SourceFile
 

@@ -24,8 +24,8 @@ from codemods.interpret.values import (
     show,
 )
 from codemods.meshes import Meshes, init_device_mesh
-from codemods.names import Definition, dotted
-from codemods.nodes import spelled
+from codemods.names import Definition
+from codemods.nodes import dotted, spelled
 from codemods.shapes import DDP_REPLICATE, FULLY_SHARD
 from codemods.targets import REPLICATE_MODULE
 

@@ -22,8 +22,8 @@ from codemods.interpret.values import (
     refuse,
     show,
 )
-from codemods.names import Definition, dotted
-from codemods.nodes import spelled
+from codemods.names import Definition
+from codemods.nodes import dotted, spelled
 
 _STEPS = 200_000
 

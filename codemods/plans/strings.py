@@ -4,8 +4,8 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codemods.names import Definition, dotted
-from codemods.nodes import nodes
+from codemods.names import Definition
+from codemods.nodes import dotted, nodes
 from codemods.plans.records import Facts
 from codemods.source import SourceFile
 from codemods.survey import OLD

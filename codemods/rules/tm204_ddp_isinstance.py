@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.names import dotted
-from codemods.nodes import nodes, spelled
+from codemods.nodes import dotted, nodes, spelled
 from codemods.plans import Facts
 from codemods.source import SourceFile
 

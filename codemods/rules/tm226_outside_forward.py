@@ -13,8 +13,7 @@ from codemods.modules import (
     methods,
     modules,
 )
-from codemods.names import dotted
-from codemods.nodes import nodes, spelled
+from codemods.nodes import dotted, nodes, spelled
 from codemods.plans import Facts
 from codemods.source import SourceFile
 

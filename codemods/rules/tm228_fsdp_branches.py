@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function, functions
-from codemods.names import dotted
-from codemods.nodes import nodes, spelled
+from codemods.nodes import dotted, nodes, spelled
 from codemods.parameters import names_in
 from codemods.plans import Facts
 from codemods.source import SourceFile

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from codemods.autocast import of_a_test, trained_outside
 from codemods.bindings import Checkout
-from codemods.names import Definition, dotted
+from codemods.names import Definition
+from codemods.nodes import dotted
 from codemods.source import SourceFile, UnreadableSource
 from migrator.verify.choose.models import GRAFTED
 
