@@ -48,21 +48,30 @@ def as_html(review: Review) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("migrator.review", "assets"),
+    found = environment("migrator.review")
+    found.filters["plural"] = plural
+    return found
+
+
+def environment(package: str) -> Environment:
+    """What templates of pages are read by: texts are escaped, and nothing unknown is empty.
+
+    Args:
+        package: whose ``assets`` they lie in.
+    """
+    return Environment(
+        loader=PackageLoader(package, "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["plural"] = plural
-    return environment
 
 
-def asset(name: str) -> str:
-    """A file that pages are made of."""
-    return (resources.files("migrator.review") / "assets" / name).read_text("utf-8")
+def asset(name: str, package: str = "migrator.review") -> str:
+    """A file that pages of a package are made of."""
+    return (resources.files(package) / "assets" / name).read_text("utf-8")
 
 
 def policy(style: str, script: str) -> str:

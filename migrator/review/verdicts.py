@@ -240,7 +240,11 @@ def _about(
         )
     changes = compared.outcome.changes if compared.state == "plan" else {}
     try:
-        found = (_digest_beside if uses else _digest)(checkout, path, changes)
+        found = (
+            _digest_beside(checkout, changes)
+            if uses
+            else _digest(checkout, path, changes)
+        )
     except VerifyError:
         return False, _ANOTHER
     known_by = "its Python files have the digest that the report records"
@@ -297,7 +301,7 @@ def _digest(checkout: Checkout, path: Path, changes: Mapping[str, bytes]) -> str
     return nodes.digest(checkout.root / parent, instead)
 
 
-def _digest_beside(checkout: Checkout, _: Path, changes: Mapping[str, bytes]) -> str:
+def _digest_beside(checkout: Checkout, changes: Mapping[str, bytes]) -> str:
     """The digest of the packages of a checkout that uses a torchtitan beside them."""
     above = graft.parent(checkout).as_posix()
     start = "" if above == "." else f"{above}/"

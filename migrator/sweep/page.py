@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from migrator.review.model import visible
-from migrator.review.page import MARK, asset, policy
+from migrator.review.page import MARK, asset, environment, policy
 from migrator.sweep.reasons import groups
 from migrator.sweep.row import WORDS, Row
 from migrator.sweep.table import TOOL, counts, short, totals
@@ -23,18 +21,12 @@ def as_html(rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
         rows: what was found.
         remarks: what else is to be known, as sentences.
     """
-    style, script = asset("page.css") + _asset("sweep.css"), _asset("sweep.js")
-    environment = Environment(
-        loader=PackageLoader(_HERE, "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["visible"] = visible
+    style = asset("page.css") + asset("sweep.css", _HERE)
+    script = asset("sweep.js", _HERE)
+    templates = environment(_HERE)
+    templates.filters["visible"] = visible
     repositories = sorted({row.repository for row in rows})
-    return environment.get_template("sweep.html").render(
+    return templates.get_template("sweep.html").render(
         mark=Markup(MARK),
         policy=policy(style, script),
         style=Markup(style),
@@ -50,10 +42,6 @@ def as_html(rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
         short=short,
         day=_day,
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files(_HERE) / "assets" / name).read_text("utf-8")
 
 
 def _day(row: Row) -> str:
