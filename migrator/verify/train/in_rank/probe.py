@@ -384,7 +384,9 @@ class Probe:
         """The norm summed over whole tensors instead of shard by shard, of all pipeline stages together."""
         import torch
 
-        squares = torch.tensor(whole_norm(parameters) ** 2)
+        # NCCL takes no tensor of the CPU.
+        device = self.options["device"]
+        squares = torch.tensor(whole_norm(parameters) ** 2, device=device)
         if self.stages > 1:
             torch.distributed.all_reduce(squares)
             squares *= self.stages / torch.distributed.get_world_size()

@@ -116,3 +116,38 @@ def test_steps_that_nobody_logs_are_written_all_the_same(tmp_path, gradients):
     assert found.model["evaluating"] == dict.fromkeys(
         ("", "0", "1"), "in eval mode from step 4 on"
     )
+
+
+OTHER_DEVICE = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(TOP / "migrator/verify/train")!r})
+import torch
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from in_rank.probe import Probe, Recorder
+
+torch.distributed.init_process_group("meta:fake", store=FakeStore(), rank=0, world_size=4)
+probe = Probe(Recorder(Path("."), 0), dict(device="meta", done=0))
+probe.stages = 2
+parameter = torch.nn.Parameter(torch.ones(2))
+parameter.grad = torch.ones(2)
+try:
+    probe._whole_norm([parameter])
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks ranks")
+def test_the_norm_of_all_stages_is_summed_where_the_ranks_compute(tmp_path):
+    """As NCCL has it, a group takes no tensor of the CPU; on meta tensors only the sum's value is missing."""
+    (tmp_path / "script.py").write_text(OTHER_DEVICE)
+    log = tmp_path / "log"
+    warm.server().run(
+        [str(tmp_path / "script.py")],
+        cwd=tmp_path,
+        log=log,
+        environments=[dict(os.environ)],
+    )
+    assert "No backend type" not in log.read_text()
+    assert "meta tensor" in log.read_text()
