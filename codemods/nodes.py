@@ -1,7 +1,8 @@
 """The nodes of a syntax tree, found once: most rules go through the same trees."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from codemods.once import once
@@ -60,10 +61,15 @@ class Visitor(ast.NodeVisitor):
             self.visit(child)
 
 
-@once
-def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
     """Every node of a tree that nobody changes, as ``ast.walk`` gives them, ``ctx`` apart."""
-    found = [tree]
+    return chain((tree,), _below(tree))
+
+
+@once
+def _below(tree: ast.AST) -> tuple[ast.AST, ...]:
+    # Without the tree itself: what leads to itself is freed by the garbage collector alone.
+    found = children(tree)
     for node in found:  # grows
         found += children(node)
     return tuple(found)

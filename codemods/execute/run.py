@@ -62,6 +62,8 @@ class Run(Interpreter):
         stand_ins: what a parameter or attribute of a name is, wherever it is met.
     """
 
+    asks = True
+
     def __init__(
         self,
         checkout: Checkout,
@@ -71,9 +73,8 @@ class Run(Interpreter):
         passing: Set[tuple[str, int]] = frozenset(),
         stand_ins: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(checkout, self._called_outside)
+        super().__init__(checkout)
         self.record = Record()
-        self.ask = self._answer
         self._answers = answers
         self._meshes = meshes
         self._matters = matters
@@ -141,7 +142,7 @@ class Run(Interpreter):
 
     # Questions
 
-    def _answer(self, question: str, otherwise: bool = True) -> bool:
+    def answer(self, question: str, otherwise: bool = True) -> bool:
         answer = self._answers.get(question)
         if answer is None:
             answer = self.record.asked.get(question, otherwise)
@@ -156,13 +157,13 @@ class Run(Interpreter):
             same = self._same(left, right, isinstance(op, (ast.Is, ast.IsNot)))
             return same is isinstance(op, (ast.Is, ast.Eq))
         if isinstance(op, (ast.In, ast.NotIn)):
-            return self._answer(" in ".join(words)) is isinstance(op, ast.In)
-        return self._answer(f" {type(op).__name__} ".join(words))
+            return self.answer(" in ".join(words)) is isinstance(op, ast.In)
+        return self.answer(f" {type(op).__name__} ".join(words))
 
     def _same(self, left: object, right: object, identical: bool) -> bool:
         for one, other in ((left, right), (right, left)):
             if one is None:
-                return isinstance(other, Unknown) and not self._answer(show(other))
+                return isinstance(other, Unknown) and not self.answer(show(other))
         one, other = show(left), show(right)
         if one == other:
             return True
@@ -173,12 +174,12 @@ class Run(Interpreter):
             unknown, constant = (other, one) if fixed[0] is left else (one, other)
             if unknown in self._equal:
                 return self._equal[unknown] == constant
-            holds = self._answer(f"{unknown} == {constant}")
+            holds = self.answer(f"{unknown} == {constant}")
             if holds:
                 self._equal[unknown] = constant
             return holds
         word = " is " if identical else " == "
-        return self._answer(word.join(sorted((one, other))), otherwise=False)
+        return self.answer(word.join(sorted((one, other))), otherwise=False)
 
     def is_instance(self, value: object, kinds: object) -> object:
         named = [show(k) for k in (kinds if isinstance(kinds, tuple) else (kinds,))]
@@ -379,7 +380,7 @@ class Run(Interpreter):
         self._note("call", show(called), arguments=_arguments(args, keywords))
         return called_with(called, args, keywords)
 
-    def _called_outside(
+    def call_external(
         self, name: str, args: list[object], keywords: Mapping[str, object]
     ) -> object:
         last = name.rpartition(".")[2]

@@ -16,6 +16,7 @@ from codemods.meshes import Meshes
 from codemods.names import Definition
 from codemods.shapes import uses_within, wraps_with_replicate
 
+_BLOCKS = (ast.If, ast.Try, ast.With, ast.For)
 _PROSE = re.compile(r"""(?<=value=)('[^']* [^']*'|"[^"]* [^"]*")""")
 
 
@@ -33,20 +34,10 @@ class Tree:
         """Qualified name -> function and the scope around it."""
         if path in self._functions:
             return self._functions[path]
-        found: dict[str, tuple[ast.FunctionDef, str]] = {}
-
-        def within(body: Iterable[ast.stmt], scope: str) -> None:
-            for node in body:
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                    name = f"{scope}.{node.name}".lstrip(".")
-                    if isinstance(node, ast.FunctionDef):
-                        found[name] = (node, scope)
-                    within(node.body, name)
-                elif isinstance(node, (ast.If, ast.Try, ast.With, ast.For)):
-                    within(node.body, scope)
-                    within(getattr(node, "orelse", ()), scope)
-
-        within(self.checkout.files[path].syntax.body, "")
+        found = {
+            f"{scope}.{node.name}".lstrip("."): (node, scope)
+            for node, scope in _functions(self.checkout.files[path].syntax.body, "")
+        }
         self._functions[path] = found
         return found
 
@@ -160,6 +151,20 @@ class Tree:
                 if inner and self._touches(found.path, found.name, inner[0]):
                     return True
         return False
+
+
+def _functions(
+    body: Iterable[ast.stmt], scope: str
+) -> Iterator[tuple[ast.FunctionDef, str]]:
+    """Every function, also within another or a class, with the scope around it."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if isinstance(node, ast.FunctionDef):
+                yield node, scope
+            yield from _functions(node.body, f"{scope}.{node.name}".lstrip("."))
+        elif isinstance(node, _BLOCKS):
+            yield from _functions(node.body, scope)
+            yield from _functions(getattr(node, "orelse", ()), scope)
 
 
 def changed_functions(before: Tree, after: Tree) -> Iterator[Place]:

@@ -72,10 +72,19 @@ class Expressions(ABC):
     """Evaluates expressions; what runs statements and calls functions builds on it."""
 
     checkout: Checkout
-    call_external: ExternalCall
     known: Mapping[str, object]
-    ask: Callable[[str], bool] | None = None
-    """Answers whether something holds that is not known; None: it is refused."""
+    asks: bool = False
+    """Whether ``answer`` is asked where something is not known; else that is refused."""
+
+    def answer(self, question: str) -> bool:
+        """Whether something holds that is not known."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def call_external(
+        self, name: str, args: list[object], keywords: Mapping[str, object]
+    ) -> object:
+        """What a call of something from outside the checkout gives, by its dotted name."""
 
     @abstractmethod
     def named(self, definition: Definition) -> object:
@@ -304,7 +313,7 @@ class Expressions(ABC):
         if name == "range":
             if all(type(a) is int and abs(a) < 10_000 for a in args):
                 return list(range(*args))  # type: ignore[call-overload]  # all are int
-            if self.ask is not None and any(isinstance(a, Unknown) for a in args):
+            if self.asks and any(isinstance(a, Unknown) for a in args):
                 return derived("range", tuple(args))
             refuse("a range of unknown or great length", node)
         if name in ("getattr", "hasattr"):
@@ -360,7 +369,7 @@ class Expressions(ABC):
         value: object = None
         for part in node.values:
             value = self.evaluate(part, frame)
-            if isinstance(value, Unknown) and self.ask is None:
+            if isinstance(value, Unknown) and not self.asks:
                 return derived(spelled(node))
             if self.truth(value, part) is stops_at:
                 return value
@@ -369,7 +378,7 @@ class Expressions(ABC):
     def _of_UnaryOp(self, node: ast.UnaryOp, frame: Frame) -> object:
         value = self.evaluate(node.operand, frame)
         if isinstance(node.op, ast.Not):
-            if isinstance(value, Unknown) and self.ask is None:
+            if isinstance(value, Unknown) and not self.asks:
                 return derived("not ", value)
             return not self.truth(value, node)
         if isinstance(value, Unknown):
@@ -509,9 +518,9 @@ class Expressions(ABC):
 
     def truth(self, value: object, node: ast.AST) -> bool:
         if isinstance(value, (Unknown, External)):
-            if self.ask is None or "?" in show(value):
+            if not self.asks or "?" in show(value):
                 refuse(f"`{spelled(node)}` is not known", node)
-            return self.ask(show(value))
+            return self.answer(show(value))
         return bool(value)
 
     def is_instance(self, value: object, kinds: object) -> object:

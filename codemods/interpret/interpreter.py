@@ -61,7 +61,7 @@ class Interpreter(Expressions):
         known: Mapping[str, object] | None = None,
     ) -> None:
         self.checkout = checkout
-        self.call_external = call_external
+        self._call_external = call_external
         self.known = known or {}
         self._left = _STEPS
         self._depth = 0
@@ -69,6 +69,11 @@ class Interpreter(Expressions):
         self._constants: dict[Definition, object] = {}
         self._named: dict[Definition, object] = {}
         self._members: dict[tuple[Definition, str], Instance] = {}
+
+    def call_external(
+        self, name: str, args: list[object], keywords: Mapping[str, object]
+    ) -> object:
+        return self._call_external(name, args, keywords)
 
     # What a checkout holds
 

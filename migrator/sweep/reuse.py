@@ -91,8 +91,10 @@ class Reuse:
         self.worked_out += 1
         trace = Trace()
         files = dict(checkout.files)
+        first, watched = _watched(given[0])
         with noting(trace):
-            result = function(*_watched(given[0]), *given[1:])
+            result = function(first, *given[1:])
+        watched.forget()
         self._known.appendleft(_Known(kind, values, files, trace, _slim(result)))
         return _of(result, given[0])
 
@@ -106,14 +108,14 @@ def _parts(first: Any) -> tuple[Checkout, Survey | None, Facts | None]:
     return first, None, None
 
 
-def _watched(first: Any) -> tuple[Any]:
+def _watched(first: Any) -> tuple[Any, WatchedCheckout]:
     checkout = _parts(first)[0]
     watched = WatchedCheckout(checkout.files, checkout.added)
     if isinstance(first, Facts):
-        return (watched_facts(first, watched),)
+        return watched_facts(first, watched), watched
     if isinstance(first, Survey):
-        return (watched_survey(first, watched),)
-    return (watched,)
+        return watched_survey(first, watched), watched
+    return watched, watched
 
 
 class _Numbered:

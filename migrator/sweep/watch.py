@@ -299,6 +299,11 @@ class WatchedCheckout(Checkout):
         for known in ("_modules", "_mentioning", "_holds"):
             self.__dict__.pop(known, None)
 
+    def forget(self) -> None:
+        """Let go of what was worked out of it, which leads back to it: else only the garbage collector frees it."""
+        for name in [name for name in self.__dict__ if name.startswith("_once_")]:
+            del self.__dict__[name]
+
     def changed(self, files: Files) -> "WatchedCheckout":
         return WatchedCheckout({**self._plain, **files})
 

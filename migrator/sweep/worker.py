@@ -18,8 +18,8 @@ from migrator.sweep.row import Planned, failed
 from migrator.sweep.shared import Shared
 from migrator.sweep.tree import Tree, TreeCheckout, Trees
 
-_COLLECTED = 8
-"""Garbage is looked for in all once in so many trees, which takes a third of a second."""
+_COLLECTED = 64
+"""Once in so many trees garbage is looked for in all, which takes a third of a second; what trees leave is freed without."""
 
 
 @dataclass(frozen=True)
