@@ -45,8 +45,25 @@ def statement(tree: cst.Module, text: str) -> cst.BaseStatement:
 
 @lru_cache(maxsize=4)
 def code_of(tree: cst.Module) -> str:
-    """The code of a tree; to write it out takes longer than to parse it."""
-    return tree.code
+    """The code of a tree. To write it out takes longer than to parse it, so each statement is written once."""
+    if not tree.body or not tree.has_trailing_newline:
+        return tree.code
+    around = (tree.header, tree.footer)
+    above, below = ("".join(map(tree.code_for_node, lines)) for lines in around)
+    return above + _of_body(tree) + below
+
+
+_LAST: dict[cst.CSTNode, str] = {}
+"""Statement -> its code, of the module that was written last."""
+
+
+def _of_body(tree: cst.Module) -> str:
+    written = {
+        line: _LAST.get(line) or tree.code_for_node(line) for line in tree.body
+    }
+    _LAST.clear()
+    _LAST.update(written)
+    return "".join(written.values())
 
 
 @lru_cache(maxsize=4)
@@ -407,6 +424,9 @@ class _DropImport(ScopedTransformer):
         block = without_gap(original_node, updated_node)
         return super().leave_IndentedBlock(original_node, block)
 
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> bool:
+        return False
+
     def leave_SimpleStatementLine(
         self,
         original_node: cst.SimpleStatementLine,
@@ -450,6 +470,9 @@ class _DropAssignment(ScopedTransformer):
     def __init__(self, tree: cst.Module, name: str, where: str) -> None:
         super().__init__(tree, [where])
         self.name, self.where = name, where
+
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> bool:
+        return False
 
     def leave_SimpleStatementLine(
         self,

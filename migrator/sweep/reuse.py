@@ -19,7 +19,7 @@ from migrator.sweep.watch import (
     watched_survey,
 )
 
-KEPT = 64
+KEPT = 128
 """As many results are known, those that were of use last."""
 
 _NUMBERED = 12
