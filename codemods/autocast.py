@@ -263,13 +263,16 @@ def choices(checkout: Checkout, file: SourceFile) -> tuple[Choice, ...]:
     return tuple(finder.found)
 
 
+_BASE = re.compile(rb"([\w\x80-\xff]+)\.%s\b" % REPLICATED.encode())
+
+
 @once
 def bases(checkout: Checkout) -> set[str]:
     """The names of what the checkout asks for ``dp_replicate_enabled``, ``parallel_dims`` first."""
-    found = {"parallel_dims"}
+    found = {b"parallel_dims"}
     for file in checkout.mentioning(f".{REPLICATED}"):
-        found |= set(re.findall(rf"(\w+)\.{REPLICATED}\b", file.text)) - {"self"}
-    return found
+        found |= set(file.found(_BASE)) - {b"self"}
+    return {name.decode(errors="replace") for name in found}
 
 
 class _Finder(Visitor):
@@ -432,11 +435,11 @@ class _Finder(Visitor):
         if own is None:
             return name == FUNCTION
         # A file of this checkout that only hands it on.
-        handed = self.checkout.names(own).top.imports.get(name)
+        handed = self.checkout.files[own].exported(name).origin
         return (
             handed is not None
-            and handed.name == FUNCTION
-            and self.checkout.own_path_of(handed.module) is None
+            and handed[1] == FUNCTION
+            and self.checkout.own_path_of(handed[0]) is None
         )
 
     def _by_star(self) -> bool:

@@ -53,14 +53,12 @@ def code_of(tree: cst.Module) -> str:
     return above + _of_body(tree) + below
 
 
-_LAST: dict[cst.CSTNode, str] = {}
+_LAST: dict[_Line, str] = {}
 """Statement -> its code, of the module that was written last."""
 
 
 def _of_body(tree: cst.Module) -> str:
-    written = {
-        line: _LAST.get(line) or tree.code_for_node(line) for line in tree.body
-    }
+    written = {line: _LAST.get(line) or tree.code_for_node(line) for line in tree.body}
     _LAST.clear()
     _LAST.update(written)
     return "".join(written.values())

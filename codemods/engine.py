@@ -6,7 +6,7 @@ import contextlib
 import gc
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
@@ -179,7 +179,10 @@ def _executed(
     whole = all(rule.CODE in codes for rule in all_rules() if hasattr(rule, "rewrite"))
     if not whole or any(f.status == "opted-out" for f in outcome.findings):
         return Verdict()
-    return _confirmed(facts, outcome.findings, changes)
+    from codemods.execute.migration import GOING
+
+    going = tuple(f for f in outcome.findings if f.code in GOING)
+    return _confirmed(facts, going, changes)
 
 
 @phase
@@ -351,9 +354,12 @@ def _whole(code: str, width: int) -> str:
 
 def _taken(checkout: Checkout, path: str, name: str) -> bool:
     """Whether another file imports a name from a module, or reads it through it."""
-    stem = checkout.files[path].module.rpartition(".")[2].encode()
+    parts = checkout.files[path].module.split(".")
+    stem = parts[-1].encode()
     for file in checkout.mentioning(name):
-        if file.path == path or stem not in file.raw:
+        if file.path == path or not file.mentions(stem):
+            continue
+        if not any(_leads_to(imported, parts) for imported in file.imports):
             continue
         for scope in file.names.scopes.values():
             for imported in scope.imports.values():
@@ -370,6 +376,12 @@ def _taken(checkout: Checkout, path: str, name: str) -> bool:
                 if checkout.path_of(module) == path:
                     return True
     return False
+
+
+def _leads_to(imported: tuple[str, str | None], module: Sequence[str]) -> bool:
+    """Whether an import may be of a module, of what is in it, or of a package that it is in."""
+    names = ".".join(filter(None, imported)).split(".")
+    return module[-1] in names or names[-1] in module
 
 
 def _check(

@@ -5,14 +5,17 @@ import codecs
 import io
 import re
 import tokenize
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from codemods.names import ModuleNames
 
 if TYPE_CHECKING:
     import libcst as cst
+
+_Part = TypeVar("_Part")
 
 _OPT_OUT = re.compile(r"#\s*titan-migrate:\s*(?:ignore\[([^\]]*)\])?")
 
@@ -77,6 +80,12 @@ class SourceFile:
     def found(self, pattern: "re.Pattern[bytes]") -> list[Any]:
         """All that a pattern finds in its bytes."""
         return pattern.findall(self.raw)
+
+    def all(
+        self, of: "Callable[[SourceFile], tuple[_Part, ...]]"
+    ) -> "tuple[_Part, ...]":
+        """All of some kind that a function finds in it, most often nothing."""
+        return of(self)
 
     def exported(self, name: str) -> Exported:
         """What its module level has under a name."""

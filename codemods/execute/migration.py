@@ -16,7 +16,7 @@ from codemods.plans import Facts
 from codemods.plans.ties import ties_of
 from codemods.shapes import first_parameter
 
-_GUARDS, _NOT_TAKEN_OVER = "TM103", "TM212"
+_GUARDS, _NOT_TAKEN_OVER = GOING = "TM103", "TM212"
 """The rules that say what goes: guards, and statements that a person may want to keep."""
 
 
@@ -33,7 +33,7 @@ def executed(
     Args:
         facts: about the checkout as it is.
         after: as it would be.
-        findings: of the migration.
+        findings: of the migration; of these, what ``GOING`` says.
         degrees: of parallelism to execute it under; each branch once if left out.
         flips: also answer each open question the other way.
     """

@@ -15,6 +15,7 @@ from codemods.interpret.values import CannotFollow, Frame, Function, Raised
 from codemods.meshes import Meshes
 from codemods.names import Definition
 from codemods.shapes import uses_within, wraps_with_replicate
+from codemods.source import SourceFile
 
 _BLOCKS = (ast.If, ast.Try, ast.With, ast.For)
 _PROSE = re.compile(r"""(?<=value=)('[^']* [^']*'|"[^"]* [^"]*")""")
@@ -180,9 +181,16 @@ def changed_functions(before: Tree, after: Tree) -> Iterator[Place]:
                 scope == outer or scope.startswith(f"{outer}.") for outer in seen
             ):
                 continue
-            if _code(node) != _code(old_ones[name][0]):
+            was = old_ones[name][0]
+            if _lines(file, node) != _lines(old, was) and _code(node) != _code(was):
                 seen.add(name)
                 yield path, name
+
+
+def _lines(file: SourceFile, node: ast.FunctionDef) -> list[str]:
+    decorated = [decorator.lineno for decorator in node.decorator_list]
+    start = min([node.lineno, *decorated])
+    return file.lines[start - 1 : node.end_lineno]
 
 
 def _code(node: ast.FunctionDef) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 from codemods.guards import Guard, Place, guards, statements
 from codemods.names import Definition, Use
 from codemods.nodes import nodes
+from codemods.once import once
 from codemods.plans.records import Facts
 from codemods.source import SourceFile
 from codemods.survey import OLD, function_of, parallel_dims_files
@@ -81,15 +82,6 @@ class Guards:
             if use.kind == "call" and use.name != OLD
         }
         self.helpers = {h.definition: h for h in self._find_helpers()}
-        self._elsewhere: dict[tuple[str, int], str] = {}
-        self._unknown: set[tuple[str, int]] = set()
-        for file, use in _unnamed(facts):
-            place = file.path, use.node.lineno
-            origin = facts.checkout.external(file.path, use.scope, use.spelling)
-            if origin is not None:
-                self._elsewhere[place] = origin
-            elif "." in use.spelling:
-                self._unknown.add(place)
         self._of: dict[str, list[Guarded]] = {}
         self._values = {
             (r.path, r.line, r.spelling)
@@ -147,6 +139,7 @@ class Guards:
     def _decide(self, file: SourceFile) -> Iterator[Guarded]:
         found = [(guard, None) for guard in guards(file.syntax)]
         everything = [*found, *self._helper_calls(file)]
+        unnamed = _unnamed(self.facts, file)
         for guard, helper in sorted(everything, key=lambda g: g[0].node.lineno):
             inside = self._helper_around(file, guard)
             if inside is not None:
@@ -156,11 +149,8 @@ class Guards:
                 fate = "none"
             elif file.opted_out(guard.node.lineno, "TM103"):
                 fate = "opted-out"
-            unknown = fate == "stays" and (file.path, line) in self._unknown
-            elsewhere = self._elsewhere.get((file.path, line), "")
-            if fate != "stays":
-                elsewhere = ""
-            yield Guarded(guard, fate, call, line, helper, unknown, elsewhere)
+            origin = unnamed.get(line) if fate == "stays" else None
+            yield Guarded(guard, fate, call, line, helper, origin == "", origin or "")
 
     def _fate(self, file: SourceFile, guard: Guard) -> tuple[Fate, str, int]:
         around = self._definition_around(file, guard.place)
@@ -297,14 +287,7 @@ class Guards:
 
     def _find_helpers(self) -> Iterator[Helper]:
         for file in self.facts.checkout.mentioning("DDP"):
-            found = guards(file.syntax)
-            for name, node in _functions(file.syntax):
-                own = tuple(g for g in found if g.place.function is node)
-                kept = any(file.opted_out(g.node.lineno, "TM103") for g in own)
-                if node.name == OLD or node.name.startswith("__"):
-                    continue  # the latter is called without being named
-                if own and not kept and _all_guard(node.body, own):
-                    yield Helper(Definition(file.path, name), node, own)
+            yield from file.all(_helpers_in)
 
     def _helper_around(self, file: SourceFile, guard: Guard) -> Helper | None:
         return self.helpers.get(Definition(file.path, guard.place.scope))
@@ -341,18 +324,41 @@ class Guards:
                     yield file.path, use.node.lineno
 
 
-def _unnamed(facts: Facts) -> Iterator[tuple[SourceFile, Use]]:
-    """The calls of something called apply_ddp that stands for nothing known here."""
-    named = {(r.path, r.line) for r in facts.survey.references}
-    named |= {(use.path, use.line) for use in facts.survey.outside}
-    for file in facts.checkout.mentioning(OLD):
-        for use in file.names.uses:
-            if use.call is None or use.spelling.rpartition(".")[2] != OLD:
-                continue
-            if (file.path, use.node.lineno) in named:
-                continue
-            if not facts.checkout.resolve(file.path, use.scope, use.spelling):
-                yield file, use
+@once
+def _helpers_in(file: SourceFile) -> tuple[Helper, ...]:
+    """The helpers that a file has."""
+    helpers: list[Helper] = []
+    found = guards(file.syntax)
+    for name, node in _functions(file.syntax):
+        own = tuple(g for g in found if g.place.function is node)
+        kept = any(file.opted_out(g.node.lineno, "TM103") for g in own)
+        if node.name == OLD or node.name.startswith("__"):
+            continue  # the latter is called without being named
+        if own and not kept and _all_guard(node.body, own):
+            helpers.append(Helper(Definition(file.path, name), node, own))
+    return tuple(helpers)
+
+
+def _unnamed(facts: Facts, file: SourceFile) -> dict[int, str]:
+    """Line -> what is imported there as apply_ddp and called, where that is nothing known here.
+
+    ``""`` for an attribute of something that is not imported.
+    """
+    survey = facts.survey
+    named = {r.line for r in survey.references if r.path == file.path}
+    named |= {use.line for use in survey.outside if use.path == file.path}
+    found: dict[int, str] = {}
+    for use in file.names.uses:
+        line = use.node.lineno
+        if use.call is None or use.spelling.rpartition(".")[2] != OLD or line in named:
+            continue
+        place = file.path, use.scope, use.spelling
+        if facts.checkout.resolve(*place):
+            continue
+        origin = facts.checkout.external(*place)
+        if origin is not None or "." in use.spelling:
+            found[line] = origin or ""
+    return found
 
 
 def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:

@@ -11,6 +11,7 @@ from codemods.bindings import Checkout
 from codemods.plans import Facts
 from codemods.survey import Survey
 from migrator.sweep.watch import (
+    TOLD,
     Files,
     Trace,
     WatchedCheckout,
@@ -23,7 +24,7 @@ KEPT = 128
 """As many results are known, those that were of use last."""
 
 _NUMBERED = 12
-"""As many surveys, and as many facts, are told apart."""
+"""As much that one field of surveys, or of facts, may say is told apart."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class _Known:
 
     Args:
         kind: which phase, and of what.
-        values: what it was called with, files apart.
+        values: what it was called with, its first argument apart.
+        told: field of the survey or of the facts -> the number of what it says, where it has asked.
         files: those of its checkout.
         trace: what it has read of these.
         result: it.
@@ -40,6 +42,7 @@ class _Known:
 
     kind: tuple[str, Any]
     values: tuple[Any, ...]
+    told: dict[str, int]
     files: Files
     trace: Trace
     result: Any
@@ -54,34 +57,31 @@ class Reuse:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._known: deque[_Known] = deque(maxlen=kept)
-        self._surveys, self._facts = _Numbered(by_place=False), _Numbered(by_place=True)
+        self._numbered: dict[tuple[bool, str], _Numbered] = {}
         self.taken, self.worked_out = 0, 0
 
-    def _number(self, first: Any) -> Any:
-        """What of a first argument has to be the same, files apart."""
-        if isinstance(first, Checkout):
-            return _added(first)
-        known = first.__dict__.get("_number")
-        if known is None:
-            survey = first.survey if isinstance(first, Facts) else first
-            values = (_added(survey.checkout), _fields(survey, "checkout"))
-            if isinstance(first, Facts):
-                own = _fields(first, "survey", "derived", "read_texts")
-                known = self._facts.number((*values, own))
-            else:
-                known = self._surveys.number(values)
-            first.__dict__["_number"] = known
-        return known
+    def _number(self, first: Any, name: str) -> int:
+        """The number of what a field of a survey or of facts says."""
+        known: dict[str, int] = first.__dict__.setdefault("_numbers", {})
+        if name not in known:
+            by_place = isinstance(first, Facts)
+            own = name in TOLD[Facts] if by_place else True
+            value = getattr(first if own else first.survey, name)
+            numbered = self._numbered.setdefault((by_place, name), _Numbered(by_place))
+            known[name] = numbered.number(value)
+        return known[name]
 
     def result(self, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
         """What a phase gives; see ``codemods.phases``."""
         checkout, survey, facts = _parts(given[0])
-        values = (self._number(given[0]), *given[1:])
+        values = (_added(checkout), *given[1:])
         # Rules are grouped, and files rewritten one by one: each is a phase of its own.
         own = given[1] if given[1:] and isinstance(given[1], frozenset | str) else None
         kind = function.__qualname__, own
         for at, one in enumerate(self._known):
             if one.kind != kind or one.values != values:
+                continue
+            if any(self._number(given[0], name) != n for name, n in one.told.items()):
                 continue
             if one.trace.holds(one.files, checkout.files, checkout, survey, facts):
                 self.taken += 1
@@ -95,7 +95,9 @@ class Reuse:
         with noting(trace):
             result = function(first, *given[1:])
         watched.forget()
-        self._known.appendleft(_Known(kind, values, files, trace, _slim(result)))
+        told = {name: self._number(given[0], name) for name in trace.told}
+        known = _Known(kind, values, told, files, trace, _slim(result))
+        self._known.appendleft(known)
         return _of(result, given[0])
 
 
@@ -119,7 +121,7 @@ def _watched(first: Any) -> tuple[Any, WatchedCheckout]:
 
 
 class _Numbered:
-    """Numbers for surveys or facts: those that say the same have the same one, files apart.
+    """Numbers for what a field says: the same has the same one.
 
     Args:
         by_place: whether syntax trees are the same where they have the same code at the
@@ -128,15 +130,15 @@ class _Numbered:
 
     def __init__(self, by_place: bool) -> None:
         self._by_place = by_place
-        self._known: deque[tuple[int, tuple[Any, ...]]] = deque(maxlen=_NUMBERED)
+        self._known: deque[tuple[int, Any]] = deque(maxlen=_NUMBERED)
         self._last = 0
 
-    def number(self, values: tuple[Any, ...]) -> int:
+    def number(self, said: Any) -> int:
         for number, known in self._known:
-            if _same(known, values, self._by_place):
+            if _same(known, said, self._by_place):
                 return number
         self._last += 1
-        self._known.appendleft((self._last, values))
+        self._known.appendleft((self._last, said))
         return self._last
 
 
@@ -172,11 +174,6 @@ def _dumped(node: ast.AST) -> str:
 
 def _added(checkout: Checkout) -> tuple[Any, ...]:
     return tuple(checkout.files[path] for path in sorted(checkout.added))
-
-
-def _fields(given: Any, *but: str) -> tuple[Any, ...]:
-    names = [one.name for one in fields(given) if one.name not in but]
-    return tuple(getattr(given, name) for name in names)
 
 
 def _slim(result: Any) -> Any:

@@ -20,7 +20,7 @@ from codemods.texts import TextFile
 
 Files = Mapping[str, SourceFile]
 Look = tuple[str, str, Any]
-"""A path, and what was looked for there: ``word``, ``pattern`` or ``name``, and which; ``imports``."""
+"""A path, and what was looked for there: ``word``, ``pattern``, ``name`` or ``all``, and which; ``imports``."""
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Trace:
         patterns: pattern -> whether a path matches it.
         below: folder -> the paths in it.
         torchtitan: whether that is part of the checkout, where it has asked.
+        told: the fields of the survey and of the facts that it has asked for.
         trained: the files that have to do with training, where it has asked.
         texts: the files that are not Python's, where it has asked.
     """
@@ -50,6 +51,7 @@ class Trace:
     patterns: dict[str, bool] = field(default_factory=dict)
     below: dict[str, list[str]] = field(default_factory=dict)
     torchtitan: bool | None = None
+    told: set[str] = field(default_factory=set)
     trained: frozenset[str] | None = None
     texts: Mapping[str, TextFile] | None = None
 
@@ -136,6 +138,8 @@ def _looked(file: SourceFile | None, kind: str, what: Any) -> object:
         return file.exported(what)
     if kind == "imports":
         return file.imports
+    if kind == "all":
+        return file.all(what) != ()
     return file.mentions(what) if kind == "word" else file.found(what)
 
 
@@ -207,6 +211,18 @@ class WatchedSource(SourceFile):
         if trace is not None:
             trace.looks.add((self.path, "word", word))
         return self.has(word)
+
+    def all(self, of: Callable[[SourceFile], tuple[Any, ...]]) -> tuple[Any, ...]:
+        with noting(None):
+            found = of(self)
+        trace = _now()
+        if trace is not None:
+            # What there is has a place in it.
+            if found:
+                self.seen()
+            else:
+                trace.looks.add((self.path, "all", of))
+        return found
 
     def exported(self, name: str) -> Exported:
         trace = _now()
@@ -372,8 +388,24 @@ def _has(file: SourceFile, word: bytes) -> bool:
     return file.has(word) if isinstance(file, WatchedSource) else file.mentions(word)
 
 
+class _Told:
+    """A field of a survey or of facts; whoever asks for it is noted."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, told: object, owner: type) -> Any:
+        trace = _now()
+        if trace is not None:
+            trace.told.add(self._name)
+        return told.__dict__[self._name]
+
+    def __set__(self, told: object, value: Any) -> None:
+        told.__dict__[self._name] = value
+
+
 class WatchedSurvey(Survey):
-    """A survey of which it is noted where somebody asks which files train."""
+    """A survey of which it is noted what somebody asks it, and where which files train."""
 
     real: Survey
 
@@ -390,15 +422,31 @@ class WatchedSurvey(Survey):
         return found
 
 
+class WatchedFacts(Facts):
+    """Facts of which it is noted what somebody asks them."""
+
+
+TOLD = {
+    Survey: tuple(f.name for f in fields(Survey) if f.name != "checkout"),
+    Facts: ("target", "functions", "calls", "findings"),
+}
+"""The fields that say something of themselves: the others are made of files."""
+
+for _watched, _of in ((WatchedSurvey, Survey), (WatchedFacts, Facts)):
+    for _name in TOLD[_of]:
+        setattr(_watched, _name, _Told(_name))
+
+
 def watched_survey(survey: Survey, checkout: WatchedCheckout) -> WatchedSurvey:
     """The same survey, of a checkout that is watched."""
-    known = {one.name: getattr(survey, one.name) for one in fields(Survey)}
-    made = WatchedSurvey(**{**known, "checkout": checkout})
+    with noting(None):
+        known = {one.name: getattr(survey, one.name) for one in fields(Survey)}
+        made = WatchedSurvey(**{**known, "checkout": checkout})
     made.real = survey
     return made
 
 
-def watched_facts(facts: Facts, checkout: WatchedCheckout) -> Facts:
+def watched_facts(facts: Facts, checkout: WatchedCheckout) -> WatchedFacts:
     """The same facts, of a checkout that is watched."""
 
     def read_texts() -> Mapping[str, TextFile]:
@@ -408,8 +456,9 @@ def watched_facts(facts: Facts, checkout: WatchedCheckout) -> Facts:
             trace.texts = found
         return found
 
-    known = {one.name: getattr(facts, one.name) for one in fields(Facts)}
-    known["survey"] = watched_survey(facts.survey, checkout)
+    with noting(None):
+        known = {one.name: getattr(facts, one.name) for one in fields(Facts)}
+        known["survey"] = watched_survey(facts.survey, checkout)
     known["derived"] = {}  # derived anew, for what that reads to be noted
     known["read_texts"] = read_texts
-    return Facts(**known)
+    return WatchedFacts(**known)

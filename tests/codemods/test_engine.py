@@ -164,6 +164,7 @@ class ParallelDims:
 
 def test_a_text_that_does_not_parse(monkeypatch):
     class Tree:
+        body = ()
         code = "def (\n"
 
     monkeypatch.setattr(tm102_call_sites, "rewrite", lambda *_: Tree)

@@ -1,6 +1,8 @@
 """The nodes of a tree, against the standard library's walk."""
 
 import ast
+import gc
+import weakref
 
 from codemods.nodes import nodes
 
@@ -22,7 +24,21 @@ def test_they_come_as_the_standard_library_gives_them():
     ]
 
 
-def test_they_are_found_once():
+def test_they_are_found_once(monkeypatch):
     tree = ast.parse(SOURCE)
-    assert nodes(tree) is nodes(tree)
-    assert nodes(tree.body[0])[0] is tree.body[0]
+    found = list(nodes(tree))
+    assert found[0] is tree and next(nodes(tree.body[0])) is tree.body[0]
+    monkeypatch.setattr("codemods.nodes.children", None)
+    assert list(nodes(tree)) == found
+
+
+def test_a_tree_is_freed_without_the_garbage_collector():
+    tree = ast.parse(SOURCE)
+    list(nodes(tree))
+    gone = weakref.ref(tree)
+    gc.disable()
+    try:
+        del tree
+        assert gone() is None
+    finally:
+        gc.enable()
