@@ -122,6 +122,7 @@ TREES = {
         experiments/distill/train_student.py:19 TM205
         experiments/distill/train_student.py:21 TM202
         experiments/distill/train_student.py:33 TM204
+        experiments/probe/train_probe.py:22 TM231
         models/heron/infra/parallelize.py:85 TM214
         models/heron/infra/parallelize.py:94 TM203
         models/robin/infra/parallelize.py:33 TM209

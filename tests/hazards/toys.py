@@ -65,10 +65,10 @@ class Model(nn.Module):
         return self.output(self.features(tokens))
 
 
-def wrapped(party, kind=Model, bf16=False, alone=(), **ddp):
+def wrapped(party, kind=Model, bf16=False, alone=(), made=None, **ddp):
     """A model as torchtitan wraps it; ``alone`` are names of parts with a group of their own."""
     torch.manual_seed(0)
-    model = kind()
+    model = made or kind()
     if party == "DDP":
         return DDP(model, **ddp)
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else None
@@ -442,6 +442,18 @@ def kernel_of_its_own(party):
         for p in model.parameters():
             torch.ops.toys.halve(p.to_local() if party == "cure" else p.data)
     return evaluate(model)
+
+
+@toy("-", "TM231")
+def weights_of_each_rank(party):
+    torch.manual_seed(dist.get_rank())
+    model = Model()
+    if party == "cure":
+        for tensor in (*model.parameters(), *model.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+    model = wrapped(party, made=model)
+    optimizer = sgd(model)
+    return [train(model, optimizer, step) for step in range(2)]
 
 
 def figure(function, party):
