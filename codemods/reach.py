@@ -6,7 +6,7 @@ training, whatever it does with parameters.
 
 import ast
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from codemods.bindings import Checkout
 from codemods.names import absolute_module
@@ -62,23 +62,23 @@ def _closure(
     return frozenset(reached)
 
 
-@once
 def imported_by(checkout: Checkout, file: SourceFile) -> frozenset[str]:
     """The files that one imports anywhere; read by pattern, which is fast and enough."""
-    return frozenset(_imported(checkout, file))
+    return frozenset(filter(None, map(checkout.path_of, file.all(_named))))
 
 
-def _imported(checkout: Checkout, file: SourceFile) -> Iterator[str]:
+@once
+def _named(file: SourceFile) -> tuple[str, ...]:
+    """The dotted names that a file imports, of modules and of what is in them."""
+    names: set[str] = set()
     for found in file.found(_IMPORT):
-        source, names, modules = (part.decode(errors="replace") for part in found)
-        for module in filter(None, (word.split() for word in modules.split(","))):
-            yield from filter(None, [checkout.path_of(module[0])])
-        if not source:
-            continue
-        home = _absolute(file, source)
-        yield from filter(None, [checkout.path_of(home)])
-        for name in re.findall(r"(\w+)(?:\s+as\s+\w+)?", names):
-            yield from filter(None, [checkout.path_of(f"{home}.{name}")])
+        source, imported, modules = (part.decode(errors="replace") for part in found)
+        names |= {word.split()[0] for word in modules.split(",") if word.split()}
+        if source:
+            home = _absolute(file, source)
+            inside = re.findall(r"(\w+)(?:\s+as\s+\w+)?", imported)
+            names |= {home, *(f"{home}.{name}" for name in inside)}
+    return tuple(names)
 
 
 def _absolute(file: SourceFile, source: str) -> str:

@@ -112,7 +112,9 @@ def _parts(first: Any) -> tuple[Checkout, Survey | None, Facts | None]:
 
 def _watched(first: Any) -> tuple[Any, WatchedCheckout]:
     checkout = _parts(first)[0]
-    watched = WatchedCheckout(checkout.files, checkout.added)
+    # By what is added: files come to a checkout, and none is changed.
+    known = checkout.__dict__.setdefault("_found", {}).setdefault(checkout.added, {})
+    watched = WatchedCheckout(checkout.files, checkout.added, known)
     if isinstance(first, Facts):
         return watched_facts(first, watched), watched
     if isinstance(first, Survey):

@@ -139,7 +139,7 @@ def _looked(file: SourceFile | None, kind: str, what: Any) -> object:
     if kind == "imports":
         return file.imports
     if kind == "all":
-        return file.all(what) != ()
+        return file.all(what)
     return file.mentions(what) if kind == "word" else file.found(what)
 
 
@@ -213,16 +213,11 @@ class WatchedSource(SourceFile):
         return self.has(word)
 
     def all(self, of: Callable[[SourceFile], tuple[Any, ...]]) -> tuple[Any, ...]:
-        with noting(None):
-            found = of(self)
         trace = _now()
         if trace is not None:
-            # What there is has a place in it.
-            if found:
-                self.seen()
-            else:
-                trace.looks.add((self.path, "all", of))
-        return found
+            trace.looks.add((self.path, "all", of))
+        with noting(None):
+            return of(self)
 
     def exported(self, name: str) -> Exported:
         trace = _now()
@@ -295,11 +290,23 @@ class _WatchedFiles(Mapping[str, SourceFile]):
 
 
 class WatchedCheckout(Checkout):
-    """A checkout of which what is read is noted."""
+    """A checkout of which what is read is noted.
 
-    def __init__(self, files: Files, added: frozenset[str] = frozenset()) -> None:
+    Args:
+        files: path -> file.
+        added: the paths of those that the plan adds.
+        known: what was found in these files before; what is found goes there too.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        added: frozenset[str] = frozenset(),
+        known: dict[str, Any] | None = None,
+    ) -> None:
         plain = files.plain if isinstance(files, _WatchedFiles) else files
         super().__init__(_WatchedFiles(plain))
+        self._found = {} if known is None else known
         self._plain, self.added = plain, added
         # Who wrote for these has listed nothing by that.
         own = {path: file for path, file in plain.items() if not file.dependency}
@@ -312,7 +319,7 @@ class WatchedCheckout(Checkout):
         WatchedCheckout.__init__(
             self, {**self._plain, file.path: file}, self.added | {file.path}
         )
-        for known in ("_modules", "_mentioning", "_holds"):
+        for known in ("_modules", "_holds"):
             self.__dict__.pop(known, None)
 
     def forget(self) -> None:
@@ -356,8 +363,10 @@ class WatchedCheckout(Checkout):
 
     def path_of(self, module: str) -> str | None:
         if "_modules" not in self.__dict__:
-            with noting(None):
-                _ = self._modules
+            if "_modules" not in self._found:
+                with noting(None):
+                    self._found["_modules"] = Checkout.__dict__["_modules"].func(self)
+            self.__dict__["_modules"] = self._found["_modules"]
         path = self._modules.get(module)
         trace = _now()
         if trace is not None:
@@ -372,7 +381,7 @@ class WatchedCheckout(Checkout):
         trace = _now()
         if trace is not None:
             trace.words.add(word)
-        known: dict[str, list[SourceFile]] = self.__dict__.setdefault("_mentioning", {})
+        known: dict[str, list[SourceFile]] = self._found.setdefault("_mentioning", {})
         if word not in known:
             sought = word.encode()
             own = self._own_files()

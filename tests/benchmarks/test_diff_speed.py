@@ -1,15 +1,23 @@
-"""How long a diff takes, against what resolving names with libcst alone would take."""
+"""How long one tree takes, against what resolving names with libcst alone would take.
+
+`PYTHONPATH=.:tests python tests/benchmarks/test_diff_speed.py` prints a table: medians of one
+run, beside the floor below which no command of this tool can be.
+"""
 
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from releases import as_checkout, release
 
 pytestmark = pytest.mark.release
+
+COMMAND = [sys.executable, "-m", "migrator.cli"]
 
 RESOLVE_WITH_LIBCST = """
 import sys, pathlib, libcst
@@ -20,20 +28,20 @@ for path in pathlib.Path(sys.argv[1]).rglob("*.py"):
 """
 
 
-def fastest(command: list[str], runs: int = 3) -> float:
-    """Seconds of the fastest of some runs."""
+def seconds(command: list[str], runs: int = 3) -> list[float]:
+    """Of each of some runs, by the clock."""
     taken = []
     for _ in range(runs):
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         taken.append(time.perf_counter() - start)
-    return min(taken)
+    return taken
 
 
 def test_diff_is_faster_than_resolving_names_with_libcst(tmp_path: Path):
     """It takes less than half the time, so the other is not waited for to its end."""
     checkout = as_checkout(release("0.2.2"), tmp_path / "checkout")
-    diff = fastest([sys.executable, "-m", "migrator.cli", "diff", str(checkout)])
+    diff = min(seconds([*COMMAND, "diff", str(checkout)]))
     print(
         f"diff {diff:.2f} s, every name of every file with libcst more than twice that"
     )
@@ -52,3 +60,35 @@ def test_check_of_a_checkout_with_nothing_to_do_imports_no_libcst(tmp_path: Path
     done = subprocess.run([*command, str(checkout)], capture_output=True, text=True)
     assert done.returncode == 0
     assert "libcst" not in done.stderr
+
+
+def main(runs: int = 7) -> None:
+    """A table of medians, each beside its floor; the runs of all take turns."""
+    floors = {name: [sys.executable, "-c", f"import {name}"] for name in FLOORS}
+    with tempfile.TemporaryDirectory() as scratch:
+        trees = {v: as_checkout(release(v), Path(scratch, v)) for v in MEASURED}
+        commands = {
+            (what, version): [*COMMAND, what, str(trees[version])]
+            for version, what in MEASURED.items()
+        }
+        taken: dict[object, list[float]] = {key: [] for key in (*floors, *commands)}
+        for _ in range(runs):
+            for key, command in {**floors, **commands}.items():
+                taken[key] += seconds(command, 1)
+    found = {key: median(times) for key, times in taken.items()}
+    print("| command | seconds | times its floor | floor |\n|---|---|---|---|")
+    for (what, version), floor in zip(commands, FLOORS):
+        took, least = found[what, version], found[floor]
+        print(
+            f"| `{what}` of {version} | {took:.2f} | {took / least:.1f} | `import {floor}`, {least:.2f} |"
+        )
+
+
+MEASURED = {"0.2.2": "diff", "0.3.0": "check"}
+"""Release -> the command: one with much to do, and one with nothing."""
+
+FLOORS = ("libcst", "click")
+"""What each cannot do without."""
+
+if __name__ == "__main__":
+    main()
