@@ -30,8 +30,8 @@ Every replica trains another model. The loss of one rank looks as always; what i
 rank 0's. Nothing raises.
 """
 PROOF = """\
-`verify` trains torchtitan's trainer, and `dp-unseeded` shows there that replicas "differ".
-Scripts are not run: print the norm of a weight on each rank after wrapping.
+In torchtitan's own trainer `dp-unseeded` shows where ranks "differ". Scripts are not run:
+print the norm of a weight on each rank after wrapping.
 """
 _CURE = """\
 # before it is wrapped: rank 0's weights for all ranks, as DDP sent them
