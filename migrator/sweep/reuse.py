@@ -12,6 +12,7 @@ from codemods.plans import Facts
 from codemods.survey import Survey
 from migrator.sweep.watch import (
     TOLD,
+    Difference,
     Files,
     Trace,
     WatchedCheckout,
@@ -58,6 +59,8 @@ class Reuse:
     def __init__(self, kept: int = KEPT) -> None:
         self._known: deque[_Known] = deque(maxlen=kept)
         self._numbered: dict[tuple[bool, str], _Numbered] = {}
+        self._at_hand: Files = {}
+        self._differences: dict[int, Difference] = {}
         self.taken, self.worked_out = 0, 0
 
     def _number(self, first: Any, name: str) -> int:
@@ -71,10 +74,22 @@ class Reuse:
             known[name] = numbered.number(value)
         return known[name]
 
+    def _difference(self, before: Files, after: Files) -> Difference:
+        """Between files that a result was worked out of and those at hand; many results are of the same."""
+        if self._at_hand is not after:
+            self._at_hand, self._differences = after, {}
+        if id(before) not in self._differences:
+            self._differences[id(before)] = Difference(before, after)
+        return self._differences[id(before)]
+
     def result(self, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
         """What a phase gives; see ``codemods.phases``."""
         checkout, survey, facts = _parts(given[0])
         values = (_added(checkout), *given[1:])
+        found = _found_in(checkout)
+        if "files" not in found:
+            found["files"] = dict(checkout.files)
+        read = found["files"]
         # Rules are grouped, and files rewritten one by one: each is a phase of its own.
         own = given[1] if given[1:] and isinstance(given[1], frozenset | str) else None
         kind = function.__qualname__, own
@@ -83,20 +98,20 @@ class Reuse:
                 continue
             if any(self._number(given[0], name) != n for name, n in one.told.items()):
                 continue
-            if one.trace.holds(one.files, checkout.files, checkout, survey, facts):
+            between = self._difference(one.files, read)
+            if one.trace.holds(between, checkout, survey, facts):
                 self.taken += 1
                 del self._known[at]
                 self._known.appendleft(one)
                 return _of(one.result, given[0])
         self.worked_out += 1
         trace = Trace()
-        files = dict(checkout.files)
         first, watched = _watched(given[0])
         with noting(trace):
             result = function(first, *given[1:])
         watched.forget()
         told = {name: self._number(given[0], name) for name in trace.told}
-        known = _Known(kind, values, told, files, trace, _slim(result))
+        known = _Known(kind, values, told, read, trace, _slim(result))
         self._known.appendleft(known)
         return _of(result, given[0])
 
@@ -110,11 +125,16 @@ def _parts(first: Any) -> tuple[Checkout, Survey | None, Facts | None]:
     return first, None, None
 
 
+def _found_in(checkout: Checkout) -> dict[str, Any]:
+    """What was found in the files of a checkout, by those that are added: files come, and none is changed."""
+    known: dict[frozenset[str], dict[str, Any]]
+    known = checkout.__dict__.setdefault("_found", {})
+    return known.setdefault(checkout.added, {})
+
+
 def _watched(first: Any) -> tuple[Any, WatchedCheckout]:
     checkout = _parts(first)[0]
-    # By what is added: files come to a checkout, and none is changed.
-    known = checkout.__dict__.setdefault("_found", {}).setdefault(checkout.added, {})
-    watched = WatchedCheckout(checkout.files, checkout.added, known)
+    watched = WatchedCheckout(checkout.files, checkout.added, _found_in(checkout))
     if isinstance(first, Facts):
         return watched_facts(first, watched), watched
     if isinstance(first, Survey):

@@ -6,7 +6,7 @@ which paths there are, which files have to do with training, and the texts.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from re import Pattern
@@ -57,8 +57,7 @@ class Trace:
 
     def holds(
         self,
-        before: Files,
-        after: Files,
+        between: "Difference",
         checkout: Checkout,
         survey: Survey | None,
         facts: Facts | None,
@@ -66,25 +65,20 @@ class Trace:
         """Whether all of it is the same in another checkout.
 
         Args:
-            before: the files that it was read of.
-            after: those of the other.
+            between: the files that it was read of, and those of the other.
             checkout: the other, and its survey and facts, where there are any.
         """
-        changed = [p for p, file in after.items() if before.get(p) is not file]
-        gone = [path for path in before if path not in after]
-        came = [path for path in changed if path not in before]
-        different = [*changed, *gone]
         return (
-            self.whole.isdisjoint(different)
-            and self._lists_the_same([*gone, *came])
-            and all(_alike(before.get(path), after.get(path)) for path in different)
-            and self._finds_the_same(before, after, different)
+            self.whole.isdisjoint(between.paths)
+            and self._lists_the_same(between.moved)
+            and between.alike
+            and self._finds_the_same(between)
             and self._is_told_the_same(checkout)
             and (self.trained is None or _trained_in(survey) == self.trained)
             and (self.texts is None or _texts(facts) == self.texts)
         )
 
-    def _lists_the_same(self, moved: list[str]) -> bool:
+    def _lists_the_same(self, moved: Collection[str]) -> bool:
         """Whether nobody has asked for a path that is in one of the two alone."""
         return not moved or not (
             self.listed or any(path in self.there for path in moved)
@@ -101,24 +95,43 @@ class Trace:
             )
         )
 
-    def _finds_the_same(
-        self, before: Files, after: Files, different: list[str]
-    ) -> bool:
+    def _finds_the_same(self, between: "Difference") -> bool:
+        before, after = between.before, between.after
         words = [word.encode() for word in self.words]
-        for path in different:
+        for path in between.paths:
             one, other = before.get(path), after.get(path)
             for word in words:
                 if (one is not None and one.mentions(word)) != (
                     other is not None and other.mentions(word)
                 ):
                     return False
-        changed = set(different)
         return all(
             _looked(before.get(path), kind, what)
             == _looked(after.get(path), kind, what)
             for path, kind, what in self.looks
-            if path in changed
+            if path in between.paths
         )
+
+
+class Difference:
+    """What differs between the files of two checkouts.
+
+    Args:
+        before, after: path -> file.
+
+    Attributes:
+        paths: those of which the file is another one, or in one of the two alone.
+        moved: the latter.
+        alike: whether each file that is in both counts as the same kind of file.
+    """
+
+    def __init__(self, before: Files, after: Files) -> None:
+        self.before, self.after = before, after
+        changed = {p for p, file in after.items() if before.get(p) is not file}
+        gone = before.keys() - after.keys()
+        self.paths = changed | gone
+        self.moved = gone | (changed - before.keys())
+        self.alike = all(_alike(before.get(p), after.get(p)) for p in self.paths)
 
 
 def _alike(one: SourceFile | None, other: SourceFile | None) -> bool:
@@ -151,8 +164,8 @@ def _texts(facts: Facts | None) -> Mapping[str, TextFile] | None:
     return None if facts is None else facts.read_texts()
 
 
-_TRACES: list[Trace | None] = []
-"""Where what is read now is noted; None while it is known to be noted already."""
+_TRACES: list[Trace | None] = [None]
+"""The last: where what is read now is noted; None while nothing is, or it is known to be noted already."""
 
 
 @contextmanager
@@ -165,10 +178,6 @@ def noting(trace: Trace | None) -> Iterator[None]:
         _TRACES.pop()
 
 
-def _now() -> Trace | None:
-    return _TRACES[-1] if _TRACES else None
-
-
 class _Content:
     """An attribute of a file that is made of its bytes; whoever asks for it is noted."""
 
@@ -176,8 +185,11 @@ class _Content:
         self._name, self._compute = name, compute
 
     def __get__(self, file: "WatchedSource", owner: type) -> Any:
-        file.seen()
         known = file.__dict__
+        # As ``seen`` does it; nothing is asked more often.
+        trace = _TRACES[-1]
+        if trace is not None:
+            trace.whole.add(known["path"])
         if self._name not in known and self._compute is not None:
             known[self._name] = self._compute(file)
         return known[self._name]
@@ -202,25 +214,25 @@ class WatchedSource(SourceFile):
 
     def seen(self) -> None:
         """Its content is worked with."""
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.whole.add(self.path)
 
     def mentions(self, word: bytes) -> bool:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.looks.add((self.path, "word", word))
         return self.has(word)
 
     def all(self, of: Callable[[SourceFile], tuple[Any, ...]]) -> tuple[Any, ...]:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.looks.add((self.path, "all", of))
         with noting(None):
             return of(self)
 
     def exported(self, name: str) -> Exported:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.looks.add((self.path, "name", name))
         known: dict[str, Exported] = self.__dict__.setdefault("_exported", {})
@@ -231,7 +243,7 @@ class WatchedSource(SourceFile):
 
     @property
     def imports(self) -> tuple[tuple[str, str | None], ...]:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.looks.add((self.path, "imports", None))
         own = self.__dict__
@@ -249,7 +261,7 @@ class WatchedSource(SourceFile):
         return known[word]
 
     def found(self, pattern: Pattern[bytes]) -> list[Any]:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.looks.add((self.path, "pattern", pattern))
         known: dict[Pattern[bytes], list[Any]] = self.__dict__.setdefault(
@@ -274,13 +286,13 @@ class _WatchedFiles(Mapping[str, SourceFile]):
         self.plain = files
 
     def __getitem__(self, path: str) -> SourceFile:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.there[path] = path in self.plain
         return self.plain[path]
 
     def __iter__(self) -> Iterator[str]:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.listed = True
         return iter(self.plain)
@@ -341,7 +353,7 @@ class WatchedCheckout(Checkout):
             with noting(None):
                 base = Checkout.__dict__["holds_torchtitan"].func
                 self.__dict__["_holds"] = base(self)
-        trace = _now()
+        trace = _TRACES[-1]
         found: bool = self.__dict__["_holds"]
         if trace is not None:
             trace.torchtitan = found
@@ -349,14 +361,14 @@ class WatchedCheckout(Checkout):
 
     def has_path(self, pattern: str) -> bool:
         found = any(re.search(pattern, path) for path, _ in self._own_files())
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.patterns[pattern] = found
         return found
 
     def below(self, folder: str) -> list[SourceFile]:
         found = [file for p, file in self._own_files() if p.startswith(folder)]
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.below[folder] = [file.path for file in found]
         return found
@@ -368,7 +380,7 @@ class WatchedCheckout(Checkout):
                     self._found["_modules"] = Checkout.__dict__["_modules"].func(self)
             self.__dict__["_modules"] = self._found["_modules"]
         path = self._modules.get(module)
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.modules[module] = path
         return path
@@ -378,7 +390,7 @@ class WatchedCheckout(Checkout):
         return [file for path, file in self._own_files() if path in found]
 
     def _with(self, word: str) -> list[SourceFile]:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.words.add(word)
         known: dict[str, list[SourceFile]] = self._found.setdefault("_mentioning", {})
@@ -404,7 +416,7 @@ class _Told:
         self._name = name
 
     def __get__(self, told: object, owner: type) -> Any:
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.told.add(self._name)
         return told.__dict__[self._name]
@@ -424,7 +436,7 @@ class WatchedSurvey(Survey):
         if known is None:
             with noting(None):
                 known = self.real.trained_in
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.trained = known
         found: frozenset[str] = known
@@ -460,7 +472,7 @@ def watched_facts(facts: Facts, checkout: WatchedCheckout) -> WatchedFacts:
 
     def read_texts() -> Mapping[str, TextFile]:
         found = facts.read_texts()
-        trace = _now()
+        trace = _TRACES[-1]
         if trace is not None:
             trace.texts = found
         return found

@@ -5,7 +5,13 @@ import re
 import pytest
 
 from codemods.bindings import Checkout
-from migrator.sweep.watch import Trace, WatchedCheckout, WatchedSource, noting
+from migrator.sweep.watch import (
+    Difference,
+    Trace,
+    WatchedCheckout,
+    WatchedSource,
+    noting,
+)
 
 FILES = {
     "pkg/__init__.py": b"from pkg.a import one\n",
@@ -65,7 +71,7 @@ def test_what_held_gives_the_same_again(read, edit):
     fresh = {p: r for p, r in {**FILES, **EDITS[edit]}.items() if r is not None}
     same = {p: f for p, f in before.items() if fresh.get(p) == f.raw}
     after = {p: same.get(p) or WatchedSource(p, raw) for p, raw in fresh.items()}
-    if trace.holds(before, after, Checkout(after), None, None):
+    if trace.holds(Difference(before, after), Checkout(after), None, None):
         assert READS[read](Checkout(after)) == first
 
 
@@ -121,13 +127,13 @@ def holds(read: str, edit: str) -> bool:
     after = {**before, **files_of(changed)}
     for path in gone:
         del after[path]
-    return trace.holds(before, after, Checkout(after), None, None)
+    return trace.holds(Difference(before, after), Checkout(after), None, None)
 
 
 def test_a_file_that_is_excluded_now_does_not_hold():
     before = files_of(FILES)
     after = {**before, "c.py": WatchedSource("c.py", FILES["c.py"], excluded=True)}
-    assert not Trace().holds(before, after, Checkout(after), None, None)
+    assert not Trace().holds(Difference(before, after), Checkout(after), None, None)
 
 
 def test_a_watched_file_is_as_any_other():
