@@ -5,8 +5,10 @@ from contextlib import nullcontext
 
 import pytest
 
+from codemods.bindings import Checkout
 from codemods.engine import migrate
 from codemods.phases import reusing
+from codemods.survey import Survey
 from migrator import apply
 from migrator.sweep.objects import Repository
 from migrator.sweep.plan import Options, plan_tree
@@ -73,3 +75,21 @@ def test_no_more_is_kept_than_there_is_room_for(branches):
     reuse = Reuse(kept=5)
     planned(place, refs[:2], reuse)
     assert len(reuse._known) == 5 < reuse.worked_out
+
+
+def kind_of(told):
+    return told.kind
+
+
+def generation_of(told):
+    return told.generation
+
+
+def test_what_was_not_asked_for_may_be_another():
+    reuse, checkout = Reuse(), Checkout({})
+    one, other = (Survey(checkout, kind="ddp", generation=g) for g in ("old", "new"))
+    assert [reuse.result(kind_of, (s,)) for s in (one, other)] == ["ddp", "ddp"]
+    assert (reuse.worked_out, reuse.taken) == (1, 1)
+    found = [reuse.result(generation_of, (s,)) for s in (one, other, one)]
+    assert found == ["old", "new", "old"]
+    assert (reuse.worked_out, reuse.taken) == (3, 2)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from codemods.bindings import Checkout
+from codemods.source import SourceFile
 from migrator.sweep.watch import (
     Difference,
     Trace,
@@ -22,6 +23,10 @@ FILES = {
 _DEFINED = re.compile(rb"def (\w+)")
 
 
+def _functions(file: SourceFile) -> tuple[str, ...]:
+    return tuple(name.decode() for name in _DEFINED.findall(file.raw))
+
+
 def files_of(raws: dict[str, bytes]) -> dict[str, WatchedSource]:
     return {path: WatchedSource(path, raw) for path, raw in raws.items()}
 
@@ -36,6 +41,7 @@ READS = {
     "module": lambda c: c.path_of("pkg.a"),
     "resolved": lambda c: c.resolve("pkg/b.py", "", "one"),
     "exported": lambda c: c.files["pkg/a.py"].exported("one"),
+    "all": lambda c: c.files["pkg/a.py"].all(_functions),
     "imports": lambda c: c.files["pkg/b.py"].imports,
     "there": lambda c: "d.py" in c.files,
     "got": lambda c: c.files.get("d.py"),
@@ -87,6 +93,7 @@ def test_what_held_gives_the_same_again(read, edit):
         ("module", "a file less"),
         ("resolved", "another origin"),
         ("exported", "another name"),
+        ("all", "another name"),
         ("imports", "another import"),
         ("there", "a new file"),
         ("got", "a new file"),
@@ -108,6 +115,7 @@ def test_what_is_read_otherwise_does_not_hold(read, edit):
         ("pattern", "another body"),
         ("module", "a new file"),
         ("exported", "another body"),
+        ("all", "another body"),
         ("there", "a new file below"),
         ("below", "a new file"),
         ("path", "a new file below"),
