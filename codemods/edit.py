@@ -61,7 +61,7 @@ def _of_body(tree: cst.Module) -> str:
     written = {line: _LAST.get(line) or tree.code_for_node(line) for line in tree.body}
     _LAST.clear()
     _LAST.update(written)
-    return "".join(written.values())
+    return "".join(written[line] for line in tree.body)
 
 
 @lru_cache(maxsize=4)

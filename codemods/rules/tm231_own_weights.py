@@ -81,10 +81,10 @@ def _is_made(file: SourceFile, site: CallSite, name: str) -> bool:
         for node in nodes(around)
         if isinstance(node, ast.Assign) and name in map(spelled, node.targets)
     ]
-    given = {name.partition(".")[0] for name in _parameters(site)}
+    given = _parameters(site) - {"self"}
     return any(
         isinstance(origin, ast.Call)
-        and spelled(origin.func).partition(".")[0] not in given - {"self"}
+        and spelled(origin.func).partition(".")[0] not in given
         and not _LOADS.search(spelled(origin.func))
         for origin in made
     )
