@@ -110,7 +110,11 @@ class Reuse:
         with noting(trace):
             result = function(first, *given[1:])
         watched.forget()
-        told = {name: self._number(given[0], name) for name in trace.told}
+        # Facts hold the survey, whatever was asked of it.
+        asked = TOLD[Survey] if isinstance(result, Facts) else trace.told
+        if survey is not None:  # whose files are read without a word
+            asked = {*asked, "dependency"}
+        told = {name: self._number(given[0], name) for name in asked}
         known = _Known(kind, values, told, read, trace, _slim(result))
         self._known.appendleft(known)
         return _of(result, given[0])

@@ -2,6 +2,7 @@
 
 import random
 from contextlib import nullcontext
+from itertools import permutations
 
 import pytest
 
@@ -93,3 +94,58 @@ def test_what_was_not_asked_for_may_be_another():
     found = [reuse.result(generation_of, (s,)) for s in (one, other, one)]
     assert found == ["old", "new", "old"]
     assert (reuse.worked_out, reuse.taken) == (3, 2)
+
+
+OTHERS = {
+    "a class that wraps": b"""\
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+
+def parallelize_extra(model, parallel_dims, job_config):
+    if parallel_dims.dp_shard_enabled:
+        fully_shard(model, mesh=parallel_dims.world_mesh["dp_shard"])
+    elif parallel_dims.dp_replicate_enabled:
+        model = DistributedDataParallel(model)
+    return model
+""",
+    "another of the name": b"def apply_ddp(model, *rest):\n    return model\n",
+}
+
+
+def test_facts_are_of_their_own_survey(tmp_path):
+    """What the decisions do not ask for, the rules may."""
+    refs = {"refs/heads/base": (None, files_of(FIXTURES / "legacy"))}
+    for name, raw in OTHERS.items():
+        changed = {"torchtitan/extra.py": raw}
+        refs[f"refs/heads/{name.replace(' ', '-')}"] = "refs/heads/base", changed
+    git_import(tmp_path / "a.git", refs)
+    for order in permutations(refs):
+        found = planned(tmp_path / "a.git", order, Reuse())
+        assert found == planned(tmp_path / "a.git", order, None)
+
+
+def vendored(change):
+    """A dependent with the torchtitan that it uses beside it, of which one file is changed."""
+    below, path = "third_party/titan/", "torchtitan/distributed/parallel_dims.py"
+    files = files_of(FIXTURES / "dependent")
+    files |= {below + p: raw for p, raw in files_of(FIXTURES / "v0_2_2").items()}
+    files["pyproject.toml"] += (
+        b'\n[tool.titan-migrate]\ntorchtitan = "third_party/titan"\n'
+    )
+    files[below + path] = change(files[below + path])
+    return files
+
+
+def test_a_torchtitan_that_a_tree_uses_counts(tmp_path):
+    def other(raw):
+        return raw.replace(
+            b"if len(names) == 1:", b"return None\n        if len(names) == 1:"
+        )
+
+    refs = {"refs/heads/base": (None, vendored(lambda raw: raw))}
+    refs["refs/heads/other"] = None, vendored(other)
+    git_import(tmp_path / "a.git", refs)
+    found = planned(tmp_path / "a.git", refs, Reuse())
+    assert found == planned(tmp_path / "a.git", refs, None)
+    assert found[0] != found[1]
