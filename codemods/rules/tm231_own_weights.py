@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from re import Pattern
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
@@ -46,22 +47,25 @@ EXAMPLE = Example(
     after=f"{_CURE.format('model')}\n",
 )
 
-_SEEDS = re.compile(r"seed|determinism", re.IGNORECASE)
-_LOADS = re.compile(
-    r"load_(state_dict|model|checkpoint|weights|pretrained)|from_pretrained|restore"
-    r"|(^|\.)(dcp|dist_cp|torch|checkpoint\w*)\.load$"
+_SEEDS = re.compile(
+    r"^(torch\.(cuda\.)?)?manual_seed(_all)?$"
+    r"|(^|[._])(set|setup|fix|init|seed)_\w*(seeds?|everything|all|determinism)$"
 )
-_SENDS = re.compile(r"broadcast|sync_module_states|sync_params", re.IGNORECASE)
+_LOADS = re.compile(r"load|from_pretrained|restore|state_dict", re.IGNORECASE)
+_CHECKPOINT = re.compile(r"ckpt|checkpoint|dcp|manager", re.IGNORECASE)
+_SENDS = re.compile(r"broadcast|sync_|all_reduce|copy_|constant_|zeros_|ones_")
+_COPIES = ("copy", "deepcopy")
 
 
 def find(facts: Facts) -> Iterator[Finding]:
     for site in (*facts.survey.call_sites, *facts.survey.inline):
         path = site.reference.path
-        if not standalone(site) or not site.node.args:
+        wrapped = _wrapped(site)
+        if not standalone(site) or wrapped is None:
             continue
         file = facts.survey.files[path]
-        model = spelled(site.node.args[0])
-        if _is_made(file, site, model) and not _are_alike(facts, file):
+        model = spelled(wrapped)
+        if _is_made(file, site, model) and not _are_alike(facts, file, site, model):
             yield Finding(
                 path,
                 site.node.lineno,
@@ -73,30 +77,57 @@ def find(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def _wrapped(site: CallSite) -> ast.expr | None:
+    """The model that a call wraps."""
+    named = {word.arg: word.value for word in site.node.keywords}
+    return site.node.args[0] if site.node.args else named.get("model")
+
+
 def _is_made(file: SourceFile, site: CallSite, name: str) -> bool:
     """Whether a model is made in sight of a call, by something that does not load it."""
-    around = file.syntax if name.startswith("self.") else site.function or file.syntax
-    made = [
-        _origin(node.value)
-        for node in nodes(around)
-        if isinstance(node, ast.Assign) and name in map(spelled, node.targets)
-    ]
+    around: ast.AST = site.function or file.syntax
+    if name.startswith("self."):
+        classes = [
+            node for node in nodes(file.syntax) if isinstance(node, ast.ClassDef)
+        ]
+        around = next((c for c in classes if around in c.body), file.syntax)
     given = _parameters(site) - {"self"}
     return any(
         isinstance(origin, ast.Call)
         and spelled(origin.func).partition(".")[0] not in given
         and not _LOADS.search(spelled(origin.func))
-        for origin in made
+        for node in nodes(around)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        if name in _targets(node)
+        for origin in _origins(node.value)
     )
 
 
-def _origin(value: ast.expr) -> ast.expr:
+def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [
+        spelled(part)
+        for target in targets
+        for part in (target.elts if isinstance(target, ast.Tuple) else [target])
+    ]
+
+
+def _origins(value: ast.expr) -> Iterator[ast.expr]:
     """What a value begins with: ``Model(args)`` of ``Model(args).to(device).train()``."""
-    while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-        if not isinstance(value.func.value, ast.Call):
+    if isinstance(value, ast.IfExp):
+        yield from _origins(value.body)
+        yield from _origins(value.orelse)
+        return
+    while isinstance(value, ast.Call):
+        if value.args and spelled(value.func).rpartition(".")[2] in _COPIES:
+            value = value.args[0]
+        elif isinstance(value.func, ast.Attribute) and isinstance(
+            value.func.value, ast.Call
+        ):
+            value = value.func.value
+        else:
             break
-        value = value.func.value
-    return value
+    yield value
 
 
 def _parameters(site: CallSite) -> set[str]:
@@ -106,22 +137,75 @@ def _parameters(site: CallSite) -> set[str]:
     return {arg.arg for arg in (*arguments.args, *arguments.kwonlyargs)}
 
 
-def _are_alike(facts: Facts, file: SourceFile) -> bool:
-    """Whether a file seeds all ranks alike, loads weights or sends them, itself or in what it calls."""
+def _are_alike(facts: Facts, file: SourceFile, site: CallSite, name: str) -> bool:
+    """Whether all ranks seed alike, or the model's weights are loaded or sent, here or in what is called."""
+    word = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
     for use in file.names.uses:
         if use.call is None:
             continue
-        if _does(use.spelling, use.call):
+        full = facts.checkout.external(file.path, use.scope, use.spelling)
+        if _does(file.syntax, full or use.spelling, use.call, word):
             return True
         found = facts.checkout.resolve(file.path, use.scope, use.spelling)
         called = function_of(facts.checkout, found) if found is not None else None
-        for node in nodes(called) if called is not None else ():
-            if isinstance(node, ast.Call) and _does(spelled(node.func), node):
+        if called is not None and _helps(called, bool(word.search(_code(use.call)))):
+            return True
+    loops = (node for node in nodes(file.syntax) if isinstance(node, ast.For))
+    return any(
+        word.search(_code(loop.iter)) and _SENDS.search(_code(loop)) for loop in loops
+    ) or _is_seeded_by_a_caller(facts, file, site)
+
+
+def _does(syntax: ast.Module, called: str, call: ast.Call, model: Pattern[str]) -> bool:
+    """Whether a call seeds all ranks alike, or gives the model weights."""
+    if _SEEDS.search(called):
+        return not _is_of_a_rank(syntax, call)
+    base, _, last = called.rpartition(".")
+    if last == "load" and _CHECKPOINT.search(base):
+        return True
+    gives = _LOADS.search(called) or _SENDS.search(called)
+    return bool(gives and model.search(_code(call)))
+
+
+def _is_of_a_rank(syntax: ast.Module, call: ast.Call) -> bool:
+    """Whether a seed is another one on each rank, as far as its own text or that of its variables tells."""
+    names = {node.id for node in nodes(call) if isinstance(node, ast.Name)}
+    told = [
+        _code(node.value)
+        for node in nodes(syntax)
+        if isinstance(node, ast.Assign) and names.intersection(_targets(node))
+    ]
+    return any("rank" in text.lower() for text in (_code(call), *told))
+
+
+def _helps(called: ast.FunctionDef, with_model: bool) -> bool:
+    """Whether a function of the checkout seeds; or loads or sends, where it is given the model."""
+    module = ast.Module(body=[called], type_ignores=[])
+    for node in nodes(called):
+        if isinstance(node, ast.Call):
+            name = spelled(node.func)
+            if _SEEDS.search(name) and not _is_of_a_rank(module, node):
+                return True
+            if with_model and (_LOADS.search(name) or _SENDS.search(name)):
                 return True
     return False
 
 
-def _does(called: str, call: ast.Call) -> bool:
-    if _SEEDS.search(called.rpartition(".")[2]):
-        return "rank" not in ast.unparse(call)
-    return bool(_LOADS.search(called) or _SENDS.search(called))
+def _is_seeded_by_a_caller(facts: Facts, file: SourceFile, site: CallSite) -> bool:
+    """Whether a file that calls the function around a call seeds all ranks alike."""
+    if site.function is None:
+        return False
+    return any(
+        other.path != file.path
+        and any(
+            isinstance(node, ast.Call)
+            and _SEEDS.search(spelled(node.func))
+            and not _is_of_a_rank(other.syntax, node)
+            for node in nodes(other.syntax)
+        )
+        for other in facts.checkout.mentioning(f"{site.function.name}(")
+    )
+
+
+def _code(node: ast.AST) -> str:
+    return ast.unparse(node)

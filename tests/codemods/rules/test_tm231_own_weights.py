@@ -30,6 +30,20 @@ def found(body: str, head: str = "", name: str = "model"):
         "torch.manual_seed(7 + rank)\nmodel = Model(width)",
         "torch.manual_seed(dist.get_rank())\nmodel = Model(width)",
         "rows = load_dataset('c4')\nmodel = Model(width)",
+        "tokenizer = AutoTokenizer.from_pretrained(given)\nmodel = Model(width)",
+        "teacher.load_state_dict(given)\nmodel = Model(width)",
+        "optimizer.load_state_dict(given)\nmodel = Model(width)",
+        "tokens = torch.load(given)\nmodel = Model(width)",
+        "dist.broadcast_object_list([given])\nmodel = Model(width)",
+        "seed = 7 + dist.get_rank()\ntorch.manual_seed(seed)\nmodel = Model(width)",
+        "torch.manual_seed(int(os.environ['RANK']))\nmodel = Model(width)",
+        "np.random.seed(0)\nrandom.seed(0)\nmodel = Model(width)",
+        "numbers = torch.Generator()\nnumbers.manual_seed(0)\nmodel = Model(width)",
+        "torch.seed()\nmodel = Model(width)",
+        "log.report_seed(given)\nhandler.restore()\nmodel = Model(width)",
+        "model: nn.Module = Model(width)",
+        "model, tokenizer = build(width)",
+        "model = Model(width) if given is None else torch.jit.load(given)",
     ],
 )
 def test_fires(made):
@@ -76,6 +90,14 @@ def test_fires_for_the_module_level_of_a_script():
         "model = Model(width)\nfor p in model.parameters(): dist.broadcast(p.detach(), 0)",
         "model = given",
         "model = given.model.eval()",
+        "model = copy.deepcopy(given)",
+        "seed_everything(7)\nmodel = Model(width)",
+        "torch.cuda.manual_seed_all(7)\nmodel = Model(width)",
+        "model = Model(width)\ncheckpointer.load(step=-1)",
+        "model = Model(width)\nset_model_state_dict(model, load_file(given))",
+        "model = Model(width)\nfor p in model.parameters(): dist.all_reduce(p.data)",
+        "model = Model(width)\nfor p in model.parameters(): nn.init.constant_(p, 0.1)",
+        "model = Model(width)\nbroadcast_parameters(model)",
     ],
 )
 def test_does_not_fire(made):
@@ -87,12 +109,60 @@ def test_does_not_fire_for_a_model_that_comes_from_elsewhere():
 
 
 @pytest.mark.parametrize(
-    "body", ["torch.manual_seed(3)", "torch.load(width)", "dist.broadcast(width, 0)"]
+    ("body", "handed"),
+    [
+        ("torch.manual_seed(3)", "width"),
+        ("thing.load_state_dict(torch.load('a'))", "model"),
+        ("dist.broadcast(thing, 0)", "model"),
+    ],
 )
-def test_does_not_fire_where_a_function_of_the_checkout_does_it(body):
-    head = f"def prepare(width):\n    {body}"
-    assert found("prepare(width)\nmodel = Model(width)", head) == []
-    assert len(found("model = Model(width)", head.replace(body, "pass"))) == 1
+def test_does_not_fire_where_a_function_of_the_checkout_does_it(body, handed):
+    head = f"def prepare(thing):\n    {body}"
+    made = f"model = Model(width)\nprepare({handed})"
+    assert found(made, head) == []
+    assert len(found(made, head.replace(body, "pass"))) == 1
+
+
+def test_what_a_function_loads_is_the_model_only_where_it_is_handed_that():
+    head = "def prepare(thing):\n    return torch.load(thing)"
+    assert len(found("prepare(width)\nmodel = Model(width)", head)) == 1
+
+
+def test_does_not_fire_where_a_caller_in_another_file_seeds():
+    wraps = script("model = Model(width)")
+    run = "import torch\n\ntorch.manual_seed(0)\nmain(dims, 2, None)\n"
+    assert findings({**wraps, "run.py": run}, code="TM231") == []
+    other = run.replace("(0)", "(rank)")
+    assert len(findings({**wraps, "run.py": other}, code="TM231")) == 1
+
+
+def test_another_class_of_the_file_has_no_say():
+    text = f"""
+        {IMPORT} apply_ddp
+
+
+        class Bench:
+            def make(self):
+                self.model = Model()
+
+
+        class Actor:
+            def wrap(self):
+                apply_ddp(self.model, self.dims.world_mesh, False)
+    """
+    assert findings({HERE: text}, code="TM231") == []
+
+
+def test_fires_for_a_model_that_is_named():
+    text = f"""
+        {IMPORT} apply_ddp
+
+
+        def main(dims):
+            model = Model()
+            apply_ddp(model=model, dp_mesh=dims.world_mesh, enable_compile=False)
+    """
+    assert len(findings({HERE: text}, code="TM231")) == 1
 
 
 def test_does_not_fire_under_the_training_loop():
