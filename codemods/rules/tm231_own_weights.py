@@ -7,6 +7,7 @@ from re import Pattern
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.names import Definition
 from codemods.nodes import nodes, spelled
 from codemods.plans import Facts, standalone
 from codemods.source import SourceFile
@@ -195,16 +196,21 @@ def _is_seeded_by_a_caller(facts: Facts, file: SourceFile, site: CallSite) -> bo
     """Whether a file that calls the function around a call seeds all ranks alike."""
     if site.function is None:
         return False
-    return any(
-        other.path != file.path
-        and any(
-            isinstance(node, ast.Call)
-            and _SEEDS.search(spelled(node.func))
-            and not _is_of_a_rank(other.syntax, node)
-            for node in nodes(other.syntax)
-        )
-        for other in facts.checkout.mentioning(f"{site.function.name}(")
-    )
+    around = Definition(file.path, site.reference.scope)
+    for other in facts.checkout.mentioning(f"{site.function.name}("):
+        calls = [use for use in other.names.uses if use.call is not None]
+        if other.path != file.path and any(
+            facts.checkout.resolve(other.path, use.scope, use.spelling) == around
+            for use in calls
+            if use.spelling.rpartition(".")[2] == site.function.name
+        ):
+            return any(
+                _SEEDS.search(use.spelling)
+                and not _is_of_a_rank(other.syntax, use.call)
+                for use in calls
+                if use.call is not None
+            )
+    return False
 
 
 def _code(node: ast.AST) -> str:

@@ -130,10 +130,11 @@ def test_what_a_function_loads_is_the_model_only_where_it_is_handed_that():
 
 def test_does_not_fire_where_a_caller_in_another_file_seeds():
     wraps = script("model = Model(width)")
-    run = "import torch\n\ntorch.manual_seed(0)\nmain(dims, 2, None)\n"
+    module = HERE.removesuffix(".py").replace("/", ".")
+    run = f"import torch\nfrom {module} import main\n\ntorch.manual_seed(0)\nmain(dims, 2, None)\n"
     assert findings({**wraps, "run.py": run}, code="TM231") == []
-    other = run.replace("(0)", "(rank)")
-    assert len(findings({**wraps, "run.py": other}, code="TM231")) == 1
+    for other in (run.replace("(0)", "(rank)"), run.replace(module, "elsewhere")):
+        assert len(findings({**wraps, "run.py": other}, code="TM231")) == 1
 
 
 def test_another_class_of_the_file_has_no_say():
