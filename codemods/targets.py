@@ -1,7 +1,7 @@
 """Which of PyTorch's two replicate APIs the new code is written for."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from codemods.layout import WIDTH
@@ -33,14 +33,14 @@ class Target:
             torchtitan's PR 2458) or ``2d`` (torch 2.9: ``(dp_replicate, dp_shard)``
             with ``dp_shard`` of degree 1, as in PR 1714).
         function_name: what ``apply_ddp`` is called afterwards.
-        reason: why this target was taken, for people; of two reasons comes the same code.
+        reason: why this target was taken, for people.
         keep_precision: calls pass fp32, in which DDP without autocast computed.
         width: columns that a line of it may have.
     """
 
     mesh: Mesh
     function_name: str
-    reason: str = field(compare=False)
+    reason: str
     keep_precision: bool = False
     width: int = WIDTH
 

@@ -177,7 +177,7 @@ def _same(one: Any, other: Any, by_place: bool) -> bool:
     if isinstance(one, ast.AST):
         return by_place and _dumped(one) == _dumped(other)
     if is_dataclass(one):
-        names = [known.name for known in fields(one) if known.compare]
+        names = [known.name for known in fields(one)]
         return all(_same(getattr(one, n), getattr(other, n), by_place) for n in names)
     if isinstance(one, tuple | list):
         return len(one) == len(other) and all(
