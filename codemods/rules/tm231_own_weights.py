@@ -149,11 +149,12 @@ def _are_alike(facts: Facts, file: SourceFile, site: CallSite, name: str) -> boo
             return True
         found = facts.checkout.resolve(file.path, use.scope, use.spelling)
         called = function_of(facts.checkout, found) if found is not None else None
-        if called is not None and _helps(called, bool(word.search(_code(use.call)))):
+        if called is not None and _helps(called, bool(word.search(spelled(use.call)))):
             return True
     loops = (node for node in nodes(file.syntax) if isinstance(node, ast.For))
     return any(
-        word.search(_code(loop.iter)) and _SENDS.search(_code(loop)) for loop in loops
+        word.search(spelled(loop.iter)) and _SENDS.search(spelled(loop))
+        for loop in loops
     ) or _is_seeded_by_a_caller(facts, file, site)
 
 
@@ -165,27 +166,26 @@ def _does(syntax: ast.Module, called: str, call: ast.Call, model: Pattern[str]) 
     if last == "load" and _CHECKPOINT.search(base):
         return True
     gives = _LOADS.search(called) or _SENDS.search(called)
-    return bool(gives and model.search(_code(call)))
+    return bool(gives and model.search(spelled(call)))
 
 
-def _is_of_a_rank(syntax: ast.Module, call: ast.Call) -> bool:
+def _is_of_a_rank(around: ast.AST, call: ast.Call) -> bool:
     """Whether a seed is another one on each rank, as far as its own text or that of its variables tells."""
     names = {node.id for node in nodes(call) if isinstance(node, ast.Name)}
     told = [
-        _code(node.value)
-        for node in nodes(syntax)
+        spelled(node.value)
+        for node in nodes(around)
         if isinstance(node, ast.Assign) and names.intersection(_targets(node))
     ]
-    return any("rank" in text.lower() for text in (_code(call), *told))
+    return any("rank" in text.lower() for text in (spelled(call), *told))
 
 
 def _helps(called: ast.FunctionDef, with_model: bool) -> bool:
     """Whether a function of the checkout seeds; or loads or sends, where it is given the model."""
-    module = ast.Module(body=[called], type_ignores=[])
     for node in nodes(called):
         if isinstance(node, ast.Call):
             name = spelled(node.func)
-            if _SEEDS.search(name) and not _is_of_a_rank(module, node):
+            if _SEEDS.search(name) and not _is_of_a_rank(called, node):
                 return True
             if with_model and (_LOADS.search(name) or _SENDS.search(name)):
                 return True
@@ -211,7 +211,3 @@ def _is_seeded_by_a_caller(facts: Facts, file: SourceFile, site: CallSite) -> bo
                 if use.call is not None
             )
     return False
-
-
-def _code(node: ast.AST) -> str:
-    return ast.unparse(node)
