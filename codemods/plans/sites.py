@@ -37,10 +37,15 @@ def standalone(site: CallSite) -> bool:
         return False
     if site.function is None:
         return True
-    names = {
-        arg.arg for arg in (*site.function.args.args, *site.function.args.kwonlyargs)
-    }
-    return not names & {"job_config", "training", "config"}
+    return not parameters(site) & {"job_config", "training", "config"}
+
+
+def parameters(site: CallSite) -> set[str]:
+    """The names that the function around a call takes, none at module level."""
+    if site.function is None:
+        return set()
+    arguments = site.function.args
+    return {arg.arg for arg in (*arguments.args, *arguments.kwonlyargs)}
 
 
 def first_that_moves(facts: Facts) -> tuple[str, int] | None:

@@ -10,6 +10,7 @@ from codemods.findings import Finding, Severity
 from codemods.names import Definition
 from codemods.nodes import nodes, spelled
 from codemods.plans import Facts, standalone
+from codemods.plans.sites import parameters
 from codemods.source import SourceFile
 from codemods.survey import CallSite, function_of
 
@@ -92,7 +93,7 @@ def _is_made(file: SourceFile, site: CallSite, name: str) -> bool:
             node for node in nodes(file.syntax) if isinstance(node, ast.ClassDef)
         ]
         around = next((c for c in classes if around in c.body), file.syntax)
-    given = _parameters(site) - {"self"}
+    given = parameters(site) - {"self"}
     return any(
         isinstance(origin, ast.Call)
         and spelled(origin.func).partition(".")[0] not in given
@@ -129,13 +130,6 @@ def _origins(value: ast.expr) -> Iterator[ast.expr]:
         else:
             break
     yield value
-
-
-def _parameters(site: CallSite) -> set[str]:
-    if site.function is None:
-        return set()
-    arguments = site.function.args
-    return {arg.arg for arg in (*arguments.args, *arguments.kwonlyargs)}
 
 
 def _are_alike(facts: Facts, file: SourceFile, site: CallSite, name: str) -> bool:
