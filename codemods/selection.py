@@ -5,8 +5,6 @@ import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-import pathspec
-
 from codemods.rules import all_rules, meant_by
 from codemods.steps import FOLLOWS, step_of
 from codemods.targets import Target
@@ -53,6 +51,8 @@ class Selection:
         """
         if not self.exclude:
             return frozenset()
+        import pathspec  # takes a while
+
         for pattern in self.exclude:
             # A match takes as many steps as there are ways to place the wildcards.
             if any(part.count("*") > 3 for part in pattern.split("/")) or (

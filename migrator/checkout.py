@@ -8,19 +8,20 @@ import contextlib
 import os
 import re
 import shutil
-import tempfile
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from codemods.dependency import Dependency
+from codemods.bindings import Checkout as Bindings
+from codemods.dependency import UNKNOWN, Dependency
+from codemods.outside import uses_torchtitan
 from codemods.source import SourceFile
 from codemods.texts import LONGEST, PATTERNS, TextFile, is_text
 from migrator.config import torchtitan_of
-from migrator.dependency import aside, find
 from migrator.errors import FileProblem, GitFailed, TitanMigrateError
 from migrator.place import Place, inside
 
@@ -57,6 +58,9 @@ ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 # which program. The first is for git since 2.44; the second allows no way to fetch by.
 NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
 
+_IN_ENGLISH = {"LANGUAGE": "C", "LC_ALL": "C"}
+"""For git to say things in the words that we look for."""
+
 # Empty: no program, and not required.
 _OFF = "TITAN_MIGRATE_OFF"
 
@@ -91,6 +95,10 @@ class Checkout:
     @cached_property
     def dependency(self) -> Dependency:
         """The torchtitan that it uses and does not hold; its files are never written."""
+        if self._given is None and not uses_torchtitan(Bindings(self._everything)):
+            return UNKNOWN  # without importing what finds one, which takes a while
+        from migrator.dependency import find
+
         return find(self.folder, self._given, self._everything, self._gitlinks)
 
     @cached_property
@@ -113,6 +121,8 @@ class Checkout:
 
     @cached_property
     def _aside(self) -> str:
+        from migrator.dependency import aside
+
         return aside(self.folder, self._given)
 
     def _gitlinks(self) -> dict[str, str]:
@@ -167,22 +177,27 @@ class Checkout:
 
     def _listed(self, *patterns: str) -> Iterator[tuple[str, Place]]:
         """The files of the checkout whose names fit one of the patterns, sorted, and their paths from the root."""
+        names: Iterable[str]
         if self.is_git:
             options = ("ls-files", "-z", "-co", "--exclude-standard", "--")
-            listed = self.git(*options, *patterns)
-            paths = [self.root / name for name in listed.split("\0") if name]
+            names = filter(None, self.git(*options, *patterns).split("\0"))
         else:
-            paths = list(_files(self.root, patterns))
+            names = _files(self.root, patterns)
         top = self.root.resolve()
-        for path in sorted(set(paths)):
-            if path.is_file() and inside(top, path.resolve()) is not None:
-                yield path.relative_to(self.root).as_posix(), path
+        ours = cache(lambda at: inside(top, (self.root / at).resolve()) is not None)
+        for name in sorted(set(names), key=lambda name: name.split("/")):
+            path = self.root / name
+            # Of a folder's files only a symlink leads elsewhere than the folder does.
+            at = name if path.is_symlink() else name.rpartition("/")[0]
+            if path.is_file() and ours(at):
+                yield name, path
 
     @cached_property
     def filters(self) -> tuple[str, ...]:
         """The names of the filters for which programs are configured."""
         # Included files, and the configuration of a worktree, count as well.
-        listed = self._run("config", "--includes", "--name-only", "-z", "--list")
+        asked = ("config", "--includes", "--name-only", "-z", "--list")
+        listed = os.fsdecode(self._run(*asked))
         keys = [key for key in listed.split("\0") if key.startswith("filter.")]
         return tuple(sorted({key.partition(".")[2].rpartition(".")[0] for key in keys}))
 
@@ -220,15 +235,7 @@ class Checkout:
             TitanMigrateError: git failed.
         """
         command = (*self._no_filters, *arguments)
-        printed: str
-        if given is None:
-            printed = self._run(*command, env=env, **process)
-            return printed
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write(given)
-            stdin.seek(0)
-            printed = self._run(*command, env=env, istream=stdin, **process)
-            return printed
+        return os.fsdecode(self._run(*command, given=given, env=env, **process))
 
     def content(self, revision: str, path: str) -> bytes:
         """A file of a revision, with the line ends that git would give it on disk.
@@ -236,38 +243,41 @@ class Checkout:
         Raises:
             TitanMigrateError: there is no such file.
         """
-        found: bytes = self._run(
-            *self._no_filters,
-            "cat-file",
-            "--filters",
-            f"{revision}:{path}",
-            stdout_as_string=False,
+        return self._run(
+            *self._no_filters, "cat-file", "--filters", f"{revision}:{path}"
         )
-        return found
 
     def _run(
-        self, *arguments: str, env: Mapping[str, str] | None = None, **process: Any
-    ) -> Any:
+        self,
+        *arguments: str,
+        given: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        **process: Any,
+    ) -> bytes:
         if shutil.which("git") is None:
             raise TitanMigrateError(
                 f"{self.root} is a git checkout, and there is no git on PATH: install it, or "
                 "put it on PATH."
             )
-        import git
-
         # The working tree is the folder we look at, whatever the configuration or the
         # environment says.
         command = ["git", *SAFE_GIT, f"--work-tree={self.root}", *arguments]
-        elsewhere = {n: os.environ.pop(n) for n in ELSEWHERE if n in os.environ}
-        try:
-            return git.Git(str(self.root)).execute(
-                command,
-                strip_newline_in_stdout=False,
-                env={**NO_FETCH, _OFF: "", **(env or {})},
-                **process,
-            )
-        except git.GitCommandError as error:
-            reason = _said(str(error.stderr))
+        own = {n: v for n, v in os.environ.items() if n not in ELSEWHERE}
+        # Not by GitPython, whose import takes longer than git does, nor by `subprocess.run`,
+        # which kills a git that writes where we are interrupted.
+        printed: bytes
+        with subprocess.Popen(
+            command,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**own, **_IN_ENGLISH, **NO_FETCH, _OFF: "", **(env or {})},
+            **process,
+        ) as running:
+            printed, said = running.communicate(given)
+        if running.returncode:
+            reason = os.fsdecode(said).strip()
             if "dubious ownership" in reason:
                 # git's own words name the command, for the folder as git knows it.
                 trust = re.search(
@@ -276,7 +286,7 @@ class Checkout:
                 raise TitanMigrateError(
                     f"{self.root} belongs to another user, and git reads it only where you say "
                     f"that you trust it. If you do: {trust[0] if trust else reason}"
-                ) from error
+                )
             words = [
                 word
                 for word in arguments
@@ -288,9 +298,8 @@ class Checkout:
                 "again."
             )
             failed.reason = reason
-            raise failed from error
-        finally:
-            os.environ.update(elsewhere)
+            raise failed
+        return printed
 
     def dirty(self) -> list[str]:
         """Paths with changes that git could not undo: uncommitted, untracked or hidden from it."""
@@ -403,11 +412,6 @@ def refuse_empty(folder: Path) -> None:
         raise TitanMigrateError(f"{folder} is empty. {EXPECTED}")
 
 
-def _said(stderr: str) -> str:
-    """What git printed, out of what GitPython makes of it."""
-    return stderr.strip().removeprefix("stderr: '").removesuffix("'").strip()
-
-
 def _nearest(path: Path) -> str:
     from difflib import get_close_matches
 
@@ -418,17 +422,18 @@ def _nearest(path: Path) -> str:
     return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
-def _files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
-    """The files of a folder without git that fit a pattern, environments left out."""
+def _files(root: Path, patterns: Iterable[str]) -> Iterator[str]:
+    """The files of a folder without git that fit a pattern, by their path in it, environments left out."""
     for folder, folders, names in os.walk(root):
-        here = Path(folder)
         folders[:] = [
             name
             for name in folders
-            if name not in _SKIPPED and not (here / name / "pyvenv.cfg").exists()
+            if name not in _SKIPPED
+            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
         ]
+        here = Path(folder).relative_to(root)
         yield from (
-            here / name
+            (here / name).as_posix()
             for name in names
             if any(fnmatchcase(name, pattern) for pattern in patterns)
         )

@@ -1,5 +1,6 @@
 """The command line: parses arguments and calls one function each."""
 
+import gc
 import json
 import shlex
 import shutil
@@ -82,6 +83,9 @@ def _planned(
     keep_precision: bool,
     require_git: bool = False,
 ) -> Any:
+    # The process ends soon, and all that it holds with it: to look for what could be freed
+    # takes longer than a `check`.
+    gc.disable()
     from migrator import apply
     from migrator.terminal import working
 
@@ -89,13 +93,15 @@ def _planned(
     if path.resolve() != found.root.resolve():
         tell(f"{path} is in the checkout {found.root}, which is taken as a whole.")
     with working("Reading the checkout", quiet=verbosity() < 0):
-        return apply.plan(
+        planned = apply.plan(
             found,
             apply.resolve_target(
                 target, torch_version, function_name, found.root, keep_precision
             ),
             _selection(found, select, ignore, exclude),
         )
+    gc.freeze()  # for the end of the process, which looks again
+    return planned
 
 
 def _opened(path: Path, require_git: bool, torchtitan: str | None) -> Any:
@@ -159,19 +165,24 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
     PATH is the folder of a checkout, by default this one. Nothing is written and
     nothing of the checkout is run.
     """
-    from migrator import render
-
     changeset = _planned(path, **target)
+    from migrator import render
+    from migrator.render.json import as_json
+
     if output == "json":
-        click.echo(render.as_json(changeset, written=False, statistics=statistics))
+        click.echo(as_json(changeset, written=False, statistics=statistics))
     else:
         tell(render.sentence(changeset))
         tell(render.target_line(changeset))
         tell(render.selection_line(changeset))
         if output == "sarif":
-            click.echo(render.as_sarif(changeset))
+            from migrator.render.sarif import as_sarif
+
+            click.echo(as_sarif(changeset))
         elif output == "github":
-            for line in render.as_github(changeset):
+            from migrator.render.github import as_github
+
+            for line in as_github(changeset):
                 # GitHub reads UTF-8, whatever this locale has.
                 click.echo(line.encode("utf-8", "backslashreplace"))
         else:
@@ -334,11 +345,12 @@ def apply_command(
     with --patches it is written to a folder and nothing here changes.
     """
     from migrator import apply, render
+    from migrator.render.json import as_json
 
     _refuse_outlets(path, branch, commit, hooks, patches, allow_dirty, no_git)
     changeset = _planned(path, require_git=not no_git, **target)
     if output == "json" and changeset.outcome.problems:
-        click.echo(render.as_json(changeset, written=False))
+        click.echo(as_json(changeset, written=False))
     apply.refuse_incomplete(changeset)
     made: dict[str, Any] = {}
     advice = ""
@@ -353,7 +365,7 @@ def apply_command(
         changeset.write()
     written = patches is None
     if output == "json":
-        click.echo(render.as_json(changeset, written=written, made=made))
+        click.echo(as_json(changeset, written=written, made=made))
         return
     what = render.target_line if changeset.changes else render.sentence
     tell(what(changeset))

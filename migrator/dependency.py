@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from codemods.bindings import Checkout
-from codemods.dependency import PACKAGE, UNKNOWN, Dependency
-from codemods.outside import uses_torchtitan
+from codemods.dependency import PACKAGE, Dependency
 from codemods.roots import imports_of
 from codemods.source import SourceFile
 from migrator.errors import FileProblem, TitanMigrateError
@@ -72,7 +70,7 @@ def find(
     own: Mapping[str, SourceFile],
     gitlinks: Callable[[], dict[str, str]],
 ) -> Dependency:
-    """The torchtitan that a checkout uses.
+    """The torchtitan that a checkout uses which holds none, or for which one is named.
 
     Args:
         root: of the checkout.
@@ -88,8 +86,6 @@ def find(
         found = _given(root, given)
         _refuse_second(root, found, own)
         return _read(root, found, wanted(root, gitlinks), own)
-    if not uses_torchtitan(Checkout(own)):
-        return UNKNOWN
     asked = wanted(root, gitlinks)
     candidates = [*_populated(root, asked), *_installed(root, asked)]
     if not candidates:

@@ -29,6 +29,14 @@ for _folder in _FOLDERS:
 gc.set_threshold(200_000, 50, 1000)
 
 
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Commands that end soon free nothing; here their process goes on."""
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
 def unit(nodeid: str) -> str:
     """What one worker runs as a whole, where tests run side by side (``-n 4``): a file.
 

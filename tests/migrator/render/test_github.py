@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from migrator import render
+from migrator.render.github import as_github
 
 from commands import changeset, run, with_finding
 from hostile import HOSTILE, escapes_nothing
@@ -39,13 +39,13 @@ def expected_commands(findings):
 
 def test_github_annotates_every_place(fixture):
     found = changeset(fixture)
-    lines = "".join(f"{line}\n" for line in render.as_github(found))
+    lines = "".join(f"{line}\n" for line in as_github(found))
     assert commands(lines) == list(expected_commands(found.findings))
 
 
 def test_github_is_exact(fork):
     hazard = {"path": "a b,c:d%.py", "status": "hazard", "message": "50%:\r\n::x, y"}
-    (line,) = render.as_github(with_finding(changeset(fork), **hazard))
+    (line,) = as_github(with_finding(changeset(fork), **hazard))
     assert line == (
         "::warning file=a b%2Cc%3Ad%25.py,line=3,title=TM201::50%25:\\r%0A::x, y"
     )
@@ -72,5 +72,5 @@ def test_github_of_a_migrated_checkout_has_no_errors(fork):
 def test_github_says_why_else_nothing_would_be_written(fork):
     found = changeset(fork)
     odd = replace(found, outcome=replace(found.outcome, problems=("a.py:3: b",)))
-    *_, last = render.as_github(odd)
+    *_, last = as_github(odd)
     assert last == "::error title=titan-migrate::a.py:3: b"

