@@ -8,10 +8,10 @@ length. Statements of a fork that another hand laid out stay as they are.
 import ast
 import re
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cache
+from functools import cache, lru_cache
 
 from codemods.nodes import nodes
 
@@ -19,6 +19,9 @@ WIDTH = 88
 """Columns of a line, where the checkout does not say."""
 
 INDENT = "    "
+
+_USUAL = frozenset(["PY310"])
+"""Black's name of the Python that is taken for a module's, where it is not known."""
 
 _MANY = 10_000
 """Lines between the first and the last that differ, from where on they are compared roughly."""
@@ -131,6 +134,7 @@ class _Piece:
         return self.start < end and start < self.end
 
 
+@lru_cache(maxsize=64)
 def laid_out(before: str, after: str, width: int = WIDTH, indent: str = INDENT) -> str:
     """``after`` with those statements as black lays them out that ``before`` has otherwise.
 
@@ -240,7 +244,7 @@ def _layout_of(
     def good(piece: _Piece) -> bool:
         text = "\n".join(lines[piece.start : piece.end])
         return text == as_black(
-            text, width, indent=indent, is_head=piece.is_head, versions=()
+            text, width, indent=indent, is_head=piece.is_head, versions=frozenset()
         )
 
     def is_in_layout(start: int, end: int) -> bool:
@@ -258,26 +262,30 @@ def _layout_of(
     return is_in_layout
 
 
-def _versions_of(tree: ast.Module, source: str) -> Collection[str]:
+def _versions_of(tree: ast.Module, source: str) -> frozenset[str]:
     """The Pythons that can read a module, which black finds out from all of it."""
     if any(isinstance(node, ast.JoinedStr) for node in nodes(tree)):
-        return ("PY36",)  # to find out more takes a while, and changes nothing
+        return frozenset(
+            ["PY36"]
+        )  # to find out more takes a while, and changes nothing
     from black import detect_target_versions
     from black.parsing import InvalidInput, lib2to3_parse
 
     try:
-        return {found.name for found in detect_target_versions(lib2to3_parse(source))}
+        found = detect_target_versions(lib2to3_parse(source))
+        return frozenset(version.name for version in found)
     except InvalidInput:
-        return ("PY310",)
+        return _USUAL
 
 
+@lru_cache(maxsize=2048)
 def as_black(
     text: str,
     width: int = WIDTH,
     *,
     indent: str = INDENT,
     is_head: bool = False,
-    versions: Collection[str] = ("PY310",),
+    versions: frozenset[str] = _USUAL,
 ) -> str | None:
     """A statement as black lays it out; None where black cannot read it.
 

@@ -87,5 +87,10 @@ def dotted(node: ast.AST) -> str | None:
 
 
 def spelled(node: ast.AST) -> str:
-    """What ``ast.unparse`` gives; most of what is asked for is a dotted name, which is quick."""
-    return dotted(node) or ast.unparse(node)
+    """What ``ast.unparse`` gives of a node that nobody changes; most are dotted names, which is quick."""
+    return dotted(node) or _unparsed(node)
+
+
+@once
+def _unparsed(node: ast.AST) -> str:
+    return ast.unparse(node)

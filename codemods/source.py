@@ -7,7 +7,7 @@ import re
 import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from codemods.names import ModuleNames
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import libcst as cst
 
 _Part = TypeVar("_Part")
+
+_TREES = 16
+"""As many concrete syntax trees are kept, those that were of use last."""
 
 _OPT_OUT = re.compile(r"#\s*titan-migrate:\s*(?:ignore\[([^\]]*)\])?")
 
@@ -144,13 +147,13 @@ class SourceFile:
         """All scopes of the file and every use of a name in it."""
         return ModuleNames(self.path, self.package, self.syntax)
 
-    @cached_property
+    @property
     def tree(self) -> "cst.Module":
-        """The concrete syntax tree, for rewriting; importing libcst takes a while."""
+        """The concrete syntax tree, for rewriting; large, so that only a few are kept."""
         import libcst as cst
 
         try:
-            return cst.parse_module(self.text)
+            return _concrete(self.text)
         except cst.ParserSyntaxError as error:
             raise UnreadableSource(self.path, error.raw_line, error.message) from error
 
@@ -195,3 +198,10 @@ class SourceFile:
         """Whether this line (from 1) says ``# titan-migrate: ignore[CODE]``, or is excluded."""
         text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
         return self.excluded or code in (opt_outs(text) or ())
+
+
+@lru_cache(maxsize=_TREES)
+def _concrete(text: str) -> "cst.Module":
+    import libcst as cst  # takes a while
+
+    return cst.parse_module(text)

@@ -14,6 +14,7 @@ from codemods.execute.worlds import REPLICAS, World
 from codemods.interpret.values import CannotFollow, Frame, Function, Raised
 from codemods.meshes import Meshes
 from codemods.names import Definition
+from codemods.once import once
 from codemods.shapes import uses_within, wraps_with_replicate
 from codemods.source import SourceFile
 
@@ -193,6 +194,7 @@ def _lines(file: SourceFile, node: ast.FunctionDef) -> list[str]:
     return file.lines[start - 1 : node.end_lineno]
 
 
+@once
 def _code(node: ast.FunctionDef) -> str:
     """A function without what it says: a change of words alone does nothing."""
     return _PROSE.sub("''", ast.dump(node))

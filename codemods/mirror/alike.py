@@ -1,9 +1,11 @@
 """The text of a function reduced to what it does, to compare two of them."""
 
 import ast
+from functools import lru_cache
 from typing import TypeGuard
 
 
+@lru_cache(maxsize=256)
 def bare(text: str) -> str:
     """The code of a function, whatever its comments, annotations and local names."""
     function = ast.parse(text).body[0]

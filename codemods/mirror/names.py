@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Sequence
+from functools import lru_cache
 
 _OPPOSITE: dict[type[ast.cmpop], str] = {
     ast.Is: "is not",
@@ -13,16 +14,18 @@ _OPPOSITE: dict[type[ast.cmpop], str] = {
 }
 
 
-def names_in(text: str) -> set[str]:
-    return {n.id for n in ast.walk(_parsed(text)) if isinstance(n, ast.Name)}
+@lru_cache(maxsize=1024)
+def names_in(text: str) -> frozenset[str]:
+    return frozenset(n.id for n in ast.walk(_parsed(text)) if isinstance(n, ast.Name))
 
 
-def assigned_in(text: str) -> set[str]:
-    return {
+@lru_cache(maxsize=1024)
+def assigned_in(text: str) -> frozenset[str]:
+    return frozenset(
         node.id
         for node in ast.walk(_parsed(text))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
+    )
 
 
 def negated(terms: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from codemods.mirror import Wishes
 from codemods.names import Definition
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans.dimension import spelling
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
@@ -75,7 +75,7 @@ def _division_helper(facts: Facts) -> str | None:
         for node in file.syntax.body:
             if not isinstance(node, ast.FunctionDef):
                 continue
-            text = ast.unparse(node)
+            text = spelled(node)
             if "set_gradient_divide_factor(1" in text and "fully_shard" not in text:
                 return node.name
     return None

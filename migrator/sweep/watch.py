@@ -272,7 +272,7 @@ class WatchedSource(SourceFile):
         return known[pattern]
 
 
-_CONTENT = ("encoding", "text", "syntax", "names", "tree", "lines", "_encoded_lines")
+_CONTENT = ("encoding", "text", "syntax", "names", "lines", "_encoded_lines")
 
 for _name in ("raw", *_CONTENT):
     _made = SourceFile.__dict__.get(_name)

@@ -81,7 +81,6 @@ class Worker:
             with reusing(self._reuse):
                 planned, changeset = plan_tree(checkout, self._options)
             if changeset is not None and planned.state == "ready":
-                _forget_trees(changeset)
                 return Result(planned, self._written(task, changeset), _lasts(checkout))
             if planned.state != "failed":
                 return Result(planned, lasts=_lasts(checkout))
@@ -111,14 +110,6 @@ class Worker:
             tree=Tree(trees, tree),
             shared=self._shared,
         )
-
-
-def _forget_trees(changeset: Changeset) -> None:
-    """Let go of the concrete syntax trees: they are large, and few are rewritten twice."""
-    for path in changeset.changes:
-        file = changeset.checkout.files.get(path)
-        if file is not None:
-            file.__dict__.pop("tree", None)
 
 
 def _lasts(checkout: TreeCheckout) -> bool:
