@@ -15,6 +15,7 @@ from typing import Literal
 from codemods.bindings import Checkout
 from codemods.modules import Function, functions, is_model, methods
 from codemods.nodes import children, dotted, nodes, spelled
+from codemods.once import once
 from codemods.parameters import loops
 from codemods.source import SourceFile
 
@@ -270,9 +271,7 @@ class _Reader:
         if isinstance(node, _QUIET):
             return []
         if isinstance(node, ast.expr) and not self._weights:
-            calls: list[ast.Call] = []
-            _calls(node, calls)
-            return [event for call in calls for event in self._call(call)]
+            return [event for call in _calls(node) for event in self._call(call)]
         if isinstance(node, ast.With | ast.AsyncWith):
             return self._with(node)
         if isinstance(node, ast.If):
@@ -347,15 +346,21 @@ def _parts(node: ast.AST) -> list[ast.AST]:
     return children(node)
 
 
-def _calls(node: ast.AST, found: list[ast.Call]) -> None:
-    """Adds the calls in an expression, in the order they happen in."""
+@once
+def _calls(node: ast.AST) -> tuple[ast.Call, ...]:
+    """The calls in an expression, in the order they happen in."""
+    return tuple(_each_call(node))
+
+
+def _each_call(node: ast.AST) -> Iterator[ast.Call]:
     if not isinstance(node, _QUIET):
         for child in children(node):
-            _calls(child, found)
+            yield from _each_call(child)
         if isinstance(node, ast.Call):
-            found.append(node)
+            yield node
 
 
+@once
 def _text(file: SourceFile, function: Function) -> str:
     """The text of a function, decorators included."""
     first = min((d.lineno for d in function.decorator_list), default=function.lineno)
