@@ -298,6 +298,7 @@ def _runs(verdict: Verdict, runs: list[Trace]) -> list[str]:
         "tokens a step": _tokens,
         "comes from": lambda t: text(t.source or "this verify"),
         "median step": lambda t: _unit(step_seconds(t), "s"),
+        "steps a second": lambda t: _unit(_each(step_seconds(t)), ""),
         "peak memory of a rank": lambda t: _unit(t.peak_bytes / 1e6 or None, "MB"),
     }
     rows = [[name, *(read(run) for run in runs)] for name, read in properties.items()]
@@ -356,13 +357,13 @@ def _tokens(trace: Trace) -> str:
 
 
 def _unit(value: float | None, unit: str) -> str:
-    return (
-        "-"
-        if value is None
-        else f"{value:.3g} {unit}"
-        if value < 100
-        else f"{value:.0f} {unit}"
-    )
+    shown = "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return shown if value is None else f"{shown} {unit}".rstrip()
+
+
+def _each(seconds: float | None) -> float | None:
+    """How many there are in a second of what takes some."""
+    return 1 / seconds if seconds else None
 
 
 def _collectives(runs: list[Trace], compiled: bool) -> list[str]:

@@ -105,7 +105,10 @@ def costs(scene: Scene) -> list[str]:
             for one in baseline["parameters"].values()
             if one["trains"]
         )
-        told.append(f"DDP: all-reduces of {_size(size)}, in buckets.")
+        buckets = math.ceil(size / _BUCKET)
+        told.append(
+            f"DDP: all-reduces of {_size(size)}, in torchtitan's buckets of {_size(_BUCKET)} about {buckets}."
+        )
         told += _to_change(scene.steps.get("migrated", []))
     return told
 

@@ -140,6 +140,7 @@ def test_what_each_run_was_is_one_column_a_run():
     ]
     assert found["block outputs"][0] == "bfloat16: 1"
     assert found["median step"][:2] == ["0.5 s", "0.4 s"]
+    assert found["steps a second"][:2] == ["2", "2.5"]
     assert found["peak memory of a rank"][:2] == ["800 MB", "1000 MB"]
     assert found["all-reduce"][0] == "7 calls, 24,654,864 bytes"
 

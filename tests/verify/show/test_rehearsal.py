@@ -106,7 +106,9 @@ def test_of_ddp_the_bytes_are_told_where_it_is_alone():
         records={"baseline": {"parameters": {"w": weight}}},
         steps={"migrated": [memory]},
     )
-    assert rehearsal.costs(scene)[-1] == "DDP: all-reduces of 4.0 MiB, in buckets."
+    assert rehearsal.costs(scene)[-1] == (
+        "DDP: all-reduces of 4.0 MiB, in torchtitan's buckets of 100.0 MiB about 1."
+    )
 
 
 @pytest.mark.parametrize(
