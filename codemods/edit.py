@@ -53,15 +53,17 @@ def code_of(tree: cst.Module) -> str:
     return above + _of_body(tree) + below
 
 
-_LAST: dict[_Line, str] = {}
-"""Statement -> its code, of the module that was written last."""
+_LAST: dict[tuple[_Line, str, str], str] = {}
+"""Statement, indentation and line end -> its code, of the module that was written last."""
 
 
 def _of_body(tree: cst.Module) -> str:
-    written = {line: _LAST.get(line) or tree.code_for_node(line) for line in tree.body}
+    ways = tree.default_indent, tree.default_newline
+    keys = [(line, *ways) for line in tree.body]
+    written = {key: _LAST.get(key) or tree.code_for_node(key[0]) for key in keys}
     _LAST.clear()
     _LAST.update(written)
-    return "".join(written[line] for line in tree.body)
+    return "".join(written[key] for key in keys)
 
 
 @lru_cache(maxsize=4)

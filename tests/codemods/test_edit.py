@@ -2,6 +2,7 @@
 
 import difflib
 
+import libcst as cst
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -172,3 +173,10 @@ def test_add_import(before, module, name, after):
 def test_add_import_beside_a_comment_keeps_it():
     result = imports("import torch  # why\n", "torch.nn", None, "nn")
     assert result == "import torch  # why\nimport torch.nn as nn\n"
+
+
+def test_a_statement_is_written_as_the_module_it_is_in_has_it():
+    one = cst.parse_module("if a:\n    b\n")
+    other = one.with_changes(default_indent="\t", default_newline="\r\n")
+    assert edit.code_of(one) == "if a:\n    b\n"
+    assert edit.code_of(other) == "if a:\r\n\tb\r\n"
