@@ -13,6 +13,10 @@ SHARDING_ONLY = {"reshard_after_forward", "shard_placement_fn", "offload_policy"
 """Arguments of ``fully_shard`` that replicate does not take, or has no use for."""
 
 GRADIENTS = re.compile(r"\.set_\w*(gradient|reduc|divi|all_reduce)\w*$")
+_DIVISION = re.compile(r"\.set_\w*(divi|sum_reduction)\w*$")
+_OF_HSDP = ".set_requires_all_reduce"
+"""What says nothing of shards alone, and would keep replicas from being reduced."""
+
 _MESH = re.compile(r"Mesh\(([^()]*)\)")
 _DDPS_OWN = re.compile(r"optimize_ddp|compiled_autograd|\.(static_graph|ddp_)")
 _WORDS = re.compile(r"\b(DDP|FSDP2?|HSDP|fully_shard|replicate)\b", re.I)
@@ -146,7 +150,9 @@ def dividing(reference: Record, summed: bool) -> Record:
         summed: the training loop divides by the tokens of all ranks, so that gradients
             must be summed, whether FSDP sees to that or not.
     """
-    division = [e for e in _about_groups(reference) if not e.modules]
+    events = [e for e in reference.events if not e.name.endswith(_OF_HSDP)]
+    reference = replace(reference, events=events)
+    division = _division(reference)
     if all(event.arguments == _SUM for event in division) and (division or not summed):
         return reference
     # Any other factor is applied twice by replicate, and so is not taken over.
@@ -156,6 +162,11 @@ def dividing(reference: Record, summed: bool) -> Record:
         name = "set_gradient_divide_factor"
         events += [Event("call", f"{m}.{name}", arguments=_SUM) for m in modules]
     return replace(reference, events=events)
+
+
+def _division(record: Record) -> list[Event]:
+    """What is said of the division of gradients, to any group."""
+    return [e for e in record.events if e.kind == "call" and _DIVISION.search(e.name)]
 
 
 def by_itself(reference: Record, after: Record, mesh: Mesh) -> Iterator[str]:
@@ -210,7 +221,7 @@ def tied_in(record: Record) -> list[tuple[str, str]]:
 
 def averaging(record: Record) -> Record:
     """The same with gradients divided, as by default."""
-    division = [e for e in _about_groups(record) if not e.modules]
+    division = _division(record)
     return replace(record, events=[e for e in record.events if e not in division])
 
 

@@ -31,8 +31,9 @@ def move_division_to_the_end(
 
 def _switching_off(model: str, helper: str | None) -> AnyNode:
     if helper:
-        return Plain([], True, f"{helper}({model})", effect=True)
-    setting = Plain([], False, "module.set_gradient_divide_factor(1.0)", effect=True)
+        return Plain([], True, f"{helper}({model})", effect=True, undivides=True)
+    code = "module.set_gradient_divide_factor(1.0)"
+    setting = Plain([], False, code, effect=True, undivides=True)
     test = Block([], False, "if", ["isinstance(module, FSDPModule)"], [setting])
     comment = "# The training loop divides by the global token count"
     return Block([comment], True, f"for module in {model}.modules()", [], [test])
@@ -53,12 +54,4 @@ def _is_division(node: AnyNode) -> bool:
 
 
 def _switches_division_off(node: AnyNode) -> bool:
-    return any(
-        isinstance(inner, Plain)
-        and inner.effect
-        and (
-            "set_gradient_divide_factor" in inner.text
-            or "gradient_division" in inner.text
-        )
-        for inner in walk([node])
-    )
+    return any(isinstance(inner, Plain) and inner.undivides for inner in walk([node]))

@@ -10,8 +10,8 @@ from codemods import layout
 from codemods.mirror.names import names_in
 
 _SHARDING_PARAMETER = re.compile(
-    r"reshard|offload|^pp_|pipeline|expert|(^|_)ep(_|$)|^edp_|efsdp|^dp_mod_|prefetch"
-    r"|divide_factor"
+    r"reshard|offload|^pp_|pipeline|expert\w*_(mesh|degree|parallel)|(^|_)ep(_|$)|^edp_"
+    r"|efsdp|^dp_mod_|prefetch|divide_factor"
 )
 """Parameters that say how to shard, offload or lay out experts: no use here."""
 

@@ -16,14 +16,14 @@ _OPPOSITE: dict[type[ast.cmpop], str] = {
 
 @lru_cache(maxsize=1024)
 def names_in(text: str) -> frozenset[str]:
-    return frozenset(n.id for n in ast.walk(_parsed(text)) if isinstance(n, ast.Name))
+    return frozenset(n.id for n in ast.walk(parsed(text)) if isinstance(n, ast.Name))
 
 
 @lru_cache(maxsize=1024)
 def assigned_in(text: str) -> frozenset[str]:
     return frozenset(
         node.id
-        for node in ast.walk(_parsed(text))
+        for node in ast.walk(parsed(text))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     )
 
@@ -47,7 +47,8 @@ def negated(terms: Sequence[str]) -> str:
     return f"not {term}" if isinstance(node, simple) else f"not ({term})"
 
 
-def _parsed(text: str) -> ast.AST:
+def parsed(text: str) -> ast.AST:
+    """The syntax tree of a statement or an expression, which may be the rest of a line."""
     try:
         return ast.parse(text)
     except SyntaxError:

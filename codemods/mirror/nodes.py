@@ -37,11 +37,13 @@ class Plain(Node):
         text: of the statement.
         target: the local variable that it sets or fills.
         effect: it stays whether something reads the target or not.
+        undivides: it switches off the division of gradients.
     """
 
     text: str
     target: str | None = None
     effect: bool = False
+    undivides: bool = False
 
 
 @dataclass

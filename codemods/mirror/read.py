@@ -1,5 +1,6 @@
 """Read ``apply_fsdp`` as nodes, without what only serves sharding."""
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 
@@ -7,15 +8,24 @@ import libcst as cst
 
 from codemods import layout
 from codemods.mirror import arguments
+from codemods.mirror.arguments import SHARDING_KEYWORDS
+from codemods.mirror.effects import acts
 from codemods.mirror.fold import constants_of, fold
 from codemods.mirror.names import assigned_in, names_in
-from codemods.mirror.nodes import AnyNode, Block, Plain
+from codemods.mirror.nodes import AnyNode, Block, Plain, walk
 from codemods.mirror.records import CannotMirror, Wishes
 from codemods.mirror.words import of_replicate, reworded
+from codemods.nodes import spelled
 
 _SHARDING_CALL = re.compile(
-    r"^set_modules_to_\w+_prefetch$|^set_reshard_|^set_unshard_|^register_fsdp_|^_set_unshard"
+    r"^set_modules_to_\w+_prefetch$|^set_reshard_|^set_unshard_|^_set_unshard"
 )
+_LOG = ("logger", "logging")
+_FACTOR = "set_gradient_divide_factor"
+_BY_THE_MESH = re.compile(
+    r"[\w.\[\]\"']*(\bsize\(\w*\)|world_size|divide_factor|dp_degree|num_replicas)"
+)
+"""A factor that is the number of ranks, by which FSDP and replicate divide by themselves."""
 _DIVISION_OFF = re.compile(r"disable_\w*gradient_division$")
 
 
@@ -44,11 +54,57 @@ def read(
     if apply_fsdp.get_docstring() is not None:
         body = body[1:]
     reader = _Reader(tree, constants_of(tree, params), wishes)
-    return reader.statements(body), reader.divides_off
+    nodes = reader.statements(body)
+    _keep_effects(nodes, reader.of_sharding | _of_sharding(tree, apply_fsdp))
+    return nodes, reader.divides_off
+
+
+def _keep_effects(nodes: Sequence[AnyNode], of_sharding: set[str]) -> None:
+    """Have assignments that do something stay, read or not, unless they serve sharding."""
+    plain = [node for node in walk(nodes) if isinstance(node, Plain) and node.target]
+    serving, before = set(of_sharding), set[str]()
+    while serving != before:
+        before = set(serving)
+        for node in plain:
+            if node.target in serving:
+                serving |= names_in(node.text)
+    for node in plain:
+        if node.target not in serving and acts(node.text):
+            node.effect = True
+
+
+def _of_sharding(tree: cst.Module, function: cst.FunctionDef) -> set[str]:
+    """The names in what is passed for sharding alone, whatever it is passed to."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(tree.code_for_node(function).strip())):
+        values: list[ast.AST] = []
+        if isinstance(node, ast.keyword) and node.arg in SHARDING_KEYWORDS:
+            values = [node.value]
+        elif isinstance(node, ast.Dict):
+            values = [v for k, v in zip(node.keys, node.values) if _is_of_sharding(k)]
+        elif isinstance(node, ast.Assign):
+            values = [
+                node.value
+                for target in node.targets
+                if isinstance(target, ast.Subscript) and _is_of_sharding(target.slice)
+            ]
+        elif isinstance(node, ast.Call) and _SHARDING_CALL.match(
+            spelled(node.func).rpartition(".")[2]
+        ):
+            values = [node]
+        found |= {n for value in values for n in names_in(ast.unparse(value))}
+    return found
+
+
+def _is_of_sharding(key: ast.expr | None) -> bool:
+    return isinstance(key, ast.Constant) and key.value in SHARDING_KEYWORDS
 
 
 class _Reader:
-    """Knows, besides the nodes, whether it has met a return or the switching-off."""
+    """Knows, besides the nodes, whether it has met a return or the switching-off.
+
+    And the names in what it has left out, for it serves sharding.
+    """
 
     def __init__(
         self, tree: cst.Module, constants: dict[str, object], wishes: Wishes
@@ -56,6 +112,7 @@ class _Reader:
         self.tree, self.constants, self.wishes = tree, constants, wishes
         self.stopped = False
         self.divides_off = False
+        self.of_sharding: set[str] = set()
 
     def _code(self, node: cst.CSTNode) -> str:
         return self.tree.code_for_node(node).strip()
@@ -82,6 +139,7 @@ class _Reader:
                 f"{layout.flatten(self._code(statement.iter))}"
             )
             body = self.statements(_body(statement.body))
+            self._refuse_acting(statement.iter, body)
             return [Block(comments, blank, head, [], body)]
         if isinstance(statement, cst.With):
             items = ", ".join(self._code(item).rstrip(",") for item in statement.items)
@@ -94,6 +152,8 @@ class _Reader:
             # Only what it assigns could matter; nothing that replicate needs is
             # chosen by a match in any torchtitan, so it must turn out dead.
             code = self._code(statement)
+            if _does_more_than_assign(code):
+                raise CannotMirror("it holds a match that does more than assign")
             return [
                 Plain([], False, code, target=name)
                 for name in sorted(assigned_in(code))
@@ -115,6 +175,9 @@ class _Reader:
 
     def _if(self, statement: cst.If, comments: list[str], blank: bool) -> list[AnyNode]:
         terms, verdict = fold(self.tree, statement.test, self.constants)
+        if verdict is not None:
+            self._leave_out(statement.test)
+            self._leave_out(statement.orelse if verdict else statement.body)
         if verdict is True:
             nodes = self.statements(_body(statement.body))
             if nodes:
@@ -130,6 +193,7 @@ class _Reader:
         body = self.statements(_body(statement.body))
         if self.stopped:
             raise CannotMirror("it returns early on a condition")
+        self._refuse_acting(statement.test, [*body, *orelse])
         return [Block(comments, blank, "if", terms, body, orelse)]
 
     def _simple(self, small: cst.BaseSmallStatement) -> AnyNode | None:
@@ -138,7 +202,9 @@ class _Reader:
             if small.value is None:
                 return None
             return Plain([], False, self._code(small), effect=True)
-        if isinstance(small, (cst.Pass, cst.Assert)):
+        if isinstance(small, cst.Pass):
+            return None
+        if isinstance(small, cst.Assert) and not acts(self._code(small.test)):
             return None
         if isinstance(small, cst.Expr) and isinstance(small.value, cst.Call):
             return self._call(small.value)
@@ -149,9 +215,13 @@ class _Reader:
             self._refuse_hidden_wraps(small)
             return arguments.assignment(self.tree, small, keyword)
         self._refuse_hidden_wraps(small)
-        if isinstance(small, cst.Expr):
-            return None
         text = self._code(small)
+        if isinstance(small, cst.Expr):
+            if not acts(text) or self._is_of_sharding(small.value):
+                return None
+            if _FACTOR in text:
+                raise CannotMirror(f"`{text}` is not followed")
+            return Plain([], False, text, effect=True)
         if isinstance(small, cst.Raise):
             text = reworded(text)
         return Plain([], False, text, effect=True)
@@ -162,22 +232,71 @@ class _Reader:
         if self._is_wrap(call):
             return arguments.wrap(self.tree, call, self.wishes.mesh_keyword)
         self._refuse_hidden_wraps(call)
-        if _SHARDING_CALL.match(last) or name.split(".")[0] in ("logger", "logging"):
+        if _SHARDING_CALL.match(last):
             return None
-        if _DIVISION_OFF.search(last) or last == self.wishes.division_helper:
-            self.divides_off = True
-            return Plain([], False, self._code(call), effect=True)
-        if last == "set_gradient_divide_factor":
-            if call.args and self._code(call.args[0].value) in ("1", "1.0"):
-                self.divides_off = True
-                return Plain([], False, self._code(call), effect=True)
-            # Any other factor is applied twice by replicate when reductions are
-            # forced to SUM; unset, replicate averages, which is what it meant.
+        if name.split(".")[0] in _LOG:
+            code = self._code(call)
+            does = any(acts(self._code(arg.value)) for arg in call.args)
+            if not does and layout.normal(code) not in self.wishes.said:
+                return None
+            return Plain([], False, reworded(code), effect=True)
+        if _DIVISION_OFF.search(last) or last in self.wishes.division_helpers:
+            return self._undivides(call)
+        if last == "set_requires_all_reduce":
+            raise CannotMirror(f"`{self._code(call)}` is about shards and replicas")
+        if last == _FACTOR:
+            factor = self._value(self._code(call.args[0].value) if call.args else "")
+            if factor in ("1", "1.0"):
+                return self._undivides(call)
+            # A factor is applied twice by replicate when reductions are forced to SUM;
+            # unset, replicate averages, which is what the number of ranks meant.
+            if not _BY_THE_MESH.fullmatch(factor):
+                raise CannotMirror(
+                    f"it divides gradients by `{factor}`, which may not be the number of ranks"
+                )
             return None
         text = self._code(call)
         if last in ("print", "warn"):
             text = reworded(text)
         return Plain([], False, text, effect=True)
+
+    def _value(self, name: str) -> str:
+        """What a constant of the module is, or the name where there is none."""
+        for line in self.tree.body:
+            if isinstance(line, cst.SimpleStatementLine):
+                for small in line.body:
+                    if isinstance(small, cst.Assign) and len(small.targets) == 1:
+                        if self._code(small.targets[0].target) == name:
+                            return self._code(small.value)
+        return name
+
+    def _undivides(self, call: cst.Call) -> Plain:
+        self.divides_off = True
+        return Plain([], False, self._code(call), effect=True, undivides=True)
+
+    def _is_of_sharding(self, value: cst.BaseExpression) -> bool:
+        """Whether all that a comprehension does for each is of no use to replicate."""
+        if not isinstance(value, (cst.ListComp, cst.SetComp, cst.GeneratorExp)):
+            return False
+        done = value.elt
+        return isinstance(done, cst.Call) and bool(
+            _SHARDING_CALL.match(self._code(done.func).rpartition(".")[2])
+        )
+
+    def _leave_out(self, part: cst.CSTNode | None) -> None:
+        """Know the names in a part that serves sharding."""
+        if part is not None:
+            found = re.findall(r"[^\W\d]\w*", self._code(part))
+            self.of_sharding |= set(found)
+
+    def _refuse_acting(
+        self, asked: cst.BaseExpression, done: Sequence[AnyNode]
+    ) -> None:
+        """What is asked may do something itself, and would go where nothing is done."""
+        if not done and acts(self._code(asked)):
+            raise CannotMirror(
+                f"`{self._code(asked)}` does something where it is asked"
+            )
 
     def _is_wrap(self, call: cst.Call) -> bool:
         name = self._code(call.func)
@@ -199,6 +318,20 @@ class _Reader:
             name in self.wishes.fully_shard or name == "fully_shard"
             for name in names_in(self._code(statement))
         )
+
+
+def _does_more_than_assign(code: str) -> bool:
+    """Whether a match has an effect besides the variables that it sets."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, (ast.With, ast.For, ast.While, ast.Delete)):
+            return True
+        if isinstance(node, ast.Expr) and acts(ast.unparse(node)):
+            if not spelled(node.value).startswith(_LOG):
+                return True
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if not all(isinstance(target, ast.Name) for target in targets):
+            return True
+    return False
 
 
 def _leading(statement: cst.BaseStatement) -> tuple[list[str], bool]:

@@ -75,10 +75,12 @@ class Wishes:
         sum_gradients: the training loop has divided by the global token count.
         division_helper: a function of the checkout that switches division off, to
             be called where ``apply_fsdp`` itself does not.
+        division_helpers: every function of the checkout that does so.
         averaging_option: one call site is outside that loop and must keep averaging.
         ties: pairs of module attributes that share their weight in some model.
         stand_ins: a module that a stage of a pipeline lacks may be an Identity there.
         log: the statement that logs success, or None.
+        said: what ``apply_ddp`` logs besides, as ``layout.normal`` gives it.
         without_dtypes: one call site passes None for the dtypes.
         returns_model: ``apply_ddp`` returned its model, so callers may rely on it.
         dimension: the mesh dimension of pure replication, where a mesh by this name is
@@ -92,11 +94,13 @@ class Wishes:
     fully_shard: frozenset[str]
     sum_gradients: bool
     division_helper: str | None = None
+    division_helpers: frozenset[str] = frozenset()
     averaging_option: bool = False
     without_dtypes: bool = False
     ties: tuple[tuple[str, str], ...] = ()
     stand_ins: bool = False
     log: str | None = None
+    said: frozenset[str] = frozenset()
     returns_model: bool = False
     dimension: str | None = None
     replicate: str = "replicate"

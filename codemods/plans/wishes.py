@@ -40,17 +40,20 @@ def wishes_for(
         for local, imported in names.top.imports.items()
         if FULLY_SHARD.match(f"{imported.module}.{imported.name}")
     )
+    helpers = _division_helpers(facts)
     return Wishes(
         name=name or facts.target.function_name,
         mesh_keyword=facts.target.mesh_keyword,
         fully_shard=fully_shard,
         sum_gradients=bool(facts.survey.global_tokens),
-        division_helper=_division_helper(facts),
+        division_helper=next(iter(helpers), None),
+        division_helpers=frozenset(helpers),
         averaging_option=any(keeps_averaging(facts, site) for site in sites),
         without_dtypes=any(standalone(site) for site in sites),
         ties=ties_of(facts, sites),
         stand_ins=has_stand_ins(facts, sites),
         log=log_statement(facts, apply_ddp),
+        said=_said(facts, apply_ddp),
         returns_model=returns_model(facts, apply_ddp, sites),
         dimension=_looked_up(facts, source),
         replicate=replicate_name(facts, home.path),
@@ -68,17 +71,27 @@ def _looked_up(facts: Facts, path: str) -> str | None:
     return "dp"
 
 
-def _division_helper(facts: Facts) -> str | None:
-    """torchtitan's own function that switches the division of gradients off."""
+def _division_helpers(facts: Facts) -> list[str]:
+    """The functions that switch the division of gradients off, torchtitan's own first."""
     word = "set_gradient_divide_factor(1"
-    for file in (*facts.checkout.mentioning(word), *facts.checkout.providing(word)):
-        for node in file.syntax.body:
-            if not isinstance(node, ast.FunctionDef):
-                continue
-            text = spelled(node)
-            if "set_gradient_divide_factor(1" in text and "fully_shard" not in text:
-                return node.name
-    return None
+    found = [
+        node.name
+        for file in (*facts.checkout.mentioning(word), *facts.checkout.providing(word))
+        for node in file.syntax.body
+        if isinstance(node, ast.FunctionDef)
+        if word in spelled(node) and "fully_shard" not in spelled(node)
+    ]
+    return sorted(found, key=lambda name: not name.startswith("disable_"))
+
+
+def _said(facts: Facts, apply_ddp: Definition | None) -> frozenset[str]:
+    """What ``apply_ddp`` logs, wherever in it."""
+    node = function_of(facts.checkout, apply_ddp) if apply_ddp else None
+    return frozenset(
+        spelled(inner)
+        for inner in (nodes(node) if node is not None else ())
+        if isinstance(inner, ast.Expr) and re.match(r"\w*log\w*\.", spelled(inner))
+    )
 
 
 def log_statement(facts: Facts, apply_ddp: Definition | None) -> str | None:

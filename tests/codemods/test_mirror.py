@@ -287,3 +287,112 @@ def test_local_names_make_no_other_wrapping():
     )
     assert one.same_wrapping(other)
     assert not one.same_wrapping(listed)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'register_fsdp_forward_method(model.tower, "encode")',
+        "[p.requires_grad_(False) for p in model.tower.parameters()]",
+        "_ = [p.requires_grad_(False) for p in model.tower.parameters()]",
+        "model.apply(fp32_norms) if model.moe else None",
+        "frozen = freeze(model.tower)",
+        "handle: Handle = model.register_forward_pre_hook(cast)",
+        'assert freeze(model.tower) > 0, "nothing to freeze"',
+        'logger.info("%d frozen", freeze(model.tower))',
+        "list(map(lambda tower: tower.freeze(), model.towers)) and model.settle()",
+    ],
+)
+def test_what_does_something_stays_however_it_is_written(line):
+    assert body(f"{line}\n{ROOT}") == f"{line}\n{FRESH}"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "count = len(model.layers)\nlogger.info(count)",
+        "policy = CPUOffloadPolicy()",
+        "total = sum(p.numel() for p in model.parameters())",
+        'size = mesh.size()\nlogger.info(f"over {size}")',
+        "[b.set_reshard_after_backward(False) for b in model.layers]",
+        "place = build_placement(model)\nfully_shard(model.a, mesh=mesh, shard_placement_fn=place)",
+        'config["offload_policy"] = make_policy(model)',
+        'assert isinstance(model, Model), "another model"',
+        "...",
+    ],
+)
+def test_what_gives_a_value_goes_where_nothing_reads_it(lines):
+    kept = "replicate(model.a, mesh=mesh)\n" if "model.a" in lines else ""
+    assert body(f"{lines}\n{ROOT}") == kept + FRESH
+
+
+def test_what_is_asked_and_said_goes_on_being_done():
+    lines = "if (n := freeze(model.tower)) > 0:\n    logger.info(n)"
+    with pytest.raises(CannotMirror, match="does something where it is asked"):
+        body(f"{lines}\n{ROOT}")
+    kept = f"{lines}\n{FRESH}"
+    assert body(f"{lines}\n{ROOT}", said=frozenset({"logger.info(n)"})) == kept
+    with pytest.raises(CannotMirror, match="does something where it is asked"):
+        body(f"for name in freeze(model):\n    logger.info(name)\n{ROOT}")
+
+
+def test_a_match_may_only_assign():
+    lines = """
+        match policy:
+            case "always":
+                {}
+            case _:
+                raise ValueError(policy)
+    """
+    assigned = text(lines).format("reshard = True")
+    assert body(f"{assigned}\n{ROOT}", "model, mesh, policy") == FRESH
+    for done in ("model.tower.freeze()", "model.frozen = True"):
+        with pytest.raises(CannotMirror, match="more than assign"):
+            body(f"{text(lines).format(done)}\n{ROOT}", "model, mesh, policy")
+
+
+def test_a_parameter_that_names_experts_is_taken_as_it_is():
+    lines = f"if freeze_experts:\n    model.experts.freeze()\n{ROOT}"
+    parameters = "model, mesh, freeze_experts=False"
+    kept = f"if freeze_experts:\n    model.experts.freeze()\n{FRESH}"
+    assert body(lines, parameters) == kept
+    assert (
+        body(
+            lines.replace("freeze_experts", "experts_mesh"),
+            parameters.replace("freeze_experts", "experts_mesh"),
+        )
+        == FRESH
+    )
+
+
+@pytest.mark.parametrize("factor", ["mesh.size()", 'mesh["dp"].size()', "world_size"])
+def test_a_factor_that_is_the_number_of_ranks_goes(factor):
+    assert body(f"{ROOT}\nmodel.set_gradient_divide_factor({factor})") == FRESH
+
+
+@pytest.mark.parametrize("factor", ["mesh.size() * steps", "2.0", "model.top_k"])
+def test_any_other_factor_is_not_followed(factor):
+    with pytest.raises(CannotMirror, match="may not be the number of ranks"):
+        body(f"{ROOT}\nmodel.set_gradient_divide_factor({factor})")
+
+
+def test_a_function_that_switches_division_off_is_one_by_any_name():
+    lines, helpers = f"{ROOT}\n_sum_gradients(model)", frozenset({"_sum_gradients"})
+    told = {"division_helpers": helpers, "sum_gradients": True}
+    assert body(lines, **told) == f"{FRESH}\n_sum_gradients(model)"
+    assert mirror(
+        f"def apply_fsdp(model, mesh):\n    {ROOT}\n    _sum_gradients(model)\n", **told
+    ).as_apply_fsdp
+
+
+def test_a_constant_of_the_module_may_switch_division_off():
+    lines = f"{ROOT}\n    model.set_gradient_divide_factor(SUM)\n"
+    source = f"def apply_fsdp(model, mesh):\n    {lines}SUM = 1.0\n"
+    assert mirror(source, sum_gradients=True).as_apply_fsdp
+    with pytest.raises(CannotMirror, match="number of ranks"):
+        mirror(source.replace("1.0", "2.0"))
+
+
+def test_what_keeps_replicas_from_being_reduced_is_not_taken_over():
+    with pytest.raises(CannotMirror, match="shards and replicas"):
+        body(f"{ROOT}\nmodel.set_requires_all_reduce(False)")
