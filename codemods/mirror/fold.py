@@ -9,11 +9,15 @@ import libcst as cst
 from codemods import layout
 from codemods.mirror.names import names_in
 
-_SHARDING_PARAMETER = re.compile(
-    r"reshard|offload|^pp_|pipeline|expert\w*_(mesh|degree|parallel)|(^|_)ep(_|$)|^edp_"
-    r"|efsdp|^dp_mod_|prefetch|divide_factor"
+_OF_EXPERTS = re.compile(
+    r"^ep(_(degree|size|enabled|mesh))?$|^edp_|efsdp|^dp_mod_|expert\w*_(mesh|degree|parallel)"
 )
-"""Parameters that say how to shard, offload or lay out experts: no use here."""
+"""Parameters that lay out experts, which replicas do not."""
+
+_OF_SHARDING = re.compile(
+    r"reshard|offload|^pp_|pipeline|(^|_)ep(_|$)|prefetch|divide_factor"
+)
+"""Parameters that by their names say how to shard: no use here, if that is all they do."""
 
 _COMPARISON = (
     ast.Expression,
@@ -29,12 +33,22 @@ _COMPARISON = (
 )
 
 
-def constants_of(tree: cst.Module, params: Iterable[cst.Param]) -> dict[str, object]:
-    """The parameters that only serve sharding -> their defaults."""
+def constants_of(
+    tree: cst.Module, params: Iterable[cst.Param]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """The parameters that lay out experts, and these with those named for sharding -> their defaults."""
+    known = _defaults(tree, params)
+    experts = {n: value for n, value in known.items() if _OF_EXPERTS.search(n)}
+    sharding = {n: value for n, value in known.items() if _OF_SHARDING.search(n)}
+    return experts, {**experts, **sharding}
+
+
+def _defaults(tree: cst.Module, params: Iterable[cst.Param]) -> dict[str, object]:
+    """Parameter -> its default, where that is a literal."""
     found: dict[str, object] = {}
     for param in params:
         name = param.name.value
-        if param.default is None or not _SHARDING_PARAMETER.search(name):
+        if param.default is None:
             continue
         try:
             found[name] = ast.literal_eval(tree.code_for_node(param.default).strip())

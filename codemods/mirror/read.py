@@ -12,7 +12,7 @@ from codemods.mirror.arguments import SHARDING_KEYWORDS
 from codemods.mirror.effects import acts
 from codemods.mirror.fold import constants_of, fold
 from codemods.mirror.names import assigned_in, names_in
-from codemods.mirror.nodes import AnyNode, Block, Plain, walk
+from codemods.mirror.nodes import AnyNode, Block, Plain, Wrap, walk
 from codemods.mirror.records import CannotMirror, Wishes
 from codemods.mirror.words import of_replicate, reworded
 from codemods.nodes import spelled
@@ -107,9 +107,13 @@ class _Reader:
     """
 
     def __init__(
-        self, tree: cst.Module, constants: dict[str, object], wishes: Wishes
+        self,
+        tree: cst.Module,
+        constants: tuple[dict[str, object], dict[str, object]],
+        wishes: Wishes,
     ) -> None:
         self.tree, self.constants, self.wishes = tree, constants, wishes
+        self.experts, self.known = constants
         self.stopped = False
         self.divides_off = False
         self.of_sharding: set[str] = set()
@@ -174,7 +178,10 @@ class _Reader:
         return kept
 
     def _if(self, statement: cst.If, comments: list[str], blank: bool) -> list[AnyNode]:
-        terms, verdict = fold(self.tree, statement.test, self.constants)
+        terms, verdict = fold(self.tree, statement.test, self.known)
+        gone = statement.orelse if verdict else statement.body
+        if verdict is not None and self._does_more_than_shard(gone):
+            terms, verdict = fold(self.tree, statement.test, self.experts)
         if verdict is not None:
             self._leave_out(statement.test)
             self._leave_out(statement.orelse if verdict else statement.body)
@@ -281,6 +288,31 @@ class _Reader:
         done = value.elt
         return isinstance(done, cst.Call) and bool(
             _SHARDING_CALL.match(self._code(done.func).rpartition(".")[2])
+        )
+
+    def _does_more_than_shard(
+        self, part: cst.BaseSuite | cst.If | cst.Else | None
+    ) -> bool:
+        """Whether a branch wraps, or has another effect than to refuse."""
+        if part is None:
+            return False
+        reader = _Reader(self.tree, self.constants, self.wishes)
+        try:
+            if isinstance(part, cst.If):
+                nodes = reader._if(part, [], False)
+            else:
+                suite = part.body if isinstance(part, cst.Else) else part
+                nodes = reader.statements(_body(suite))
+        except CannotMirror:
+            return True
+        return any(
+            isinstance(node, Wrap)
+            or (
+                isinstance(node, Plain)
+                and node.effect
+                and not node.text.startswith(("raise ", "return"))
+            )
+            for node in walk(nodes)
         )
 
     def _leave_out(self, part: cst.CSTNode | None) -> None:

@@ -351,6 +351,20 @@ def test_a_match_may_only_assign():
             body(f"{text(lines).format(done)}\n{ROOT}", "model, mesh, policy")
 
 
+@pytest.mark.parametrize(
+    "name", ["pp_head_fp32", "freeze_ep_router", "offload_frozen", "expert_dtype"]
+)
+@pytest.mark.parametrize("done", ["model.head.float()", "{}(model.head, mesh=mesh)"])
+def test_a_parameter_named_for_sharding_that_does_more_stays(name, done):
+    lines = f"if {name}:\n    {done.format('fully_shard')}\n"
+    kept = f"if {name}:\n    {done.format('replicate')}\n"
+    assert body(lines + ROOT, f"model, mesh, {name}=False") == kept + FRESH
+    other = "reshard = False\nelse:\n    reshard = True\n"
+    assert body(f"if {name}:\n    {other}{ROOT}", f"model, mesh, {name}=False") == (
+        FRESH
+    )
+
+
 def test_a_parameter_that_names_experts_is_taken_as_it_is():
     lines = f"if freeze_experts:\n    model.experts.freeze()\n{ROOT}"
     parameters = "model, mesh, freeze_experts=False"
