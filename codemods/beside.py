@@ -20,6 +20,10 @@ _SAYS_MORE = re.compile(
     r"1-?D\b|\b1 dim|reduce|gradient|hook|sync|wraps?\b|unused|autocast|\bAMP\b|precision",
     re.IGNORECASE,
 )
+# Or of what DDP has or does.
+_IS_SUBJECT = re.compile(
+    rf"{NAME.pattern}(?:['’]s\b|\s+(?:\w+s|can|may|will|would|had|did|never|cannot)\b)"
+)
 _HOLDERS = (ast.If, ast.Try, ast.With, ast.For)
 
 
@@ -89,7 +93,7 @@ def _lines_of_branch(
 
 
 def _certain(text: str) -> bool:
-    return not _SAYS_MORE.search(text)
+    return not (_SAYS_MORE.search(text) or _IS_SUBJECT.search(text))
 
 
 def _way_to(tree: ast.Module, call: ast.Call) -> list[tuple[list[ast.stmt], ast.stmt]]:

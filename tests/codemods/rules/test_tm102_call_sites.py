@@ -1179,6 +1179,10 @@ def test_what_is_said_beside_the_call_follows(said, fresh, branch, first):
         "# DDP does not go with TP",
         'logger.warning("DDP ignores mixed precision")',
         'logger.info("DDP bucket size: 100")',
+        "# weights of TP are DTensors, which DDP drops",
+        "# DDP's broadcast has made the replicas equal",
+        "# DDP has seen to that",
+        "# DDP will do so",
     ],
 )
 def test_what_may_not_be_true_of_replicate_is_not_reworded(said):
