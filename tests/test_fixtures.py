@@ -66,6 +66,7 @@ def test_every_file_compiles(folder):
             {
                 "models/heron/infra/parallelize.py",
                 "models/llama3/infra/parallelize.py",
+                "models/plover/infra/parallelize.py",
                 "models/robin/infra/parallelize.py",
                 "models/stork/infra/parallelize.py",
             },

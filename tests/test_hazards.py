@@ -125,6 +125,9 @@ TREES = {
         experiments/probe/train_probe.py:22 TM231
         models/heron/infra/parallelize.py:85 TM214
         models/heron/infra/parallelize.py:94 TM203
+        models/plover/infra/parallelize.py:24 TM224
+        models/plover/infra/parallelize.py:24 TM233
+        models/plover/infra/parallelize.py:33 TM234
         models/robin/infra/parallelize.py:33 TM209
         models/robin/infra/parallelize.py:48 TM212
         models/robin/infra/parallelize.py:53 TM203

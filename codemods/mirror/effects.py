@@ -3,18 +3,28 @@
 import ast
 import re
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from codemods.mirror.names import parsed
 
-_ASKS = re.compile(r"_*(get|is|has|num|count|len|named)(_|$)")
-_CHANGES = frozenset(
-    {
-        *("append", "extend", "insert", "remove", "clear", "update", "pop", "popitem"),
-        *("setdefault", "sort", "reverse"),
-    }
+SHARDING_CALL = re.compile(
+    r"^set_modules_to_\w+_prefetch$|^set_reshard_|^set_unshard_|^_set_unshard"
 )
-_GIVES = {
-    *(name for kind in (dict, list, str, int, float) for name in dir(kind)),
+"""Methods of what ``fully_shard`` wrapped that are of no use to replicate."""
+
+_HSDP_CALL = "set_requires_all_reduce"
+_LOGS = re.compile(r"\w*log\w*\.|print$|warn")
+_ASKS = re.compile(r"_*(get|is|has|num|count|len|named)(_|$)")
+_CHANGES = {
+    *("append", "extend", "insert", "remove", "clear", "update", "pop", "popitem"),
+    *("setdefault", "sort", "reverse"),
+}
+_METHODS = {
+    *(name for kind in (dict, list, str) for name in dir(kind) if name not in _CHANGES),
+    *("size", "dim", "numel", "ndim", "item", "children", "modules", "parameters"),
+    *("buffers", "state_dict", "flatten", "_flatten", "named_children", "device"),
+}
+_FUNCTIONS = {
     *(
         "len",
         "list",
@@ -51,10 +61,12 @@ _GIVES = {
         "id",
     ),
     *("hasattr", "getattr", "vars", "repr", "cast", "partial", "deepcopy", "chain"),
-    *("size", "dim", "numel", "ndim", "item", "children", "modules", "parameters"),
-    *("buffers", "state_dict", "flatten", "_flatten", "init_device_mesh", "device"),
-} - _CHANGES
-"""What is known to give a value and do nothing else, by the last part of its name."""
+    *("init_device_mesh", "device"),
+}
+"""What is known to give a value and do nothing else, by its name."""
+
+
+_MODULES = ("functools.", "itertools.", "copy.", "typing.", "torch.")
 
 
 def acts(code: str) -> bool:
@@ -66,6 +78,18 @@ def acts(code: str) -> bool:
     return any(map(_may_act, _run(parsed(code))))
 
 
+def is_of_sharding(code: str) -> bool:
+    """Whether all that a statement calls, but for what gives a value or logs, is for shards alone."""
+    acting = [node.func for node in _run(parsed(code)) if _may_act(node)]
+    return all(
+        SHARDING_CALL.match(name)
+        or name == _HSDP_CALL
+        or _LOGS.match(ast.unparse(call))
+        for call in acting
+        for name in [ast.unparse(call).rpartition(".")[2]]
+    )
+
+
 def _run(node: ast.AST) -> Iterator[ast.AST]:
     """What runs with a node: not the body of a lambda."""
     yield node
@@ -74,14 +98,12 @@ def _run(node: ast.AST) -> Iterator[ast.AST]:
             yield from _run(child)
 
 
-def _may_act(node: ast.AST) -> bool:
+def _may_act(node: ast.AST) -> TypeGuard[ast.Call]:
     if not isinstance(node, ast.Call):
         return False
-    if isinstance(node.func, ast.Attribute):
-        name = node.func.attr
-    elif isinstance(node.func, ast.Name):
-        name = node.func.id
-    else:
-        return True
+    name = ast.unparse(node.func).rpartition(".")[2]
     constructs = name.lstrip("_")[:1].isupper()
-    return not (constructs or name in _GIVES or _ASKS.match(name))
+    module = ast.unparse(node.func).startswith(_MODULES)
+    is_method = isinstance(node.func, ast.Attribute) and not module
+    gives = _METHODS if is_method else _FUNCTIONS
+    return not (constructs or name in gives or _ASKS.match(name))

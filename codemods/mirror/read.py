@@ -9,7 +9,7 @@ import libcst as cst
 from codemods import layout
 from codemods.mirror import arguments
 from codemods.mirror.arguments import SHARDING_KEYWORDS
-from codemods.mirror.effects import acts
+from codemods.mirror.effects import SHARDING_CALL, acts
 from codemods.mirror.fold import constants_of, fold
 from codemods.mirror.names import assigned_in, names_in
 from codemods.mirror.nodes import AnyNode, Block, Plain, Wrap, walk
@@ -17,9 +17,6 @@ from codemods.mirror.records import CannotMirror, Wishes
 from codemods.mirror.words import of_replicate, reworded
 from codemods.nodes import spelled
 
-_SHARDING_CALL = re.compile(
-    r"^set_modules_to_\w+_prefetch$|^set_reshard_|^set_unshard_|^_set_unshard"
-)
 _LOG = ("logger", "logging")
 _FACTOR = "set_gradient_divide_factor"
 _BY_THE_MESH = re.compile(
@@ -88,7 +85,7 @@ def _of_sharding(tree: cst.Module, function: cst.FunctionDef) -> set[str]:
                 for target in node.targets
                 if isinstance(target, ast.Subscript) and _is_of_sharding(target.slice)
             ]
-        elif isinstance(node, ast.Call) and _SHARDING_CALL.match(
+        elif isinstance(node, ast.Call) and SHARDING_CALL.match(
             spelled(node.func).rpartition(".")[2]
         ):
             values = [node]
@@ -239,7 +236,7 @@ class _Reader:
         if self._is_wrap(call):
             return arguments.wrap(self.tree, call, self.wishes.mesh_keyword)
         self._refuse_hidden_wraps(call)
-        if _SHARDING_CALL.match(last):
+        if SHARDING_CALL.match(last):
             return None
         if name.split(".")[0] in _LOG:
             code = self._code(call)
@@ -287,7 +284,7 @@ class _Reader:
             return False
         done = value.elt
         return isinstance(done, cst.Call) and bool(
-            _SHARDING_CALL.match(self._code(done.func).rpartition(".")[2])
+            SHARDING_CALL.match(self._code(done.func).rpartition(".")[2])
         )
 
     def _does_more_than_shard(

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.distributed._composable.replicate import replicate as composable_ddp
 from torch.distributed._composable.replicate_with_fsdp import replicate
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
@@ -452,6 +453,23 @@ def weights_of_each_rank(party):
         for tensor in (*model.parameters(), *model.buffers()):
             dist.broadcast(tensor.detach(), src=0)
     model = wrapped(party, made=model)
+    optimizer = sgd(model)
+    return [train(model, optimizer, step) for step in range(2)]
+
+
+@toy("-", "TM234")
+def trained_with_a_layer_put_in_after(party):
+    """The composable DDP, as torchtitan has it, looks for parameters at the first forward."""
+    torch.manual_seed(0)
+    model, late = Model(), nn.Linear(8, 8)
+    if party == "cure":
+        model.norm = nn.Sequential(model.norm, late)
+    if party == "DDP":
+        composable_ddp(model)
+    else:
+        model = wrapped(party, made=model)
+    if party != "cure":
+        model.norm = nn.Sequential(model.norm, late)
     optimizer = sgd(model)
     return [train(model, optimizer, step) for step in range(2)]
 
