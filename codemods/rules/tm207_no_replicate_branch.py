@@ -1,23 +1,25 @@
-"""TM207: a plan without a replicate branch that shares AMP."""
+"""TM207: a plan without a replicate branch, or that stays on DDP, that shares AMP."""
 
 import ast
 from collections.abc import Iterator
 
+from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.nodes import nodes, spelled
-from codemods.plans import Facts
+from codemods.plans import Facts, standalone
 from codemods.survey import enclosing_line, function_of
 
 CODE = "TM207"
 TITLE = "plans with no replicate branch"
 SEVERITY: Severity = "silent"
-WHAT = "A plan that knows only FSDP shares maybe_enable_amp with those that replicate."
+WHAT = "A plan that knows only FSDP, or stays on DDP, shares maybe_enable_amp with those that replicate."
 WHY = """\
 maybe_enable_amp is shared by all models. A plan that knows only FSDP does nothing
 under pure dp_replicate: its ranks are not synchronised, before and after a migration.
 Until now such a run at least had autocast; now it trains in the parameters' own
 precision. Either add the branch or refuse the configuration.
+A plan that is excluded, or opted out, stays on DDP and loses its autocast in the same way.
 """
 UPSTREAM = """\
 None. flux has no replicate branch in torchtitan.
@@ -53,11 +55,27 @@ elif parallel_dims.dp_replicate_enabled:
 )
 
 
+_CURE = """\
+# in each of them, before apply_ddp; or migrate them too
+model.forward = torch.autocast(
+    device_type, dtype=TORCH_DTYPE_MAP[job_config.training.mixed_precision_param]
+)(model.forward)"""
+
+
 def find(facts: Facts) -> Iterator[Finding]:
-    if not facts.functions or not any(
-        True for _ in facts.checkout.mentioning("def maybe_enable_amp")
-    ):
+    amp = _amp(facts)
+    if not facts.functions or amp is None:
         return
+    staying = sorted(_staying(facts))
+    if staying and facts.moves:
+        yield Finding(
+            *amp,
+            CODE,
+            f"{' and '.join(staying)} {'stays' if len(staying) == 1 else 'stay'} on DDP, and had "
+            "autocast by this: from now on its parameters' own dtype is what is computed in",
+            "hazard",
+            _CURE,
+        )
     replicating = _replicating(facts)
     for file in facts.checkout.mentioning("apply_fsdp("):
         if "/tests/" in file.path:
@@ -90,6 +108,32 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f'    raise NotImplementedError("{function.name} needs FSDP")',
                 )
                 break
+
+
+def _amp(facts: Facts) -> tuple[str, int] | None:
+    """Path and line of the function that chooses autocast, where it does not opt out."""
+    for file in facts.checkout.mentioning(f"def {AUTOCAST}"):
+        for node in nodes(file.syntax):
+            if isinstance(node, ast.FunctionDef) and node.name == AUTOCAST:
+                if "autocast(" in spelled(node) and not file.opted_out(
+                    node.lineno, "TM105"
+                ):
+                    return file.path, node.lineno
+    return None
+
+
+def _staying(facts: Facts) -> set[str]:
+    """The plans whose call stays DDP's, though others move."""
+    moving = {id(call.site) for call in facts.calls}
+    definitions = facts.survey.definitions
+    calls = [
+        s for s in facts.survey.call_sites if s.reference.definition in definitions
+    ]
+    return {
+        f"{site.function.name} ({site.reference.path})"
+        for site in (*calls, *facts.survey.inline)
+        if site.function is not None and id(site) not in moving and not standalone(site)
+    }
 
 
 def _refuses(function: ast.FunctionDef) -> bool:

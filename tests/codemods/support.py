@@ -20,6 +20,7 @@ import usort
 
 from codemods.engine import Outcome, migrate
 from codemods.findings import Finding
+from codemods.selection import Selection
 from codemods.source import SourceFile
 from codemods.targets import Target, choose_target
 from codemods.texts import TextFile, is_text
@@ -171,9 +172,11 @@ def outcome(
     target: str = "1d",
     name: str | None = None,
     said: Mapping[str, str] | None = None,
+    selection: Selection = Selection(),
 ) -> Outcome:
     """What a migration of ``checkout(files)`` would do, with the texts beside them."""
-    return migrate(checkout(files), aim(target, name), texts=lambda: texts(said or {}))
+    aimed = aim(target, name)
+    return migrate(checkout(files), aimed, selection, lambda: texts(said or {}))
 
 
 def migrated(

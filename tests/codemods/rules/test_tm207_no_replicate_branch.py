@@ -1,6 +1,9 @@
 """TM207: a plan without a replicate branch that shares AMP."""
 
-from support import HERE, IMPORT, findings
+from codemods.selection import Selection
+
+from rewriting import plan
+from support import HERE, IMPORT, findings, outcome
 
 AMP = {
     "torchtitan/distributed/utils.py": """
@@ -10,6 +13,10 @@ AMP = {
             return autocast()
     """
 }
+(AMP_OPTED_OUT,) = (
+    text.replace("dims):", "dims):  # titan-migrate: ignore[TM105]")
+    for text in AMP.values()
+)
 SHARDED = f"""
     {IMPORT} apply_fsdp
 
@@ -46,6 +53,30 @@ def test_does_not_fire_where_apply_ddp_is_passed_on():
     passed = SHARDED.replace("import apply_fsdp", "import apply_ddp, apply_fsdp")
     passed += "\n\n    WRAP = apply_ddp\n"
     assert findings({**AMP, HERE: passed}, code="TM207") == []
+
+
+def test_names_the_plans_that_stay_on_ddp():
+    own = f"""{plan()}
+
+def parallelize_own(model, world_mesh, parallel_dims, job_config):
+    if parallel_dims.fsdp_enabled:
+        apply_fsdp(model, world_mesh, job_config.a, job_config.b)
+    elif parallel_dims.dp_replicate_enabled:
+        apply_ddp(model, world_mesh, False)
+"""
+    files = {**AMP, HERE: BOTH, "torchtitan/models/own/plan.py": own}
+
+    def told(**selected):
+        found = outcome(files, selection=Selection(**selected)).findings
+        return [one for one in found if one.code == "TM207"]
+
+    excluded = {"exclude": ("torchtitan/models/own/*",)}
+    (found,) = told(**excluded)
+    assert found.path in AMP and found.severity == "silent"
+    assert "parallelize_own (torchtitan/models/own/plan.py) stays" in found.message
+    assert told() == []
+    files["torchtitan/distributed/utils.py"] = AMP_OPTED_OUT
+    assert told(**excluded) == []
 
 
 def test_does_not_fire_without_amp():
