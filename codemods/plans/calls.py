@@ -1,10 +1,12 @@
 """What each call site of ``apply_ddp`` becomes."""
 
 import ast
+import re
 
 from codemods import layout
 from codemods.findings import Finding
 from codemods.mirror import Plan
+from codemods.nodes import nodes, spelled
 from codemods.plans.arguments import call_problem
 from codemods.plans.functions import beside, own_plan, wraps_otherwise
 from codemods.plans.mesh import mesh_edit, mesh_is_right, suggested_mesh
@@ -119,7 +121,7 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     if isinstance(passed, str):
         _leave(facts, site, function.plan, passed)
         return
-    lacking = _lacks_value(facts, site, function)
+    lacking = _lacks_value(facts, site, function) or _comes_too_early(site)
     if lacking is not None:
         _leave(facts, site, function.plan, lacking, _with_known(facts, site, function))
         return
@@ -137,6 +139,28 @@ def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
     if last in ("apply_ddp", reference.definition.name):
         return f"{head}.{function.plan.name}".lstrip(".")
     return f"{head}.{alias(facts, last)}".lstrip(".")
+
+
+_SPLITS = re.compile(r"(^|_)tp(_|$)|tensor_parallel|^parallelize_module$")
+
+
+def _comes_too_early(site: CallSite) -> str | None:
+    """Why a call has to come later in its plan: what replicate has wrapped is not split any more.
+
+    On four ranks, torch 2.13, `parallelize_module` of a replicated module raises ValueError.
+    """
+    branch = {id(node) for s in site.sibling.branch for node in nodes(s)}
+    for node in nodes(site.function) if site.function else ():
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+            continue
+        name = spelled(node.value.func).rpartition(".")[2]
+        after = node.lineno > (site.node.end_lineno or site.node.lineno)
+        if after and id(node) not in branch and _SPLITS.search(name):
+            return (
+                f"{name} on line {node.lineno} splits the model after it, and replicate has to come "
+                "last, as apply_fsdp does: move its branch down"
+            )
+    return None
 
 
 def _lacks_value(facts: Facts, site: CallSite, function: NewFunction) -> str | None:

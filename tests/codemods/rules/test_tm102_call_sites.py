@@ -1379,3 +1379,31 @@ def test_a_mesh_that_was_set_before_follows_whatever_comes_after():
     assert '    mesh = dims.world_mesh["dp_replicate"]\n' in after
     assert "apply_replicate(model, mesh, param_dtype=None, reduce_dtype=None)" in after
     assert "        mesh = model(1)\n" in after
+
+
+@pytest.mark.parametrize(
+    "splits", ["apply_tp(model, mesh)", "parallelize_module(model, mesh, plan)"]
+)
+def test_a_call_before_the_model_is_split_is_left(splits):
+    plan = f"""
+        {IMPORT} apply_ddp, apply_fsdp
+
+
+        def parallelize(model, parallel_dims, mesh, config):
+            before()
+            if parallel_dims.dp_replicate_enabled and not parallel_dims.fsdp_enabled:
+                apply_ddp(model, parallel_dims.world_mesh["dp_replicate"], False)
+            after()
+            if parallel_dims.fsdp_enabled:
+                apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+    """
+    (found,) = [
+        one
+        for one in findings({HERE: plan.replace("after()", splits)}, code="TM102")
+        if one.status == "left"
+    ]
+    assert splits.partition("(")[0] in found.message
+    assert "move its branch down" in found.message
+    for fine in (plan, plan.replace("before()", splits)):
+        told = findings({HERE: fine}, code="TM102")
+        assert all(one.status == "rewrite" for one in told), told
