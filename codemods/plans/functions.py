@@ -15,7 +15,7 @@ from codemods.plans.branch import branch_function
 from codemods.plans.homes import home_of, module_for, sharing_with
 from codemods.plans.naming import name_beside, new_name
 from codemods.plans.records import Facts, NewFunction
-from codemods.plans.template import template, wraps_layers
+from codemods.plans.template import not_in_template, template, wraps_layers
 from codemods.plans.wishes import wishes_for
 from codemods.shapes import sharding_in, shards
 from codemods.survey import CallSite, function_of
@@ -37,6 +37,7 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction | None:
         return None
     place = Definition(definition.path, name)
     reason = "this checkout has no apply_fsdp to derive it from"
+    lost: dict[str, None] = {}
     for source in _sources(facts, definition, sites):
         shared = source if isinstance(source, Definition) else None
         try:
@@ -47,6 +48,7 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction | None:
                 plan = _derive_branch(facts, source, definition, sites, name)
         except CannotMirror as error:
             reason = _not_followed(source, error)
+            lost |= dict.fromkeys(not_in_template(_wrapping(facts, source)))
         else:
             line = None if shared else _line(source)
             return NewFunction(place, plan, shared, definition, branch=line)
@@ -73,8 +75,10 @@ def function_for(facts: Facts, definition: Definition) -> NewFunction | None:
             node.lineno,
             "TM210",
             f"{name} is written from a fixed template (blocks, then the root), because "
-            f"{reason}. Compare its groups with how your model is built.",
+            f"{reason}. Compare its groups with how your model is built."
+            + (f" It has nothing of: {', '.join(lost)}." if lost else ""),
             "hazard",
+            severity="silent" if lost else None,
         )
     )
     return NewFunction(place, plan, None, definition)
@@ -99,6 +103,14 @@ def _sources(
     for source in dict.fromkeys(found):
         if source is not None and _is_plan(facts, source):
             yield source
+
+
+def _wrapping(facts: Facts, source: Definition | CallSite) -> list[ast.stmt]:
+    """The statements that shard."""
+    if isinstance(source, CallSite):
+        return list(source.sibling.branch)
+    node = function_of(facts.checkout, source)
+    return node.body if node is not None else []
 
 
 def _branches(sites: Sequence[CallSite]) -> list[CallSite]:

@@ -1,12 +1,12 @@
 """The fixed function for a checkout that has no ``apply_fsdp`` to derive it from."""
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from codemods import layout
 from codemods.mirror import Parameter, Plan
 from codemods.names import Definition
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
 from codemods.plans.sites import folder_of, standalone
@@ -33,6 +33,36 @@ def _parameters(or_none: str = "") -> tuple[Parameter, ...]:
             ("reduce_dtype", f"torch.dtype{or_none}"),
         )
     )
+
+
+_CHOICES = ("output_dtype", "cast_forward_inputs", "ignored_params")
+"""What ``fully_shard`` and its policy may be given that changes what is trained."""
+
+
+def not_in_template(statements: Sequence[ast.stmt]) -> Iterator[str]:
+    """What code that shards does to what is trained and the template does not."""
+    calls = [c for s in statements for c in nodes(s) if isinstance(c, ast.Call)]
+    given = {word.arg for call in calls for word in call.keywords}
+    yield from (name for name in _CHOICES if name in given)
+    policies = {
+        spelled(c) for c in calls if spelled(c.func).endswith("PrecisionPolicy")
+    }
+    if len(policies) > 1:
+        yield f"{len(policies)} policies of precision"
+    for call in calls:
+        name = spelled(call.func).rpartition(".")[2]
+        if name in _EFFECTS or name.startswith("register_"):
+            yield f"`{spelled(call).splitlines()[0]}`"
+
+
+_EFFECTS = (
+    "set_gradient_divide_factor",
+    "requires_grad_",
+    "float",
+    "to",
+    "half",
+    "eval",
+)
 
 
 def usual_plan(facts: Facts) -> Plan:

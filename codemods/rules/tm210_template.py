@@ -16,6 +16,9 @@ there is nothing to mirror. The template wraps every child of model.layers and t
 root, and is written only where models are seen to have layers; elsewhere the function
 is left for a person. That trains rightly; embedding and output then communicate with
 the root, later than they could. Compare the groups with how your model is built.
+Where the apply_fsdp that is not followed has more to it, another output dtype, parameters
+that it leaves alone, a policy for some modules, what it freezes, the template has not: that
+is silent.
 """
 UPSTREAM = """\
 The reviewers of PR 1714 asked for wrapping per layer, which is what the template does.
