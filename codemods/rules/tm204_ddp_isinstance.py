@@ -3,9 +3,10 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.classes import Names, Question, questions
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.nodes import dotted, nodes, spelled
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -49,56 +50,63 @@ _CLASS = "DistributedDataParallel"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    for file in facts.checkout.mentioning(_CLASS):
-        names = facts.checkout.names(file.path)
-        for use in names.uses:
-            if (
-                use.spelling != "isinstance"
-                or use.call is None
-                or len(use.call.args) != 2
-            ):
-                continue
-            for node in nodes(use.call.args[1]):
-                spelling = dotted(node) if isinstance(node, ast.expr) else None
-                if not spelling:
-                    continue
-                origin = facts.checkout.external(file.path, use.scope, spelling) or ""
-                if spelling.endswith(_CLASS) or origin.endswith(_CLASS):
-                    yield _asked(facts, file, use.call)
-                    break
+    ddp, fsdp = (Names(facts.checkout, word) for word in (_CLASS, "FSDPModule"))
+    for file in facts.checkout.mentioning(*ddp.words):
+        for question in questions(file.syntax):
+            unwraps = _unwraps(file.syntax, question)
+            if _is_named(question) or ddp.stands_for(file, question.asked):
+                # With both in one tuple it is true from now on: TM228 has that.
+                if unwraps or not fsdp.stands_for(file, question.asked):
+                    yield _asked(facts, file, question, unwraps)
 
 
-def _asked(facts: Facts, file: SourceFile, call: ast.Call) -> Finding:
-    subject = spelled(call.args[0])
+def _is_named(question: Question) -> bool:
+    """Whether it asks for the class by its name, as a string."""
+    return question.how == "name" and any(
+        isinstance(part, ast.Constant) and part.value == _CLASS
+        for part in nodes(question.asked)
+    )
+
+
+def _asked(
+    facts: Facts, file: SourceFile, question: Question, unwraps: bool
+) -> Finding:
+    subject = question.subject
     severity: Severity
     if facts.survey.class_uses:
         since, severity = "from now on", SEVERITY
     else:  # DDP's composable replicate is no such class either
         since, severity = "as it was under the composable DDP of apply_ddp", "note"
     suggestion = f"isinstance({subject}, FSDPModule)  # from torch.distributed.fsdp"
-    if _unwraps(file.syntax, call, f"{subject}.module"):
+    if unwraps:
         suggestion = (
             f"{subject}  # nothing is wrapped around it, so there is no .module"
         )
     return Finding(
         file.path,
-        call.lineno,
+        question.node.lineno,
         CODE,
-        f"a module under replicate is no DistributedDataParallel, so this is False {since}",
+        "a module under replicate is no DistributedDataParallel, so this is "
+        f"{question.negated} {since}",
         "hazard",
         suggestion,
         severity,
     )
 
 
-def _unwraps(syntax: ast.Module, call: ast.Call, inner: str) -> bool:
+def _unwraps(syntax: ast.Module, question: Question) -> bool:
     """Whether what is asked decides on going into the wrapper."""
+    inner = f"{question.subject}.module"
     return any(
-        call in nodes(node.test)
+        question.node in nodes(_test(node))
         and any(
             isinstance(part, ast.Attribute) and spelled(part) == inner
             for part in nodes(node)
         )
         for node in nodes(syntax)
-        if isinstance(node, (ast.If, ast.IfExp))
+        if isinstance(node, ast.If | ast.IfExp | ast.While | ast.match_case)
     )
+
+
+def _test(node: ast.If | ast.IfExp | ast.While | ast.match_case) -> ast.AST:
+    return node.pattern if isinstance(node, ast.match_case) else node.test

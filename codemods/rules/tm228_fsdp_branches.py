@@ -4,6 +4,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from codemods.answers import Answer, answered
+from codemods.classes import Names, Question, questions
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function, functions
@@ -55,6 +57,7 @@ _FINE = {
 }
 """What replicate's groups are to be asked as well."""
 
+_CLASS = "FSDPModule"
 _ONE = re.compile(r"(^|[._])(p|param|parameter|g|grad|weight|w)$")
 
 
@@ -63,57 +66,81 @@ def find(facts: Facts) -> Iterator[Finding]:
         definition.path
         for definition in (*facts.survey.definitions, *facts.survey.migrated)
     }
-    for file in facts.in_training("FSDPModule"):
-        yield from _modules(facts, file, file.path in own)
+    fsdp = Names(facts.checkout, _CLASS)
+    for file in facts.in_training(*fsdp.words):
+        yield from _modules(facts, file, fsdp, file.path in own)
     for file in facts.in_training(".placements"):
         yield from _placements(file)
 
 
-def _modules(facts: Facts, file: SourceFile, is_plan: bool) -> Iterator[Finding]:
-    for function in functions(file.syntax):
-        if is_plan and _shards(function):
+def _modules(
+    facts: Facts, file: SourceFile, fsdp: Names, is_plan: bool
+) -> Iterator[Finding]:
+    sharding = {
+        id(node)
+        for function in functions(file.syntax)
+        if is_plan and _shards(function)
+        for node in nodes(function)
+    }
+    for question in questions(file.syntax):
+        exact = question.how in ("type", "name")  # its own class is never that one
+        if id(question.node) in sharding or exact:
             continue
-        for node in nodes(function):
-            if not isinstance(node, ast.If) or not _asks(node.test):
-                continue
-            called = {
-                part.func.attr
-                for statement in node.body
-                for part in nodes(statement)
-                if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
-            }
-            if called and called <= _FINE:
-                continue
-            sets = called and all(name.startswith("set_") for name in called)
-            yield Finding(
-                file.path,
-                node.test.lineno,
-                CODE,
-                f"{spelled(node.test)}: every group of replicate is an FSDPModule, and "
-                "under DDP none was"
-                + (f"; {', '.join(sorted(called))} is called now" if sets else ""),
-                "hazard",
-                _of_shards(facts, node.test),
-                "note" if sets else None,
-            )
-
-
-def _of_shards(facts: Facts, test: ast.expr) -> str:
-    """The same test, of modules that fully_shard wrapped alone."""
-    if facts.target.mesh == "2d":
-        return (
-            f"{spelled(test)} and parallel_dims.fsdp_enabled  # if for shards alone: "
-            "torch 2.9 has one class for both"
+        if not fsdp.stands_for(file, question.asked):
+            continue
+        answer = answered(file.syntax, question)
+        done = sorted(set(_called(facts, answer)))
+        if done and set(done) <= _FINE:
+            continue
+        sets = done and all(name.startswith("set_") for name in done)
+        yield Finding(
+            file.path,
+            question.node.lineno,
+            CODE,
+            f"{spelled(answer.whole)}: every group of replicate is an FSDPModule, and "
+            "under DDP none was"
+            + (f"; {', '.join(done)} is called now" if sets else ""),
+            "hazard",
+            _of_shards(facts, question, answer.whole),
+            "note" if sets else None,
         )
-    module = next(
-        spelled(node.args[0])
-        for node in nodes(test)
-        if isinstance(node, ast.Call) and spelled(node.func) == "isinstance"
-    )
-    return (
-        f"# if it is for shards alone: from {REPLICATE_MODULE} import ReplicateModule\n"
-        f"{spelled(test)} and not isinstance({module}, ReplicateModule)"
-    )
+
+
+def _called(facts: Facts, answer: Answer) -> Iterator[str]:
+    """What is called where it is true, here or where a function is called that asks it."""
+    if answer.function is None:
+        yield from answer.known
+        return
+    for file in facts.in_training(f"{answer.function}("):
+        for call in nodes(file.syntax):
+            if isinstance(call, ast.Call) and answer.function == _last(call.func):
+                asks = Question(call, "", call.func, "isinstance")
+                yield from answered(file.syntax, asks).known
+
+
+def _last(node: ast.expr) -> str:
+    return spelled(node).rpartition(".")[2]
+
+
+def _of_shards(facts: Facts, question: Question, whole: ast.AST) -> str:
+    """The same question, of modules that fully_shard wrapped alone."""
+    asks, shown, end = spelled(question.node), spelled(whole), ""
+    if facts.target.mesh == "2d":
+        head, end = "", "  # if for shards alone: torch 2.9 has one class for both"
+        also, against = "parallel_dims.fsdp_enabled", "not parallel_dims.fsdp_enabled"
+    else:
+        head = (
+            "# if it is for shards alone: "
+            f"from {REPLICATE_MODULE} import ReplicateModule\n"
+        )
+        against = f"isinstance({question.subject}, ReplicateModule)"
+        also = f"not {against}"
+    if question.how == "case":
+        return f"{head}case {shown} if {also}:{end}"
+    only = f"{asks} or {against}" if question.negated else f"{asks} and {also}"
+    joined = isinstance(whole, ast.BoolOp) and whole.values[-1] is question.node
+    bare = whole is question.node or isinstance(whole, ast.Call) or joined
+    return f"{head}{shown.replace(asks, only if bare else f'({only})', 1)}{end}"
 
 
 def _shards(function: Function) -> bool:
@@ -122,16 +149,6 @@ def _shards(function: Function) -> bool:
         and (dotted(node.func) or "").rpartition(".")[2] in ("fully_shard", "replicate")
         for node in nodes(function)
     )
-
-
-def _asks(test: ast.expr) -> bool:
-    for node in nodes(test):
-        if isinstance(node, ast.Call) and spelled(node.func) == "isinstance":
-            for part in nodes(node.args[-1]):
-                spelling = dotted(part) if isinstance(part, ast.expr) else None
-                if spelling and spelling.rpartition(".")[2] == "FSDPModule":
-                    return True
-    return False
 
 
 def _placements(file: SourceFile) -> Iterator[Finding]:

@@ -26,8 +26,57 @@ def test_fires(head, test):
     assert "FSDPModule" in found[0].suggestion
 
 
+@pytest.mark.parametrize(
+    "test, answer",
+    [
+        ("isinstance(m, WRAPPERS)", "False"),
+        ("isinstance(m, Wrapper)", "False"),
+        ("isinstance(m, DDP | Other)", "False"),
+        ("type(m) in WRAPPERS", "False"),
+        ("type(m) is not DDP", "True"),
+        ("m.__class__ == DDP", "False"),
+        ("issubclass(type(m), DDP)", "False"),
+        ("DDP in type(m).__mro__", "False"),
+        ("type(m).__name__ == 'DistributedDataParallel'", "False"),
+        ("m.__class__.__name__ in ('DistributedDataParallel', 'FSDP')", "False"),
+    ],
+)
+def test_fires_for_other_spellings(test, answer):
+    head = f"{IMPORT_DDP} as DDP\n\nWRAPPERS = (DDP, Other)\nWrapper = DDP\n"
+    (found,) = findings({HERE: f"{head}plain = {test}\n"}, code="TM204")
+    assert found.line == 5 and f"so this is {answer} as it was" in found.message
+    assert "isinstance(m, FSDPModule)" in found.suggestion
+
+
+def test_fires_for_a_case_of_a_match():
+    code = f"{IMPORT_DDP} as DDP\n\nmatch m:\n    case Other() | DDP():\n        m = {{0}}\n"
+    (found,) = findings({HERE: code.format("m.module")}, code="TM204")
+    assert found.line == 4 and found.suggestion.startswith("m  # nothing is wrapped")
+    (found,) = findings({HERE: code.format("None")}, code="TM204")
+    assert found.suggestion.startswith("isinstance(m, FSDPModule)")
+
+
+def test_fires_for_a_constant_of_another_file():
+    files = {
+        "torchtitan/models/mine/wrappers.py": f"{IMPORT_DDP} as DDP\n\nWRAPPERS = {{DDP}}\n",
+        HERE: "from .wrappers import WRAPPERS\n\nplain = type(m) in WRAPPERS\n",
+    }
+    assert [(f.path, f.line) for f in findings(files, code="TM204")] == [(HERE, 3)]
+
+
+def test_leaves_to_tm228_what_is_true_from_now_on():
+    head = f"{IMPORT_DDP} as DDP\nfrom torch.distributed.fsdp import FSDPModule\n\n"
+    both = f"{head}if isinstance(m, (DDP, FSDPModule)):\n    m = "
+    assert findings({HERE: f"{both}whole(m)\n"}, code="TM204") == []
+    (found,) = findings({HERE: f"{both}m.module\n"}, code="TM204")
+    assert found.suggestion.startswith("m  # nothing is wrapped")
+
+
 def test_does_not_fire():
     other = f"{IMPORT_DDP} as DDP\n\nisinstance(DDP, type)\nissubclass(Mine, DDP)\n"
+    other += (
+        "model = DDP(model)\nisinstance(other, model)\ntype(model) is type(other)\n"
+    )
     assert findings({HERE: other}, code="TM204") == []
 
 
