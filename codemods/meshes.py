@@ -7,6 +7,7 @@ Nothing of it is executed: its code is evaluated by ``codemods.interpret``, with
 import ast
 import math
 import os.path
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from codemods.interpret import (
 )
 from codemods.interpret.values import Class, Function
 from codemods.names import Definition
+from codemods.nodes import spelled
 from codemods.once import once
 from codemods.survey import parallel_dims_files
 
@@ -84,11 +86,28 @@ def build(checkout: Checkout, path: str, degrees: Mapping[str, int]) -> Meshes:
         CannotFollow: its code goes beyond what is evaluated.
         Raised: it refuses these degrees.
     """
+    own = own_degrees(checkout, path)
+    given = {**{name: 1 for name, needed in own.items() if needed}, **degrees}
+    ranks = math.prod(given[name] for name in own if name in given)
+    if ranks > 1:
+        try:
+            return _build(checkout, path, given, ranks)
+        except Raised:
+            pass  # they may be no ranks of their own
+    return _build(checkout, path, given, 1)
+
+
+def _build(
+    checkout: Checkout, path: str, degrees: Mapping[str, int], times: int
+) -> Meshes:
+    """The same with so many times the ranks that torchtitan's own degrees make."""
     interpreter = Interpreter(checkout, init_device_mesh)
     cls = interpreter.named(Definition(path, "ParallelDims"))
     if not isinstance(cls, Class):
         raise CannotFollow(f"there is no class ParallelDims in {path}")
-    made = interpreter.make(cls, _fields(degrees))
+    fields = _fields(degrees)
+    fields["world_size"] = math.prod(degrees.get(n, 1) for n in _RANKS) * times
+    made = interpreter.make(cls, fields)
     builds = interpreter.attribute(made, "build_mesh", _HERE)
     if not isinstance(builds, Function):
         raise CannotFollow(f"ParallelDims of {path} has no build_mesh")
@@ -99,11 +118,53 @@ def build(checkout: Checkout, path: str, degrees: Mapping[str, int]) -> Meshes:
     return Meshes(made, world, interpreter)
 
 
+@once
+def own_degrees(checkout: Checkout, home: str) -> Mapping[str, bool]:
+    """The whole numbers that a ParallelDims has beside torchtitan's, and if it needs them.
+
+    They are what a fork has added: the degree of an axis of its own, most of all.
+
+    Args:
+        checkout: the files.
+        home: the file that defines it.
+    """
+    interpreter = Interpreter(checkout, init_device_mesh)
+    cls = interpreter.named(Definition(home, "ParallelDims"))
+    if not isinstance(cls, Class):
+        return {}
+    known = _fields({}).keys()
+    return {
+        name: needed
+        for name, kind, needed in _declared(interpreter.class_body(cls))
+        if re.search(r"\bint\b", kind)
+        if name not in known and not name.startswith("_")
+    }
+
+
+def _declared(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str, bool]]:
+    """Name, kind and if it has no default, of what a dataclass or ``__init__`` takes."""
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, spelled(node.annotation), node.value is None
+        elif isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            given = node.args
+            without = len(given.args) - len(given.defaults)
+            optional = given.args[without:]
+            optional += [a for a, d in zip(given.kwonlyargs, given.kw_defaults) if d]
+            for arg in (*given.args, *given.kwonlyargs):
+                if arg.annotation is not None:
+                    yield arg.arg, spelled(arg.annotation), arg not in optional
+
+
+_DEGREES = ("dp_replicate", "dp_shard", "cp", "tp", "pp", "ep", "etp")
+_RANKS = _DEGREES[:5]
+"""The degrees whose product is the number of ranks."""
+
+
 def _fields(degrees: Mapping[str, int]) -> dict[str, object]:
     """Values for all that a ParallelDims is made of, in every generation."""
-    names = ("dp_replicate", "dp_shard", "cp", "tp", "pp", "ep", "etp")
-    full = {**dict.fromkeys(names, 1), **degrees}
-    ranks = math.prod(full[name] for name in names[:5])
+    full = {**dict.fromkeys(_DEGREES, 1), **degrees}
+    ranks = math.prod(full[name] for name in _RANKS)
     replicates = full["dp_replicate"] > 1
     return {
         **full,

@@ -127,7 +127,7 @@ class Interpreter(Expressions):
             given.pop(names[0], None)
             self.call(Function(init.node, init.frame, (made,)), [], given)
             return made
-        for node in self._class_body(cls):
+        for node in self.class_body(cls):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 name = node.target.id
                 if name in values:
@@ -162,7 +162,7 @@ class Interpreter(Expressions):
                 names.append(arg.arg)
         return names
 
-    def _class_body(self, cls: Class) -> list[ast.stmt]:
+    def class_body(self, cls: Class) -> list[ast.stmt]:
         """The statements of a class after those of its bases in the checkout."""
         body: list[ast.stmt] = []
         for base in cls.node.bases:
@@ -173,11 +173,11 @@ class Interpreter(Expressions):
             if found and found != cls.definition:
                 inherited = self.named(found)
                 if isinstance(inherited, Class):
-                    body += self._class_body(inherited)
+                    body += self.class_body(inherited)
         return [*body, *cls.node.body]
 
     def _method(self, cls: Class, name: str) -> Function | None:
-        for node in reversed(self._class_body(cls)):
+        for node in reversed(self.class_body(cls)):
             if isinstance(node, ast.FunctionDef) and node.name == name:
                 scope = cls.definition.name
                 return Function(node, Frame(cls.definition.path, scope))
@@ -195,7 +195,7 @@ class Interpreter(Expressions):
             if "staticmethod" in kinds:
                 return method
             return Function(method.node, method.frame, (owner,))
-        for statement in reversed(self._class_body(owner.of)):
+        for statement in reversed(self.class_body(owner.of)):
             if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value:
                 targets = (
                     statement.targets
@@ -211,7 +211,7 @@ class Interpreter(Expressions):
     def of_class(self, owner: Class, name: str) -> object:
         """What a class has itself: a constant, or a member of an enumeration."""
         bases = {(dotted(base) or "").rpartition(".")[2] for base in owner.node.bases}
-        for node in reversed(self._class_body(owner)):
+        for node in reversed(self.class_body(owner)):
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
                 targets = (
                     node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -310,7 +310,7 @@ class Interpreter(Expressions):
         if isinstance(called, Class):
             names = [
                 n.target.id
-                for n in self._class_body(called)
+                for n in self.class_body(called)
                 if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
             ]
             return self.make(called, {**dict(zip(names, args)), **keywords})
@@ -475,6 +475,14 @@ class Interpreter(Expressions):
             return True
         if isinstance(pattern, ast.MatchOr):
             return any(self._matches(p, subject, frame) for p in pattern.patterns)
+        if isinstance(pattern, ast.MatchSequence) and isinstance(
+            subject, (tuple, list)
+        ):
+            if not any(isinstance(part, ast.MatchStar) for part in pattern.patterns):
+                return len(pattern.patterns) == len(subject) and all(
+                    self._matches(part, item, frame)
+                    for part, item in zip(pattern.patterns, subject)
+                )
         if not isinstance(pattern, (ast.MatchValue, ast.MatchSingleton)):
             refuse(f"a {type(pattern).__name__} pattern", pattern)
         if isinstance(pattern, ast.MatchValue):

@@ -8,8 +8,9 @@ from codemods.findings import Finding
 from codemods.mirror import Plan
 from codemods.nodes import nodes, spelled
 from codemods.plans.arguments import call_problem
+from codemods.plans.entered import otherwise
 from codemods.plans.functions import beside, own_plan, wraps_otherwise
-from codemods.plans.mesh import mesh_edit, mesh_is_right, suggested_mesh
+from codemods.plans.mesh import is_kept, mesh_edit, mesh_is_right, suggested_mesh
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sequence import as_the_branch, in_sequence
 from codemods.plans.sites import standalone
@@ -100,14 +101,19 @@ def _add_beside(facts: Facts, site: CallSite) -> None:
 
 def _add_sequence(facts: Facts, site: CallSite, plan: Plan) -> None:
     """Add the calls for a branch of several steps, or report why the call is left."""
-    mesh = mesh_edit(facts, site, facts.survey.files[site.reference.path])
+    file = facts.survey.files[site.reference.path]
+    mesh = mesh_edit(facts, site, file)
     call = mesh if isinstance(mesh, str) else in_sequence(facts, site, mesh)
+    wanted = suggested_mesh(facts, site.reference.path)
+    code = as_the_branch(facts, site, plan.name, wanted)
     if isinstance(call, str):
-        wanted = suggested_mesh(facts, site.reference.path)
-        code = as_the_branch(facts, site, plan.name, wanted)
         _leave(facts, site, plan, call, code)
-    else:
-        facts.calls.append(call)
+        return
+    other = otherwise(facts, site, kept=is_kept(call.mesh, site, file))
+    if other is not None:
+        _leave(facts, site, plan, other.reason, other.around(code))
+        return
+    facts.calls.append(call)
 
 
 def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> None:
@@ -124,6 +130,13 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     lacking = _lacks_value(facts, site, function) or _comes_too_early(site)
     if lacking is not None:
         _leave(facts, site, function.plan, lacking, _with_known(facts, site, function))
+        return
+    other = otherwise(facts, site, kept=is_kept(mesh, site, file))
+    if other is not None:
+        call = layout.bracketed(f"{spelling}(", passed, ")")
+        if mesh.variable is not None:
+            call = f"{mesh.variable} = {mesh.assigned}\n{call}"
+        _leave(facts, site, function.plan, other.reason, other.around(call))
         return
     facts.calls.append(
         NewCall(site, function, spelling, tuple(passed), mesh, standalone(site))

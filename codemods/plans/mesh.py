@@ -42,6 +42,11 @@ def mesh_is_right(facts: Facts, site: CallSite, file: SourceFile) -> bool:
     mesh = mesh_edit(facts, site, file)
     if isinstance(mesh, str):
         return True  # a mesh of the fork's own; nothing is known against it
+    return is_kept(mesh, site, file)
+
+
+def is_kept(mesh: MeshEdit, site: CallSite, file: SourceFile) -> bool:
+    """Whether a call goes on passing the mesh that it passes."""
     passed = (*site.node.args, *(keyword.value for keyword in site.node.keywords))
     given = [written(file, node) for node in passed]
     return mesh.variable is None and mesh.argument in given

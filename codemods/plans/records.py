@@ -6,6 +6,7 @@ from functools import cached_property
 
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE
+from codemods.execute.tree import Tree
 from codemods.findings import Finding
 from codemods.mirror import Plan
 from codemods.names import Definition
@@ -108,6 +109,11 @@ class Facts:
             return frozenset({PACKAGE})
         own = self.checkout.own.values()
         return frozenset(file.module.split(".")[0] for file in own)
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The checkout, to be executed."""
+        return Tree(self.checkout)
 
     def reported(self, code: str) -> Iterator[Finding]:
         """What the decisions have to say under one rule."""

@@ -40,9 +40,12 @@ precision by a policy and not by autocast. Names are resolved by binding, not by
 aliases, re-exports, function-local imports and module.apply_ddp(...) are followed,
 other things of the same name are left alone. A call outside of the training loop (the
 RL trainer) gets no dtype, so it computes in the dtype that its parameters have, as it
-did under DDP, and keeps averaging. Where torchtitan is a dependency, its apply_ddp
-stays, and the call gets a function of this checkout, or follows the name that the
-dependency has for it; an import of what that does not have is broken, and said.
+did under DDP, and keeps averaging. A plan is executed up to its call, with stand-ins:
+where anything else than dp_replicate leads there, or an axis of the fork's own takes
+part in the mesh or was refused, the call is left, and its guard with it. Where
+torchtitan is a dependency, its apply_ddp stays, and the call gets a function of this
+checkout, or follows the name that the dependency has for it; an import of what that
+does not have is broken, and said.
 """
 UPSTREAM = """\
 PR 2458 has these arguments. The reviewers of PR 1714 asked that every call site of

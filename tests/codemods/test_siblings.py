@@ -66,7 +66,7 @@ def enable_ddp(model, dp_mesh):
 def parallelize_b(model, world_mesh, parallel_dims):
     if parallel_dims.dp_shard_enabled:
         apply_fsdp(model, world_mesh["dp_shard"], torch.bfloat16, torch.float32)
-    else:
+    elif parallel_dims.dp_replicate_enabled:
         enable_ddp(model, world_mesh)
 """
     after = written({PLAN: plan() + second})

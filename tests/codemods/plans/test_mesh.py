@@ -201,7 +201,8 @@ def test_a_use_in_another_branch_is_nothing_to_this_one():
     body = """\
 if parallel_dims.fsdp_enabled:
     return world_mesh.get_group()
-{}"""
+if parallel_dims.dp_replicate_enabled:
+    {}"""
     assert_becomes(
         body.format("apply_ddp(model, world_mesh, enable_compile=False)"),
         body.format('apply_replicate(model, world_mesh["dp_replicate"])'),

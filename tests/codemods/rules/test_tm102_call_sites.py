@@ -1126,7 +1126,7 @@ NEW_CALL = """apply_replicate(
 def at_the_call(
     before, after, branch="elif parallel_dims.dp_replicate_enabled", migrated=False
 ):
-    call = "apply_ddp(model, parallel_dims.world_mesh, False)"
+    call = 'apply_ddp(model, parallel_dims.world_mesh["dp_replicate"], False)'
     name = "apply_ddp"
     if migrated:
         call, name = NEW_CALL, "apply_fsdp, apply_replicate"
@@ -1232,7 +1232,7 @@ def test_alias_follows_with_its_uses():
         def parallelize(model, parallel_dims, config):
             if parallel_dims.fsdp_enabled:
                 apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
-            else:
+            elif parallel_dims.dp_replicate_enabled:
                 _apply_ddp(model, parallel_dims.world_mesh, False)
         """,
         """
@@ -1245,7 +1245,7 @@ def test_alias_follows_with_its_uses():
         def parallelize(model, parallel_dims, config):
             if parallel_dims.fsdp_enabled:
                 apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
-            else:
+            elif parallel_dims.dp_replicate_enabled:
                 _apply_replicate(
                     model,
                     parallel_dims.world_mesh["dp_replicate"],

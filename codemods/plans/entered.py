@@ -1,0 +1,237 @@
+"""Whether a call of DDP is reached by pure replication alone."""
+
+import ast
+import math
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from codemods import meshes
+from codemods.autocast import FUNCTION as AUTOCAST
+from codemods.autocast import REPLICATED, mixed_precision, of_a_test
+from codemods.bindings import Checkout
+from codemods.execute.arrival import Arrivals
+from codemods.execute.confirm import lines_of
+from codemods.execute.worlds import REPLICAS
+from codemods.guards import guards
+from codemods.interpret import CannotFollow, Raised
+from codemods.names import Definition
+from codemods.nodes import nodes, spelled
+from codemods.once import once
+from codemods.plans.records import Facts
+from codemods.survey import CallSite
+
+_ALONE = {"dp_replicate": REPLICAS}
+_SHARDED = {"dp_shard": 11}
+_OTHERS: Mapping[str, Mapping[str, int]] = {
+    "on one device": {},
+    "by tp": {"tp": 2},
+    "by pp": {"pp": 5},
+    "by cp": {"cp": 7},
+    "by ep": {"tp": 2, "ep": 2},
+}
+"""Worlds that are not to replicate."""
+
+_OWN = 13
+"""The degree of an axis of a fork's own; no other degree is a factor of it."""
+
+_DEPTH = 3
+"""Through how many functions of the checkout a call is looked for from outside."""
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """How a call is reached by something else than pure replication.
+
+    Args:
+        reason: as the end of a sentence about the call.
+        before: the code that has to stand before the new call.
+        inside: the new call stands within that.
+        also: what stands before it besides.
+    """
+
+    reason: str
+    before: str
+    inside: bool = False
+    also: "Otherwise | None" = None
+
+    def around(self, call: str) -> str:
+        """The new call where it may stand."""
+        rest = self.also.around(call) if self.also else call
+        return (
+            f"{self.before}\n{textwrap.indent(rest, '    ') if self.inside else rest}"
+        )
+
+
+def otherwise(facts: Facts, site: CallSite, *, kept: bool) -> Otherwise | None:
+    """Why a call may not simply replicate over dp_replicate; None where nothing is against it.
+
+    Args:
+        facts: about the checkout.
+        site: the call of DDP.
+        kept: replicate would take the mesh that DDP takes.
+
+    The plan is executed up to the call, in worlds of torchtitan's dimensions and of the
+    fork's own, by what the checkout's ParallelDims answers and builds. None too where it is
+    not seen to come to the call under pure replication.
+    """
+    if site.function is None or _asks_for_replication(facts, site):
+        return None
+    own = (site.reference.path, site.reference.scope)
+    found = [_arrivals(facts, site, place) for place in _entries(facts, own, _DEPTH)]
+    ways = [*filter(None, found)] or [*filter(None, [_arrivals(facts, site, own)])]
+    reasons = (_judged(facts, site, arrivals, kept) for arrivals in ways)
+    return next(filter(None, reasons), None)
+
+
+def _asks_for_replication(facts: Facts, site: CallSite) -> bool:
+    """Whether nothing but replication reaches a call, and there is no axis of the fork's own.
+
+    As in every release: it is in the branch of ``dp_replicate_enabled``.
+    """
+    home = meshes.parallel_dims_of(facts.checkout, site.reference.path)
+    if home is None or meshes.own_degrees(facts.checkout, home):
+        return False
+    return any(
+        isinstance(part, ast.Attribute) and part.attr == REPLICATED
+        for node in nodes(site.function or ast.Pass())
+        if isinstance(node, ast.If) and _holds(node.body, site.node)
+        for part in _parts(node.test)
+    ) and _is_of_replication(facts.checkout, home)
+
+
+def _holds(block: list[ast.stmt], call: ast.Call) -> bool:
+    return block[0].lineno <= call.lineno <= (block[-1].end_lineno or 0)
+
+
+def _parts(test: ast.expr) -> list[ast.expr]:
+    """What has to hold for a condition to hold."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        return test.values
+    return [test]
+
+
+@once
+def _is_of_replication(checkout: Checkout, home: str) -> bool:
+    """Whether ``dp_replicate_enabled`` of a ParallelDims is about dp_replicate alone."""
+    for degrees in _OTHERS.values():
+        try:
+            built = meshes.build(checkout, home, degrees)
+            dims = built.parallel_dims
+            asked = built.interpreter.attribute(dims, REPLICATED, ast.Pass())
+        except CannotFollow:
+            return False
+        except Raised:
+            continue  # it refuses these degrees, or somebody else has the answer
+        if asked is not False:
+            return False
+    return True
+
+
+def _arrivals(facts: Facts, site: CallSite, place: tuple[str, str]) -> Arrivals | None:
+    """The executions of a function, where it comes to the call by pure replication."""
+    if place[1] not in facts.tree.functions(place[0]):
+        return None
+    passing = {
+        line
+        for path in {place[0], site.reference.path}
+        for guard in guards(facts.survey.files[path].syntax)
+        for line in lines_of(path, (guard.node, *guard.refusal))
+    }
+    arrivals = Arrivals(facts.tree, place, site.node, frozenset(passing))
+    return arrivals if arrivals.finds_the_way(_ALONE) else None
+
+
+def _entries(
+    facts: Facts, place: tuple[str, str], depth: int
+) -> Iterator[tuple[str, str]]:
+    """The functions by which one is reached from outside: those that call it, and are not called."""
+    path, name = place
+    calling: dict[tuple[str, str], None] = {}
+    if depth and "." not in name:
+        for file in facts.checkout.mentioning(name):
+            for use in file.names.uses if not of_a_test(file.path) else ():
+                if use.call is None or not use.scope or use.scope == name:
+                    continue
+                if use.spelling.rpartition(".")[2] != name and name in use.spelling:
+                    continue
+                found = facts.checkout.resolve(file.path, use.scope, use.spelling)
+                if found == Definition(path, name):
+                    calling[file.path, use.scope] = None
+    if not calling:
+        yield place
+    for caller in calling:
+        yield from _entries(facts, caller, depth - 1)
+
+
+def _judged(
+    facts: Facts, site: CallSite, arrivals: Arrivals, kept: bool
+) -> Otherwise | None:
+    home = meshes.parallel_dims_of(facts.checkout, arrivals.place[0])
+    own = [*meshes.own_degrees(facts.checkout, home)] if home else []
+    by = [f"by {name}" for name in own if arrivals.comes({name: _OWN})]
+    if arrivals.comes(_SHARDED) is None:  # so it goes by the degrees
+        by += _ways(arrivals)
+    dims = _dims(site)
+    beside = next(filter(None, (_beside(arrivals, dims, name) for name in own)), None)
+    if by and not (kept and mixed_precision(facts.checkout) == "none"):
+        return _reached(by, dims, beside, kept)
+    return beside
+
+
+def _ways(arrivals: Arrivals) -> list[str]:
+    """By what a call is reached, beside pure replication and axes of the fork's own."""
+    question = arrivals.decided_by({}, _ALONE)
+    if question is not None:
+        return [f"where {question}"]
+    return [how for how, world in _OTHERS.items() if arrivals.comes(world)]
+
+
+def _dims(site: CallSite) -> str:
+    """What the function around a call has ParallelDims under."""
+    for node in nodes(site.function) if site.function else ():
+        if isinstance(node, ast.Attribute) and node.attr == REPLICATED:
+            return spelled(node.value)
+    return "parallel_dims"
+
+
+def _reached(
+    by: list[str], dims: str, beside: Otherwise | None, kept: bool
+) -> Otherwise:
+    *first, last = by
+    ways = f"{', '.join(first)} and {last}" if first else last
+    reached = f"it is reached without dp_replicate too, {ways}"
+    alone = f"{AUTOCAST} leaves out autocast for dp_replicate alone"
+    if kept:
+        return Otherwise(
+            f"{reached}, and {alone}: leave it out there as well, so that it is not on top "
+            "of the policy",
+            f"# after autocast is left out {ways} too",
+        )
+    return Otherwise(
+        f"{reached}: there is no mesh of dp_replicate then, and {alone}. Replicate where that "
+        "is on, and see to the rest in a branch of its own",
+        f"if {dims}.{REPLICATED}:",
+        inside=True,
+        also=beside,
+    )
+
+
+def _beside(arrivals: Arrivals, dims: str, name: str) -> Otherwise | None:
+    """Why replication may not go beside an axis of the fork's own; None where nothing speaks of it."""
+    passed = arrivals.comes({**_ALONE, name: _OWN})
+    if passed is None:
+        return None
+    if any(math.prod(m.sizes) % _OWN == 0 for m in passed.meshes):
+        has = f"the mesh that it passes also goes over {name}"
+    elif passed.guarded:
+        has = f"{name} beside dp_replicate is refused on the way to it"
+    else:
+        return None
+    return Otherwise(
+        f"{has}, and to replicate over dp_replicate alone would leave the gradients of its "
+        f"ranks apart: go on refusing {name} there, or pass a mesh of all ranks that hold "
+        "the same weights",
+        f"if {dims}.{name} > 1:\n"
+        f'    raise NotImplementedError("replicate goes over dp_replicate, and not over {name}")',
+    )
