@@ -249,7 +249,10 @@ class Confirmation:
             yield f"{_FAILED}it raises {': '.join(failed)}"
             return
         self.entered |= after.entered if after.of("replicate") else set()
-        if before.of("ddp") and not world.replicates:
+        narrower = judge.narrower(before, after, refused) if world.own else None
+        if narrower is not None:
+            yield from [narrower] if narrower else []
+        elif before.of("ddp") and not world.replicates:
             yield from self._alone(place, world, before, after)
         elif not before.of("ddp") and not after.of("replicate"):
             if not world.replicates and refused:

@@ -1,5 +1,6 @@
 """What two executions have to have in common, and where they have not."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -253,6 +254,33 @@ def beside(
             continue  # said by the logger of the file that it is in now
         if not _DDPS_OWN.search(event.name) and event.place not in said:
             yield f"it would no longer {_does(event)}"
+
+
+def narrower(before: Record, after: Record, refused: bool) -> str | None:
+    """What is lost of an axis of a fork's own, in a world that has one.
+
+    "" if nothing is, and None where nothing is wrapped. FSDP is no measure: whether that
+    goes over such an axis is the fork's choice.
+
+    Args:
+        before: with DDP.
+        after: with replicate.
+        refused: DDP's branch was not to be reached there.
+    """
+    if before.of("ddp") and after.raised and not before.raised:
+        return f"it would {_ends(after)}, where DDP wrapped"
+    if not after.of("replicate"):
+        return "" if before.of("ddp") else None
+    old, new = (
+        {m for e in events for _, v in e.arguments for m in _MESH.findall(v)}
+        for events in (before.of("ddp"), after.of("replicate"))
+    )
+    ranks = [math.prod(map(int, re.findall(r"=(\d+)", mesh))) for mesh in new]
+    if refused and any(count <= REPLICAS for count in ranks):
+        return "it would replicate, where that axis was refused"
+    if refused or not old or old == new:
+        return ""
+    return f"it would replicate over ({', '.join(new)}), and DDP went over ({', '.join(old)})"
 
 
 def _about_groups(record: Record) -> list[Event]:

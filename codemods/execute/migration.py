@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from codemods import meshes
 from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.autocast import of_a_test
 from codemods.bindings import Checkout
@@ -10,11 +11,13 @@ from codemods.execute.confirm import Known, confirm, lines_of
 from codemods.execute.placements import takes_placements
 from codemods.execute.records import Place, Verdict
 from codemods.execute.tree import Tree
+from codemods.execute.worlds import degrees_of, few_degrees
 from codemods.findings import Finding
 from codemods.nodes import nodes
 from codemods.plans import Facts
 from codemods.plans.ties import ties_of
 from codemods.shapes import first_parameter
+from codemods.survey import parallel_dims_files
 
 _GUARDS, _NOT_TAKEN_OVER = GOING = "TM103", "TM212"
 """The rules that say what goes: guards, and statements that a person may want to keep."""
@@ -34,7 +37,8 @@ def executed(
         facts: about the checkout as it is.
         after: as it would be.
         findings: of the migration; of these, what ``GOING`` says.
-        degrees: of parallelism to execute it under; each branch once if left out.
+        degrees: of parallelism to execute it under; each branch once if left out, and
+            each axis of the fork's own.
         flips: also answer each open question the other way.
     """
     known = Known(
@@ -56,7 +60,15 @@ def executed(
             and call.site.reference.path not in facts.survey.global_tokens
         },
     )
+    if degrees is None:
+        degrees = [*few_degrees(), *degrees_of(_own(facts.checkout))]
     return confirm(facts.checkout, after, known, degrees, flips=flips)
+
+
+def _own(checkout: Checkout) -> list[str]:
+    """The numbers that a ParallelDims of the fork has beside torchtitan's degrees."""
+    homes = [file.path for file, _ in parallel_dims_files(checkout)]
+    return [*dict.fromkeys(n for h in homes for n in meshes.own_degrees(checkout, h))]
 
 
 def _said(checkout: Checkout, findings: Iterable[Finding]) -> Iterator[tuple[str, int]]:

@@ -1,7 +1,7 @@
 """The degrees of parallelism, and the answers, under which a plan is executed."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -10,6 +10,8 @@ REPLICAS = 3
 
 _OTHERS = {"tp": 2, "pp": 5, "cp": 7}
 _SHARDS = 11
+_OWN = 13
+_KNOWN = {"dp_replicate", "dp_shard", "ep", "etp", *_OTHERS}
 _TIE = re.compile(r"(\S+)\.weight is (\S+)\.weight")
 
 
@@ -33,6 +35,11 @@ class World:
         return self.degrees.get("dp_replicate", 1) > 1 and not any(
             self.degrees.get(name, 1) > 1 for name in ("dp_shard", "ep")
         )
+
+    @property
+    def own(self) -> list[str]:
+        """The axes of more than one rank that are the fork's own."""
+        return [k for k, v in self.degrees.items() if k not in _KNOWN and v > 1]
 
     @property
     def tied(self) -> list[tuple[str, str]]:
@@ -70,6 +77,13 @@ def few_degrees() -> tuple[Mapping[str, int], ...]:
         {"dp_replicate": REPLICAS, "dp_shard": _SHARDS},
         {},
     )
+
+
+def degrees_of(own: Iterable[str]) -> Iterator[Mapping[str, int]]:
+    """Each axis of a fork's own, alone and beside replication."""
+    for name in own:
+        yield {name: _OWN}
+        yield {"dp_replicate": REPLICAS, name: _OWN}
 
 
 def all_degrees() -> Iterator[Mapping[str, int]]:

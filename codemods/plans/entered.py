@@ -12,7 +12,7 @@ from codemods.autocast import REPLICATED, mixed_precision, of_a_test
 from codemods.bindings import Checkout
 from codemods.execute.arrival import Arrivals
 from codemods.execute.confirm import lines_of
-from codemods.execute.worlds import REPLICAS
+from codemods.execute.worlds import REPLICAS, World
 from codemods.guards import guards
 from codemods.interpret import CannotFollow, Raised
 from codemods.names import Definition
@@ -169,22 +169,40 @@ def _judged(
 ) -> Otherwise | None:
     home = meshes.parallel_dims_of(facts.checkout, arrivals.place[0])
     own = [*meshes.own_degrees(facts.checkout, home)] if home else []
-    by = [f"by {name}" for name in own if arrivals.comes({name: _OWN})]
+    worlds: dict[str, Mapping[str, int]] = {f"by {name}": {name: _OWN} for name in own}
     if arrivals.comes(_SHARDED) is None:  # so it goes by the degrees
-        by += _ways(arrivals)
+        worlds |= _OTHERS
+    by = [how for how, world in worlds.items() if arrivals.comes(world)]
     dims = _dims(site)
-    beside = next(filter(None, (_beside(arrivals, dims, name) for name in own)), None)
-    if by and not (kept and mixed_precision(facts.checkout) == "none"):
-        return _reached(by, dims, beside, kept)
-    return beside
+    if kept:
+        by = [how for how in by if _casts(facts, worlds[how])]
+    found = (_beside(arrivals, dims, name, kept) for name in own)
+    beside = next(filter(None, found), None)
+    if not by:
+        return beside
+    question = arrivals.decided_by({}, _ALONE) if "on one device" in by else None
+    by = [how for how in by if how not in _OTHERS] if question else by
+    return _reached(
+        by + ([f"where {question}"] if question else []), dims, beside, kept
+    )
 
 
-def _ways(arrivals: Arrivals) -> list[str]:
-    """By what a call is reached, beside pure replication and axes of the fork's own."""
-    question = arrivals.decided_by({}, _ALONE)
-    if question is not None:
-        return [f"where {question}"]
-    return [how for how, world in _OTHERS.items() if arrivals.comes(world)]
+def _casts(facts: Facts, degrees: Mapping[str, int]) -> bool:
+    """Whether autocast is on under some degrees; True where it cannot be told."""
+    if mixed_precision(facts.checkout) == "none":
+        return False
+    chosen = [
+        facts.tree.run((file.path, name), World(degrees))
+        for file in facts.checkout.mentioning(f"def {AUTOCAST}")
+        for name, (node, _) in facts.tree.functions(file.path).items()
+        if node.name == AUTOCAST
+    ]
+    return not chosen or any(
+        record is None
+        or record.unclear is not None
+        or any(event.name.endswith("autocast") for event in record.events)
+        for record in chosen
+    )
 
 
 def _dims(site: CallSite) -> str:
@@ -217,12 +235,15 @@ def _reached(
     )
 
 
-def _beside(arrivals: Arrivals, dims: str, name: str) -> Otherwise | None:
+def _beside(arrivals: Arrivals, dims: str, name: str, kept: bool) -> Otherwise | None:
     """Why replication may not go beside an axis of the fork's own; None where nothing speaks of it."""
     passed = arrivals.comes({**_ALONE, name: _OWN})
     if passed is None:
         return None
-    if any(math.prod(m.sizes) % _OWN == 0 for m in passed.meshes):
+    over = any(math.prod(m.sizes) % _OWN == 0 for m in passed.meshes)
+    if over and kept:
+        return None  # replicate goes over it as well
+    if over:
         has = f"the mesh that it passes also goes over {name}"
     elif passed.guarded:
         has = f"{name} beside dp_replicate is refused on the way to it"

@@ -291,6 +291,22 @@ def test_a_guard_that_refuses_an_axis_of_its_own_is_left(refused):
     assert "sp beside dp_replicate is refused on the way to it" in message
 
 
+def test_a_mesh_beside_an_axis_of_its_own_that_nothing_refused_stays():
+    """What FSDP goes over is the fork's choice; DDP did not go over that axis."""
+    dims = OWN.replace(
+        "        return init_device_mesh(device_type, dims, mesh_dim_names=names)",
+        "        mesh = init_device_mesh(device_type, dims, mesh_dim_names=names)\n"
+        '        both = tuple(n for n in names if n in ("dp_shard", "sp"))\n'
+        "        if both:\n"
+        '            mesh[both]._flatten(mesh_dim_name="fsdp")\n'
+        "        return mesh",
+    )
+    source = plan(mesh='world_mesh["dp_replicate"]')
+    source = source.replace('world_mesh["dp_shard"]', 'world_mesh["fsdp"]')
+    fresh = migrated(files(source, dims))[HERE]
+    assert 'world_mesh["dp_replicate"]' in fresh
+
+
 def test_an_axis_that_is_refused_for_itself_keeps_being_refused():
     """The code to write is taken."""
     guard = '\n        if parallel_dims.sp > 1:\n            raise NotImplementedError("not over sp")'
@@ -362,3 +378,56 @@ def test_a_mesh_that_stays_is_right_without_autocast():
     given = files(plan(BOTH, 'world_mesh["dp_cp"]'), FLAT)
     del given["torchtitan/distributed/utils.py"]
     assert 'world_mesh["dp_cp"]' in migrated(given)[HERE]
+
+
+OVER_BOTH = OWN.replace(
+    "        return init_device_mesh(device_type, dims, mesh_dim_names=names)",
+    "        mesh = init_device_mesh(device_type, dims, mesh_dim_names=names)\n"
+    '        both = tuple(n for n in names if n in ("dp_replicate", "sp"))\n'
+    "        if both:\n"
+    '            mesh[both]._flatten(mesh_dim_name="dp_sp")\n'
+    "        return mesh",
+)
+
+
+@pytest.mark.parametrize("guard", ["", GUARD])
+def test_a_mesh_that_stays_goes_over_an_axis_as_it_did(guard):
+    fresh = migrated(files(plan(PURE, 'world_mesh["dp_sp"]', guard), OVER_BOTH))[HERE]
+    assert 'world_mesh["dp_sp"]' in fresh and "raise" not in fresh
+
+
+def test_autocast_that_is_off_there_already_is_not_left():
+    given = files(
+        plan(f"{PURE} or parallel_dims.sp_enabled", 'world_mesh["dp_sp"]'), OVER_BOTH
+    )
+    assert "by sp, and maybe_enable_amp" in left(given[HERE], OVER_BOTH)[0]
+    utils = "torchtitan/distributed/utils.py"
+    given[utils] = given[utils].replace(
+        "if parallel_dims.fsdp_enabled:",
+        "if parallel_dims.fsdp_enabled or parallel_dims.sp_enabled:",
+    )
+    assert "parallel_dims.dp_replicate_enabled" in migrated(given)[utils]
+
+
+# Should such a call be taken for one that may be rewritten, executing it tells
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        (plan(f"{PURE} or parallel_dims.sp_enabled", guard=GUARD), "(sp=13): it would raise KeyError"),
+        (plan(guard=GUARD), "(dp_replicate=3 x sp=13): it would replicate, where that axis was refused"),
+        (plan(), "(dp_replicate=3 x sp=13): it would replicate over (dp_replicate=3), and DDP went over (dp_replicate=3, sp=13)"),
+        (
+            plan(mesh='world_mesh["dp_replicate"]', guard=GUARD),
+            "(dp_replicate=3 x sp=13): it would replicate, where that axis was refused",
+        ),
+    ],
+)  # fmt: skip
+def test_what_would_be_lost_of_an_axis_shows_when_it_is_executed(
+    source, what, monkeypatch
+):
+    monkeypatch.setattr("codemods.plans.calls.otherwise", lambda *_, **__: None)
+    result = outcome(files(source, OWN))
+    assert result.changes == {}
+    assert any(what in problem for problem in result.problems), result.problems
