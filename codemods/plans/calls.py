@@ -111,7 +111,7 @@ def _add_sequence(facts: Facts, site: CallSite, plan: Plan) -> None:
         return
     other = otherwise(facts, site, kept=is_kept(call.mesh, site, file))
     if other is not None:
-        _leave(facts, site, plan, other.reason, other.around(code))
+        _leave(facts, site, plan, other.reason, code and other.around(code))
         return
     facts.calls.append(call)
 

@@ -3,7 +3,9 @@
 import ast
 import re
 import textwrap
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 from codemods import layout
 from codemods.mirror.arguments import SHARDING_KEYWORDS
@@ -13,9 +15,11 @@ from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.values import arguments, unreachable
 from codemods.siblings import Step, same_object, subject
+from codemods.source import SourceFile
 from codemods.survey import CallSite
 
 _Call = tuple[str, tuple[str, ...]]
+_LOG = re.compile(r"(\w*log\w*\.\w+|print)\(")
 
 
 def in_sequence(facts: Facts, site: CallSite, mesh: MeshEdit) -> NewCall | str:
@@ -96,8 +100,11 @@ def _is_part(site: CallSite, wrapped: str) -> bool:
     )
 
 
-def as_the_branch(facts: Facts, site: CallSite, name: str, mesh: str) -> str:
+def as_the_branch(facts: Facts, site: CallSite, name: str, mesh: str) -> str | None:
     """The branch that shards, with replicate: what a person starts from.
+
+    Without what only made the mesh for FSDP, and what is logged. None where its lines
+    hold something else too.
 
     Args:
         facts: about the checkout.
@@ -106,18 +113,76 @@ def as_the_branch(facts: Facts, site: CallSite, name: str, mesh: str) -> str:
         mesh: that replicate takes here.
     """
     file = facts.survey.files[site.reference.path]
-    branch = site.sibling.branch
-    lines = file.lines[branch[0].lineno - 1 : branch[-1].end_lineno]
-    text = textwrap.dedent("\n".join(lines))
+    edits: list[tuple[ast.expr, str]] = []
     for step in site.sibling.steps:
         called = replicate_name(facts, site.reference.path) if step.in_place else name
-        spelled = re.escape(file.segment(step.call.func))
-        text = re.sub(rf"\b{spelled}\(", f"{called}(", text)
+        edits.append((step.call.func, called))
         given = [k.value for k in step.call.keywords if k.arg and "mesh" in k.arg]
         given += [] if step.in_place else step.call.args[1:2]
-        for value in given:
-            text = text.replace(file.segment(value), mesh)
+        edits += [(value, mesh) for value in given]
+    kept = _without_mesh(site.sibling.branch, [node for node, _ in edits])
+    text = "\n".join(_edited(file, statement, edits) for statement in kept)
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return None
     return text
+
+
+def _without_mesh(
+    branch: Sequence[ast.stmt], replaced: Sequence[ast.expr]
+) -> list[ast.stmt]:
+    """Statements without log lines, and without what sets names for what is replaced alone."""
+    kept = [s for s in branch if not _LOG.match(ast.unparse(s))]
+    gone = {n.id for node in replaced for n in nodes(node) if isinstance(n, ast.Name)}
+    inside = {id(n) for node in replaced for n in nodes(node)}
+    while True:
+        loads = [
+            {n.id for n in nodes(s) if _is_loaded(n) and id(n) not in inside}
+            for s in kept
+        ]
+        going = [
+            index
+            for index, statement in enumerate(kept)
+            if _only_sets(statement, gone - set().union(*loads[index + 1 :]))
+        ]
+        if not going:
+            return kept
+        gone |= set().union(*(loads[index] for index in going))
+        kept = [s for index, s in enumerate(kept) if index not in going]
+
+
+def _is_loaded(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+
+
+def _only_sets(statement: ast.stmt, names: Collection[str]) -> bool:
+    """Whether a statement does nothing but set some of these names, under conditions perhaps."""
+    if isinstance(statement, ast.If):
+        return all(_only_sets(s, names) for s in (*statement.body, *statement.orelse))
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return bool(targets) and all(
+        isinstance(target, ast.Name) and target.id in names for target in targets
+    )
+
+
+def _edited(
+    file: SourceFile, statement: ast.stmt, edits: Sequence[tuple[ast.expr, str]]
+) -> str:
+    """The lines of a statement with others in the place of some of its expressions."""
+    first, last = statement.lineno, statement.end_lineno or statement.lineno
+    lines = [f"{line}\n".encode() for line in file.lines[first - 1 : last]]
+    text = b"".join(lines)
+
+    def at(line: int, column: int) -> int:
+        return sum(map(len, lines[: line - first])) + column
+
+    within = [(n, new) for n, new in edits if first <= n.lineno <= last]
+    for node, new in sorted(within, key=lambda e: (e[0].lineno, e[0].col_offset))[::-1]:
+        start = at(node.lineno, node.col_offset)
+        end = at(node.end_lineno or node.lineno, node.end_col_offset or 0)
+        text = text[:start] + new.encode() + text[end:]
+    return textwrap.dedent(text.decode()).rstrip()
 
 
 def _through(

@@ -4,6 +4,8 @@ They are cut down from public forks, in words of our own. A test is named after 
 checkout does otherwise than torchtitan; the tests of the rules have the kind's variants.
 """
 
+import ast
+
 import pytest
 
 from codemods.engine import Outcome, migrate
@@ -123,6 +125,8 @@ def left(
     assert result.changes == {}
     found = [f for f in result.findings if f.status == "left" and f.path == path]
     assert found, result.findings
+    for finding in found:
+        ast.parse(finding.suggestion or "")  # raises
     assert all(f.suggestion for f in found)
     return [(f.line, f.message, f.suggestion or "") for f in found]
 

@@ -184,6 +184,28 @@ def test_parts_that_are_not_followed_are_left_with_the_branch_to_write(before, r
     assert 'mesh=world_mesh["dp_replicate"]' in code and "apply_replicate(\n" in code
 
 
+MESH_BEFORE = """\
+        if parallel_dims.dp_replicate_enabled:
+            names = ("dp_replicate", "dp_shard")
+        else:
+            names = ("dp_shard",)
+        dp_mesh = world_mesh[names]
+        kind = torch.float32
+        apply_fsdp(model.text, dp_mesh, kind, reduce_dtype=kind)  # größer
+        logger.info("Applied FSDP")
+"""
+
+
+def test_the_branch_to_write_is_without_what_made_the_mesh():
+    head, _, rest = plan().partition("        apply_fsdp(\n            model,")
+    _, _, rest = rest.partition("        )\n")
+    ((_, _, code),) = left({PLAN: head + MESH_BEFORE + rest})
+    assert code == (
+        "kind = torch.float32\napply_replicate(\n"
+        '    model.text, world_mesh["dp_replicate"], kind, reduce_dtype=kind\n)  # größer'
+    )
+
+
 def test_ddp_of_the_whole_beside_fsdp_of_a_part_is_left():
     ((_, message, _),) = left({PLAN: plan(("            model,\n            world_mesh[", "            model.text,\n            world_mesh["))})  # fmt: skip
     assert "ends with model.text" in message and "DDP wraps model" in message
