@@ -297,9 +297,11 @@ def _lines(node: cst.If | cst.Else | None) -> list[cst.BaseStatement]:
 
 
 _ABOUT_IT = re.compile(
-    r"\bDDP\b|\d-?D\b|dimension|support|parallelism|guard|\bTP\b|\bPP\b|compos|ndim",
+    r"\d-?D\b|dimension|support|parallelism|guard|\bTP\b|\bPP\b|compos|ndim|"
+    r"\bDDP\b.*\b(only|alone|can ?not|can't|must|needs?|never|not|mesh|combin\w+)\b",
     re.I,
 )
+"""Words of a guard; of DDP alone a comment may say what its branch is for."""
 
 
 def _kept(line: cst.BaseStatement) -> list[cst.EmptyLine]:

@@ -308,6 +308,27 @@ def test_what_is_said_of_something_else_above_a_guard_stays():
 
 
 @pytest.mark.parametrize(
+    ("said", "stays"),
+    [
+        ("so that hooks are the same everywhere: DDP on every model", True),
+        ("DDP hooks are set by the trainer", True),
+        ("DDP takes a mesh of its own", False),
+        ("DDP cannot do more", False),
+        ("DDP alone", False),
+        ("not with TP", False),
+    ],
+)
+def test_what_is_said_of_the_branch_stays_when_its_first_statement_goes(said, stays):
+    branch = "if parallel_dims.dp_replicate_enabled:"
+    guard = ["    if world_mesh.ndim > 1:", f"        {REFUSAL}"]
+    comment = [f"    # {said}"]
+    assert_goes(
+        [branch, *comment, *guard, f"    {CALL}"],
+        [branch, *(comment if stays else []), f"    {FRESH}"],
+    )
+
+
+@pytest.mark.parametrize(
     "before, after",
     [
         pytest.param(
