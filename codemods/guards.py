@@ -6,22 +6,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard
 
-from codemods.nodes import nodes, spelled
+from codemods.asked import alternatives, written_out
+from codemods.nodes import dotted, nodes, spelled
 from codemods.once import once
 
 _MESSAGE = re.compile(
     r"(DDP|replicate).*(> ?1-?D|1-?D|> 1 dim|one.dimension)", re.I | re.S
 )
-_DDP = re.compile(r"\bDDP\b|data.?parallel|\breplicat", re.I)
+_DDP = re.compile(r"\bDDP\b|data.?parallel|\breplica", re.I)
 _MORE = re.compile(
     r"\d-?D\b|dimension|\bn?dims?\b|\b(TP|PP)\b|tensor|pipeline|model.parallel|mesh|"
     r"combin|compos|other parallel|\bonly\b|\balone\b|\bpure\b|not support|unsupported",
     re.I,
 )
 _OTHERS = re.compile(r"(?<!\w)(\w*FSDP|HSDP|CP|EP)\b|shard|expert|context", re.I)
+_ADVICE = re.compile(
+    r"\b(use|try|enable|prefer|consider|switch to|set)\s+(\S+\s+){0,3}?"
+    r"(\w*FSDP\d?|HSDP|\w*shard\w*)",
+    re.I,
+)
+_TENSOR = re.compile(r"(?<!\w)(TP|PP)\b|tensor|pipeline", re.I)
+_BESIDE_TENSOR = re.compile(r"(?<!\w)(CP|EP)\b|(context|expert)(.?parallel\w*)?", re.I)
+_WORDS_OF_A_NAME = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
 
 _RANK = re.compile(
-    r"\bndim\b|mesh_dim_names|\bworld_size\b|\.size\(|\.shape\b|\blen\(.*mesh"
+    r"\bndim\b|mesh_dim_names|\b(get_)?world_size\b|\.size\(|\.shape\b|\blen\(.*mesh"
 )
 _OTHER_DIMENSION = re.compile(
     r"\b(tp|pp|tensor_parallel|pipeline_parallel)(_enabled|_degree|_size)?\b"
@@ -72,6 +81,23 @@ class Place:
         """What may run after the statement in the same function, from its block outwards."""
         for block, index in reversed(self.chain):
             yield block[index + 1 :]
+
+    @property
+    def instead(self) -> Iterator[Sequence[ast.stmt]]:
+        """What is done where the statement, in an else or behind an early return, is not.
+
+        Not where that goes by replication alone.
+        """
+        for (outer, at), (block, index) in zip((([], 0), *self.chain), self.chain):
+            above = [outer[at]] if outer else []
+            if index:
+                above.append(block[index - 1])
+            for node in above:
+                if not isinstance(node, ast.If) or _asks_for_replication(node.test):
+                    continue
+                returns = isinstance(node.body[-1], ast.Return)
+                if block is node.orelse or (node in block and returns):
+                    yield node.body
 
 
 @dataclass(frozen=True)
@@ -146,18 +172,14 @@ def guards(tree: ast.Module) -> list[Guard]:
     """Every guard of a file, in its order; those within another are part of it."""
     found: list[Guard] = []
     inside: set[int] = set()
-    module = _values(tree.body)
-    local: dict[int, dict[str, ast.expr]] = {}
+    known: dict[int, Mapping[str, ast.expr]] = {}
     for node, place in statements(tree):
         if id(node) in inside:
             continue
-        known = module
-        if place.function is not None:
-            if id(place.function) not in local:
-                own = _values(list(all_statements(place.function)))
-                local[id(place.function)] = {**module, **own}
-            known = local[id(place.function)]
-        guard = guard_at(node, place, known)
+        around = id(place.function)
+        if around not in known:
+            known[around] = values_around(tree, place.function)
+        guard = guard_at(node, place, known[around])
         if guard is not None:
             found.append(guard)
             for part in (guard.node, *guard.refusal):
@@ -210,6 +232,14 @@ def all_statements(outer: ast.AST) -> Iterator[ast.stmt]:
         for node in block:
             yield node
             yield from all_statements(node)
+
+
+def values_around(
+    tree: ast.Module, function: _Function | None
+) -> Mapping[str, ast.expr]:
+    """What names stand for in a function, or outside of all, that are set once."""
+    module = _values(tree.body)
+    return {**module, **_values(list(all_statements(function)))} if function else module
 
 
 def _values(block: Sequence[ast.stmt]) -> dict[str, ast.expr]:
@@ -368,22 +398,22 @@ def _judged(
     known: Mapping[str, ast.expr],
 ) -> Guard | None:
     """The guard, if what is said and what is asked are a guard's."""
-    read = {
-        n.id: known[n.id]
-        for part in said
-        for n in nodes(part)
-        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and n.id in known
-    }
+    read = {n: known[n] for part in said for n in _read_by(part) if n in known}
     spoken = " ".join(spelled(part) for part in (*said, *read.values()))
+    spoken += f" {_kinds(said)}"
     negated = shape in ("else", "return")
-    strict = _strict(list(_leaves(test, known)), negated)
-    refuses_if = isinstance(node, ast.If) and not negated
+    leaves = list(_leaves(test, known))
+    strict = _strict(leaves, negated)
     # A word in a log, or a return, refuses only where it says so of the mesh alone.
     hard = isinstance(node, ast.Assert) or is_check(node) or _raises(refusal)
     loose = hard and not negated
-    words = _has_words(spoken, strict, _only_about_the_mesh(test) if loose else strict)
+    asked = " ".join(map(spelled, leaves))
+    others = _NOT_REPLICATES.search(asked)
+    asks = strict or (loose and not others and _only_about_the_mesh(test))
+    words = _has_words(spoken, strict, asks, by_name=not _RANK.search(asked))
     if not words:
-        if not (hard and strict and _wants_one(test, refuses_if)):
+        refused = isinstance(node, ast.If) and not negated
+        if not (hard and strict and _wants_one(test, refused)):
             return None
         if _OTHERS.search(_messages(said)):
             return None
@@ -391,18 +421,47 @@ def _judged(
     return Guard(node, place, shape, test, refusal, kept, words, strings, tuple(read))
 
 
-def _has_words(spoken: str, strict: bool, asks: bool) -> bool:
+def _read_by(part: ast.AST) -> Iterator[str]:
+    for node in nodes(part):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            yield node.id
+
+
+def _kinds(said: Sequence[ast.AST]) -> str:
+    """The names of the exceptions that are raised, word by word."""
+    kinds = [
+        dotted(node.exc.func if isinstance(node.exc, ast.Call) else node.exc) or ""
+        for part in said
+        for node in nodes(part)
+        if isinstance(node, ast.Raise) and node.exc is not None
+    ]
+    return _WORDS_OF_A_NAME.sub(" ", " ".join(kinds))
+
+
+def _has_words(spoken: str, strict: bool, asks: bool, by_name: bool) -> bool:
     """Whether a message says that DDP does not go with other dimensions.
 
     Args:
         spoken: all that is said.
         strict: nothing else is asked than how many dimensions there are.
-        asks: what is asked is about the mesh.
+        asks: what is asked is about the mesh, or nothing else.
+        by_name: it asks for tensor or pipeline parallelism by name.
     """
     if _MESSAGE.search(spoken) and not _others_only(spoken):
-        return asks or strict
-    about = _DDP.search(spoken) and _MORE.search(spoken) and not _OTHERS.search(spoken)
-    return bool(about) and strict
+        return asks
+    about = _DDP.search(spoken) and _MORE.search(spoken)
+    return bool(about) and strict and (by_name or not _of_others(spoken))
+
+
+def _of_others(spoken: str) -> bool:
+    """Whether a message is about other parallelisms than those that replicate goes with.
+
+    Not where it only advises them, or names them in one breath with TP and PP.
+    """
+    said = _ADVICE.sub(" ", spoken)
+    if _TENSOR.search(said):
+        said = _BESIDE_TENSOR.sub(" ", said)
+    return bool(_OTHERS.search(said))
 
 
 def _messages(said: Sequence[ast.AST]) -> str:
@@ -421,6 +480,7 @@ def _others_only(spoken: str) -> bool:
 
 def _leaves(test: ast.expr, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]:
     """What a condition asks, one by one; by a variable, what that was set to."""
+    test = written_out(test, known)
     if isinstance(test, ast.BoolOp):
         for value in test.values:
             yield from _leaves(value, known)
@@ -428,10 +488,14 @@ def _leaves(test: ast.expr, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]
         yield test
     elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         yield from _leaves(test.operand, known)
-    elif isinstance(test, ast.Name) and test.id in known:
-        yield from _leaves(known[test.id], {})
     else:
         yield test
+
+
+def _asks_for_replication(test: ast.expr) -> bool:
+    """Whether a condition asks for replication alone."""
+    leaves = _leaves(test, {})
+    return all(_PURELY_REPLICATED.search(spelled(leaf)) for leaf in leaves)
 
 
 def _strict(asked: Sequence[ast.expr], negated: bool) -> bool:
@@ -443,7 +507,8 @@ def _strict(asked: Sequence[ast.expr], negated: bool) -> bool:
     some = False
     for leaf in asked:
         text = spelled(leaf)
-        if _RANK.search(text) or _OTHER_DIMENSION.search(text):
+        others = _NOT_REPLICATES.search(text)
+        if _RANK.search(text) or (_OTHER_DIMENSION.search(text) and not others):
             some = True
         elif _SOME_MESH.fullmatch(text):
             continue
@@ -461,12 +526,32 @@ def _wants_one(test: ast.expr, refuses_if: bool) -> bool:
     """
     while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         test, refuses_if = test.operand, not refuses_if
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        left, right = test.left, test.comparators[0]
+        if _wants_all_ranks(spelled(left), test.ops[0], spelled(right), refuses_if):
+            return True
     found = re.fullmatch(
         r"(?:[\w.]*mesh\w*(?:\(\))?\.ndim|len\([\w.]*mesh_dim_names\)) (\S+ \d)",
         spelled(test),
     )
     more = {"> 1", "!= 1", ">= 2"} if refuses_if else {"== 1", "<= 1", "< 2"}
     return found is not None and found[1] in more
+
+
+_ALL_RANKS = re.compile(r"[\w.]*\bworld_size(\(\))?|[\w.]*\bget_world_size\(\)")
+_REPLICAS = re.compile(
+    r"[\w.]*mesh\w*(\[[^]]*\])?\.size\(0?\)|[\w.]*\bdp_replicate(_degree)?"
+)
+
+
+def _wants_all_ranks(left: str, op: ast.cmpop, right: str, refuses_if: bool) -> bool:
+    """Whether a comparison asks that every rank is a replica of its own."""
+    less: type[ast.cmpop] = ast.Lt
+    if _REPLICAS.fullmatch(right) and _ALL_RANKS.fullmatch(left):
+        left, right, less = right, left, ast.Gt
+    if not (_REPLICAS.fullmatch(left) and _ALL_RANKS.fullmatch(right)):
+        return False
+    return isinstance(op, (ast.NotEq, less) if refuses_if else ast.Eq)
 
 
 def _only_about_the_mesh(test: ast.expr) -> bool:
@@ -487,26 +572,82 @@ def _only_about_the_mesh(test: ast.expr) -> bool:
     return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", text))
 
 
-def other_than_mesh(test: ast.expr) -> ast.expr | None:
-    """What an ``or`` asks besides how many dimensions there are; None if nothing."""
-    if not isinstance(test, ast.BoolOp) or not isinstance(test.op, ast.Or):
-        return None
-    rest = [v for v in test.values if not _strict(list(_leaves(v, {})), negated=True)]
-    if not rest or len(rest) == len(test.values):
+def other_than_mesh(
+    test: ast.expr, known: Mapping[str, ast.expr] = {}, refused: bool = True
+) -> ast.expr | None:
+    """What is refused besides more than one dimension; None if nothing, or only that.
+
+    Args:
+        test: the condition.
+        known: what names around it stand for.
+        refused: it is what is refused, and not what is wanted.
+    """
+    found = alternatives(test, known, refused)
+    rest = [
+        one
+        for one in found
+        if not _strict(list(_leaves(one, {})), not isinstance(one, ast.BoolOp))
+    ]
+    if not rest or len(rest) == len(found):
         return None
     return rest[0] if len(rest) == 1 else ast.BoolOp(ast.Or(), rest)
 
 
-def is_mixed(node: ast.stmt) -> TypeGuard[ast.If]:
-    """Whether an ``if`` refuses DDP beside several parallelisms, not all replicate's.
+def asked_by(node: ast.stmt) -> tuple[ast.expr, bool] | None:
+    """The condition of a statement that does nothing but refuse, and whether it is what is refused."""
+    if isinstance(node, ast.Assert):
+        return node.test, False
+    if is_check(node):
+        assert isinstance(node.value, ast.Call)
+        return node.value.args[0], False
+    if isinstance(node, ast.If) and _refuses_only(node.body) and _raises(node.body):
+        return node.test, True
+    return None
+
+
+def words_of(node: ast.stmt) -> str:
+    """What a statement says that refuses, in messages and in the names of exceptions."""
+    said: Sequence[ast.AST] = node.body if isinstance(node, ast.If) else [node]
+    return f"{_messages(said)} {_kinds(said)}"
+
+
+def says_ddp(node: ast.stmt) -> bool:
+    """Whether a statement that refuses does so for DDP, as it says."""
+    return bool(re.search(r"\bDDP\b|DistributedDataParallel", words_of(node)))
+
+
+def only_says_ddp(node: ast.stmt) -> bool:
+    """Whether a statement raises or calls something, in words of DDP and other dimensions."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    if isinstance(call, ast.Call):
+        if not _LOGS.fullmatch(spelled(call.func)):
+            return says_ddp(node) and bool(_MORE.search(words_of(node)))
+    return isinstance(node, ast.Raise) and says_ddp(node)
+
+
+def asks_for_replication(test: ast.expr) -> bool:
+    """Whether a condition asks for replication, be it beside other things."""
+    return any(_REPLICATION.fullmatch(spelled(leaf)) for leaf in _leaves(test, {}))
+
+
+def asks_for_others(test: ast.expr) -> bool:
+    """Whether a condition asks for other parallelisms, by name or by the number of ranks."""
+    text = spelled(test)
+    found = _OTHER_DIMENSION.search(text) or _NOT_REPLICATES.search(text)
+    return bool(found or re.search(r"\b(get_)?world_size\b", text))
+
+
+def is_mixed(node: ast.stmt, known: Mapping[str, ast.expr]) -> bool:
+    """Whether a statement refuses DDP beside several parallelisms, not all replicate's.
 
     Context parallelism in an ``or``, say: its ranks are none of dp_replicate's.
     """
-    if not isinstance(node, ast.If) or node.orelse or not _refuses_only(node.body):
+    asked = asked_by(node)
+    if asked is None or (isinstance(node, ast.If) and node.orelse):
         return False
-    spoken = _messages(node.body)
+    spoken = words_of(node)
     about = _DDP.search(spoken) and _MORE.search(spoken)
-    return bool(about) and _raises(node.body) and other_than_mesh(node.test) is not None
+    return bool(about) and other_than_mesh(asked[0], known, asked[1]) is not None
 
 
 # Guards that somebody has commented out

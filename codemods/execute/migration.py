@@ -74,7 +74,7 @@ def _own(checkout: Checkout) -> list[str]:
 def _said(checkout: Checkout, findings: Iterable[Finding]) -> Iterator[tuple[str, int]]:
     """Path and line of what goes, as findings say: all that such a statement holds."""
     for finding in findings:
-        if finding.code == _GUARDS:
+        if (finding.code, finding.status) == (_GUARDS, "rewrite"):
             yield finding.path, finding.line
         elif finding.code == _NOT_TAKEN_OVER:
             for node in nodes(checkout.files[finding.path].syntax):

@@ -1,13 +1,22 @@
 """Which call a guard guards, and so whether it goes with it."""
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from codemods.guards import Guard, Place, guards, statements
+from codemods.guards import (
+    Guard,
+    Place,
+    asked_by,
+    asks_for_replication,
+    guards,
+    says_ddp,
+    statements,
+)
 from codemods.names import Definition, Use
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.once import once
 from codemods.plans.records import Facts
 from codemods.source import SourceFile
@@ -22,6 +31,8 @@ HelperFate = Literal["goes", "left over", "unused", "needed", "unknown"]
 """``goes`` with its last call; ``left over``: nobody here calls it any more, but others
 may; ``unused``: nobody here ever did; ``needed`` where a guard stays; ``unknown``: a use
 of it is not followed."""
+
+_SHARDS = re.compile(r"\b(fully_shard|\w*apply_fsdp)\(")
 
 _DEPTH = 3
 """Through how many functions of the checkout a call is followed."""
@@ -184,6 +195,23 @@ class Guards:
         """What would become of a statement as a guard, going by what is behind it."""
         guard = Guard(node, place, "statement", ast.Constant(True), (node,))
         return self._fate(file, guard)[0]
+
+    def in_the_branch(self, file: SourceFile, node: ast.stmt, place: Place) -> bool:
+        """Whether what comes next is replicate's now, in a branch in which nothing shards.
+
+        Or by a condition that asks for replication itself, in words of DDP.
+        """
+        asked = asked_by(node)
+        of_ddp = asked is not None and asks_for_replication(asked[0]) and says_ddp(node)
+        own = (node.body, node.orelse) if isinstance(node, ast.If) else ()
+        blocks = [(block, block) for block in (*own, *place.instead)]
+        blocks += [(b, b[index + 1 :]) for b, index in reversed(place.chain)]
+        for whole, following in blocks:
+            fates = {fate for fate, _, _ in self._calls(file, following, _DEPTH)}
+            if fates:
+                shards = any(_SHARDS.search(spelled(part)) for part in whole)
+                return fates == {"goes"} and (of_ddp or not shards)
+        return False
 
     def _definition_around(self, file: SourceFile, place: Place) -> Fate | None:
         """Where a guard stands in apply_ddp itself, what becomes of that."""

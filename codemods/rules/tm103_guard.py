@@ -12,14 +12,19 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity, Status
 from codemods.guards import (
     Guard,
+    asked_by,
+    asks_for_others,
     commented_guards,
     guards,
     is_check,
     is_mixed,
+    only_says_ddp,
     other_than_mesh,
     refuses,
+    says_ddp,
     spots,
     statements,
+    values_around,
 )
 from codemods.meshes import refusals
 from codemods.nodes import nodes
@@ -28,6 +33,7 @@ from codemods.plans.guarded import Guarded, Guards, Helper
 from codemods.source import SourceFile
 from codemods.targets import REPLICATE_MODULE
 from codemods.unguard import Spot, Unguard
+from codemods.wording import of_replicate
 
 CODE = "TM103"
 TITLE = "the guard against more than one dimension"
@@ -40,7 +46,8 @@ replicate composes, so the guard goes, with the variables that only it needed, b
 where the call behind it is replicate's: where DDP stays, its guard stays. A function
 that does nothing but refuse goes with its last call. The dp_mesh.ndim spelling never
 fires on a one-dimensional mesh: there DDP with tensor parallelism has silently trained
-wrongly.
+wrongly. A guard that refuses context or expert parallelism too is left, with that part of
+it to write; a refusal of something else that stays in replicate's branch is named.
 """
 UPSTREAM = """\
 The reviewers of PR 1714 asked for it.
@@ -82,11 +89,14 @@ def find(facts: Facts) -> Iterator[Finding]:
         seen: set[int] = set()
         for guarded in known.of(file):
             yield from _of_guard(facts, file, guarded)
-            seen |= _parts(guarded.guard)
+            if guarded.fate != "none":
+                seen |= _parts(guarded.guard)
         for helper in known.helpers.values():
             if helper.definition.path == file.path:
                 seen |= {id(inner) for inner in nodes(helper.node)}
         yield from _mixed(known, file, seen)
+        if facts.moves:
+            yield from _staying(known, file, seen)
         for line, _ in _commented(known, file):
             yield Finding(
                 file.path, line, CODE, "a guard that is commented out goes too"
@@ -143,33 +153,74 @@ def _of_dims(facts: Facts, known: Guards) -> Iterator[Finding]:
 def _mixed(known: Guards, file: SourceFile, seen: set[int]) -> Iterator[Finding]:
     """Refusals of which a part is true of replicate too."""
     for node, place in statements(file.syntax):
-        if id(node) in seen or not is_mixed(node):
+        asked = None if id(node) in seen else asked_by(node)
+        if asked is None:
             continue
-        rest = other_than_mesh(node.test)
-        if rest is None or known.fate_at(file, node, place) != "goes":
+        values = values_around(file.syntax, place.function)
+        rest = other_than_mesh(asked[0], values, asked[1])
+        if not is_mixed(node, values) or rest is None:
+            continue
+        if known.fate_at(file, node, place) != "goes":
             continue
         for inner in nodes(node):
             seen.add(id(inner))
-        asked = ast.unparse(rest)
-        said = ast.Constant(f"not supported: {asked}")
-        raised = node.body[-1]
+        refused = ast.unparse(rest)
+        said = ast.Constant(f"not supported: {refused}")
+        raised = node.body[-1] if isinstance(node, ast.If) else None
         what = raised.exc if isinstance(raised, ast.Raise) else None
         kind = what.func if isinstance(what, ast.Call) else ast.Name("RuntimeError")
         fresh = ast.If(rest, [ast.Raise(ast.Call(kind, [said], []))], [])
         yield _left(
             file,
             node.lineno,
-            f"`{ast.unparse(node.test)}` is refused here for DDP; replicate composes with "
-            f"tensor and pipeline parallelism, and `{asked}` is another matter: refuse that "
-            "alone",
+            f"`{_text(file, asked[0])}` is {'refused' if asked[1] else 'asked for'} here for DDP; "
+            f"replicate composes with tensor and pipeline parallelism, and `{refused}` is "
+            "another matter: refuse that alone",
             ast.unparse(ast.fix_missing_locations(fresh)),
         )
+
+
+def _text(file: SourceFile, test: ast.expr) -> str:
+    """A condition as it is written, on one line."""
+    return " ".join(file.segment(test).split())
+
+
+def _staying(known: Guards, file: SourceFile, seen: set[int]) -> Iterator[Finding]:
+    """Refusals of something else that stay in a branch which is replicate's now."""
+    for node, place in statements(file.syntax):
+        if id(node) in seen:
+            continue
+        asked = asked_by(node)
+        refuses_it = asked and (says_ddp(node) or asks_for_others(asked[0]))
+        if not (refuses_it or only_says_ddp(node)):
+            continue
+        if not known.in_the_branch(file, node, place):
+            continue
+        seen |= {id(inner) for inner in _own(node)}
+        words = "\n".join(map(ast.unparse, _own(node)))
+        what = f"`{_text(file, asked[0])}`" if asked else "this"
+        yield Finding(
+            file.path,
+            node.lineno,
+            CODE,
+            f"{what} is {'asked for' if asked and not asked[1] else 'refused'} here still, "
+            "where replicate is applied now: see whether that is true of replicate, which "
+            "composes with tensor and pipeline parallelism",
+            "opted-out" if file.opted_out(node.lineno, CODE) else "hazard",
+            of_replicate(words),
+        )
+
+
+def _own(node: ast.stmt) -> Sequence[ast.stmt]:
+    """The statements that refuse, without what is done instead."""
+    return node.body if isinstance(node, ast.If) else [node]
 
 
 def _parts(guard: Guard) -> set[int]:
     """The nodes that are a guard's, without what it guards."""
     whole = [guard.node] if guard.shape == "statement" else [guard.test]
     found = {id(n) for part in (*whole, *guard.refusal) for n in nodes(part)}
+    found.add(id(guard.node))
     return found | {id(node) for node in guard.strings}
 
 

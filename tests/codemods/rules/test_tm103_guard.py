@@ -101,6 +101,18 @@ def test_variables_that_only_the_guard_needed_go():
     )
 
 
+def test_the_degrees_that_a_guard_asks_for_go_with_it():
+    assert_goes(
+        [
+            'others = {"TP": parallel_dims.tp, "PP": parallel_dims.pp}',
+            "if any(d > 1 for d in others.values()):",
+            '    raise ValueError("DDP only")',
+            CALL,
+        ],
+        [FRESH],
+    )
+
+
 def test_a_variable_whose_value_may_matter_stays():
     """A call that is not known to be harmless is kept, unused or not."""
     result = outcome(
@@ -273,6 +285,15 @@ REFUSES = [
     ['if not (parallel_dims.tp == 1 and parallel_dims.pp == 1):', '    raise NotImplementedError("data parallel (DDP) only")'],
     ['if world_mesh.ndim > 1: raise RuntimeError("DDP has not supported > 1D parallelism")'],
     ['if world_mesh.ndim > 1:', f'    {REFUSAL}', 'if parallel_dims.tp_enabled:', '    raise RuntimeError("DDP has not supported > 1D parallelism, TP")'],
+    ['if any(d > 1 for d in (parallel_dims.tp, parallel_dims.pp)):', '    raise NotImplementedError("DDP + TP/PP/CP is not supported")'],
+    ['if any([parallel_dims.tp_enabled, parallel_dims.pp_enabled]):', '    raise ValueError("DDP + TP/PP is not supported, use FSDP instead")'],
+    ['if any(getattr(parallel_dims, f"{d}_enabled") for d in ("tp", "pp")):', '    raise ValueError("DDP is not supported with TP or PP")'],
+    ['assert max(parallel_dims.tp, parallel_dims.pp) == 1, "DDP goes with no TP, no PP"'],
+    ['if world_mesh.ndim > 1:', '    raise RuntimeError("DDP does not support TP or PP, use FSDP")'],
+    ['if world_mesh["dp_replicate"].size() < parallel_dims.world_size:', '    raise DDPNotComposable(f"{parallel_dims.world_size} ranks")'],
+    ['if world_mesh["dp_replicate"].size() < parallel_dims.world_size:', '    raise ValueError("not every rank is a replica")'],
+    ['if parallel_dims.dp_replicate != parallel_dims.world_size:', '    raise ValueError'],
+    ['assert torch.distributed.get_world_size() == parallel_dims.dp_replicate'],
 ]  # fmt: skip
 
 
@@ -648,6 +669,18 @@ def test_another_refusal_before_the_call_stays(guard):
             "not model.supports_replicate",
         ),
         ("parallel_dims.tp > 1 or parallel_dims.cp > 1", "parallel_dims.cp > 1"),
+        (
+            "any(d > 1 for d in (parallel_dims.tp, parallel_dims.pp, parallel_dims.cp))",
+            "parallel_dims.cp > 1",
+        ),
+        (
+            "parallel_dims.tp * parallel_dims.pp * parallel_dims.cp != 1",
+            "parallel_dims.cp != 1",
+        ),
+        (
+            "parallel_dims.ddp and (parallel_dims.tp > 1 or parallel_dims.cp > 1)",
+            "parallel_dims.ddp and parallel_dims.cp > 1",
+        ),
     ],
 )
 @pytest.mark.parametrize(
@@ -660,6 +693,76 @@ def test_a_guard_that_refuses_more_than_the_mesh_is_left(test, rest, message):
     (left,) = [f for f in result.findings if f.code == "TM103" and f.status == "left"]
     code = f"if {rest}:\n    raise RuntimeError('not supported: {rest}')"
     assert left.suggestion == code
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "all(d == 1 for d in (parallel_dims.tp, parallel_dims.cp))",
+        "parallel_dims.tp == 1 and parallel_dims.cp == 1",
+    ],
+)
+def test_an_assertion_that_refuses_more_than_the_mesh_is_left(test):
+    lines = [f'assert {test}, "DDP takes no TP, no CP"', CALL]
+    result = outcome({**FILES, HERE: f"{IMPORT} apply_ddp\n\n\n{plan(*lines)}"})
+    assert not result.changes
+    (left,) = [f for f in result.findings if f.code == "TM103" and f.status == "left"]
+    assert left.suggestion == (
+        "if parallel_dims.cp != 1:\n"
+        "    raise RuntimeError('not supported: parallel_dims.cp != 1')"
+    )
+
+
+def stays(lines):
+    """The hazards of TM103 in a plan that is migrated: (line of the plan, code to write)."""
+    before = f"{IMPORT} apply_fsdp, apply_ddp\n\n\n{plan(*lines)}"
+    result = outcome({**FILES, HERE: before})
+    assert result.problems == () and HERE in result.changes
+    found = [f for f in result.findings if (f.code, f.path) == ("TM103", HERE)]
+    named = [f for f in found if f.status != "rewrite"]
+    assert all((f.status, f.severity) == ("hazard", "loud") for f in named)
+    return [(f.line - 4, f.suggestion) for f in named]
+
+
+@pytest.mark.parametrize(
+    "line, refusal",
+    [
+        (1, ["if model.moe and parallel_dims.ep > 1:", '    raise RuntimeError("DDP has no EP")', CALL]),
+        (1, ["if parallel_dims.cp > 1:", '    raise RuntimeError("DDP takes no CP")', CALL]),
+        (1, ["if parallel_dims.tp_enabled:", '    raise ValueError("no plan for TP")', CALL]),
+        (1, ["if not parallel_dims.only_dp:", '    raise ValueError("DDP alone")', CALL]),
+        (1, ["if model.frozen:", '    raise ValueError("DDP wants gradients")', CALL]),
+        (2, ["for d in (parallel_dims.tp, parallel_dims.pp):", "    if d > 1:", '        raise ValueError("DDP does not go with it")', CALL]),
+        (3, ["if world_mesh.ndim > 1:", f"    {REFUSAL}", "elif parallel_dims.ep > 1:", '    raise ValueError("DDP has no EP")', CALL]),
+        (5, ["match parallel_dims.tp:", "    case 1:", "        pass", "    case _:", '        raise ValueError("DDP + TP")', CALL]),
+        (2, ["if parallel_dims.tp > 1:", '    die("DDP + TP is not supported")', CALL]),
+        (4, ["if alone(parallel_dims):", f"    {CALL}", "else:", '    raise ValueError("DDP goes alone")']),
+        (4, ["if alone(parallel_dims):", f"    {CALL}", "    return", 'raise ValueError("DDP goes alone")']),
+        (3, ["if parallel_dims.fsdp_enabled:", "    apply_fsdp(model, world_mesh)", "elif parallel_dims.ep > 1:", '    raise ValueError("DDP has no EP")', "else:", f"    {CALL}"]),
+        (1, ["if parallel_dims.dp_replicate_enabled and parallel_dims.ep > 1:", '    raise ValueError("DDP has no EP")', "if parallel_dims.fsdp_enabled:", "    apply_fsdp(model, world_mesh)", "else:", f"    {CALL}"]),
+    ],
+)  # fmt: skip
+def test_a_refusal_that_stays_in_replicates_branch_is_named(line, refusal):
+    ((named, code),) = stays(refusal)
+    assert named == line
+    assert "DDP" not in code
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["assert world_mesh.ndim > 0", CALL],
+        ['assert "dp_replicate" in world_mesh.mesh_dim_names', CALL],
+        ["if job_config.training.steps == 0:", '    raise ValueError("no steps")', CALL],
+        ["if parallel_dims.fsdp_enabled:", "    apply_fsdp(model, world_mesh)", "elif parallel_dims.dp_replicate_enabled:", f"    {CALL}", "else:", '    raise ValueError("neither FSDP nor DDP")'],
+        ["if parallel_dims.ep > 1 and not model.moe:", '    raise ValueError("no experts")', "if parallel_dims.fsdp_enabled:", "    apply_fsdp(model, world_mesh)", "else:", f"    {CALL}"],
+        ["if parallel_dims.cp > 1:  # titan-migrate: ignore[TM103]", '    raise ValueError("DDP takes no CP")', CALL],
+    ],
+)  # fmt: skip
+def test_a_refusal_of_another_kind_is_not_named(lines):
+    before = f"{IMPORT} apply_fsdp, apply_ddp\n\n\n{plan(*lines)}"
+    found = findings({**FILES, HERE: before}, code="TM103", path=HERE)
+    assert [f for f in found if f.status == "hazard"] == []
 
 
 def test_a_refusal_of_what_replicate_does_not_do_stays():
