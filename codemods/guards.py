@@ -49,6 +49,11 @@ _SOME_MESH = re.compile(r"\w*mesh( is not None)?")
 _NOT_REPLICATES = re.compile(
     r"\b(cp|ep|etp|context_parallel|expert_parallel)(_enabled|_degree|_size)?\b"
 )
+_WITHOUT = re.compile(
+    rf"not [\w.]*{_NOT_REPLICATES.pattern}|"
+    rf"[\w.]*{_NOT_REPLICATES.pattern} (== 1|<= 1|< 2)"
+)
+"""That there is no other parallelism beside, which a refusal of more may ask for too."""
 _CHECKS = re.compile(r"torch\._check\w*")
 
 Shape = Literal["statement", "head", "else", "return"]
@@ -402,17 +407,16 @@ def _judged(
     spoken = " ".join(spelled(part) for part in (*said, *read.values()))
     spoken += f" {_kinds(said)}"
     negated = shape in ("else", "return")
-    leaves = list(_leaves(test, known))
+    refused = isinstance(node, ast.If) and not negated
+    leaves = _asked_where_refused(test, known, refused)
     strict = _strict(leaves, negated)
     # A word in a log, or a return, refuses only where it says so of the mesh alone.
     hard = isinstance(node, ast.Assert) or is_check(node) or _raises(refusal)
-    loose = hard and not negated
-    asked = " ".join(map(spelled, leaves))
-    others = _NOT_REPLICATES.search(asked)
-    asks = strict or (loose and not others and _only_about_the_mesh(test))
-    words = _has_words(spoken, strict, asks, by_name=not _RANK.search(asked))
+    loose = hard and not negated and not _asks_for_others(leaves)
+    asks = strict or (loose and _only_about_the_mesh(test))
+    by_name = not any(_RANK.search(spelled(leaf)) for leaf in leaves)
+    words = _has_words(spoken, strict, asks, by_name)
     if not words:
-        refused = isinstance(node, ast.If) and not negated
         if not (hard and strict and _wants_one(test, refused)):
             return None
         if _OTHERS.search(_messages(said)):
@@ -484,7 +488,7 @@ def _leaves(test: ast.expr, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]
     if isinstance(test, ast.BoolOp):
         for value in test.values:
             yield from _leaves(value, known)
-    elif _NO_SHARDING.fullmatch(spelled(test)):
+    elif _NO_SHARDING.fullmatch(spelled(test)) or _WITHOUT.fullmatch(spelled(test)):
         yield test
     elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         yield from _leaves(test.operand, known)
@@ -496,6 +500,20 @@ def _asks_for_replication(test: ast.expr) -> bool:
     """Whether a condition asks for replication alone."""
     leaves = _leaves(test, {})
     return all(_PURELY_REPLICATED.search(spelled(leaf)) for leaf in leaves)
+
+
+def _asks_for_others(leaves: Sequence[ast.expr]) -> bool:
+    """Whether a condition asks for parallelisms whose ranks are none of dp_replicate's."""
+    asked = [s for s in map(spelled, leaves) if not _WITHOUT.fullmatch(s)]
+    return any(_NOT_REPLICATES.search(text) for text in asked)
+
+
+def _asked_where_refused(
+    test: ast.expr, known: Mapping[str, ast.expr], refused: bool
+) -> list[ast.expr]:
+    """What is so, one by one, where a condition makes something be refused."""
+    found = alternatives(test, known, refused)
+    return [leaf for one in found for leaf in _leaves(one, {})]
 
 
 def _strict(asked: Sequence[ast.expr], negated: bool) -> bool:
@@ -510,7 +528,7 @@ def _strict(asked: Sequence[ast.expr], negated: bool) -> bool:
         others = _NOT_REPLICATES.search(text)
         if _RANK.search(text) or (_OTHER_DIMENSION.search(text) and not others):
             some = True
-        elif _SOME_MESH.fullmatch(text):
+        elif _SOME_MESH.fullmatch(text) or _WITHOUT.fullmatch(text):
             continue
         elif negated or not _PURELY_REPLICATED.search(text):
             return False

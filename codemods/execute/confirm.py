@@ -16,6 +16,7 @@ from codemods.execute.worlds import REPLICAS, World, few_degrees
 from codemods.guards import Guard, guards
 from codemods.interpret.values import CannotFollow, Frame, Function, Raised, Unknown
 from codemods.interpret.values import Mesh as MeshStandIn
+from codemods.meshes import Meshes
 from codemods.names import Definition
 from codemods.shapes import first_parameter, sharding_in
 from codemods.targets import Mesh
@@ -119,8 +120,15 @@ class Confirmation:
             world = World(degrees)
             try:
                 before = self.before.meshes(path, world)
-                after = self.after.meshes(path, world)
             except Raised:
+                continue  # it is refused, and need not be any more
+            except CannotFollow as error:
+                yield "", f"{_UNCLEAR}{error}"
+                return
+            try:
+                after = self.after.meshes(path, world)
+            except Raised as error:
+                yield str(world), f"it would raise {error}"
                 continue
             except CannotFollow as error:
                 yield "", f"{_UNCLEAR}{error}"
@@ -128,17 +136,21 @@ class Confirmation:
             if before.parallel_dims.of is None or after.parallel_dims.of is None:
                 yield "", f"{_UNCLEAR}its meshes are not followed"
                 return
-            if _split(before.world) != _split(after.world):
-                yield str(world), f"it would build {after.world}, not {before.world}"
-            if not world.replicates or "cp" in degrees:
-                if "dp_replicate" not in degrees and before.world != after.world:
-                    yield str(world), f"it would build {after.world}"
-                continue
-            for name in ("dp_shard", "fsdp"):
-                found = after.find("dp_replicate", name)
-                if found is not None and found.sizes == (REPLICAS, 1):
-                    break
-            else:
+            yield from self._built(world, before, after)
+
+    def _built(
+        self, world: World, before: Meshes, after: Meshes
+    ) -> Iterator[tuple[str, str]]:
+        """What differs between two sets of meshes; a shard of one rank is 2-D replicate's."""
+        if _split(before.world) != _split(after.world):
+            yield str(world), f"it would build {after.world}, not {before.world}"
+        sharded = self.known.mesh == "2d" and "dp_replicate" in world.degrees
+        if not sharded:
+            if before.world != after.world:
+                yield str(world), f"it would build {after.world}"
+        elif world.replicates and "cp" not in world.degrees:
+            found = [after.find("dp_replicate", name) for name in ("dp_shard", "fsdp")]
+            if not any(f is not None and f.sizes == (REPLICAS, 1) for f in found):
                 yield str(world), "it would build no mesh of dp_replicate and a shard"
 
     def _conclude(self, place: Place, found: Iterable[tuple[str, str]]) -> None:

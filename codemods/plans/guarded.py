@@ -110,10 +110,12 @@ class Guards:
         """The files in which a guard can be."""
         calling = {call.site.reference.path for call in self.facts.calls}
         names = [d.name.rpartition(".")[2] for d in self.helpers]
-        for file in self.facts.checkout.mentioning("DDP", "apply_", *names):
+        known = ("DDP", "apply_", "ParallelDims", *names)
+        for file in self.facts.checkout.mentioning(*known):
             if (
                 b"DDP" in file.raw
                 or file.path in calling
+                or file.path in self._dims
                 or any(name.encode() in file.raw for name in names)
             ):
                 yield file

@@ -125,7 +125,8 @@ def _of_dims(facts: Facts, known: Guards) -> Iterator[Finding]:
     for refusal in found:
         file = facts.survey.files[refusal.path]
         if any(
-            guarded.guard.node.lineno
+            guarded.fate != "none"
+            and guarded.guard.node.lineno
             <= refusal.line
             <= (guarded.guard.node.end_lineno or 0)
             for guarded in known.of(file)

@@ -794,6 +794,55 @@ def test_a_guard_in_parallel_dims_goes_with_all_ddp():
     assert after[DIMS] == dims(*kept)
 
 
+def validating(*lines):
+    """A ParallelDims that is executed, with this in the method that validates it."""
+    head = "class ParallelDims:\n"
+    init = """\
+    def __init__(self, pp, dp_replicate, dp_shard, cp, tp):
+        self.pp, self.cp, self.tp = pp, cp, tp
+        self.dp_replicate, self.dp_shard = dp_replicate, dp_shard
+        self.world_size = pp * dp_replicate * dp_shard * cp * tp
+        self._validate()
+
+    def _validate(self):
+        dp_replicate, dp_shard, cp, tp, pp = (
+            self.dp_replicate,
+            self.dp_shard,
+            self.cp,
+            self.tp,
+            self.pp,
+        )
+"""
+    body = "".join(f"        {line}\n" for line in (*lines, "assert dp_shard >= 1"))
+    return LOOP_MESHES.replace(head, f"{head}{init}{body}\n")
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        ["if dp_replicate > 1 and dp_shard == 1 and cp == 1:", '    assert tp == 1 and pp == 1, "DDP has not supported > 1D parallelism"'],
+        ["if dp_replicate > 1 and dp_shard == 1 and cp == 1 and (tp > 1 or pp > 1):", '    raise ValueError("DDP has not supported > 1D parallelism")'],
+        ["if dp_replicate > 1 and dp_shard * cp == 1:", '    assert tp * pp == 1, "DDP goes with no TP, no PP"'],
+        ["if dp_replicate > 1 and not (dp_shard > 1 or cp > 1):", "    if tp > 1:", '        raise ValueError("DDP + TP")', "    if pp > 1:", '        raise ValueError("DDP + PP")'],
+        ['assert not (dp_replicate > 1 and dp_shard == 1 and cp == 1 and tp * pp > 1), "DDP + TP"'],
+        ["if dp_replicate > 1 and dp_shard == 1 and cp == 1 and tp * pp > 1:", '    raise ValueError("replicas do not compose with model parallelism")'],
+    ],
+)  # fmt: skip
+def test_a_guard_in_what_validates_the_degrees_goes(guard):
+    before = f"{IMPORT} apply_ddp\n\n\n{plan(CALL)}"
+    after = migrated({**FILES, DIMS: validating(*guard), HERE: before})
+    assert after[DIMS] == validating()
+
+
+def test_a_comparison_with_all_ranks_in_parallel_dims_is_left():
+    guard = ["if dp_replicate > 1 and dp_shard == cp == 1:", '    assert dp_replicate == self.world_size, "all ranks"']  # fmt: skip
+    before = f"{IMPORT} apply_ddp\n\n\n{plan(CALL)}"
+    result = outcome({**FILES, DIMS: validating(*guard), HERE: before})
+    assert not result.changes
+    left = [f for f in result.findings if f.status == "left"]
+    assert [(f.path, f.code) for f in left] == [(DIMS, "TM103")]
+
+
 def test_a_guard_in_parallel_dims_is_left_while_some_ddp_stays():
     before = f"{IMPORT} apply_ddp\n\n\n{plan('backend.apply_ddp(model)')}"
     other = "from torch.distributed._composable.replicate import replicate\n\nreplicate(x)\n"
