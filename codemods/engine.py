@@ -34,6 +34,7 @@ from codemods.texts import TextFile, Texts, none
 
 if TYPE_CHECKING:
     from codemods.plans import Facts, Spelling
+    from codemods.withheld import Wrong
 
 
 _OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
@@ -160,12 +161,22 @@ def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome
     """The outcome with its changes, or with what is wrong with them."""
     files, stages = _rewritten(facts, outcome.findings)
     changes = {path: file.raw for path, file in files.items()}
-    problems = tuple(_check(facts, files, codes)) if changes else ()
-    if problems:
-        return replace(outcome, problems=problems)
-    shown = _executed(outcome, facts, files, codes) if changes else Verdict()
-    if shown.mismatches:
-        return replace(outcome, problems=tuple(map(str, shown.mismatches)))
+    if not changes:
+        return outcome
+    from codemods.withheld import of_mismatch, withheld
+
+    shown = Verdict()
+    wrong = tuple(_check(facts, files, codes))
+    if not any(one.own for one in wrong):
+        shown = _executed(outcome, facts, files, codes)
+        known = {one.path for one in wrong}
+        found = [m for m in shown.mismatches if m.path not in known]
+        wrong += tuple(map(of_mismatch, found))
+    if wrong:
+        width = facts.target.width
+        left = withheld(facts, outcome.findings, wrong)
+        findings = tuple(_in_lines(f, width) if f.status == "left" else f for f in left)
+        return replace(outcome, findings=findings, problems=_problems(findings))
     return replace(outcome, changes=changes, stages=stages, unconfirmed=shown.unclear)
 
 
@@ -386,16 +397,18 @@ def _leads_to(imported: tuple[str, str | None], module: Sequence[str]) -> bool:
 
 def _check(
     facts: "Facts", changes: Mapping[str, SourceFile], codes: frozenset[str]
-) -> Iterator[str]:
+) -> "Iterator[Wrong]":
     """Everything that must hold of the new texts, each failure with file and line."""
     from codemods.plans import decide
+    from codemods.withheld import Wrong
 
     files = {**facts.survey.files, **changes}
     for file in changes.values():
         try:
             _ = file.syntax  # raises
         except UnreadableSource as error:
-            yield f"the rewritten {error}"
+            what = f"the rewritten {error}"
+            yield Wrong(error.path, what, error.line or 0, own=True)
             return
     yield from _bound_otherwise(facts, Checkout(files))
     for path in changes:
@@ -413,14 +426,13 @@ def _check(
     rewriting = {rule.CODE for rule in all_rules() if hasattr(rule, "rewrite")}
     for finding in _find(again, rewriting & codes):
         if finding.status in ("rewrite", "left"):
-            yield (
-                f"{finding.path}:{finding.line}: after the rewrite {finding.code} would "
-                f"still find something to do: {finding.message}"
-            )
+            what = f"after the rewrite {finding.code} would still find something to do: {finding.message}"
+            yield Wrong(finding.path, what, finding.line, own=True)
 
 
-def _calls_that_do_not_fit(again: "Facts") -> Iterator[str]:
+def _calls_that_do_not_fit(again: "Facts") -> "Iterator[Wrong]":
     from codemods.plans import call_problem
+    from codemods.withheld import Wrong
 
     for site in again.survey.call_sites:
         node = function_of(again.checkout, site.reference.definition)
@@ -428,16 +440,20 @@ def _calls_that_do_not_fit(again: "Facts") -> Iterator[str]:
         if node is not None and function is not None:
             problem = call_problem(site.node, function.plan.parameters)
             if problem:
-                place = f"{site.reference.path}:{site.reference.line}"
-                yield f"{place}: the rewritten call does not fit: {problem}"
+                what = f"the rewritten call does not fit: {problem}"
+                at = site.reference
+                yield Wrong(at.path, what, at.line, at.scope, own=True)
 
 
-def _meshes_that_are_not_built(facts: "Facts", again: "Facts") -> Iterator[str]:
+def _meshes_that_are_not_built(facts: "Facts", again: "Facts") -> "Iterator[Wrong]":
     """Files whose calls pass a mesh that the new ParallelDims does not build.
 
     Said only of one that can be evaluated, and not where it opts out of TM104.
     """
-    yield from _not_built(again, _meshes_wanted(facts))
+    from codemods.withheld import Wrong
+
+    for path, what in _not_built(again, _meshes_wanted(facts)):
+        yield Wrong(path, what)
 
 
 @phase
@@ -453,7 +469,8 @@ def _meshes_wanted(facts: "Facts") -> "tuple[tuple[str, Spelling], ...]":
 @phase
 def _not_built(
     again: "Facts", wanted: "tuple[tuple[str, Spelling], ...]"
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, str], ...]:
+    """Path -> what is wrong, of those that are not built."""
     from codemods import meshes
 
     sizes = (3,) if again.target.mesh == "1d" else (3, 1)
@@ -466,15 +483,16 @@ def _not_built(
         if meshes.followed(again.checkout, home) and not any(
             meshes.gives(again.checkout, path, n, sizes) for n in named
         ):
-            found.append(
-                f"{path}: {home} would not build the mesh ({', '.join(one.names)}) "
-                "that replicate takes here"
-            )
+            mesh = ", ".join(one.names)
+            what = f"{home} would not build the mesh ({mesh}) that replicate takes here"
+            found.append((path, what))
     return tuple(found)
 
 
-def _sharding_within(again: "Facts") -> Iterator[str]:
+def _sharding_within(again: "Facts") -> "Iterator[Wrong]":
     """New functions that call something of the checkout which shards."""
+    from codemods.withheld import Wrong
+
     for definition in again.survey.migrated:
         node = function_of(again.checkout, definition)
         assert node is not None
@@ -485,14 +503,18 @@ def _sharding_within(again: "Facts") -> Iterator[str]:
             found = again.checkout.resolve(file.path, use.scope, use.spelling)
             called = found and function_of(again.checkout, found)
             if found and called and "fully_shard(" in ast.unparse(called):
-                yield (
-                    f"{definition.path}:{use.node.lineno}: {definition.name} would call "
-                    f"{use.spelling}, which shards: apply_fsdp wraps in a way that is not followed"
+                what = (
+                    f"{definition.name} would call {use.spelling}, which shards: apply_fsdp "
+                    "wraps in a way that is not followed"
                 )
+                line = use.node.lineno
+                yield Wrong(definition.path, what, line, definition.name)
 
 
-def _calls_that_miss(facts: "Facts", again: "Facts") -> Iterator[str]:
+def _calls_that_miss(facts: "Facts", again: "Facts") -> "Iterator[Wrong]":
     """Rewritten calls that do not reach the function they were written for."""
+    from codemods.withheld import Wrong
+
     reached = Counter(
         (site.reference.path, site.reference.scope, site.reference.definition)
         for site in again.survey.call_sites
@@ -503,20 +525,24 @@ def _calls_that_miss(facts: "Facts", again: "Facts") -> Iterator[str]:
     )
     for path, scope, definition in wanted - reached:
         where = f" in {scope}" if scope else ""
-        yield (
-            f"{path}: a rewritten call{where} would not reach {definition.name} of "
+        what = (
+            f"a rewritten call{where} would not reach {definition.name} of "
             f"{definition.path}; something else has that name there"
         )
+        yield Wrong(path, what, function=scope)
 
 
-def _old_bindings(again: "Facts") -> Iterator[str]:
+def _old_bindings(again: "Facts") -> "Iterator[Wrong]":
     """Places still bound to DDP's function, unless the whole of it was opted out."""
+    from codemods.withheld import Wrong
+
     files = again.survey.files
     for definition in again.survey.definitions:
         node = function_of(again.checkout, definition)
         assert node is not None
         if not files[definition.path].opted_out(node.lineno, "TM101"):
-            yield f"{definition.path}:{node.lineno}: {definition.name} is still defined"
+            what = f"{definition.name} is still defined"
+            yield Wrong(definition.path, what, node.lineno, definition.name)
     for reference in again.survey.references:
         old = reference.spelling.rpartition(".")[2] == "apply_ddp"
         moved = reference.definition in again.survey.migrated
@@ -527,19 +553,23 @@ def _old_bindings(again: "Facts") -> Iterator[str]:
                 if files[reference.path].opted_out(reference.line, "TM102")
                 else "apply_ddp is still bound here"
             )
-            yield f"{reference.path}:{reference.line}: {reason}"
+            yield Wrong(reference.path, reason, reference.line, reference.scope)
 
 
-def _unbound(before: SourceFile, after: SourceFile) -> Iterator[str]:
+def _unbound(before: SourceFile, after: SourceFile) -> "Iterator[Wrong]":
+    from codemods.withheld import Wrong
+
     known = _unknown_names(before)
     for name, line in _unknown_names(after).items():
         if name not in known:
-            yield f"{after.path}:{line}: the rewritten code uses {name}, which is not bound"
+            what = f"the rewritten code uses {name}, which is not bound"
+            yield Wrong(after.path, what, line, own=True)
 
 
-def _bound_otherwise(facts: "Facts", after: Checkout) -> Iterator[str]:
+def _bound_otherwise(facts: "Facts", after: Checkout) -> "Iterator[Wrong]":
     """Names in the text of a new function that stand for something else where it is put."""
     from codemods.rules.tm101_definition import free_names
+    from codemods.withheld import Wrong
 
     for function in facts.written():
         path, source = function.definition.path, function.mirrors
@@ -548,10 +578,11 @@ def _bound_otherwise(facts: "Facts", after: Checkout) -> Iterator[str]:
         for name in sorted(free_names(function.plan.text)):
             meant = after.external(source.path, "", name)
             if meant and name != "replicate" and _is_another(after, path, name, meant):
-                yield (
-                    f"{path}: {function.plan.name} needs {name} of {meant}, and this file calls "
+                what = (
+                    f"{function.plan.name} needs {name} of {meant}, and this file calls "
                     "something else so: give that another name first"
                 )
+                yield Wrong(path, what, function=function.plan.name)
 
 
 def _is_another(checkout: Checkout, path: str, name: str, meant: str) -> bool:
@@ -567,14 +598,17 @@ def _is_another(checkout: Checkout, path: str, name: str, meant: str) -> bool:
     return all(one != other for one, other in zip(*ends))
 
 
-def _hidden(before: SourceFile, after: SourceFile) -> Iterator[str]:
+def _hidden(before: SourceFile, after: SourceFile) -> "Iterator[Wrong]":
     """New imports of a name that the file gives to something of its own."""
+    from codemods.withheld import Wrong
+
     fresh = {*after.names.top.imports} - {*before.names.top.imports}
     for name in sorted(fresh & {*after.names.top.bound}):
-        yield (
-            f"{after.path}: the rewritten code imports {name}, and this file calls something "
-            f"of its own so: give that another name first"
+        what = (
+            f"the rewritten code imports {name}, and this file calls something of its own "
+            "so: give that another name first"
         )
+        yield Wrong(after.path, what)
 
 
 @once
@@ -598,8 +632,10 @@ def _unknown_names(file: SourceFile) -> dict[str, int]:
 
 def _broken_imports(
     before: Checkout, after: Checkout, changes: Iterable[str]
-) -> Iterator[str]:
+) -> "Iterator[Wrong]":
     """Imports of a name that a changed module no longer has."""
+    from codemods.withheld import Wrong
+
     for path in changes:
         old, new = before.names(path).top, after.names(path).top
         gone = ({*old.bound, *old.imports} - {*new.bound, *new.imports}) - {"apply_ddp"}
@@ -611,7 +647,5 @@ def _broken_imports(
                             imported.name == name
                             and after.path_of(imported.module) == path
                         ):
-                            yield (
-                                f"{file.path}:{imported.line}: imports {name} from "
-                                f"{path}, which would no longer have it"
-                            )
+                            what = f"it imports {name} from {path}, which would no longer have it"
+                            yield Wrong(file.path, what, imported.line)

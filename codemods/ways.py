@@ -123,6 +123,8 @@ def _by_lines(
             return ()
         changed[finding.path] = file
     tried = try_out(changed, selection=outcome.selection, write=False)
+    if tried is not None and not tried.problems:
+        tried = try_out(changed, selection=outcome.selection, write=True)
     if tried is None or tried.problems:
         return ()
     if not any(finding.status == "rewrite" for finding in tried.findings):

@@ -232,14 +232,13 @@ def refuse_incomplete(changeset: Changeset) -> None:
         listed = "\n  ".join(changeset.outcome.problems)
         left = any(finding.status == "left" for finding in changeset.findings)
         advice = (
-            "\n`titan-migrate check` shows the code to write; write it, commit it, and run again."
+            "`titan-migrate check` shows the code to write; write it, commit it, and run again."
             if left
-            else "\nThe tool's own rewrite of them failed its checks, so it is not written. Write them in "
-            "another way, or migrate them by hand, and run again; `.github/ISSUE_TEMPLATE` says how to report it."
+            else "Mend that, commit it, and run again."
         )
         raise LeftToDo(
             f"a person has to see to these places first, and nothing was written:\n  {listed}"
-            f"{advice}"
+            f"\n{advice}"
         )
 
 

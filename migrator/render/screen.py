@@ -14,7 +14,7 @@ from rich.text import Text
 
 from codemods.findings import Finding, rank
 from migrator.changeset import Changeset
-from migrator.render.text import inert, remarks, totals
+from migrator.render.text import besides, inert, remarks, totals
 
 _WORDS = {
     "left": ("left", "bold red"),
@@ -50,7 +50,7 @@ def whole(changeset: Changeset, verbose: bool = False) -> Iterator[RenderableTyp
         yield Text("")
         yield Text(inert(path), style="bold")
         yield from _places(places, verbose)
-    for line in remarks(changeset):
+    for line in (*remarks(changeset), *besides(changeset)):
         yield Text(line)
     yield Text("")
     for line in totals(changeset.findings):

@@ -195,7 +195,17 @@ def text(changeset: Changeset, verbose: bool = False) -> Iterator[str]:
         yield "Left for a person, with the code to write; nothing is written before:"
     for finding in left:
         yield from _place(finding)
+    yield from besides(changeset)
     yield from totals(findings)
+
+
+def besides(changeset: Changeset) -> Iterator[str]:
+    """Why nothing would be written, where no finding says so already, under a line on it."""
+    problems = problems_besides(changeset)
+    if problems:
+        yield "For a person to see to first; nothing is written before:"
+    for problem in problems:
+        yield f"  {inert(problem)}"
 
 
 def totals(findings: Collection[Finding]) -> Iterator[str]:

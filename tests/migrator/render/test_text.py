@@ -1,6 +1,7 @@
 """What was found, for people: how much is said, in which order, and that nothing in it acts."""
 
 import shutil
+from dataclasses import replace
 
 from migrator import render
 
@@ -56,6 +57,32 @@ def test_what_is_left_for_a_person_stands_last(repo):
     head = next(i for i, line in enumerate(lines) if line.startswith("Left for"))
     assert any("[left for a person]" in line for line in lines[head:])
     assert not any("[hazard]" in line or "to rewrite]" in line for line in lines[head:])
+
+
+def test_check_names_what_keeps_diff_from_writing(repo):
+    """Also where it is the rewrite, executed, that does not do what FSDP does."""
+    plan = repo / "torchtitan/models/llama3/infra/parallelize.py"
+    text = plan.read_text()
+    root = text.rindex("    fully_shard(model, **fsdp_config")
+    of_shards = '    model.set_ranks(dp_mesh["dp_shard_cp"].size())\n'
+    plan.write_text(text[:root] + of_shards + text[root:])
+    lines = run("check", repo).stderr.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("Left for"))
+    left = [line for line in lines[head:] if "[left for a person]" in line]
+    assert left and all(": executed as it would be written, " in line for line in left)
+    refused = run("diff", repo)
+    assert refused.exit_code == 1 and not refused.stdout
+    for line in left:
+        place, _, message = line.partition(" TM102 [left for a person] ")
+        assert f"  {place} {message}" in refused.stderr
+
+
+def test_check_says_what_else_keeps_diff_from_writing(fork):
+    found = changeset(fork)
+    odd = replace(found, outcome=replace(found.outcome, problems=("a.py:1: b\n",)))
+    lines = list(render.text(odd))
+    head = lines.index("For a person to see to first; nothing is written before:")
+    assert lines[head + 1] == "  a.py:1: b\\n"
 
 
 def test_text_of_a_hostile_checkout_is_inert(hostile):
