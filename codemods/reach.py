@@ -26,6 +26,11 @@ _IMPORT = re.compile(
 )
 
 
+def beside_training(path: str) -> bool:
+    """Whether a file trains nothing, by where it lies: a test, a benchmark, a generator."""
+    return bool(_BESIDE.search(path))
+
+
 def files_of_training(checkout: Checkout, plans: Iterable[str]) -> frozenset[str]:
     """The files that import a plan, or are imported by one that does.
 

@@ -36,7 +36,7 @@ class Known:
         said: path and line of statements that a person is told to take over.
         templates: new functions that are no mirror, which a person is told as well.
         full_precision: calls pass fp32, whatever FSDP is given.
-        summed: gradients have to be summed over ranks, whatever FSDP does.
+        summed: new functions whose gradients have to be summed over ranks, whatever FSDP does.
         due: functions that have to change, and are executed also where they did not.
         averaging: functions with a loop of their own, whose gradients are averaged.
     """
@@ -46,7 +46,7 @@ class Known:
     said: Set[tuple[str, int]] = frozenset()
     templates: Set[Place] = frozenset()
     full_precision: bool = False
-    summed: bool = False
+    summed: Set[Place] = frozenset()
     due: Set[Place] = frozenset()
     averaging: Set[Place] = frozenset()
 
@@ -329,7 +329,8 @@ class Confirmation:
         if reason is not None:
             yield from [f"{_UNCLEAR}{reason}"] if reason else []
             return
-        reference = judge.dividing(reference, self.known.summed)
+        summed = bool(after.entered & self.known.summed)
+        reference = judge.dividing(reference, summed)
         if self.known.full_precision:
             reference = judge.in_full_precision(reference)
         tied = [*world.tied, *judge.tied_in(reference)]
@@ -418,7 +419,8 @@ class Confirmation:
         if reference.raised:
             yield f"{_UNCLEAR}what shards raises {': '.join(reference.raised)}"
             return
-        reference = judge.dividing(reference, self.known.summed)
+        summed = bool(after.entered & self.known.summed)
+        reference = judge.dividing(reference, summed)
         if place in self.known.averaging:
             reference = judge.averaging(reference)
         yield from judge.same_groups(reference, after, world.tied)
@@ -440,7 +442,7 @@ class Confirmation:
         if reference.raised or after.raised or place in self.known.templates:
             yield "", f"{_UNCLEAR}it cannot be executed by itself"
             return
-        reference = judge.dividing(reference, self.known.summed)
+        reference = judge.dividing(reference, place in self.known.summed)
         for difference in judge.by_itself(reference, after, self.known.mesh):
             yield "by itself", difference
 

@@ -51,7 +51,7 @@ def executed(
             if f.mirrors is None and f.branch is None
         },
         full_precision=facts.target.keep_precision,
-        summed=bool(facts.survey.global_tokens),
+        summed={(d.path, d.name) for d in facts.summing},
         due=set(_due(facts)),
         averaging={
             (call.site.reference.path, call.site.reference.scope)

@@ -91,6 +91,8 @@ class Facts:
         calls: every call to rewrite.
         findings: what the decisions have to report (hazards, places left).
         derived: the plans derived so far; some are asked for at every call.
+        summing: the functions to write whose training loops want gradients summed,
+            whatever ``apply_fsdp`` does.
         read_texts: reads the files that are not Python's.
     """
 
@@ -100,6 +102,7 @@ class Facts:
     calls: list[NewCall] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     derived: dict[object, Plan] = field(default_factory=dict)
+    summing: set[Definition] = field(default_factory=set)
     read_texts: Texts = none
 
     @cached_property

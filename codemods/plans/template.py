@@ -10,7 +10,7 @@ from codemods.nodes import nodes, spelled
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
 from codemods.plans.sites import folder_of, standalone
-from codemods.plans.wishes import log_statement, returns_model
+from codemods.plans.wishes import log_statement, returns_model, summed
 from codemods.source import SourceFile
 from codemods.survey import CallSite
 
@@ -126,7 +126,7 @@ def template(
     called = replicate_name(facts, definition.path)
     body = _BODY.format(mesh=facts.target.mesh_keyword, replicate=called)
     text = [head, body]
-    sums = bool(facts.survey.global_tokens)
+    sums = summed(facts, definition, name, sites)
     if sums:
         text.append(
             "\n    # The training loop divides by the global token count\n"

@@ -12,6 +12,7 @@ from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts
 from codemods.plans.sites import keeps_averaging, standalone
 from codemods.plans.ties import has_stand_ins, ties_of
+from codemods.plans.trainers import trainers_of
 from codemods.shapes import FULLY_SHARD, first_parameter, is_ddp_replicate
 from codemods.survey import CallSite, function_of
 
@@ -45,7 +46,7 @@ def wishes_for(
         name=name or facts.target.function_name,
         mesh_keyword=facts.target.mesh_keyword,
         fully_shard=fully_shard,
-        sum_gradients=bool(facts.survey.global_tokens),
+        sum_gradients=summed(facts, home, name, sites),
         division_helper=next(iter(helpers), None),
         division_helpers=frozenset(helpers),
         averaging_option=any(keeps_averaging(facts, site) for site in sites),
@@ -58,6 +59,16 @@ def wishes_for(
         dimension=_looked_up(facts, source),
         replicate=replicate_name(facts, home.path),
     )
+
+
+def summed(
+    facts: Facts, home: Definition, name: str, sites: Sequence[CallSite]
+) -> bool:
+    """Whether the training loops want gradients summed, whatever ``apply_fsdp`` does."""
+    summed = trainers_of(facts, sites).sum
+    if name and summed:
+        facts.summing.add(Definition(home.path, name))
+    return summed
 
 
 def _looked_up(facts: Facts, path: str) -> str | None:

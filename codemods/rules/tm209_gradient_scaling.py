@@ -1,12 +1,16 @@
 """TM209: ``apply_fsdp`` and the training loop disagree about gradient scaling."""
 
+import ast
 from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.plans import Facts
+from codemods.nodes import nodes
+from codemods.plans import Facts, NewFunction
 from codemods.plans.sites import first_that_moves
-from codemods.survey import function_of
+from codemods.plans.trainers import Trainers, others_of, trainers_of
+from codemods.source import SourceFile
+from codemods.survey import CallSite, divides_by_global_tokens, function_of
 
 CODE = "TM209"
 TITLE = "who divides gradients"
@@ -17,6 +21,9 @@ A loop that divides a sum loss by the global token count needs gradients summed 
 ranks; one with a local mean loss needs them averaged. Where apply_fsdp switches
 division off and no such loop is found, or the other way round, one of the two is
 wrong or written in a way that is not recognised. The new function then sums.
+Asked is the loop that runs the plan: that of the model's own folder, else torchtitan's own,
+and an experiment's only where there is no other. Where two that run it disagree, the new
+function does as apply_fsdp does.
 DDP always averages. Under a loop that divides by the global token count it divided once
 more, by its ranks; replicate does not. That is a note, for the larger gradients are right.
 """
@@ -61,39 +68,114 @@ module.set_gradient_divide_factor(1.0)  # sums; leave it out to average
 def find(facts: Facts) -> Iterator[Finding]:
     yield from _divided_twice(facts)
     for function in facts.functions.values():
-        if function.plan.as_apply_fsdp or function.mirrors is None:
-            if not (function.plan.sums_gradients and not facts.survey.global_tokens):
-                continue
-            if function.mirrors is None:
-                continue
+        if function.mirrors is None:
+            continue
         node = function_of(facts.checkout, function.mirrors)
         assert node is not None
-        loop = facts.survey.global_tokens
-        if not loop and facts.survey.dependency.advice:
+        trainers = trainers_of(facts, _sites(facts, function))
+        unknown = not (trainers.by_all or trainers.by_own)
+        at_hand = not facts.survey.dependency.advice
+        if function.plan.sums_gradients and unknown and not at_hand:
             yield _not_at_hand(facts, function.mirrors.path, node.lineno)
             continue
-        said = (
-            f"{loop[0]} divides by the global token count, but this apply_fsdp leaves the "
-            "division of gradients on"
-            if loop
-            else "this apply_fsdp switches the division of gradients off, but no training "
-            "loop that divides by a global token count was found"
+        said = _disagreement(function, trainers)
+        if said:
+            yield Finding(
+                function.mirrors.path,
+                node.lineno,
+                CODE,
+                said,
+                "hazard",
+                "module.set_gradient_divide_factor(1.0)  # sums; leave it out to average",
+                None if function.plan.sums_gradients else "note",
+            )
+    yield from _of_experiments(facts)
+
+
+def _sites(facts: Facts, function: NewFunction) -> list[CallSite]:
+    """The calls that will use a function."""
+    return [c.site for c in facts.calls if function in (c.function, *c.also)]
+
+
+def _disagreement(function: NewFunction, trainers: Trainers) -> str:
+    """What ``apply_fsdp`` and the loops that run it have against each other, empty if nothing."""
+    plan = function.plan
+    by_all, by_own = trainers.by_all[:1], trainers.by_own[:1]
+    if not plan.as_apply_fsdp:
+        return (
+            f"{by_all[0] if by_all else 'the training loop'} divides by the global token "
+            "count, but this apply_fsdp leaves the division of gradients on; "
+            f"{plan.name} sums gradients"
         )
-        yield Finding(
-            function.mirrors.path,
-            node.lineno,
-            CODE,
-            f"{said}; {function.plan.name} sums gradients",
-            "hazard",
-            "module.set_gradient_divide_factor(1.0)  # sums; leave it out to average",
+    if by_all and by_own:
+        return (
+            f"{by_all[0]} divides by the global token count, {by_own[0]} does not, and both "
+            f"run this; {plan.name} {'sums' if plan.sums_gradients else 'averages'} gradients, "
+            "as apply_fsdp does, which is right for one of them"
         )
+    if not plan.sums_gradients or by_all:
+        return ""
+    found = (
+        f"{by_own[0]}, which runs it, does not divide by a global token count"
+        if by_own
+        else "no training loop that divides by a global token count was found"
+    )
+    return (
+        "this apply_fsdp switches the division of gradients off, but "
+        f"{found}; {plan.name} sums gradients"
+    )
+
+
+def _of_experiments(facts: Facts) -> Iterator[Finding]:
+    """Loops that may run what sums now, and that were right under DDP, which averaged."""
+    found: dict[str, str] = {}
+    for function in facts.written():
+        if function.plan.sums_gradients:
+            for path in others_of(facts, _sites(facts, function)):
+                found.setdefault(path, function.plan.name)
+    for path, name in found.items():
+        file = facts.checkout.files[path]
+        line = _backward(file)
+        if (
+            file.path in facts.checkout.own
+            and line
+            and not divides_by_global_tokens(file)
+        ):
+            yield Finding(
+                path,
+                line,
+                CODE,
+                f"this loop divides by no global token count: where it trains what {name} "
+                "wraps, DDP averaged its gradients, and they are summed now",
+                "hazard",
+                "# divide the loss by the tokens of all ranks, as torchtitan's trainer does",
+            )
+
+
+def _backward(file: SourceFile) -> int | None:
+    """The line of the first backward pass of a file."""
+    return next(
+        (
+            node.lineno
+            for node in nodes(file.syntax)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "backward"
+        ),
+        None,
+    )
 
 
 def _divided_twice(facts: Facts) -> Iterator[Finding]:
     """That DDP averaged what the loop had divided by the tokens of all ranks."""
-    loop, place = facts.survey.global_tokens, first_that_moves(facts)
-    sums = any(function.plan.sums_gradients for function in facts.written())
-    if not loop or not sums or place is None:
+    summing = [f for f in facts.written() if f.plan.sums_gradients]
+    loop = {
+        path
+        for function in summing
+        for path in trainers_of(facts, _sites(facts, function)).by_all
+    }
+    place = first_that_moves(facts)
+    if not loop or place is None:
         return
     moving = (facts.checkout.files[d.path] for d in facts.survey.definitions)
     if any(b"comm_hook" in file.raw for file in moving):

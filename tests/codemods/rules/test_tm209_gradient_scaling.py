@@ -17,6 +17,7 @@ from support import (
     aim,
     checkout,
     findings,
+    migrated,
 )
 
 OFF = {
@@ -92,3 +93,44 @@ def test_a_loop_of_a_torchtitan_that_is_not_at_hand_is_not_missed():
     (found,) = tm209_gradient_scaling.find(facts)
     assert found.severity == "note" and found.suggestion is None
     assert "torchtitan==0.2.2) that is not at hand: do so" in found.message
+
+
+RUNS = GLOBAL_TOKENS.replace(
+    "    def step",
+    "    def build(self):\n        self.model = self.parallelize_fn()\n\n    def step",
+)
+OWN = RUNS.replace("self.global_valid_tokens", "self.accumulation_steps")
+MAIN, OTHER = "torchtitan/train.py", "torchtitan/experiments/other/train.py"
+
+
+def test_the_loop_of_another_trainer_does_not_sum():
+    """apply_replicate averages as apply_fsdp does, whatever an experiment divides by."""
+    files = {MAIN: OWN, OTHER: RUNS}
+    assert findings(files, code="TM209") == []
+    assert "set_gradient_divide_factor" not in migrated(files)[PLAN]
+    assert "set_gradient_divide_factor(1.0)" in migrated({MAIN: RUNS, OTHER: OWN})[PLAN]
+
+
+def test_a_trainer_that_divides_locally_where_apply_fsdp_sums():
+    (found,) = disagreements({**OFF, MAIN: OWN, OTHER: RUNS})
+    assert (found.path, found.status) == (PLAN, "hazard")
+    assert "torchtitan/train.py, which runs it, does not divide" in found.message
+
+
+def test_two_trainers_that_want_different_things():
+    """What apply_fsdp does is kept, and it is said for whom that is wrong."""
+    both = {MAIN: RUNS, "torchtitan/train_pairs.py": OWN}
+    (found,) = disagreements({**OFF, **both})
+    assert "torchtitan/train_pairs.py does not, and both run this" in found.message
+    (found,) = findings(both, code="TM209")
+    assert found.severity == "note" and "averages gradients" in found.message
+    assert "set_gradient_divide_factor" not in migrated(both)[PLAN]
+
+
+def test_an_experiment_with_a_local_mean_that_may_run_what_sums():
+    (found,) = disagreements({**OFF, MAIN: RUNS, OTHER: OWN})
+    assert (found.path, found.line) == (
+        OTHER,
+        OWN.split("\n").index("        loss.backward()") + 1,
+    )
+    assert "DDP averaged its gradients, and they are summed now" in found.message

@@ -1,0 +1,183 @@
+"""Which training loops run a plan, and whether they want its gradients summed or averaged."""
+
+import ast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from codemods.bindings import Checkout
+from codemods.names import Definition
+from codemods.nodes import dotted, nodes
+from codemods.once import once
+from codemods.plans.records import Facts
+from codemods.plans.sites import folder_of, standalone
+from codemods.reach import beside_training, imported_by
+from codemods.source import SourceFile
+from codemods.survey import CallSite, divides_by_global_tokens
+
+_PLAN_OF_A_SPEC = "parallelize_fn"
+"""What a trainer calls that is given its plan, which may be any."""
+
+
+@dataclass(frozen=True)
+class Trainers:
+    """The training loops that run some plans.
+
+    Args:
+        by_all: files that divide the loss by the tokens of all ranks: gradients must be summed.
+        by_own: files that do not.
+    """
+
+    by_all: tuple[str, ...] = ()
+    by_own: tuple[str, ...] = ()
+
+    @property
+    def sum(self) -> bool:
+        """Whether it is known that gradients must be summed."""
+        return bool(self.by_all) and not self.by_own
+
+
+def trainers_of(facts: Facts, sites: Iterable[CallSite] = ()) -> Trainers:
+    """The training loops that run the plans of some calls; of all plans where there are none.
+
+    The loop of a model's own folder where there is one, torchtitan's own otherwise; one in
+    the folder of another model or experiment says nothing unless there is no other.
+    """
+    plans = [site for site in sites if not standalone(site)]
+    folders = {folder_of(site.reference.path) for site in plans}
+    found = [] if folders else _shared(facts)
+    for folder in folders:
+        found += _own(facts, folder) or _shared(facts)
+    for site in plans:
+        found += _calling(facts.checkout, _place(site))
+    files = [facts.checkout.files[path] for path in sorted(set(found))]
+    return Trainers(
+        tuple(file.path for file in files if divides_by_global_tokens(file)),
+        tuple(file.path for file in files if not divides_by_global_tokens(file)),
+    )
+
+
+def others_of(facts: Facts, sites: Sequence[CallSite]) -> list[str]:
+    """The loops of experiments that may run the plans of some calls beside those that do.
+
+    Not the loop of a folder that has a plan of its own.
+    """
+    known = trainers_of(facts, sites)
+    return [
+        path
+        for path in _running(facts)
+        if path not in (*known.by_all, *known.by_own)
+        and not _has_a_plan(facts, folder_of(path))
+    ]
+
+
+def _own(facts: Facts, folder: str) -> list[str]:
+    """The loops in the folder of a model that run a plan."""
+    return [path for path in _running(facts) if folder_of(path) == folder]
+
+
+def _shared(facts: Facts) -> list[str]:
+    """The loops that any plan may be run by, the checkout's own first."""
+    running, dividing = _running(facts), facts.survey.global_tokens
+    own = facts.checkout.own
+    for paths in (
+        [path for path in running if path in own and not _of_a_model(path)],
+        [path for path in dividing if path in own and not _of_a_model(path)],
+        [
+            path
+            for path in running
+            if path in own and not _has_a_plan(facts, folder_of(path))
+        ],
+        [path for path in running if not _of_a_model(path)],
+        [path for path in dividing if not _of_a_model(path)],
+    ):
+        if paths:
+            return paths
+    return []
+
+
+def _has_a_plan(facts: Facts, folder: str) -> bool:
+    """Whether something in a folder shards, and so is what is trained there."""
+    return any(
+        file.mentions(b"fully_shard") or file.mentions(b"apply_fsdp")
+        for file in facts.checkout.below(f"{folder}/")
+    )
+
+
+def _of_a_model(path: str) -> bool:
+    """Whether a file is in the folder of one model or experiment."""
+    return f"/{folder_of(path)}".rpartition("/")[0].endswith(
+        ("/models", "/experiments")
+    )
+
+
+def _place(site: CallSite) -> Definition:
+    """The function that a call is in."""
+    return Definition(site.reference.path, site.reference.scope.partition(".")[0])
+
+
+def _calling(checkout: Checkout, plan: Definition) -> list[str]:
+    """The loops that call a plan by its name."""
+    return [
+        path
+        for file in (checkout.mentioning(f"{plan.name}(") if plan.name else ())
+        if any(
+            use.call is not None
+            and checkout.resolve(file.path, use.scope, use.spelling) == plan
+            for use in checkout.names(file.path).uses
+            if use.spelling.rpartition(".")[2] == plan.name
+        )
+        for path in _loops_of(checkout, file)
+    ]
+
+
+def _running(facts: Facts) -> list[str]:
+    """The loops of all that calls a plan that it is given."""
+    return list(_given_plans(facts.checkout))
+
+
+@once
+def _given_plans(checkout: Checkout) -> tuple[str, ...]:
+    called = f"{_PLAN_OF_A_SPEC}("
+    files = (*checkout.mentioning(called), *checkout.providing(called))
+    starts = {file.path for file in files if not beside_training(file.path)}
+    derived = _derived(checkout, starts)
+    found = [checkout.files[path] for path in sorted(starts | derived)]
+    return tuple(dict.fromkeys(p for file in found for p in _loops_of(checkout, file)))
+
+
+def _derived(checkout: Checkout, paths: set[str]) -> set[str]:
+    """The files with a class that derives from one in these, and so on."""
+    known = set(paths)
+    trained = (*checkout.mentioning(".backward("), *checkout.providing(".backward("))
+    while True:
+        new = {
+            file.path
+            for file in trained
+            if file.path not in known and not beside_training(file.path)
+            if any(map(partial(_derives, checkout, file, known), nodes(file.syntax)))
+        }
+        if not new:
+            return known
+        known |= new
+
+
+def _derives(
+    checkout: Checkout, file: SourceFile, paths: set[str], node: ast.AST
+) -> bool:
+    if not isinstance(node, ast.ClassDef):
+        return False
+    bases = [checkout.resolve(file.path, "", dotted(b) or "") for b in node.bases]
+    return any(base is not None and base.path in paths for base in bases)
+
+
+def _loops_of(checkout: Checkout, file: SourceFile) -> list[str]:
+    """The file itself where it has a backward pass, else those that it imports."""
+    files = [file]
+    if not file.mentions(b".backward("):
+        files = [checkout.files[path] for path in sorted(imported_by(checkout, file))]
+    return [
+        one.path
+        for one in files
+        if one.mentions(b".backward(") and not beside_training(one.path)
+    ]
