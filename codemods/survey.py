@@ -32,6 +32,7 @@ from codemods.shapes import function_of as function_of
 from codemods.siblings import Sibling, same_object, sibling_of
 from codemods.source import SourceFile
 from codemods.targets import Mesh
+from codemods.trained import Place, trained
 
 OLD = "apply_ddp"
 
@@ -226,6 +227,11 @@ class Survey:
     def order(self) -> Order:
         """What the functions of these files do, in which order."""
         return Order(self.checkout, self.trained_in)
+
+    @cached_property
+    def trained(self) -> list[Place]:
+        """The functions that name the trained model, and what they call it."""
+        return trained(self.checkout, self.order)
 
     @property
     def unresolved(self) -> list[Outside]:

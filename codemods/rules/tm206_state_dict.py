@@ -1,28 +1,33 @@
 """TM206: a state dict that leaves for another process."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.nodes import nodes
+from codemods.nodes import children, nodes, spelled
+from codemods.parameters import mentions
 from codemods.plans import Facts, standalone
+from codemods.trained import Place
 
 CODE = "TM206"
 TITLE = "state dicts that now hold DTensors"
 SEVERITY: Severity = "loud"
-WHAT = "A trainer of its own takes a state dict, which now holds DTensors."
+WHAT = "A trainer takes a state dict, which now holds DTensors, or loads a plain one."
 WHY = """\
 Under DDP state_dict() held plain tensors; under replicate it holds DTensors. Torch's
-distributed checkpoint takes both. Code that hands the dict to another process, or to
-a library that knows no DTensor, needs full tensors first.
+distributed checkpoint takes both. Code that hands the dict to another process, to a model
+that is not wrapped, to torch.save or to a library that knows no DTensor needs full tensors
+first, and load_state_dict of the wrapped model takes no plain ones: both directions raise
+"mixed torch.Tensor and DTensor".
 """
 UPSTREAM = """\
-None. The RL trainer of 0.2.1 and 0.2.2 hands its state dict to another process.
+None. It rests on state dicts tried in torch 2.13. The RL trainer of 0.2.1 and 0.2.2 hands its state dict to another process.
 """
 RISK = """\
-The process that receives it may have no such mesh: loading fails there, far from the
-cause.
+The process that receives it, or reads the file, may have no such mesh: loading fails
+there, far from the cause.
 """
 PROOF = """\
 It does not: only torchtitan's own trainer is run. `dp-checkpoint` and `export` (not in
@@ -45,7 +50,37 @@ state = {
 )
 
 
+_FULL = """\
+# from torch.distributed.tensor import DTensor
+state = {{
+    name: value.full_tensor() if isinstance(value, DTensor) else value
+    for name, value in {0}.state_dict().items()
+}}"""
+_LOAD = """\
+# from torch.distributed.checkpoint.state_dict import set_model_state_dict, StateDictOptions
+set_model_state_dict({0}, {1}, options=StateDictOptions(full_state_dict=True))"""
+
+_PLAIN = re.compile(r"(^|\.)(load|load_file|loads|from_hf|full_state_dict)$")
+_TAKES = re.compile(
+    r"(^|\.)(dcp|checkpoint|DCP|dist_cp|distcp)\w*\.|(^|\.)async_save$|"
+    r"(set|get)_(model_|optimizer_)?state_dict$|(^|\.)(len|keys|set|sorted|list)$"
+)
+"""What takes DTensors, or looks at names alone."""
+
+_STATEFUL = re.compile(r"state_dict$")
+"""A method that torch's distributed checkpoint asks for what to save."""
+
+
 def find(facts: Facts) -> Iterator[Finding]:
+    seen: set[tuple[str, int]] = set()
+    for finding in (*_standalone(facts), *_of_trainers(facts)):
+        if (finding.path, finding.line) not in seen:
+            seen.add((finding.path, finding.line))
+            yield finding
+
+
+def _standalone(facts: Facts) -> Iterator[Finding]:
+    """What a file does that wraps a model by itself."""
     for site in facts.survey.call_sites:
         if not standalone(site) or not site.node.args:
             continue
@@ -67,15 +102,128 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f"{model}.state_dict() holds DTensors from now on; whoever receives it "
                     "outside of this process group needs full tensors",
                     "hazard",
-                    "# from torch.distributed.tensor import DTensor\n"
-                    "state = {\n"
-                    "    name: value.full_tensor() if isinstance(value, DTensor) else value\n"
-                    f"    for name, value in {model}.state_dict().items()\n"
-                    "}",
+                    _FULL.format(model),
                 )
 
 
-def _cured(syntax: ast.Module) -> set[int]:
+def _of_trainers(facts: Facts) -> Iterator[Finding]:
+    """What is done with the model of torchtitan's own trainer, and of those built on it."""
+    for place in facts.survey.trained:
+        if b"state_dict(" not in place.file.raw:
+            continue
+        cured = _cured(place.function)
+        for node in nodes(place.function):
+            if not isinstance(node, ast.Call) or id(node) in cured:
+                continue
+            if not isinstance(node.func, ast.Attribute):
+                continue
+            of, name = node.func.value, node.func.attr
+            if not place.is_in_model(of):
+                continue
+            if name == "state_dict" and not _stays(place, node):
+                yield _leaves(place, node, spelled(of))
+            elif name == "load_state_dict" and node.args:
+                if _is_plain(place, node.args[0]):
+                    yield _enters(place, node, spelled(of))
+
+
+def _leaves(place: Place, call: ast.Call, model: str) -> Finding:
+    return Finding(
+        place.file.path,
+        call.lineno,
+        CODE,
+        f"{model}.state_dict() holds DTensors from now on: a plain model cannot load it, and a "
+        "file with it is of use only where there is such a mesh",
+        "hazard",
+        "# on all ranks: with tensor parallelism full_tensor() is a collective\n"
+        + _FULL.format(model),
+    )
+
+
+def _enters(place: Place, call: ast.Call, model: str) -> Finding:
+    return Finding(
+        place.file.path,
+        call.lineno,
+        CODE,
+        f"{spelled(call.func)} raises from now on: plain tensors cannot be copied into DTensors",
+        "hazard",
+        _LOAD.format(model, spelled(call.args[0])),
+    )
+
+
+def _stays(place: Place, call: ast.Call) -> bool:
+    """Whether all that a state dict is given to takes DTensors, or looks at its names alone."""
+    if _STATEFUL.search(place.function.name):
+        return True
+    above = {
+        id(child): node for node in nodes(place.function) for child in children(node)
+    }
+    parent = above[id(call)]
+    if isinstance(parent, ast.Assign) and len(parent.targets) == 1:
+        name = spelled(parent.targets[0])
+        read = [
+            node
+            for node in nodes(place.function)
+            if isinstance(node, ast.Name | ast.Attribute)
+            if isinstance(node.ctx, ast.Load) and spelled(node) == name
+        ]
+        return bool(read) and all(_is_taken(place, above, node) for node in read)
+    return _is_taken(place, above, call)
+
+
+def _is_taken(place: Place, above: dict[int, ast.AST], node: ast.AST) -> bool:
+    """Whether a state dict goes, from one place, where DTensors may go."""
+    parent = above[id(node)]
+    while isinstance(parent, ast.Dict | ast.DictComp | ast.keyword):
+        parent = above[id(parent)]
+    if isinstance(parent, ast.Attribute) and parent.attr in ("keys", "__len__"):
+        return True
+    if isinstance(parent, ast.Attribute) and parent.attr in ("items", "values"):
+        return _only_counts(above, above[id(parent)])
+    if isinstance(parent, ast.comprehension | ast.For | ast.Compare):
+        return True  # over its names
+    if not isinstance(parent, ast.Call):
+        return False
+    name = spelled(parent.func)
+    if isinstance(parent.func, ast.Attribute) and name.endswith(".load_state_dict"):
+        return place.is_in_model(parent.func.value)
+    return bool(_TAKES.search(name))
+
+
+def _only_counts(above: dict[int, ast.AST], call: ast.AST) -> bool:
+    """Whether of values that are gone through only shapes and numbers are taken."""
+    source = above[id(call)]
+    if isinstance(source, ast.comprehension):
+        around: ast.AST = above[id(source)]
+        made = [n for n in children(around) if not isinstance(n, ast.comprehension)]
+    elif isinstance(source, ast.For):
+        around, made = source, list(source.body)
+    else:
+        return False
+    target = source.target
+    name = target.elts[-1] if isinstance(target, ast.Tuple) else target
+    return not any(mentions(part, {spelled(name)}) for part in made)
+
+
+def _is_plain(place: Place, given: ast.expr) -> bool:
+    """Whether a state dict is read from a file, or taken from a model that is not wrapped."""
+    if isinstance(given, ast.Subscript):
+        given = given.value
+    if isinstance(given, ast.Name):
+        values = [
+            node.value
+            for node in nodes(place.function)
+            if isinstance(node, ast.Assign) and given.id in map(spelled, node.targets)
+        ]
+        return len(values) == 1 and _is_plain(place, values[0])
+    if not isinstance(given, ast.Call):
+        return False
+    if isinstance(given.func, ast.Attribute) and given.func.attr == "state_dict":
+        return not place.is_in_model(given.func.value)
+    return bool(_PLAIN.search(spelled(given.func)))
+
+
+def _cured(syntax: ast.AST) -> set[int]:
     """The ids of all nodes in statements that ask for full tensors themselves."""
     return {
         id(node)
