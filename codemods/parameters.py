@@ -98,10 +98,10 @@ def _names(target: ast.expr, source: ast.expr, held: set[str]) -> set[str]:
     if isinstance(source, ast.Subscript):
         key = source.slice
         of_group = isinstance(key, ast.Constant) and key.value == "params"
-        return _bound(target) if of_group else set()
+        return bound(target) if of_group else set()
     known = isinstance(source, ast.Name) and source.id in _ARGUMENTS
     if known or spelled(source) in held:
-        return _bound(target)
+        return bound(target)
     return set()
 
 
@@ -118,15 +118,16 @@ def _of_call(target: ast.expr, source: ast.Call, held: set[str]) -> set[str]:
     if not isinstance(source.func, ast.Attribute):
         return set()
     if name in _LISTS:
-        return _bound(target)
+        return bound(target)
     if name in _PAIRS and len(elements) == 2:
-        return _bound(elements[1])
+        return bound(elements[1])
     if name in ("items", "values") and spelled(source.func.value) in held:
-        return _bound(elements[1] if len(elements) == 2 else target)
+        return bound(elements[1] if len(elements) == 2 else target)
     return set()
 
 
-def _bound(target: ast.expr) -> set[str]:
+def bound(target: ast.expr) -> set[str]:
+    """The name that a loop gives its elements, if it is one alone."""
     return {target.id} if isinstance(target, ast.Name) else set()
 
 

@@ -1,14 +1,17 @@
 """TM223: what plain tensors can do and DTensors cannot."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.modules import functions
 from codemods.nodes import dotted, nodes, spelled
 from codemods.parameters import Loop, derived, loops, mentions
 from codemods.plans import Facts
 from codemods.source import SourceFile
+from codemods.weights import Tensors, tensors
 
 CODE = "TM223"
 TITLE = "parameters used as plain tensors"
@@ -19,8 +22,9 @@ WHAT = (
 WHY = """\
 Under replicate parameters and gradients are DTensors. A collective of torch.distributed
 raises NotImplementedError on one, and arithmetic with a plain tensor "mixed torch.Tensor
-and DTensor"; numpy() raises too. data_ptr() does not: it is 0 for every one of them.
-Numbers, and tensors made by randn_like and its kind, are fine. A gradient that backward
+and DTensor"; numpy() and tolist() raise too, and so does setting a row to a number. A weight
+taken by attribute is one except between a forward and its backward. data_ptr() does not
+raise: it is 0 for every one of them. Numbers, and tensors made by randn_like and its kind, are fine. A gradient that backward
 left is the mean over the replicas already.
 """
 UPSTREAM = """\
@@ -56,17 +60,137 @@ _MADE = {
     *("randn", "rand", "zeros", "ones", "full", "empty", "tensor", "eye", "normal"),
     *("from_numpy", "as_tensor", "arange", "randint", "bernoulli"),
 }
+_ARRAYS = ("numpy.asarray", "numpy.array")
+_IMPORT = "# from torch.distributed.tensor import distribute_tensor"
+_INDICES = re.compile(r"(^|_)(ids|indices|tokens|mask|perm|labels|rows)$")
 _MODULES = ("torch.distributed.", "torch.distributed.distributed_c10d.")
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    for file in facts.in_training("parameters(", '["params"]'):
+    places = {id(place.function): place for place in facts.survey.trained}
+    for file in facts.in_training("parameters(", '["params"]', ".weight", ".bias"):
         seen: set[tuple[int, str]] = set()
         for loop in loops(file.syntax):
             for finding in _in_loop(facts, file, loop):
                 if (finding.line, finding.message) not in seen:
                     seen.add((finding.line, finding.message))
                     yield finding
+        lines = {line for line, _ in seen}
+        for function in functions(file.syntax):
+            here = tensors(function, file.syntax, places.get(id(function)))
+            for finding in _beside_loops(facts, file, here):
+                if finding.line not in lines:
+                    lines.add(finding.line)
+                    yield finding
+
+
+def _beside_loops(facts: Facts, file: SourceFile, here: Tensors) -> Iterator[Finding]:
+    """What is done with weights taken by attribute, and with all parameters in one tensor."""
+    for node in nodes(here.function) if here.sources else ():
+        if isinstance(node, ast.Call):
+            yield from _of_tensors(facts, file, node, here)
+        elif isinstance(node, ast.BinOp):
+            for tensor, other in ((node.left, node.right), (node.right, node.left)):
+                if here.holds(tensor) and here.is_plain(other):
+                    yield _beside_plain(file, node, tensor, _whole(tensor))
+        elif isinstance(node, ast.Subscript) and here.holds(node.value):
+            if isinstance(node.ctx, ast.Load) and _indexes_by_tensor(here, node.slice):
+                advice = f"{_whole(node.value)}[{spelled(node.slice)}]"
+                yield _beside_plain(file, node, node.value, advice)
+        elif isinstance(node, ast.Assign):
+            yield from _is_set(file, node, here)
+
+
+def _of_tensors(
+    facts: Facts, file: SourceFile, call: ast.Call, here: Tensors
+) -> Iterator[Finding]:
+    if _is_collective(facts, file, call):
+        given = [arg for arg in call.args if here.holds(arg)]
+        if given:
+            yield _collective(file, call, given[0])
+        return
+    listed = _as_python(facts, file, call)
+    if listed is not None and here.holds(listed):
+        yield _python(file, call, listed)
+    elif isinstance(call.func, ast.Attribute) and here.holds(call.func.value):
+        writes = call.func.attr.endswith("_")
+        for other in call.args:
+            if here.is_plain(other) or (writes and spelled(other) in here.given):
+                placed = _distributed(call.func.value, other)
+                advice = f"{_IMPORT}\n{spelled(call.func)}({placed})"
+                advice = advice if writes else _whole(call.func.value)
+                yield _beside_plain(file, call, call.func.value, advice)
+    elif isinstance(call.func, ast.Attribute):
+        parts = [call.func.value, *call.args]
+        flat = [part for one in parts for part in getattr(one, "elts", [one])]
+        for tensor in filter(here.holds, flat):
+            if any(map(here.is_plain, flat)):
+                yield _beside_plain(file, call, tensor, _whole(tensor))
+
+
+def _as_python(facts: Facts, file: SourceFile, call: ast.Call) -> ast.expr | None:
+    """What a call makes an array or a list of."""
+    if isinstance(call.func, ast.Attribute) and call.func.attr in ("numpy", "tolist"):
+        return call.func.value
+    origin = facts.checkout.external(file.path, "", dotted(call.func) or "_")
+    return call.args[0] if origin in _ARRAYS and call.args else None
+
+
+def _indexes_by_tensor(here: Tensors, index: ast.expr) -> bool:
+    """Whether an index is a plain tensor or a list, and no number or slice."""
+    if isinstance(index, ast.Tuple):
+        return any(_indexes_by_tensor(here, part) for part in index.elts)
+    named = isinstance(index, ast.Name) and bool(_INDICES.search(index.id))
+    known = here.is_plain(index) or spelled(index) in here.given
+    return named or known or isinstance(index, ast.List)
+
+
+def _is_set(file: SourceFile, node: ast.Assign, here: Tensors) -> Iterator[Finding]:
+    """Elements of a weight that are set to a number or to a plain tensor."""
+    target, value = node.targets[0], node.value
+    if not isinstance(target, ast.Subscript) or not here.holds(target.value):
+        return
+    if isinstance(value, ast.Constant):
+        advice = f"{spelled(target)}.fill_({spelled(value)})"
+    elif here.is_plain(value) or spelled(value) in here.given:
+        placed = _distributed(target.value, value)
+        advice = f"{_IMPORT}\n{spelled(target)} = {placed}"
+    else:
+        return
+    yield Finding(
+        file.path,
+        node.lineno,
+        CODE,
+        f"{spelled(target.value)} is a DTensor under replicate, and setting a part of it so "
+        "raises",
+        "hazard",
+        advice,
+    )
+
+
+def _distributed(weight: ast.expr, plain: ast.expr) -> str:
+    """A plain tensor as a DTensor like a weight."""
+    of = spelled(_bare(weight))
+    return f"distribute_tensor({spelled(plain)}, {of}.device_mesh, {of}.placements)"
+
+
+def _whole(tensor: ast.expr) -> str:
+    """A parameter, or what is made of one, as a plain tensor."""
+    return f"{spelled(tensor)}.full_tensor()"
+
+
+def _beside_plain(
+    file: SourceFile, node: ast.expr, tensor: ast.expr, advice: str
+) -> Finding:
+    return Finding(
+        file.path,
+        node.lineno,
+        CODE,
+        f"{spelled(tensor)} is a DTensor under replicate, except between a forward and its "
+        "backward, and a plain tensor cannot be mixed with it",
+        "hazard",
+        advice,
+    )
 
 
 def _in_loop(facts: Facts, file: SourceFile, loop: Loop) -> Iterator[Finding]:
@@ -89,15 +213,8 @@ def _of_call(
         if given:
             yield _collective(file, call, given[0])
     elif isinstance(call.func, ast.Attribute) and _is_tensor(call.func.value, names):
-        if call.func.attr == "numpy":
-            yield Finding(
-                file.path,
-                call.lineno,
-                CODE,
-                f"{spelled(call)} raises under replicate: parameters are DTensors",
-                "hazard",
-                f"{spelled(_bare(call.func.value))}.full_tensor().detach().cpu().numpy()",
-            )
+        if call.func.attr in ("numpy", "tolist"):
+            yield _python(file, call, call.func.value)
         elif call.func.attr == "data_ptr":
             yield Finding(
                 file.path,
@@ -183,6 +300,19 @@ def _collective(file: SourceFile, call: ast.Call, given: ast.expr) -> Finding:
         f"{shown} is a DTensor under replicate, on which {spelled(call.func)} raises",
         "hazard",
         spelled(call).replace(shown, local, 1),
+    )
+
+
+def _python(file: SourceFile, call: ast.Call, tensor: ast.expr) -> Finding:
+    bare = spelled(_bare(tensor))
+    full = f"{bare}.full_tensor()" + ".detach().cpu()" * (spelled(tensor) == bare)
+    return Finding(
+        file.path,
+        call.lineno,
+        CODE,
+        f"{spelled(call)} raises under replicate: parameters are DTensors",
+        "hazard",
+        spelled(call).replace(bare, full, 1),
     )
 
 

@@ -17,6 +17,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.distributed._composable.replicate import replicate as composable_ddp
 from torch.distributed._composable.replicate_with_fsdp import replicate
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    set_model_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
@@ -252,6 +256,55 @@ def plain_tensor_added(party):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.ones_like(p) if party == "cure" else torch.ones(p.shape))
+    return evaluate(model)
+
+
+@toy("6", "TM223")
+def collective_on_what_is_made_of_all(party):
+    model = wrapped(party)
+    loss_of(model, 0).backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    norm = norm.to_local() if party == "cure" else norm
+    dist.all_reduce(norm)
+    return round(whole(norm).item(), 4)
+
+
+@toy("9", "TM223")
+def weight_by_attribute(party):
+    weight = bare(wrapped(party)).output.weight
+    weight = weight.full_tensor() if party == "cure" else weight
+    return round(weight[torch.tensor([1, 2])].sum().item(), 4)
+
+
+@toy("9", "TM223")
+def weight_set_to_a_number(party):
+    model = wrapped(party)
+    with torch.no_grad():
+        row = bare(model).output.weight
+        if party == "cure":
+            row[1].fill_(0.0)
+        else:
+            row[1] = 0.0
+    return evaluate(model)
+
+
+@toy("-", "TM206")
+def loaded_into_a_plain_copy(party):
+    state, copy = bare(wrapped(party)).state_dict(), Model()
+    if party == "cure":
+        state = {name: whole(value) for name, value in state.items()}
+    copy.load_state_dict(state)
+    return evaluate(copy)
+
+
+@toy("-", "TM206")
+def plain_tensors_loaded(party):
+    model, state = wrapped(party), Model().state_dict()
+    if party == "cure":
+        options = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(model, state, options=options)
+    else:
+        bare(model).load_state_dict(state)
     return evaluate(model)
 
 
