@@ -7,6 +7,7 @@ from codemods import layout
 from codemods.findings import Finding
 from codemods.mirror import Plan
 from codemods.nodes import nodes, spelled
+from codemods.plans import pass_on
 from codemods.plans.arguments import call_problem
 from codemods.plans.entered import otherwise
 from codemods.plans.functions import beside, own_plan, wraps_otherwise
@@ -125,7 +126,8 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
         return
     passed = arguments(facts, site, function, mesh)
     if isinstance(passed, str):
-        _leave(facts, site, function.plan, passed)
+        code = pass_on.to_write(facts, site, function, mesh)
+        _leave(facts, site, function.plan, pass_on.why(facts, site, passed), code)
         return
     lacking = _lacks_value(facts, site, function) or _comes_too_early(site)
     if lacking is not None:
@@ -139,7 +141,7 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
         _leave(facts, site, function.plan, other.reason, other.around(call))
         return
     facts.calls.append(
-        NewCall(site, function, spelling, tuple(passed), mesh, standalone(site))
+        NewCall(site, function, spelling, tuple(passed), mesh, standalone(facts, site))
     )
 
 

@@ -1,9 +1,25 @@
 """Where a call site is: in which model's folder, inside or outside of the training loop."""
 
+import ast
 import re
 
+from codemods.autocast import FUNCTION as AUTOCAST
+from codemods.autocast import of_a_test
+from codemods.callers import Caller, Holder, callers, holder
+from codemods.modules import Function
+from codemods.names import Definition
+from codemods.nodes import dotted, nodes
 from codemods.plans.records import Facts, NewCall
+from codemods.source import SourceFile
 from codemods.survey import CallSite, divides_by_global_tokens, function_of
+
+_CONFIGURATIONS = {"job_config", "training", "config"}
+_OF_A_TRAINER = re.compile(r"\b(JobConfig|Training|TrainerConfig)\b")
+_REGISTERED = "parallelize_fn"
+"""The field of a model's specification that holds its plan."""
+
+_DEPTH = 4
+"""Through how many functions a plan is looked for."""
 
 
 def folder_of(path: str) -> str:
@@ -26,18 +42,92 @@ def is_inline(facts: Facts, call: NewCall) -> bool:
 
 def keeps_averaging(facts: Facts, site: CallSite) -> bool:
     """A call outside of the training loop that divides by the global token count."""
-    return standalone(site) and not divides_by_global_tokens(
+    return standalone(facts, site) and not divides_by_global_tokens(
         facts.survey.files[site.reference.path]
     )
 
 
-def standalone(site: CallSite) -> bool:
-    """A call with neither an ``apply_fsdp`` beside it nor a configuration in reach."""
+def standalone(facts: Facts, site: CallSite) -> bool:
+    """A call with neither an ``apply_fsdp`` beside it nor a configuration in reach.
+
+    Not what a plan calls: torchtitan's own loop trains that model.
+    """
     if site.fsdp_call is not None:
         return False
     if site.function is None:
         return True
-    return not parameters(site) & {"job_config", "training", "config"}
+    if _is_configured(site.function):
+        return False
+    return plan_above(facts, site) is None
+
+
+def plan_above(facts: Facts, site: CallSite) -> str | None:
+    """The plan that leads to a call which has none of a configuration, as it is called."""
+    file = facts.survey.files[site.reference.path]
+    return _plan(facts, file, holder(file, site.node.lineno), _DEPTH)
+
+
+def _plan(facts: Facts, file: SourceFile, around: Holder, depth: int) -> str | None:
+    """What trains a model in torchtitan's loop and leads to a function."""
+    if around.function is None or not depth:
+        return None
+    if around.cls is None and _is_registered(facts, file, around):
+        return around.function.name
+    for caller in callers(facts.checkout, file, around):
+        if of_a_test(caller.file.path) or caller.holder.function is None:
+            continue
+        if caller.holder.function is around.function:
+            continue
+        if _is_plan(facts, caller, caller.holder.function):
+            return caller.holder.function.name
+        above = _plan(facts, caller.file, caller.holder, depth - 1)
+        if above is not None:
+            return above
+    return None
+
+
+def _is_plan(facts: Facts, caller: Caller, function: Function) -> bool:
+    """Whether a function that calls a helper is a plan, or torchtitan's own trainer."""
+    if function.name.startswith("parallelize"):
+        return True
+    own_loop = b".backward(" in caller.file.raw and not (
+        AUTOCAST.encode() in caller.file.raw
+        or caller.file.path in facts.survey.global_tokens
+    )
+    return _is_configured(function) and not own_loop
+
+
+def _is_registered(facts: Facts, file: SourceFile, around: Holder) -> bool:
+    """Whether a function is handed to torchtitan's trainer as the plan of a model."""
+    sought = Definition(file.path, around.scope)
+    for other in facts.checkout.mentioning(_REGISTERED):
+        for value in registered(other):
+            for inner in nodes(value):
+                spelling = dotted(inner)
+                if spelling is not None and sought == facts.checkout.resolve(
+                    other.path, holder(other, value.lineno).scope, spelling
+                ):
+                    return True
+    return False
+
+
+def registered(file: SourceFile) -> list[ast.expr]:
+    """The values that a file gives as plans of models."""
+    found: list[ast.expr] = []
+    for node in nodes(file.syntax):
+        if isinstance(node, ast.Call):
+            found += [k.value for k in node.keywords if k.arg == _REGISTERED]
+    return found
+
+
+def _is_configured(function: Function) -> bool:
+    """Whether a function takes the configuration of a run."""
+    given = function.args
+    return any(
+        arg.arg in _CONFIGURATIONS
+        or (arg.annotation and _OF_A_TRAINER.search(ast.unparse(arg.annotation)))
+        for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)
+    )
 
 
 def parameters(site: CallSite) -> set[str]:
@@ -45,7 +135,8 @@ def parameters(site: CallSite) -> set[str]:
     if site.function is None:
         return set()
     arguments = site.function.args
-    return {arg.arg for arg in (*arguments.args, *arguments.kwonlyargs)}
+    every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    return {arg.arg for arg in every}
 
 
 def first_that_moves(facts: Facts) -> tuple[str, int] | None:

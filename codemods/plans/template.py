@@ -116,7 +116,9 @@ def template(
         name: of the new function.
         sites: the calls that will use it.
     """
-    parameters = _parameters(" | None" if any(map(standalone, sites)) else "")
+    parameters = _parameters(
+        " | None" if any(standalone(facts, site) for site in sites) else ""
+    )
     head = layout.bracketed(
         f"def {name}(",
         [p.text for p in parameters],

@@ -46,9 +46,7 @@ def arguments(
         wrapped: what is wrapped, if it is not what the call wraps now.
     """
     file = facts.survey.files[site.reference.path]
-    old = function_of(facts.checkout, site.reference.definition)
-    first = first_parameter(old) if old is not None else "module"
-    model = wrapped or argument(site.node, 0, first)
+    model = wrapped or wrapped_by(facts, site)
     if model is None or isinstance(model, ast.Starred):
         return "it passes no model"
     passed = [written(file, model)]
@@ -80,6 +78,13 @@ def arguments(
             )
         passed.append(f"{parameter.name}={value}")
     return passed
+
+
+def wrapped_by(facts: Facts, site: CallSite) -> ast.expr | None:
+    """What a call wraps."""
+    old = function_of(facts.checkout, site.reference.definition)
+    first = first_parameter(old) if old is not None else "module"
+    return argument(site.node, 0, first)
 
 
 def _nothing_beside(site: CallSite) -> str:
@@ -124,11 +129,11 @@ def _value_for(
     if parameter.name == "average_gradients":
         return "True" if keeps_averaging(facts, site) else None
     if facts.target.keep_precision and parameter.name in _DTYPES:
-        if not standalone(site):
+        if not standalone(facts, site):
             return "torch.float32"
     if _hidden_value(site):
         return None
-    beside = _value_beside(facts, site, file, parameter)
+    beside = _value_beside(facts, site, parameter)
     if beside is not None:
         return beside
     if site.fsdp_call is None and site.sibling.in_place:
@@ -136,7 +141,7 @@ def _value_for(
     given = next((k.value for k in site.node.keywords if k.arg == parameter.name), None)
     if given is not None:
         return written(file, given)
-    if "dtype" in parameter.name and standalone(site):
+    if "dtype" in parameter.name and standalone(facts, site):
         # DDP without autocast computed in the dtype that the parameters have, and so
         # does replicate without one: torchtitan's RL trainer loads its model in bf16.
         return "None"
@@ -153,12 +158,19 @@ def _same_name(site: CallSite, name: str) -> str | None:
     return name if last_assignment(site, name) is not None else None
 
 
-def _value_beside(
-    facts: Facts, site: CallSite, file: SourceFile, parameter: Parameter
-) -> str | None:
-    """What the calls of apply_fsdp beside a call pass for a parameter."""
+def value_beside(facts: Facts, site: CallSite, parameter: Parameter) -> str | None:
+    """What the calls of apply_fsdp beside a call pass for a parameter, if they say one thing."""
+    if _hidden_value(site):
+        return None
+    found = _value_beside(facts, site, parameter)
+    return None if found == _AMBIGUOUS else found
+
+
+def _value_beside(facts: Facts, site: CallSite, parameter: Parameter) -> str | None:
+    """The same, ``_AMBIGUOUS`` where they say several."""
     if site.fsdp_call is None:
         return None
+    file = facts.survey.files[site.reference.path]
     definition = site.fsdp_definition
     node = function_of(facts.checkout, definition) if definition else None
     names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)] if node else []

@@ -50,7 +50,7 @@ def wishes_for(
         division_helper=next(iter(helpers), None),
         division_helpers=frozenset(helpers),
         averaging_option=any(keeps_averaging(facts, site) for site in sites),
-        without_dtypes=any(standalone(site) for site in sites),
+        without_dtypes=any(standalone(facts, site) for site in sites),
         ties=ties_of(facts, sites),
         stand_ins=has_stand_ins(facts, sites),
         log=log_statement(facts, apply_ddp),

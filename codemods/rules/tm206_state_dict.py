@@ -82,7 +82,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 def _standalone(facts: Facts) -> Iterator[Finding]:
     """What a file does that wraps a model by itself."""
     for site in facts.survey.call_sites:
-        if not standalone(site) or not site.node.args:
+        if not standalone(facts, site) or not site.node.args:
             continue
         path = site.reference.path
         model = ast.unparse(site.node.args[0])

@@ -63,7 +63,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     for site in (*facts.survey.call_sites, *facts.survey.inline):
         path = site.reference.path
         wrapped = _wrapped(site)
-        if not standalone(site) or wrapped is None:
+        if not standalone(facts, site) or wrapped is None:
             continue
         file = facts.survey.files[path]
         model = spelled(wrapped)

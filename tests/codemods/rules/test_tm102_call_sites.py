@@ -1065,6 +1065,129 @@ def test_such_a_trainer_under_a_dividing_loop_is_told_why_it_averages():
     assert any("stay averaged" in f.message for f in findings(files, path=HERE))
 
 
+# What a helper of a plan has to be given
+
+HELPER = "torchtitan/experiments/own/wrap.py"
+WRAP = f"""
+    {IMPORT} apply_ddp
+
+
+    def data_parallel(model, world_mesh):
+        apply_ddp(model, world_mesh, False)
+        return model
+"""
+OWN = "from torchtitan.experiments.own.wrap import data_parallel"
+PLANS = {
+    "a plan by its name": f"""
+        {OWN}
+
+
+        def parallelize(model, dims, cfg):
+            return data_parallel(model, dims.world_mesh)
+    """,
+    "a plan by what it takes": f"""
+        {OWN} as wrap
+
+
+        def replicated(model, dims, job_config):
+            return wrap(model, dims.world_mesh)
+    """,
+    "a plan by its annotation": f"""
+        {OWN}
+
+
+        def replicated(model, dims, jc: "JobConfig"):
+            return data_parallel(model, dims.world_mesh)
+    """,
+    "a plan of a helper": f"""
+        {OWN}
+
+
+        def parallelize(model, dims, job_config):
+            return inner(model, dims)
+
+
+        def inner(model, dims):
+            return data_parallel(model, dims.world_mesh)
+    """,
+    "a plan itself": f"""
+        {OWN}
+
+        SPEC = TrainSpec(model_cls=Model, parallelize_fn=data_parallel)
+    """,
+    "a plan in place": f"""
+        {OWN}
+
+        SPEC = TrainSpec(
+            parallelize_fn=lambda model, dims, c: data_parallel(model, dims.world_mesh)
+        )
+    """,
+    "torchtitan's trainer": f"""
+        {OWN}
+
+
+        class Trainer:
+            def __init__(self, job_config):
+                self.model = data_parallel(self.model, self.world_mesh)
+
+            def step(self):
+                with maybe_enable_amp():
+                    self.loss().backward()
+    """,
+}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_a_helper_of_a_plan_elsewhere_is_no_trainer_of_its_own(plan):
+    files = {HERE: plan, "torchtitan/train.py": GLOBAL_TOKENS}
+    left = assert_left(WRAP, "no value in reach for param_dtype", path=HELPER, files=files)  # fmt: skip
+    assert "param_dtype=TORCH_DTYPE_MAP[job_config.training" in left.suggestion
+    assert "average_gradients" not in left.suggestion
+
+
+def test_the_plan_that_such_a_helper_is_a_part_of_is_named():
+    files = {HERE: PLANS["a plan of a helper"]}
+    left = assert_left(WRAP, "data_parallel is a part of parallelize,", path=HELPER, files=files)  # fmt: skip
+    assert left.suggestion.splitlines()[:3] == [
+        "# from torchtitan.config import TORCH_DTYPE_MAP",
+        "# def data_parallel(model, world_mesh, job_config):",
+        f"# data_parallel(model, dims.world_mesh, job_config), in {HERE}:9",
+    ]
+
+
+SCRIPTS = {
+    "a script": f"""
+        {OWN}
+
+
+        def main(args):
+            model = data_parallel(build(args), world_mesh)
+            model(1).backward()
+    """,
+    "a script with a configuration of its own": f"""
+        {OWN}
+
+
+        def main(config):
+            model = data_parallel(build(config), world_mesh)
+            model(1).backward()
+    """,
+    "a module": f"""
+        {OWN}
+
+        model = data_parallel(build(), world_mesh)
+    """,
+    "nobody": "",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_helper_of_a_script_is_a_trainer_of_its_own(script):
+    files = {HERE: script, HELPER: WRAP, "torchtitan/train.py": GLOBAL_TOKENS}
+    fresh = " ".join(migrated(files)[HELPER].split())
+    assert "param_dtype=None, reduce_dtype=None, average_gradients=True" in fresh
+
+
 # Calls that need nothing any more
 
 
