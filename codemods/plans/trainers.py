@@ -43,7 +43,7 @@ def trainers_of(facts: Facts, sites: Iterable[CallSite] = ()) -> Trainers:
     The loop of a model's own folder where there is one, torchtitan's own otherwise; one in
     the folder of another model or experiment says nothing unless there is no other.
     """
-    plans = [site for site in sites if not standalone(site)]
+    plans = [site for site in sites if not standalone(facts, site)]
     folders = {folder_of(site.reference.path) for site in plans}
     found = [] if folders else _shared(facts)
     for folder in folders:

@@ -3,6 +3,7 @@
 import ast
 
 from codemods.mirror import Parameter
+from codemods.names import Scope
 from codemods.nodes import nodes, spelled
 from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.flow import last_assignment, reaches
@@ -72,10 +73,7 @@ def arguments(
             continue
         unbound = unreachable(facts, site, value)
         if unbound:
-            return (
-                f"{parameter.name}={value} needs {unbound}, which is only set on the "
-                "way to apply_fsdp"
-            )
+            return f"{parameter.name}={value} needs {_not_here(facts, site, unbound)}"
         passed.append(f"{parameter.name}={value}")
     return passed
 
@@ -85,6 +83,14 @@ def wrapped_by(facts: Facts, site: CallSite) -> ast.expr | None:
     old = function_of(facts.checkout, site.reference.definition)
     first = first_parameter(old) if old is not None else "module"
     return argument(site.node, 0, first)
+
+
+def _not_here(facts: Facts, site: CallSite, name: str) -> str:
+    """A name that a value needs, and why a call cannot have it."""
+    if name not in _bound_around(facts, site):
+        here = site.function.name if site.function else "the module"
+        return f"{name}, which {here} does not have"
+    return f"{name}, which is only set on the way to apply_fsdp"
 
 
 def _nothing_beside(site: CallSite) -> str:
@@ -112,7 +118,7 @@ def _as_beside(
         text = written(file, value)
         unbound = unreachable(facts, site, text)
         if unbound:
-            return f"{text} needs {unbound}, which is only set on the way to apply_fsdp"
+            return f"{text} needs {_not_here(facts, site, unbound)}"
         passed.append(f"{keyword}={text}" if keyword else text)
     return passed
 
@@ -204,17 +210,20 @@ def _other_fsdp_calls(site: CallSite) -> list[ast.Call]:
 
 def unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
     """A local name in ``text`` that is not set whenever the call runs, if any."""
-    if site.function is None or site.fsdp_call is None:
+    if site.fsdp_call is None:
         return None
     names = {n.id for n in ast.walk(ast.parse(f"({text})")) if isinstance(n, ast.Name)}
     tree = facts.survey.files[site.reference.path].syntax
     other = enclosing(tree, site.fsdp_call)
     if other is not None and other is not site.function:
         # The value comes from another function: its own variables are none here.
-        arguments = {arg.arg for arg in (*other.args.args, *other.args.kwonlyargs)}
-        foreign = names & (arguments | _stored(other)) - _SAME_EVERYWHERE
-        if foreign:
-            return min(foreign)
+        bound = _bound_around(facts, site)
+        foreign = names & (_taken(other) | _stored(other)) - (_SAME_EVERYWHERE & bound)
+        missing = foreign | (names & _imported(other) - bound)
+        if missing:
+            return min(missing)
+    if site.function is None:
+        return None
     return _not_always_set(site, site.function, site.fsdp_call, names)
 
 
@@ -234,6 +243,12 @@ def _not_always_set(
     return None
 
 
+def _taken(function: ast.FunctionDef) -> set[str]:
+    """The parameters of a function."""
+    given = function.args
+    return {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+
+
 def _stored(node: ast.AST) -> set[str]:
     """The names that are set somewhere in a node."""
     return {
@@ -241,3 +256,24 @@ def _stored(node: ast.AST) -> set[str]:
         for n in nodes(node)
         if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     }
+
+
+def _imported(function: ast.FunctionDef) -> set[str]:
+    """The names that a function imports for itself."""
+    return {
+        (alias.asname or alias.name).split(".")[0]
+        for n in nodes(function)
+        if isinstance(n, ast.Import | ast.ImportFrom)
+        for alias in n.names
+    }
+
+
+def _bound_around(facts: Facts, site: CallSite) -> set[str]:
+    """The names that the function around a call has, and those around it."""
+    names = facts.checkout.names(site.reference.path)
+    scope: Scope | None = names.scopes[site.reference.scope]
+    found: set[str] = set()
+    while scope is not None:
+        found |= scope.bound | {*scope.imports}
+        scope = scope.parent
+    return found

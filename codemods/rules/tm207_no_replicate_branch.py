@@ -4,10 +4,14 @@ import ast
 from collections.abc import Iterator
 
 from codemods.autocast import FUNCTION as AUTOCAST
+from codemods.callers import Holder, callers
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.modules import Function
 from codemods.nodes import nodes, spelled
 from codemods.plans import Facts, standalone
+from codemods.shapes import uses_within
+from codemods.source import SourceFile
 from codemods.survey import enclosing_line, function_of
 
 CODE = "TM207"
@@ -86,6 +90,8 @@ def find(facts: Facts) -> Iterator[Finding]:
                 continue
             if (file.path, function.name) in replicating or _refuses(function):
                 continue
+            if _is_half(facts, file, function, replicating):
+                continue
             for use in names.uses:
                 if use.call is None or use.spelling.rpartition(".")[2] != "apply_fsdp":
                     continue
@@ -132,8 +138,37 @@ def _staying(facts: Facts) -> set[str]:
     return {
         f"{site.function.name} ({site.reference.path})"
         for site in (*calls, *facts.survey.inline)
-        if site.function is not None and id(site) not in moving and not standalone(site)
+        if site.function is not None
+        and id(site) not in moving
+        and not standalone(facts, site)
     }
+
+
+def _is_half(
+    facts: Facts,
+    file: SourceFile,
+    function: ast.FunctionDef,
+    replicating: set[tuple[str, str]],
+) -> bool:
+    """Whether whoever calls a function that shards calls one that replicates too."""
+    found = callers(facts.checkout, file, Holder(function.name, function))
+    plans = {(c.file.path, c.holder.function) for c in found if c.holder.function}
+    return bool(plans) and all(
+        (path, plan.name) in replicating or _calls(facts, path, plan, replicating)
+        for path, plan in plans
+    )
+
+
+def _calls(
+    facts: Facts, path: str, plan: Function, replicating: set[tuple[str, str]]
+) -> bool:
+    """Whether a plan calls a function that replicates."""
+    for use in uses_within(facts.checkout, path, plan):
+        if use.call is not None and not use.shadowed:
+            found = facts.checkout.resolve(path, use.scope, use.spelling)
+            if found is not None and (found.path, found.name) in replicating:
+                return True
+    return False
 
 
 def _refuses(function: ast.FunctionDef) -> bool:

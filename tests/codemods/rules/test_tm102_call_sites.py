@@ -1067,6 +1067,75 @@ def test_such_a_trainer_under_a_dividing_loop_is_told_why_it_averages():
 
 # What a helper of a plan has to be given
 
+HALVES = f"""
+    {IMPORT} apply_ddp, apply_fsdp
+
+
+    def parallelize(model, world_mesh, job_config):
+        if job_config.shard:
+            _shard(model, world_mesh, job_config)
+        else:
+            _replicate(model, world_mesh)
+
+
+    def _shard(model, world_mesh, job_config):
+        apply_fsdp(model, world_mesh["dp_shard"], job_config.a, job_config.b)
+
+
+    def _replicate(model, world_mesh):
+        apply_ddp(model, world_mesh, False)
+"""
+
+
+def test_a_helper_without_the_configuration_is_left():
+    left = assert_left(HALVES, "needs job_config, which _replicate does not have$")
+    assert left.suggestion == text(
+        f"""
+        # def _replicate(model, world_mesh, job_config):
+        # _replicate(model, world_mesh, job_config), in {HERE}:8
+        apply_replicate(
+            model,
+            world_mesh["dp_replicate"],
+            param_dtype=job_config.a,
+            reduce_dtype=job_config.b,
+        )
+        """
+    ).rstrip("\n")
+
+
+def test_a_helper_with_the_configuration_is_rewritten():
+    given = HALVES.replace("_replicate(model, world_mesh)", "_replicate(model, world_mesh, job_config)")  # fmt: skip
+    fresh = " ".join(migrated({HERE: given})[HERE].split())
+    assert "param_dtype=job_config.a, reduce_dtype=job_config.b" in fresh
+
+
+@pytest.mark.parametrize(
+    "imported, status",
+    [("", "left"), ("from torchtitan.config import TORCH_DTYPE_MAP", "rewrite")],
+)
+def test_a_name_that_another_function_imports(imported, status):
+    given = HALVES.replace("_replicate(model, world_mesh)", "_replicate(model, world_mesh, job_config)")  # fmt: skip
+    given = given.replace("job_config.a", "TORCH_DTYPE_MAP[job_config.a]")
+    for head, line in (
+        (
+            "_shard(model, world_mesh, job_config):",
+            "from torchtitan.config import TORCH_DTYPE_MAP",
+        ),  # fmt: skip
+        ("_replicate(model, world_mesh, job_config):", imported),
+    ):
+        given = given.replace(f"def {head}", f"def {head}\n        {line}")
+    calls = [f for f in findings({HERE: given}, code="TM102", path=HERE) if f.line > 16]
+    assert status in {finding.status for finding in calls}
+
+
+def test_a_module_without_the_configuration_is_left():
+    before = HALVES.replace("    def _replicate(model, world_mesh):\n        ", "    ")
+    before = before.replace(
+        "            _replicate(model, world_mesh)", "            pass"
+    )
+    assert_left(before, "needs job_config, which the module does not have$")
+
+
 HELPER = "torchtitan/experiments/own/wrap.py"
 WRAP = f"""
     {IMPORT} apply_ddp

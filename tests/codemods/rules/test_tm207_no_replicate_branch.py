@@ -79,6 +79,36 @@ def parallelize_own(model, world_mesh, parallel_dims, job_config):
     assert told(**excluded) == []
 
 
+HALVES = f"""
+    {IMPORT} apply_ddp, apply_fsdp
+
+
+    def parallelize(model, world_mesh, job_config):
+        if job_config.shard:
+            shard(model, world_mesh, job_config)
+        else:
+            replicated(model, world_mesh, job_config)
+
+
+    def shard(model, world_mesh, job_config):
+        apply_fsdp(model, world_mesh["dp_shard"], job_config.a, job_config.b)
+
+
+    def replicated(model, world_mesh, job_config):
+        apply_ddp(model, world_mesh, False)
+"""
+
+
+def test_does_not_fire_for_one_half_of_a_plan():
+    assert findings({**AMP, HERE: HALVES}, code="TM207") == []
+
+
+def test_fires_for_a_half_whose_other_half_is_not_called():
+    alone = HALVES.replace("            replicated(", "            print(")
+    (found,) = findings({**AMP, HERE: alone}, code="TM207")
+    assert found.message.startswith("shard has no branch")
+
+
 def test_does_not_fire_without_amp():
     assert findings({HERE: SHARDED}, code="TM207") == []
 
