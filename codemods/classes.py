@@ -48,8 +48,8 @@ def _questions(tree: ast.AST) -> Iterator[Question]:
             of = node.args[0]
             if spelled(node.func) == "isinstance":
                 yield Question(node, spelled(of), node.args[1], "isinstance")
-            elif spelled(node.func) == "issubclass" and (subject := type_of(of)):
-                yield Question(node, subject, node.args[1], "issubclass")
+            elif spelled(node.func) == "issubclass" and (subject := class_of(of)):
+                yield Question(node, spelled(subject), node.args[1], "issubclass")
         elif isinstance(node, ast.Compare) and len(node.ops) == 1:
             yield from _compared(node)
         elif isinstance(node, ast.Match):
@@ -65,39 +65,39 @@ def _compared(node: ast.Compare) -> Iterator[Question]:
     if not isinstance(operator, ast.In | ast.NotIn):
         ways.append((right, left))
     elif (bases := _bases_of(right)) is not None:
-        yield Question(node, bases, left, "bases", negated)
+        yield Question(node, spelled(bases), left, "bases", negated)
     for one, other in ways:
-        if subject := type_of(one):
-            yield Question(node, subject, other, "type", negated)
-        elif subject := name_of(one):
-            yield Question(node, subject, other, "name", negated)
+        if subject := class_of(one):
+            yield Question(node, spelled(subject), other, "type", negated)
+        elif subject := class_name_of(one):
+            yield Question(node, spelled(subject), other, "name", negated)
 
 
-def type_of(node: ast.expr) -> str | None:
+def class_of(node: ast.expr) -> ast.expr | None:
     """``m`` of ``type(m)`` and of ``m.__class__``."""
     if isinstance(node, ast.Attribute) and node.attr == "__class__":
-        return spelled(node.value)
+        return node.value
     if isinstance(node, ast.Call) and spelled(node.func) == "type":
-        return spelled(node.args[0]) if len(node.args) == 1 else None
+        return node.args[0] if len(node.args) == 1 else None
     return None
 
 
-def name_of(node: ast.expr) -> str | None:
-    """``m`` of ``type(m).__name__``, and of its ``__qualname__``."""
+def class_name_of(node: ast.expr) -> ast.expr | None:
+    """``m`` of ``type(m).__name__``, of its ``__qualname__`` and of ``m._get_name()``."""
     if isinstance(node, ast.Attribute) and node.attr in ("__name__", "__qualname__"):
-        return type_of(node.value)
+        return class_of(node.value)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         if node.func.attr == "_get_name" and not node.args:
-            return spelled(node.func.value)
+            return node.func.value
     return None
 
 
-def _bases_of(node: ast.expr) -> str | None:
+def _bases_of(node: ast.expr) -> ast.expr | None:
     """``m`` of ``type(m).__mro__``, ``type(m).mro()`` and ``type(m).__bases__``."""
     if isinstance(node, ast.Call) and not node.args:
         node = node.func
     if isinstance(node, ast.Attribute) and node.attr in ("__mro__", "mro", "__bases__"):
-        return type_of(node.value)
+        return class_of(node.value)
     return None
 
 

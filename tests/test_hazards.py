@@ -111,6 +111,7 @@ TREES = {
         experiments/averaged/average.py:28 TM220
         experiments/averaged/average.py:33 TM223
         experiments/averaged/average.py:40 TM228
+        experiments/averaged/decay.py:13 TM232
         experiments/averaged/head.py:11 TM224
         experiments/averaged/optimizer.py:16 TM230
         experiments/averaged/options.py:11 TM227

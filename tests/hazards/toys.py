@@ -498,6 +498,14 @@ def kernel_of_its_own(party):
     return evaluate(model)
 
 
+@toy("-", "TM232")
+def embeddings_by_their_class(party):
+    modules = bare(wrapped(party)).modules()
+    if party == "cure":
+        return sum(isinstance(m, nn.Embedding) for m in modules)
+    return sum(type(m) is nn.Embedding for m in modules)
+
+
 @toy("-", "TM231")
 def weights_of_each_rank(party):
     torch.manual_seed(dist.get_rank())
