@@ -7,7 +7,7 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from codemods.guards import is_guard
+from codemods.guards import go_with_it, is_guard
 from codemods.nodes import nodes, spelled
 from codemods.once import once
 from codemods.source import SourceFile
@@ -68,7 +68,9 @@ def said_beside(file: SourceFile, call: ast.Call) -> Iterator[Said]:
     if branch:
         lines = _lines_of_branch(path[-2][1], block, comments)
     for guard in filter(is_guard, block):
-        lines -= _lines_of(guard, comments)
+        above = _right_above(comments, guard.lineno)
+        kept = not go_with_it([comments[number].text for number in above])
+        lines -= _lines_of(guard, comments) - (above if kept else set())
     for number in sorted(lines):
         text = comments[number].text
         if NAME.search(text):

@@ -668,6 +668,19 @@ def is_mixed(node: ast.stmt, known: Mapping[str, ast.expr]) -> bool:
     return bool(about) and other_than_mesh(asked[0], known, asked[1]) is not None
 
 
+_ABOUT_IT = re.compile(
+    r"\d-?D\b|dimension|support|parallelism|guard|\bTP\b|\bPP\b|compos|ndim|"
+    r"\bDDP\b.*\b(only|alone|can ?not|can't|must|needs?|never|not|mesh|combin\w+)\b",
+    re.I,
+)
+"""Words of a guard; of DDP alone a comment may say what its branch is for."""
+
+
+def go_with_it(comments: Sequence[str]) -> bool:
+    """Whether the comments above a guard say what the guard does, and go with it."""
+    return any(map(_ABOUT_IT.search, comments))
+
+
 # Guards that somebody has commented out
 
 

@@ -1,13 +1,12 @@
 """Take guards out of a module, and what is empty without them."""
 
 import ast
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import libcst as cst
 
-from codemods.guards import Guard, all_statements
+from codemods.guards import Guard, all_statements, go_with_it
 
 Spot = tuple[int, int]
 """A line, and how many statements there are before one on it."""
@@ -296,20 +295,12 @@ def _lines(node: cst.If | cst.Else | None) -> list[cst.BaseStatement]:
     return lines
 
 
-_ABOUT_IT = re.compile(
-    r"\d-?D\b|dimension|support|parallelism|guard|\bTP\b|\bPP\b|compos|ndim|"
-    r"\bDDP\b.*\b(only|alone|can ?not|can't|must|needs?|never|not|mesh|combin\w+)\b",
-    re.I,
-)
-"""Words of a guard; of DDP alone a comment may say what its branch is for."""
-
-
 def _kept(line: cst.BaseStatement) -> list[cst.EmptyLine]:
     """What stays of the lines above a guard: one blank line, and comments on other things."""
     leading: Sequence[cst.EmptyLine] = getattr(line, "leading_lines", ())
     blank = [x for x in leading if x.comment is None][:1]
     comments = [x for x in leading if x.comment]
-    if any(_ABOUT_IT.search(x.comment.value) for x in comments if x.comment):
+    if go_with_it([x.comment.value for x in comments if x.comment]):
         comments = []
     return [*blank, *comments]
 

@@ -347,6 +347,9 @@ def test_what_is_said_of_the_branch_stays_when_its_first_statement_goes(said, st
         [branch, *comment, *guard, f"    {CALL}"],
         [branch, *(comment if stays else []), f"    {FRESH}"],
     )
+    source = plan(branch, *comment, *guard, f"    {CALL}")
+    named = findings({**FILES, HERE: f"{IMPORT} apply_ddp\n\n\n{source}"}, code="TM215")
+    assert [f.line for f in named] == ([6] if stays else [])
 
 
 @pytest.mark.parametrize(
