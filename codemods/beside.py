@@ -7,7 +7,7 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from codemods.guards import go_with_it, is_guard
+from codemods.guards import go_with_it, guards, is_guard
 from codemods.nodes import nodes, spelled
 from codemods.once import once
 from codemods.source import SourceFile
@@ -75,6 +75,34 @@ def said_beside(file: SourceFile, call: ast.Call) -> Iterator[Said]:
         text = comments[number].text
         if NAME.search(text):
             yield Said(number, text, of_replicate(text), _certain(text), True)
+
+
+def said_around(
+    file: SourceFile, function: ast.FunctionDef
+) -> Iterator[tuple[int, str]]:
+    """Line of what a function says of DDP anywhere, and the same said of replicate.
+
+    Log lines, and values that are nothing but its name: ``"FSDP" if sharded else "DDP"``.
+    Not what guards against more than one dimension say.
+    """
+    refusing = {
+        id(node)
+        for guard in guards(file.syntax)
+        for part in guard.refusal
+        for node in nodes(part)
+    }
+    for node in nodes(function):
+        if not isinstance(node, ast.stmt) or id(node) in refusing:
+            continue
+        names_it = isinstance(node, ast.Assign) and any(
+            isinstance(inner, ast.Constant)
+            and isinstance(inner.value, str)
+            and NAME.fullmatch(inner.value)
+            for inner in nodes(node.value)
+        )
+        text = spelled(node)
+        if names_it or (_is_said(node) and NAME.search(text)):
+            yield node.lineno, of_replicate(text)
 
 
 def _lines_of(node: ast.stmt, comments: "dict[int, _Comment]") -> set[int]:

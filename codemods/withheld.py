@@ -88,7 +88,7 @@ def _place(facts: Facts, findings: Sequence[Finding], wrong: Wrong) -> Finding:
         if finding.path == wrong.path and finding.status == "rewrite"
     ]
     within = [f for f in near if f.line in inside] if inside else []
-    calls = {(c.site.reference.path, c.site.node.lineno) for c in facts.calls}
+    calls = {(c.site.reference.path, c.site.reference.line) for c in facts.calls}
     ordered = sorted(
         within or near,
         key=lambda f: (

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from codemods.autocast import choices, of_a_test
-from codemods.beside import comments_of, said_beside
+from codemods.beside import comments_of, said_around, said_beside
 from codemods.example import Example
 from codemods.findings import Finding, Severity, hazard_of_lines
 from codemods.nodes import nodes
@@ -148,12 +148,17 @@ def _comments(facts: Facts) -> Iterator[Finding]:
     """What is said beside the calls of a file and may not be true, in one finding."""
     for path in sorted({call.site.reference.path for call in facts.calls}):
         file = facts.survey.files[path]
-        said = {
-            one.line: one.fresh
+        beside = [
+            one
             for call in facts.calls_in(path)
             for one in said_beside(file, call.site.node)
-            if not one.certain
-        }
+        ]
+        said = {one.line: one.fresh for one in beside if not one.certain}
+        certain = {one.line for one in beside if one.certain}
+        for call in facts.calls_in(path):
+            if call.site.function is not None:
+                around = dict(said_around(file, call.site.function))
+                said |= {line: around[line] for line in around.keys() - certain}
         if said:
             message = (
                 "what is said here of DDP may not be true of replicate, which wraps group by "

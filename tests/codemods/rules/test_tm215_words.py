@@ -113,3 +113,34 @@ def test_comments_where_autocast_is_chosen():
             return autocast()
     """
     assert words({CONFIG: amp}) == [(CONFIG, 4, "# only a single device get here")]
+
+
+def test_what_the_rest_of_the_function_says():
+    """A word chosen by degree, a log line behind both branches; not a guard's, which goes."""
+    plan = f"""\
+from torchtitan.tools.logging import logger
+
+{IMPORT} apply_ddp
+
+
+def parallelize(model, world_mesh, parallel_dims):
+    kind = "HSDP" if parallel_dims.fsdp_enabled else "DDP"
+    sharded = parallel_dims.dp_shard > 1
+    if world_mesh.ndim > 1:
+        logger.error("DDP has not supported > 1D parallelism")
+        raise RuntimeError("DDP has not supported > 1D parallelism")
+    if parallel_dims.dp_replicate_enabled:
+        apply_ddp(model, world_mesh["dp_replicate"], False)
+        logger.info("Applied DDP to the model")
+    logger.info(f"wrapped by {{'FSDP' if sharded else 'DDP'}}, {{kind}}")
+    name = "a run under DDP"
+    return kind, name
+"""
+    assert words({HERE: plan}) == [
+        (
+            HERE,
+            7,
+            "kind = 'HSDP' if parallel_dims.fsdp_enabled else 'replicate'\n"
+            "logger.info(f\"wrapped by {('FSDP' if sharded else 'replicate')}, {kind}\")",
+        )
+    ]
