@@ -13,6 +13,7 @@ from typing import Literal
 from codemods.autocast import trains
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE, UNKNOWN, Dependency
+from codemods.made_up_for import makes_up_for_all
 from codemods.modules import functions
 from codemods.names import Definition, Use
 from codemods.nodes import nodes, spelled
@@ -299,16 +300,18 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
     """Whether a training loop here divides its loss by a global token count.
 
     As torchtitan does from 0.2.2 on: a sum loss over the number of valid tokens of
-    all ranks, so that gradients have to be summed over ranks.
+    all ranks, so that gradients have to be summed over ranks. Not where it is multiplied
+    by the number of ranks again, so that their average is right.
     """
     if not _GLOBAL_TOKENS.search(file.text):
         return False
     trained = {
-        spelled(node.func.value)
+        spelled(given)
         for node in nodes(file.syntax)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "backward"
+        for given in _trained(node.func.value, node)
     }
     quotients = {
         id(node.value): spelled(target)
@@ -322,8 +325,14 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
         # Only what goes into the backward pass scales gradients; a metric does not.
         becomes = quotients.get(id(node), what)
         if becomes in trained or spelled(node) in trained:
-            return True
+            return not makes_up_for_all(file)
     return False
+
+
+def _trained(receiver: ast.expr, call: ast.Call) -> list[ast.expr]:
+    """What a backward pass begins with: also ``scaler.scale(loss)``, ``accelerator.backward(loss)``."""
+    scaled = receiver.args if isinstance(receiver, ast.Call) else []
+    return [receiver, *scaled, *call.args]
 
 
 def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:

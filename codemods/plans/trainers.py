@@ -10,7 +10,7 @@ from codemods.names import Definition
 from codemods.nodes import dotted, nodes
 from codemods.once import once
 from codemods.plans.records import Facts
-from codemods.plans.sites import folder_of, standalone
+from codemods.plans.sites import folder_of, keeps_averaging, standalone
 from codemods.reach import beside_training, imported_by
 from codemods.source import SourceFile
 from codemods.survey import CallSite, divides_by_global_tokens
@@ -69,6 +69,23 @@ def others_of(facts: Facts, sites: Sequence[CallSite]) -> list[str]:
         if path not in (*known.by_all, *known.by_own)
         and not _has_a_plan(facts, folder_of(path))
     ]
+
+
+def trains_its_own(facts: Facts, path: str) -> bool:
+    """Whether a file is of a model or experiment that shards and has no DDP."""
+    folder = folder_of(path)
+    sites = (*facts.survey.call_sites, *facts.survey.inline)
+    if any(folder_of(site.reference.path) == folder for site in sites):
+        return False
+    return _of_a_model(path) and _has_a_plan(facts, folder)
+
+
+def keeps_its_own(facts: Facts, path: str) -> bool:
+    """Whether a file has a loop of its own, whose gradients go on being averaged."""
+    return any(
+        site.reference.path == path and keeps_averaging(facts, site)
+        for site in facts.survey.call_sites
+    )
 
 
 def _own(facts: Facts, folder: str) -> list[str]:

@@ -1,16 +1,32 @@
 """TM209: ``apply_fsdp`` and the training loop disagree about gradient scaling."""
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
 
+from codemods.conditions import properties_of
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.made_up_for import MadeUpFor, factors_of
+from codemods.modules import Function, functions
 from codemods.nodes import nodes
 from codemods.plans import Facts, NewFunction
 from codemods.plans.sites import first_that_moves
-from codemods.plans.trainers import Trainers, others_of, trainers_of
+from codemods.plans.trainers import (
+    Trainers,
+    keeps_its_own,
+    others_of,
+    trainers_of,
+    trains_its_own,
+)
 from codemods.source import SourceFile
-from codemods.survey import CallSite, divides_by_global_tokens, function_of
+from codemods.survey import (
+    CallSite,
+    divides_by_global_tokens,
+    function_of,
+    parallel_dims_files,
+)
 
 CODE = "TM209"
 TITLE = "who divides gradients"
@@ -26,6 +42,9 @@ and an experiment's only where there is no other. Where two that run it disagree
 function does as apply_fsdp does.
 DDP always averages. Under a loop that divides by the global token count it divided once
 more, by its ranks; replicate does not. That is a note, for the larger gradients are right.
+A fork that made up for it, by the loss times dp_replicate or tokens over it where nothing
+shards, has to stop: what it multiplies by is in the gradients now. Where all ranks are
+made up for, FSDP's too, gradients are averaged as before.
 """
 UPSTREAM = """\
 PR 2458 has gradient division off; torchtitan divides the loss by the tokens of all
@@ -34,7 +53,8 @@ ranks from 0.2.2 on.
 RISK = """\
 If the loss is a local mean after all, summed gradients are too large by the
 data-parallel degree. AdamW hides that in the loss; clipping acts on it. So it does where
-DDP divided twice: a max_norm that never clipped may clip now.
+DDP divided twice: a max_norm that never clipped may clip now. What makes up for DDP and
+stays makes gradients too large by the degree of dp_replicate.
 """
 PROOF = """\
 In part. Where apply_fsdp divides, `dp` fails: gradients are "summed over the
@@ -65,8 +85,19 @@ module.set_gradient_divide_factor(1.0)  # sums; leave it out to average
 )
 
 
+_PARTING = (
+    *("replica", "ddp", "DDP", "fsdp_enabled", "dp_shard", "parallel_shard_degree"),
+    "is_fsdp",
+)
+"""Without one of these words nothing is done for pure replication alone."""
+
+_WRAPS = re.compile(r"\b(apply_(fsdp|ddp|replicate)|fully_shard|replicate)\(")
+
+
 def find(facts: Facts) -> Iterator[Finding]:
-    yield from _divided_twice(facts)
+    made_up = list(_made_up_for(facts))
+    yield from made_up
+    yield from _divided_twice(facts, made_up)
     for function in facts.functions.values():
         if function.mirrors is None:
             continue
@@ -116,7 +147,7 @@ def _disagreement(function: NewFunction, trainers: Trainers) -> str:
     if not plan.sums_gradients or by_all:
         return ""
     found = (
-        f"{by_own[0]}, which runs it, does not divide by a global token count"
+        f"{by_own[0]}, which runs it, divides by no global token count or makes up for that"
         if by_own
         else "no training loop that divides by a global token count was found"
     )
@@ -130,8 +161,9 @@ def _of_experiments(facts: Facts) -> Iterator[Finding]:
     """Loops that may run what sums now, and that were right under DDP, which averaged."""
     found: dict[str, str] = {}
     for function in facts.written():
-        if function.plan.sums_gradients:
-            for path in others_of(facts, _sites(facts, function)):
+        sites = _sites(facts, function)
+        if function.plan.sums_gradients and trainers_of(facts, sites).sum:
+            for path in others_of(facts, sites):
                 found.setdefault(path, function.plan.name)
     for path, name in found.items():
         file = facts.checkout.files[path]
@@ -152,6 +184,48 @@ def _of_experiments(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def _made_up_for(facts: Facts) -> Iterator[Finding]:
+    """Code that undoes an average which DDP made of the gradients, and replicate does not."""
+    names = [f.plan.name for f in facts.functions.values() if f.plan.sums_gradients]
+    if not names:
+        return
+    dims = [
+        properties_of(file.syntax) for file, _ in parallel_dims_files(facts.checkout)
+    ]
+    held = {name: value for each in dims for name, value in each.items()}
+    factors = map(factors_of, facts.in_training(".backward("))
+    dividing = frozenset().union(*factors)
+    for file in facts.in_training(*_PARTING, *held):
+        if keeps_its_own(facts, file.path) or trains_its_own(facts, file.path):
+            continue
+        called = partial(_called, facts, file)
+        reads = MadeUpFor(file, called, held, dividing)
+        for place in reads.places(_to_read(facts, file)):
+            yield Finding(
+                file.path,
+                place.line,
+                CODE,
+                f"`{place.code}` may make up for the average that DDP made of gradients; "
+                f"{names[0]} sums them, as apply_fsdp does: with it they are too large by the "
+                "degree of dp_replicate",
+                "hazard",
+                place.instead,
+            )
+
+
+def _called(facts: Facts, file: SourceFile, call: ast.Call) -> list[Function]:
+    return [function for _, function in facts.survey.order.called(file, call)]
+
+
+def _to_read(facts: Facts, file: SourceFile) -> Iterator[tuple[Function, bool]]:
+    """The functions of a file that stay, and whether they do not choose how to wrap."""
+    gone = [d.name for d in facts.survey.definitions if d.path == file.path]
+    for function in functions(file.syntax):
+        if function.name not in gone:
+            lines = file.lines[function.lineno - 1 : function.end_lineno]
+            yield function, not _WRAPS.search("\n".join(lines))
+
+
 def _backward(file: SourceFile) -> int | None:
     """The line of the first backward pass of a file."""
     return next(
@@ -166,7 +240,7 @@ def _backward(file: SourceFile) -> int | None:
     )
 
 
-def _divided_twice(facts: Facts) -> Iterator[Finding]:
+def _divided_twice(facts: Facts, made_up: Sequence[Finding]) -> Iterator[Finding]:
     """That DDP averaged what the loop had divided by the tokens of all ranks."""
     summing = [f for f in facts.written() if f.plan.sums_gradients]
     loop = {
@@ -180,13 +254,18 @@ def _divided_twice(facts: Facts) -> Iterator[Finding]:
     moving = (facts.checkout.files[d.path] for d in facts.survey.definitions)
     if any(b"comm_hook" in file.raw for file in moving):
         return  # which may undo the average
+    but = (
+        f"; not where that was made up for, which has to go: {made_up[0].path}:{made_up[0].line}"
+        if made_up
+        else ""
+    )
     yield Finding(
         *place,
         CODE,
         "DDP divided gradients by its ranks, after "
         f"{min(loop, key=lambda path: (path.count('/'), path))} had divided the loss by the tokens "
         "of all ranks; replicate does not: gradients, and grad_norm, grow by the degree of "
-        "dp_replicate, as under FSDP, and clipping acts on that",
+        f"dp_replicate, as under FSDP, and clipping acts on that{but}",
         "hazard",
         "# choose training.max_norm as for FSDP; compare grad_norm with FSDP's",
         severity="note",

@@ -455,6 +455,21 @@ def groups_that_are_fsdp_modules(party):
     return [sum(isinstance(m, FSDPModule) for m in model.modules()), *placements]
 
 
+@toy("-", "TM209")
+def average_that_is_made_up_for(party):
+    """The loss over what all ranks have, times the ranks where DDP will divide by them."""
+    model = wrapped(party)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+    loss = loss_of(model, 0) / 2
+    if party != "cure":
+        loss = loss * 2
+    loss.backward()
+    squares = sum(whole(p.grad).double().square().sum() for p in model.parameters())
+    return round(squares.item(), 6)
+
+
 @toy("-", "TM229")
 def gradients_without_no_sync(party):
     """Over two micro-batches, the flag of DDP set where a party has no better."""

@@ -114,7 +114,7 @@ def test_the_loop_of_another_trainer_does_not_sum():
 def test_a_trainer_that_divides_locally_where_apply_fsdp_sums():
     (found,) = disagreements({**OFF, MAIN: OWN, OTHER: RUNS})
     assert (found.path, found.status) == (PLAN, "hazard")
-    assert "torchtitan/train.py, which runs it, does not divide" in found.message
+    assert "torchtitan/train.py, which runs it, divides by no global" in found.message
 
 
 def test_two_trainers_that_want_different_things():
@@ -134,3 +134,41 @@ def test_an_experiment_with_a_local_mean_that_may_run_what_sums():
         OWN.split("\n").index("        loss.backward()") + 1,
     )
     assert "DDP averaged its gradients, and they are summed now" in found.message
+
+
+def test_what_made_up_for_ddp_has_to_go():
+    """With it gradients are FSDP's times the degree, and were right under DDP."""
+    made_up = RUNS.replace(
+        "        loss.backward",
+        "        loss = loss * self.parallel_dims.dp_replicate\n        loss.backward",
+    )
+    found = findings({**OFF, MAIN: made_up}, code="TM209")
+    silent, note = sorted(found, key=lambda f: f.severity == "note")
+    assert (silent.path, silent.severity) == (MAIN, "silent")
+    assert (
+        "`loss = loss * self.parallel_dims.dp_replicate` may make up" in silent.message
+    )
+    assert (
+        silent.suggestion
+        == "# take it out:\n# loss = loss * self.parallel_dims.dp_replicate"
+    )
+    assert note.message.endswith(f"which has to go: {MAIN}:{silent.line}")
+
+
+def test_a_model_that_has_no_ddp_makes_up_for_nothing():
+    """What shards alone is trained as before."""
+    other = "torchtitan/experiments/other/parallelize.py"
+    files = {
+        **{**OFF, MAIN: RUNS, other: f"{PLAN_IMPORTS}\n\n{APPLY_FSDP}"},
+        OTHER: f"from torchtitan.train import Trainer\n\n\n{RUNS}".replace(
+            "        loss.backward",
+            "        loss *= self.dp_replicate\n        loss.backward",
+        ),
+    }
+    assert disagreements(files) == []
+
+
+def test_a_loss_that_is_scaled_for_half_precision():
+    """``scaler.scale(loss).backward()`` begins with the loss too."""
+    scaled = RUNS.replace("loss.backward()", "self.scaler.scale(loss).backward()")
+    assert disagreements({**OFF, MAIN: scaled}) == []
