@@ -9,6 +9,7 @@ Why each stands here:
 - TM215: a help text, or a comment, that speaks of DDP.
 - TM227: the option early_step_in_backward is there, with which DDP is no reference.
 - TM228: torchft's manager sets its hook on every FSDPModule, so on replicate's groups now.
+- TM235: our RL trainer is given its model; that of the releases loads one of its own classes.
 
 ``fork_quirks`` is there to have one of each.
 """
@@ -90,12 +91,14 @@ TREES = {
     """,
     "v0_2_1": """
         distributed/utils.py:53 TM215
+        experiments/rl/unified/actors/trainer.py:41 TM235
         experiments/rl/unified/actors/trainer.py:49 TM206
         models/llama3/infra/parallelize.py:192 TM214
         models/qwen3/infra/parallelize.py:53 TM201
     """,
     "v0_2_2": """
         distributed/utils.py:56 TM215
+        experiments/rl/unified/actors/trainer.py:41 TM235
         experiments/rl/unified/actors/trainer.py:49 TM206
         models/flux/infra/parallelize.py:24 TM207
         models/llama3/infra/parallelize.py:212 TM209
@@ -123,7 +126,9 @@ TREES = {
         experiments/distill/train_student.py:19 TM205
         experiments/distill/train_student.py:21 TM202
         experiments/distill/train_student.py:33 TM204
-        experiments/probe/train_probe.py:22 TM231
+        experiments/distill/train_teacher.py:14 TM235
+        experiments/distill/train_teacher.py:18 TM235
+        experiments/probe/train_probe.py:30 TM231
         models/heron/infra/parallelize.py:85 TM214
         models/heron/infra/parallelize.py:94 TM203
         models/plover/infra/parallelize.py:24 TM224

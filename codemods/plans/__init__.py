@@ -8,12 +8,14 @@ from codemods.plans.arguments import call_problem
 from codemods.plans.decide import decide
 from codemods.plans.dimension import Spelling
 from codemods.plans.dimension import spelling as mesh_spelling
+from codemods.plans.fits import needs, untold
 from codemods.plans.homes import module_for
 from codemods.plans.naming import replicate_name
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
 from codemods.plans.sites import is_inline, standalone
 from codemods.plans.strings import Followed, alias, followed
 from codemods.plans.ties import before_wrapping
+from codemods.plans.values import wrapped_by
 
 __all__ = [
     "Facts",
@@ -30,6 +32,9 @@ __all__ = [
     "is_inline",
     "mesh_spelling",
     "module_for",
+    "needs",
     "replicate_name",
     "standalone",
+    "untold",
+    "wrapped_by",
 ]

@@ -10,6 +10,7 @@ from codemods.nodes import nodes, spelled
 from codemods.plans import pass_on
 from codemods.plans.arguments import call_problem
 from codemods.plans.entered import otherwise
+from codemods.plans.fits import misfit
 from codemods.plans.functions import beside, own_plan, wraps_otherwise
 from codemods.plans.mesh import is_kept, mesh_edit, mesh_is_right, suggested_mesh
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
@@ -121,6 +122,11 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     """Add the new call, or report why it is left."""
     file = facts.survey.files[site.reference.path]
     mesh = MeshEdit("") if function.plan.mesh is None else mesh_edit(facts, site, file)
+    known = mesh if isinstance(mesh, MeshEdit) else None
+    other = misfit(facts, site, function, known or _usual_mesh(facts, site))
+    if other is not None:
+        _leave(facts, site, function.plan, other.reason, other.code)
+        return
     if isinstance(mesh, str):
         _leave(facts, site, function.plan, mesh, _with_known(facts, site, function))
         return
@@ -143,6 +149,11 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     facts.calls.append(
         NewCall(site, function, spelling, tuple(passed), mesh, standalone(facts, site))
     )
+
+
+def _usual_mesh(facts: Facts, site: CallSite) -> MeshEdit:
+    """The mesh as a person would write it."""
+    return MeshEdit(suggested_mesh(facts, site.reference.path))
 
 
 def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
@@ -200,8 +211,7 @@ def _lacks_value(facts: Facts, site: CallSite, function: NewFunction) -> str | N
 
 def _with_known(facts: Facts, site: CallSite, function: NewFunction) -> str | None:
     """The call to write where all but the mesh is known."""
-    mesh = MeshEdit(suggested_mesh(facts, site.reference.path))
-    passed = arguments(facts, site, function, mesh)
+    passed = arguments(facts, site, function, _usual_mesh(facts, site))
     if isinstance(passed, str):
         return None
     return layout.bracketed(f"{function.plan.name}(", passed, ")")

@@ -107,6 +107,12 @@ def _roots(values: Iterable[str]) -> set[str]:
     }
 
 
+def imports_for(facts: Facts, site: CallSite, values: Iterable[str]) -> list[str]:
+    """The imports, as comments, of what values need and the module of a call has not."""
+    missing = sorted(_roots(values) - _bound(facts, site))
+    return [line for name in missing if (line := _import_of(facts, name)) is not None]
+
+
 def _bound(facts: Facts, site: CallSite) -> set[str]:
     """The names that a call can use: of its function and of its module."""
     names = facts.checkout.names(site.reference.path)

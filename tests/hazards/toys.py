@@ -550,6 +550,33 @@ def trained_with_a_layer_put_in_after(party):
     return [train(model, optimizer, step) for step in range(2)]
 
 
+class Other(nn.Module):
+    """A model with modules of other names."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(32, 8)
+        self.head = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 32))
+
+    def forward(self, tokens):
+        return self.head(self.table(tokens))
+
+
+@toy("-", "TM235")
+def names_of_another_model(party):
+    if party == "cure":
+        torch.manual_seed(0)
+        model = Other()
+        mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("dp_replicate",))
+        for part in model.children():
+            replicate(part, mesh=mesh)
+        replicate(model, mesh=mesh)
+    else:
+        model = wrapped(party, Other)
+    optimizer = sgd(model)
+    return [train(model, optimizer, step) for step in range(2)]
+
+
 def figure(function, party):
     """What a toy gives, or the exception that it raises."""
     try:

@@ -240,7 +240,7 @@ TABLE = (
     ),
     Row(
         "explain TM9",
-        "there is no rule TM9. There are TM101 to TM107 and TM201 to TM232. `titan-migrate explain` lists all.",
+        "there is no rule TM9. There are TM101 to TM107 and TM201 to TM235. `titan-migrate explain` lists all.",
     ),
     Row(
         "explain T101",
