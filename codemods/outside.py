@@ -266,11 +266,22 @@ def _by_name(checkout: Checkout, file: SourceFile) -> Iterator[tuple[Use, str, s
         else:
             continue
         spelling = dotted(of) or ""
-        module = _imported_by_name(of) or _modules_by_name(file).get(spelling, "")
+        module = module_by_name(file, of)
         if use.spelling == "getattr":
             module = module or checkout.external(file.path, use.scope, spelling) or ""
         if checkout.is_of_torchtitan(module):
             yield use, module, name
+
+
+def module_by_name(file: SourceFile, node: ast.expr) -> str:
+    """The module that an expression has by its name at run time, "" for none.
+
+    A call of ``import_module``, a part of ``sys.modules``, or a variable that is set to
+    one; ``a.*`` where only the beginning of its name is written out.
+    """
+    return _imported_by_name(file, node) or _modules_by_name(file).get(
+        dotted(node) or "", ""
+    )
 
 
 @once
@@ -279,15 +290,19 @@ def _modules_by_name(file: SourceFile) -> dict[str, str]:
     return {
         target.id: module
         for node in nodes(file.syntax)
-        if isinstance(node, ast.Assign)
-        for module in [_imported_by_name(node.value)]
-        for target in node.targets
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) and node.value
+        for module in [_imported_by_name(file, node.value)]
+        for target in getattr(node, "targets", None) or [getattr(node, "target", None)]
         if isinstance(target, ast.Name) and module
     }
 
 
-def _imported_by_name(node: ast.expr) -> str:
-    """The module that a call of ``import_module`` names; ``a.*`` where no more is written out."""
+def _imported_by_name(file: SourceFile, node: ast.expr) -> str:
+    """The module that a call of ``import_module`` names, or that ``sys.modules`` is asked for."""
+    if isinstance(node, ast.NamedExpr):
+        node = node.value
+    if isinstance(node, ast.Subscript) and dotted(node.value) == "sys.modules":
+        return _written(node.slice)
     if not isinstance(node, ast.Call) or not node.args:
         return ""
     if (dotted(node.func) or "").rpartition(".")[2] not in (
@@ -295,11 +310,29 @@ def _imported_by_name(node: ast.expr) -> str:
         "__import__",
     ):
         return ""
-    named = node.args[0]
+    return absolute(file.package, _written(node.args[0]))
+
+
+def absolute(package: str, name: str) -> str:
+    """The absolute name of a module that a text names, as ``import_module`` takes it."""
+    level = len(name) - len(name.lstrip("."))
+    relative = ast.ImportFrom(name[level:] or None, [], level)
+    return absolute_module(package, relative)
+
+
+def _written(named: ast.expr) -> str:
+    """A text as far as it is written out, with ``*`` for the rest."""
     rest = ""
     if isinstance(named, ast.JoinedStr) and named.values:
         named, rest = named.values[0], "*"
-    return str(named.value) + rest if isinstance(named, ast.Constant) else ""
+    elif isinstance(named, ast.BinOp) and isinstance(named.op, (ast.Add, ast.Mod)):
+        named, rest = named.left, "*"
+    elif isinstance(named, ast.Call) and isinstance(named.func, ast.Attribute):
+        named, rest = named.func.value, "*"
+    if not isinstance(named, ast.Constant) or not isinstance(named.value, str):
+        return ""
+    text = named.value
+    return re.split(r"[{%]", text)[0] + rest if rest else text
 
 
 @once

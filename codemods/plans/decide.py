@@ -2,7 +2,7 @@
 
 from codemods.names import Definition
 from codemods.phases import phase
-from codemods.plans import outside, passed_on
+from codemods.plans import by_name, outside, passed_on
 from codemods.plans.calls import decide_call, decide_inline
 from codemods.plans.functions import existing, function_for
 from codemods.plans.records import Facts
@@ -28,6 +28,7 @@ def decide(survey: Survey, target: Target) -> Facts:
         decide_inline(facts, site)
     outside.report(facts)
     passed_on.report(facts)
+    by_name.report(facts)
     return facts
 
 

@@ -31,7 +31,7 @@ def report(facts: Facts) -> None:
                 f"{reference.spelling} is passed on as a value, so what it is called "
                 "with cannot be followed: call it by name here",
                 "left",
-                _to_write(facts, reference, function),
+                to_write(facts, reference, function),
             )
         )
 
@@ -50,8 +50,17 @@ def _is_out_of_date(facts: Facts, reference: Reference) -> bool:
     return reference.definition.name not in asked
 
 
-def _to_write(facts: Facts, reference: Reference, function: NewFunction) -> str:
-    """The call, where what shards beside it shows its arguments; else the new name."""
+def to_write(
+    facts: Facts, reference: Reference, function: NewFunction, fresh: str | None = None
+) -> str:
+    """The call, where what shards beside it shows its arguments; else the new name.
+
+    Args:
+        facts: about the checkout.
+        reference: the place.
+        function: what the name stands for afterwards.
+        fresh: that name, where it is not the spelling with another last part.
+    """
     tree = facts.survey.files[reference.path].syntax
     around = enclosing_line(tree, reference.line)
     place = ast.Call(
@@ -65,7 +74,7 @@ def _to_write(facts: Facts, reference: Reference, function: NewFunction) -> str:
         if not isinstance(passed, str):
             return layout.bracketed(f"{function.plan.name}(", passed, ")")
     head, _, _ = reference.spelling.rpartition(".")
-    fresh = f"{head}.{function.definition.name}".lstrip(".")
+    fresh = fresh or f"{head}.{function.definition.name}".lstrip(".")
     statements = [
         node
         for node in nodes(tree)

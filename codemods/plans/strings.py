@@ -1,17 +1,26 @@
 """Names of ``apply_ddp`` in strings, and what the names of its aliases become."""
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from codemods.autocast import of_a_test
 from codemods.names import Definition
-from codemods.nodes import dotted, nodes
+from codemods.nodes import children, dotted, nodes
 from codemods.plans.records import Facts
 from codemods.source import SourceFile
 from codemods.survey import OLD
 
-_BY_NAME = {"object", "setattr", "getattr", "hasattr", "delattr"}
+_BY_NAME = {"object", "setattr", "getattr", "hasattr", "delattr", "spy"}
 """``patch.object(module, "name")`` and what else takes a name of a module second."""
+
+_BY_PATH = re.compile(
+    r"(^|\.)(patch|setattr|delattr|print|warn|log|debug|info|warning|error|exception)$"
+)
+"""What takes a whole dotted name and calls nothing by it: patches of tests, and logs."""
+
+_PATH = re.compile(r"(?P<module>\w+(\.\w+)*)[.:](?P<name>\w+)")
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,23 @@ class Followed:
     value: str
     fresh: str
     call: str | None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A string that names a function that moves, and what is done with it.
+
+    Args:
+        string: as ``followed`` has it.
+        node: what stands for the function: the string, or the ``getattr`` that takes it.
+        definition: the function.
+        is_read: whether the function is taken from there, by who knows whom.
+    """
+
+    string: Followed
+    node: ast.expr
+    definition: Definition
+    is_read: bool
 
 
 def alias(facts: Facts, word: str) -> str:
@@ -52,33 +78,95 @@ def alias(facts: Facts, word: str) -> str:
 
 
 def followed(facts: Facts, file: SourceFile) -> Iterator[Followed]:
-    """The strings of a file that name a function that moves, by the module it is in."""
-    if facts.target.function_name == OLD or OLD.encode() not in file.raw:
+    """The strings of a file that name a function that moves, by the module it is in.
+
+    Not those by which the function itself is had at run time: what it is called with
+    then is not followed, so they are left (``by_name``).
+    """
+    if facts.target.function_name != OLD:
+        for named in in_strings(facts, file):
+            if not named.is_read:
+                yield named.string
+
+
+def in_strings(facts: Facts, file: SourceFile) -> Iterator[Named]:
+    """Every string of a file that names a function that moves, by the module it is in."""
+    if OLD.encode() not in file.raw:
         return
-    for node in nodes(file.syntax):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            module, _, last = node.value.rpartition(".")
-            if OLD not in last or not all(
-                part.isidentifier() for part in node.value.split(".")
-            ):
-                continue
-            fresh = _fresh(facts, facts.checkout.at(node.value), last)
-            if module and fresh:
-                yield Followed(node.lineno, node.value, f"{module}.{fresh}", None)
+    around = {id(child): n for n in nodes(file.syntax) for child in children(n)}
+    yield from _by_path(facts, file, around)
     for use in file.names.uses:
         if use.call is None or use.spelling.rpartition(".")[2] not in _BY_NAME:
             continue
         if len(use.call.args) < 2:
             continue
         of, name = dotted(use.call.args[0]), use.call.args[1]
-        if of and isinstance(name, ast.Constant) and isinstance(name.value, str):
-            if OLD not in name.value:
-                continue
-            found = facts.checkout.resolve(file.path, use.scope, f"{of}.{name.value}")
-            fresh = _fresh(facts, found, name.value)
-            if fresh:
-                call = ast.unparse(use.call)
-                yield Followed(name.lineno, name.value, fresh, call)
+        if not of or not isinstance(name, ast.Constant) or OLD not in str(name.value):
+            continue
+        value = str(name.value)
+        definition = facts.checkout.resolve(file.path, use.scope, f"{of}.{value}")
+        fresh = _fresh(facts, definition, value)
+        if definition and fresh:
+            string = Followed(name.lineno, value, fresh, ast.unparse(use.call))
+            read = use.spelling == "setattr" and not of_a_test(file.path)
+            if use.spelling == "getattr":
+                read = not _is_only_asked(around[id(use.call)])
+            yield Named(string, use.call, definition, read)
+
+
+def _by_path(
+    facts: Facts, file: SourceFile, around: Mapping[int, ast.AST]
+) -> Iterator[Named]:
+    """The strings that are a whole dotted name, ``a.b.apply_ddp`` or ``a.b:apply_ddp``."""
+    for node in nodes(file.syntax):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        found = _PATH.fullmatch(node.value) if OLD in node.value else None
+        if found is None or OLD not in found["name"]:
+            continue
+        full = f"{found['module']}.{found['name']}"
+        definition = facts.checkout.at(full)
+        fresh = _fresh(facts, definition, found["name"])
+        if definition and fresh:
+            value = node.value.removesuffix(found["name"]) + fresh
+            string = Followed(node.lineno, node.value, value, None)
+            read = full != node.value or not _is_only_named(file, around, node)
+            yield Named(string, node, definition, read)
+
+
+def _is_only_named(
+    file: SourceFile, around: Mapping[int, ast.AST], node: ast.expr
+) -> bool:
+    """Whether a dotted name is patched, said or compared, so that nobody calls by it."""
+    outer = around[id(node)]
+    if isinstance(outer, ast.keyword):
+        outer = around[id(outer)]
+    if isinstance(outer, ast.Call):
+        return bool(_BY_PATH.search(dotted(outer.func) or ""))
+    if isinstance(outer, (ast.Assign, ast.AnnAssign)) and outer.value is node:
+        targets = outer.targets if isinstance(outer, ast.Assign) else [outer.target]
+        uses = [
+            inner
+            for inner in nodes(file.syntax)
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)
+            if any(isinstance(t, ast.Name) and t.id == inner.id for t in targets)
+        ]
+        passed = [u for u in uses if isinstance(around[id(u)], (ast.Call, ast.keyword))]
+        return (
+            len(passed) == len(uses) > 0
+            and all(isinstance(target, ast.Name) for target in targets)
+            and all(_is_only_named(file, around, use) for use in passed)
+        )
+    return isinstance(outer, (ast.Expr, ast.Compare))
+
+
+def _is_only_asked(outer: ast.AST) -> bool:
+    """Whether it is only asked if a function is there, or which: nobody calls it then."""
+    if isinstance(outer, ast.Call):
+        return dotted(outer.func) == "callable"
+    return isinstance(outer, (ast.Expr, ast.Compare, ast.Assert)) or (
+        isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.Not)
+    )
 
 
 def _fresh(facts: Facts, definition: Definition | None, word: str) -> str | None:

@@ -179,7 +179,7 @@ def _as_beside(facts: Facts, site: CallSite) -> str:
 def _unknown_modules(facts: Facts) -> Iterator[Finding]:
     """``module.apply_ddp(...)`` on a module that cannot be told from the text."""
     known = Guards(facts)
-    outside = {(use.path, use.line) for use in facts.survey.outside}
+    outside = _told(facts)
     for file in facts.checkout.mentioning(f".{OLD}("):
         guarded = {g.line: g for g in known.of(file) if g.unknown}
         methods = {
@@ -249,8 +249,14 @@ def _patches(facts: Facts) -> Iterator[Finding]:
                 yield Finding(file.path, node.lineno, CODE, message, "hazard", fresh)
 
 
+def _told(facts: Facts) -> set[tuple[str, int]]:
+    """The places that are left, or of a name that no file here defines."""
+    told = {(f.path, f.line) for f in facts.findings if f.status == "left"}
+    return told | {(use.path, use.line) for use in facts.survey.outside}
+
+
 def _strings(facts: Facts) -> Iterator[Finding]:
-    outside = {(use.path, use.line) for use in facts.survey.outside}
+    outside = _told(facts)
     for file in facts.checkout.mentioning(OLD):
         in_all = {line for line, name in exported(file) if name == OLD}
         moving = {(s.line, s.value) for s in followed(facts, file)}
