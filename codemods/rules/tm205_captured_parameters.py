@@ -3,12 +3,12 @@
 import ast
 from collections.abc import Iterator
 
+from codemods.captured import captures
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.nodes import nodes
+from codemods.nodes import dotted
 from codemods.plans import Facts
 from codemods.source import SourceFile
-from codemods.survey import enclosing
 
 CODE = "TM205"
 TITLE = "parameters captured before wrapping"
@@ -44,65 +44,41 @@ self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
 """,
 )
 
-_TAKES = {"parameters", "named_parameters"}
+_PLAN = "parallelize_"
+"""What torchtitan's plans are called, and what a trainer calls them by."""
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    for site in facts.survey.call_sites:
-        given = [
-            *site.node.args,
-            *(k.value for k in site.node.keywords if k.arg == "model"),
-        ]
-        if site.function is None or not given:
-            continue
-        file = facts.survey.files[site.reference.path]
-        model = ast.unparse(given[0])
-        yield from _captures(file, site.function, model, site.node.lineno)
-    for file in facts.checkout.mentioning("parallelize_fn(", "parallelize_llama("):
-        for use in file.names.uses:
-            if use.call is None or not use.call.args:
-                continue
-            if not use.spelling.rpartition(".")[2].startswith("parallelize_"):
-                continue
-            function = enclosing(file.syntax, use.call)
-            if function is not None:
-                model = ast.unparse(use.call.args[0])
-                yield from _captures(file, function, model, use.node.lineno)
+    sites = (*facts.survey.call_sites, *facts.survey.inline)
+    wrapping = {
+        (site.reference.path, site.node.lineno, site.node.col_offset) for site in sites
+    }
+    files = {site.reference.path for site in sites}
+    files |= {file.path for file in facts.checkout.mentioning(_PLAN)}
+
+    def wrapped(file: SourceFile, call: ast.Call) -> ast.expr | None:
+        place = file.path, call.lineno, call.col_offset
+        if place not in wrapping and not _is_plan(facts, file, call):
+            return None
+        named = {word.arg: word.value for word in call.keywords}
+        return call.args[0] if call.args else named.get("model")
+
+    homes = (facts.checkout.files[path] for path in sorted(files))
+    for found in captures(facts.checkout, wrapped, homes):
+        yield Finding(
+            found.path,
+            found.line,
+            CODE,
+            f"{found.subject} is made from {found.model}'s parameters "
+            f"before replicate replaces them on line {found.before}",
+            "hazard",
+            f"# after line {found.before}\n{found.statement}",
+        )
 
 
-def _captures(
-    file: SourceFile, function: ast.FunctionDef, model: str, before: int
-) -> Iterator[Finding]:
-    for statement in nodes(function):
-        if not isinstance(statement, ast.Assign) or statement.lineno >= before:
-            continue
-        for node in nodes(statement.value):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in _TAKES
-                and ast.unparse(node.func.value) == model
-                and not _only_counted(statement.value)
-            ):
-                yield Finding(
-                    file.path,
-                    node.lineno,
-                    CODE,
-                    f"{ast.unparse(statement.targets[0])} is made from {model}'s parameters "
-                    f"before replicate replaces them on line {before}",
-                    "hazard",
-                    f"# after line {before}\n{ast.unparse(statement)}",
-                )
-
-
-def _only_counted(value: ast.expr) -> bool:
-    """Sums over sizes and the like, and a device or a dtype, keep no parameter."""
-    if isinstance(value, ast.Attribute) and value.attr in ("device", "dtype"):
-        return True
-    return isinstance(value, ast.Call) and ast.unparse(value.func) in (
-        "sum",
-        "any",
-        "all",
-        "len",
-        "next",
-    )
+def _is_plan(facts: Facts, file: SourceFile, call: ast.Call) -> bool:
+    spelling = dotted(call.func) or ""
+    if not spelling.rpartition(".")[2].startswith(_PLAN):
+        return False
+    origin = facts.checkout.external(file.path, "", spelling) or ""
+    return not origin.startswith("torch.") and not spelling.endswith("_module")
