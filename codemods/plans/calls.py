@@ -123,9 +123,9 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     file = facts.survey.files[site.reference.path]
     mesh = MeshEdit("") if function.plan.mesh is None else mesh_edit(facts, site, file)
     known = mesh if isinstance(mesh, MeshEdit) else None
-    other = misfit(facts, site, function, known or _usual_mesh(facts, site))
-    if other is not None:
-        _leave(facts, site, function.plan, other.reason, other.code)
+    wrong = misfit(facts, site, function, known or _usual_mesh(facts, site))
+    if wrong is not None:
+        _leave(facts, site, function.plan, wrong.reason, wrong.code)
         return
     if isinstance(mesh, str):
         _leave(facts, site, function.plan, mesh, _with_known(facts, site, function))
