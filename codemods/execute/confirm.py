@@ -329,14 +329,19 @@ class Confirmation:
         if reason is not None:
             yield from [f"{_UNCLEAR}{reason}"] if reason else []
             return
-        summed = bool(after.entered & self.known.summed)
-        reference = judge.dividing(reference, summed)
+        reference = self._divided(place, reference, after)
         if self.known.full_precision:
             reference = judge.in_full_precision(reference)
         tied = [*world.tied, *judge.tied_in(reference)]
         yield from judge.as_sharded(reference, after, self.known.mesh, tied)
         if passed.of("ddp") or not before.raised:
             yield from self._beside(place, world, passed, reference, after)
+
+    def _divided(self, place: Place, reference: Record, after: Record) -> Record:
+        """What FSDP does, with the division of gradients as the loop that runs it needs it."""
+        if place in self.known.averaging:
+            return judge.averaging(reference)
+        return judge.dividing(reference, bool(after.entered & self.known.summed))
 
     def _reference(self, place: Place, world: World) -> Record | None:
         """What the plan does with FSDP over as many ranks."""
@@ -419,10 +424,7 @@ class Confirmation:
         if reference.raised:
             yield f"{_UNCLEAR}what shards raises {': '.join(reference.raised)}"
             return
-        summed = bool(after.entered & self.known.summed)
-        reference = judge.dividing(reference, summed)
-        if place in self.known.averaging:
-            reference = judge.averaging(reference)
+        reference = self._divided(place, reference, after)
         yield from judge.same_groups(reference, after, world.tied)
         yield from self._beside(place, world, before, reference, after)
 
