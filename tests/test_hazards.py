@@ -68,6 +68,7 @@ TREES = {
         parallelisms/parallelize_llama.py:146 TM214 1d
     """,
     "legacy_dp": """
+        parallelisms/parallelize_llama.py:108 TM102 1d
         parallelisms/parallelize_llama.py:178 TM208
         parallelisms/parallelize_llama.py:178 TM214 1d
     """,

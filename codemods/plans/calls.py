@@ -9,7 +9,7 @@ from codemods.mirror import Plan
 from codemods.nodes import nodes, spelled
 from codemods.plans import pass_on
 from codemods.plans.arguments import call_problem
-from codemods.plans.entered import otherwise
+from codemods.plans.entered import otherwise, with_context
 from codemods.plans.fits import misfit
 from codemods.plans.functions import beside, own_plan, wraps_otherwise
 from codemods.plans.mesh import is_kept, mesh_edit, mesh_is_right, suggested_mesh
@@ -149,6 +149,25 @@ def _add(facts: Facts, site: CallSite, function: NewFunction, spelling: str) -> 
     facts.calls.append(
         NewCall(site, function, spelling, tuple(passed), mesh, standalone(facts, site))
     )
+    if site.fsdp_call is not None:
+        _warn_of_context(facts, site, kept=is_kept(mesh, site, file))
+
+
+def _warn_of_context(facts: Facts, site: CallSite, *, kept: bool) -> None:
+    """Report that a plan comes to replicate with ranks of cp, which were refused."""
+    other = with_context(facts, site, kept=kept)
+    if other is not None:
+        facts.findings.append(
+            Finding(
+                site.reference.path,
+                site.reference.line,
+                "TM102",
+                f"beside this call: {other.reason}",
+                "hazard",
+                other.before,
+                "silent",
+            )
+        )
 
 
 def _usual_mesh(facts: Facts, site: CallSite) -> MeshEdit:

@@ -23,18 +23,20 @@ from codemods.survey import CallSite
 
 _ALONE = {"dp_replicate": REPLICAS}
 _SHARDED = {"dp_shard": 11}
+_CONTEXT = 7
+_OWN = 13
+"""The degree of an axis of a fork's own; no other degree is a factor of it."""
+
 _OTHERS: Mapping[str, Mapping[str, int]] = {
     "on one device": {},
     "by tp": {"tp": 2},
     "by pp": {"pp": 5},
-    "by cp": {"cp": 7},
+    "by cp": {"cp": _CONTEXT},
     "by ep": {"tp": 2, "ep": 2},
 }
 """Worlds that are not to replicate."""
 
-_OWN = 13
-"""The degree of an axis of a fork's own; no other degree is a factor of it."""
-
+_BY_NAME = ".get_mesh('dp_replicate')"
 _DEPTH = 3
 """Through how many functions of the checkout a call is looked for from outside."""
 
@@ -84,29 +86,85 @@ def otherwise(facts: Facts, site: CallSite, *, kept: bool) -> Otherwise | None:
     return next(filter(None, reasons), None)
 
 
+def with_context(facts: Facts, site: CallSite, *, kept: bool) -> Otherwise | None:
+    """Why a call must not replicate beside context parallelism; None where that is FSDP's, or was not refused.
+
+    The ranks of cp are torchtitan's for FSDP: it shards over them. A plan that asks for
+    dp_shard alone comes to DDP with them, and there they were refused.
+    """
+    if site.function is None or _is_fsdps(facts, site):
+        return None
+    own = (site.reference.path, site.reference.scope)
+    for place in _entries(facts, own, _DEPTH):
+        arrivals = _arrivals(facts, site, place)
+        if arrivals is not None and arrivals.comes(_SHARDED) is None:
+            found = _beside(arrivals, _dims(site), "cp", _CONTEXT, kept)
+            if found is not None:
+                return found
+    return None
+
+
 def _asks_for_replication(facts: Facts, site: CallSite) -> bool:
     """Whether nothing but replication reaches a call, and there is no axis of the fork's own.
 
-    As in every release: it is in the branch of ``dp_replicate_enabled``.
+    As in every release: it is in the branch of ``dp_replicate_enabled``, or asks ParallelDims
+    for the mesh of that name, which there is with no other degree.
     """
     home = meshes.parallel_dims_of(facts.checkout, site.reference.path)
     if home is None or meshes.own_degrees(facts.checkout, home):
         return False
+    given = (*site.node.args, *(k.value for k in site.node.keywords))
+    named = any(ast.unparse(node).endswith(_BY_NAME) for node in given)
+    if named and _is_with_replicas_alone(facts.checkout, home):
+        return True
     return any(
         isinstance(part, ast.Attribute) and part.attr == REPLICATED
         for node in nodes(site.function or ast.Pass())
         if isinstance(node, ast.If) and _holds(node.body, site.node)
-        for part in _parts(node.test)
+        for part in _parts(node.test, ast.And)
     ) and _is_of_replication(facts.checkout, home)
+
+
+def _is_fsdps(facts: Facts, site: CallSite) -> bool:
+    """Whether a branch before that of a call takes ranks of cp by a property, as in every release."""
+    home = meshes.parallel_dims_of(facts.checkout, site.reference.path)
+    return home is not None and any(
+        isinstance(part, ast.Attribute)
+        and _answers(facts.checkout, home, part.attr, "cp") is True
+        for node in nodes(site.function or ast.Pass())
+        if isinstance(node, ast.If) and node.orelse and _holds(node.orelse, site.node)
+        for part in _parts(node.test, ast.Or)
+    )
+
+
+@once
+def _answers(checkout: Checkout, home: str, name: str, beside: str) -> object:
+    """What a property of a ParallelDims is beside replication; None where it is not followed."""
+    try:
+        built = meshes.build(checkout, home, {**_ALONE, beside: _CONTEXT})
+        return built.interpreter.attribute(built.parallel_dims, name, ast.Pass())
+    except (CannotFollow, Raised):
+        return None
+
+
+@once
+def _is_with_replicas_alone(checkout: Checkout, home: str) -> bool:
+    """Whether a ParallelDims has a mesh called dp_replicate where that is on, and only there."""
+    try:
+        worlds = [_ALONE, *_OTHERS.values()]
+        found = [meshes.build(checkout, home, w).got("dp_replicate") for w in worlds]
+    except (CannotFollow, Raised):
+        return False
+    return found[0] is not None and not any(found[1:])
 
 
 def _holds(block: list[ast.stmt], call: ast.Call) -> bool:
     return block[0].lineno <= call.lineno <= (block[-1].end_lineno or 0)
 
 
-def _parts(test: ast.expr) -> list[ast.expr]:
-    """What has to hold for a condition to hold."""
-    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+def _parts(test: ast.expr, operator: type[ast.boolop]) -> list[ast.expr]:
+    """What ``and`` or ``or`` joins; the condition alone where it does not."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, operator):
         return test.values
     return [test]
 
@@ -176,7 +234,7 @@ def _judged(
     dims = _dims(site)
     if kept:
         by = [how for how in by if _casts(facts, worlds[how])]
-    found = (_beside(arrivals, dims, name, kept) for name in own)
+    found = (_beside(arrivals, dims, name, _OWN, kept) for name in own)
     beside = next(filter(None, found), None)
     if not by:
         return beside
@@ -235,12 +293,14 @@ def _reached(
     )
 
 
-def _beside(arrivals: Arrivals, dims: str, name: str, kept: bool) -> Otherwise | None:
-    """Why replication may not go beside an axis of the fork's own; None where nothing speaks of it."""
-    passed = arrivals.comes({**_ALONE, name: _OWN})
+def _beside(
+    arrivals: Arrivals, dims: str, name: str, degree: int, kept: bool
+) -> Otherwise | None:
+    """Why replication may not go beside another axis; None where nothing speaks of it."""
+    passed = arrivals.comes({**_ALONE, name: degree})
     if passed is None:
         return None
-    over = any(math.prod(m.sizes) % _OWN == 0 for m in passed.meshes)
+    over = any(math.prod(m.sizes) % degree == 0 for m in passed.meshes)
     if over and kept:
         return None  # replicate goes over it as well
     if over:

@@ -258,7 +258,8 @@ def assert_left(
     left = [f for f in result.findings if f.status == "left" and f.path == path]
     assert len(left) == 1, result.findings
     assert re.search(reason, left[0].message), left[0].message
-    ast.parse(left[0].suggestion or "")  # raises
+    if left[0].code != "TM104":  # whose code is the head of a statement
+        ast.parse(left[0].suggestion or "")  # raises
     assert any(p.startswith(f"{path}:{left[0].line}: ") for p in result.problems)
     return left[0]
 

@@ -409,6 +409,44 @@ def test_autocast_that_is_off_there_already_is_not_left():
     assert "parallel_dims.dp_replicate_enabled" in migrated(given)[utils]
 
 
+# Context parallelism that DDP's guard refused
+
+
+def hazards(source, dims):
+    result = outcome(files(source, dims))
+    assert result.problems == ()
+    return [f for f in result.findings if (f.code, f.status) == ("TM102", "hazard")]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "what"),
+    [
+        ("world_mesh", "the mesh that it passes also goes over cp"),
+        ('world_mesh["dp_replicate"]', "cp beside dp_replicate is refused on the way to it"),
+    ],
+)  # fmt: skip
+def test_context_parallelism_that_only_ddp_refused_is_a_hazard(mesh, what):
+    (found,) = hazards(plan(mesh=mesh, guard=GUARD), SHARDS)
+    assert what in found.message and found.severity == "silent"
+    assert (found.suggestion or "").startswith("if parallel_dims.cp > 1:\n    raise")
+
+
+@pytest.mark.parametrize(
+    ("source", "dims"),
+    [
+        (plan(guard=GUARD), PLAIN),
+        (plan(guard=GUARD).replace("parallel_dims.fsdp_enabled", "parallel_dims.dp_shard > 1 or parallel_dims.cp_enabled"), SHARDS),
+        (plan(guard=GUARD).replace("parallel_dims.fsdp_enabled", "parallel_dims.dp_shard > 1 or parallel_dims.cp > 1"), SHARDS),
+        (plan(mesh='world_mesh["dp_replicate"]'), SHARDS),
+        (plan(mesh='world_mesh["dp_cp"]', guard=GUARD), FLAT),
+        (plan(guard='\n        if parallel_dims.cp > 1:\n            raise ValueError("not over cp")' + GUARD), SHARDS),
+        (plan("else").replace("parallel_dims.fsdp_enabled", "config.shard"), SHARDS),
+    ],
+)  # fmt: skip
+def test_context_parallelism_that_is_seen_to_is_none(source, dims):
+    assert hazards(source, dims) == []
+
+
 # Should such a call be taken for one that may be rewritten, executing it tells
 
 
