@@ -453,12 +453,12 @@ def test_context_parallelism_that_is_seen_to_is_none(source, dims):
 @pytest.mark.parametrize(
     ("source", "what"),
     [
-        (plan(f"{PURE} or parallel_dims.sp_enabled", guard=GUARD), "(sp=13): it would raise KeyError"),
-        (plan(guard=GUARD), "(dp_replicate=3 x sp=13): it would replicate, where that axis was refused"),
-        (plan(), "(dp_replicate=3 x sp=13): it would replicate over (dp_replicate=3), and DDP went over (dp_replicate=3, sp=13)"),
+        (plan(f"{PURE} or parallel_dims.sp_enabled", guard=GUARD), "sp=13, it would raise KeyError"),
+        (plan(guard=GUARD), "dp_replicate=3 x sp=13, it would replicate, where that axis was refused"),
+        (plan(), "dp_replicate=3 x sp=13, it would replicate over (dp_replicate=3), and DDP went over (dp_replicate=3, sp=13)"),
         (
             plan(mesh='world_mesh["dp_replicate"]', guard=GUARD),
-            "(dp_replicate=3 x sp=13): it would replicate, where that axis was refused",
+            "dp_replicate=3 x sp=13, it would replicate, where that axis was refused",
         ),
     ],
 )  # fmt: skip
