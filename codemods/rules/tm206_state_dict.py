@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.nodes import children, nodes, spelled
+from codemods.once import once
 from codemods.parameters import mentions
 from codemods.plans import Facts, standalone
 from codemods.trained import Place
@@ -67,6 +68,10 @@ _TAKES = re.compile(
 )
 """What takes DTensors, or looks at names alone."""
 
+_COPIES = re.compile(r"(^|\.)(deepcopy|copy|dict)$")
+_DEEP = 3
+"""From so many variables to the next a state dict is followed."""
+
 _STATEFUL = re.compile(r"state_dict$")
 """A method that torch's distributed checkpoint asks for what to save."""
 
@@ -120,7 +125,7 @@ def _of_trainers(facts: Facts) -> Iterator[Finding]:
             of, name = node.func.value, node.func.attr
             if not place.is_in_model(of):
                 continue
-            if name == "state_dict" and not _stays(place, node):
+            if name == "state_dict" and not _stays(facts.survey.trained, place, node):
                 yield _leaves(place, node, spelled(of))
             elif name == "load_state_dict" and node.args:
                 if _is_plain(place, node.args[0]):
@@ -151,31 +156,19 @@ def _enters(place: Place, call: ast.Call, model: str) -> Finding:
     )
 
 
-def _stays(place: Place, call: ast.Call) -> bool:
+def _stays(places: list[Place], place: Place, call: ast.Call) -> bool:
     """Whether all that a state dict is given to takes DTensors, or looks at its names alone."""
     if _STATEFUL.search(place.function.name):
         return True
-    above = {
-        id(child): node for node in nodes(place.function) for child in children(node)
-    }
-    parent = above[id(call)]
-    if isinstance(parent, ast.Assign) and len(parent.targets) == 1:
-        name = spelled(parent.targets[0])
-        read = [
-            node
-            for node in nodes(place.function)
-            if isinstance(node, ast.Name | ast.Attribute)
-            if isinstance(node.ctx, ast.Load) and spelled(node) == name
-        ]
-        return bool(read) and all(_is_taken(place, above, node) for node in read)
-    return _is_taken(place, above, call)
+    return _is_taken(places, place, call)
 
 
-def _is_taken(place: Place, above: dict[int, ast.AST], node: ast.AST) -> bool:
+def _is_taken(places: list[Place], place: Place, node: ast.AST, deep: int = 0) -> bool:
     """Whether a state dict goes, from one place, where DTensors may go."""
-    parent = above[id(node)]
-    while isinstance(parent, ast.Dict | ast.DictComp | ast.keyword):
-        parent = above[id(parent)]
+    above = _above(place.function)
+    node, parent = _carried(above, node)
+    if isinstance(parent, ast.Assign) and len(parent.targets) == 1 and deep < _DEEP:
+        return _are_taken(places, place, spelled(parent.targets[0]), deep + 1)
     if isinstance(parent, ast.Attribute) and parent.attr in ("keys", "__len__"):
         return True
     if isinstance(parent, ast.Attribute) and parent.attr in ("items", "values"):
@@ -188,6 +181,63 @@ def _is_taken(place: Place, above: dict[int, ast.AST], node: ast.AST) -> bool:
     if isinstance(parent.func, ast.Attribute) and name.endswith(".load_state_dict"):
         return place.is_in_model(parent.func.value)
     return bool(_TAKES.search(name))
+
+
+def _are_taken(places: list[Place], place: Place, name: str, deep: int) -> bool:
+    """The same of every place that reads a name, in the whole class where that is on self."""
+    on_self = place.owner is not None and name.startswith("self.")
+    tree = place.owner if on_self and place.owner else place.function
+    reads = [n for n in nodes(tree) if _reads(n, name)]
+    around = [p for p in places if p.owner is place.owner] if on_self else [place]
+    known = [(p, n) for p in around for n in nodes(p.function) if _reads(n, name)]
+    return 0 < len(reads) == len(known) and all(
+        _is_taken(places, p, read, deep) for p, read in known
+    )
+
+
+def _reads(node: ast.AST, name: str) -> bool:
+    return (
+        isinstance(node, ast.Name | ast.Attribute)
+        and isinstance(node.ctx, ast.Load)
+        and spelled(node) == name
+    )
+
+
+def _carried(above: dict[int, ast.AST], node: ast.AST) -> tuple[ast.AST, ast.AST]:
+    """What a state dict is part of, or a copy of it, and what is around that."""
+    while True:
+        parent = above[id(node)]
+        if (
+            isinstance(parent, ast.Call)
+            and _COPIES.search(spelled(parent.func))
+            or isinstance(parent, ast.Dict | ast.keyword)
+        ):
+            node = parent
+        elif (copied := _copied(above, parent)) is not None:
+            node = copied
+        else:
+            return node, parent
+
+
+def _copied(above: dict[int, ast.AST], parent: ast.AST) -> ast.DictComp | None:
+    """``{k: v.clone() for k, v in state.items()}``, from its ``state.items``."""
+    if not isinstance(parent, ast.Attribute) or parent.attr != "items":
+        return None
+    source = above[id(above[id(parent)])]
+    made = above[id(source)] if isinstance(source, ast.comprehension) else None
+    if not isinstance(made, ast.DictComp):
+        return None
+    value = made.value
+    while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        if value.func.attr not in ("clone", "detach"):
+            return None
+        value = value.func.value
+    return made if isinstance(value, ast.Name) else None
+
+
+@once
+def _above(tree: ast.AST) -> dict[int, ast.AST]:
+    return {id(child): node for node in nodes(tree) for child in children(node)}
 
 
 def _only_counts(above: dict[int, ast.AST], call: ast.AST) -> bool:

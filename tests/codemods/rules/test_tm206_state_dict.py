@@ -96,6 +96,8 @@ def lab(body, head=""):
         "sd = self.model_parts[0].state_dict(); torch.save(sd, path)",
         "model, *_ = self.model_parts\ntorch.save(unwrap(model).state_dict(), path)",
         "for m in self.model_parts: self.queue.put(m.state_dict())",
+        "self.best = {k: v.clone() for k, v in self.model_parts[0].state_dict().items()}\n"
+        "self.model_parts[0].load_state_dict(self.best)\ntorch.save(self.best, path)",
         "self.llm = self.model_parts[0]\ntorch.save(self.llm.state_dict(), path)",
         "return getattr(self.model_parts[0], 'module', None).state_dict()",
     ],
@@ -139,6 +141,12 @@ def test_fires_in_another_method_that_finds_it_on_self():
         "return {k: v.shape for k, v in self.model_parts[0].state_dict().items()}",
         "return [k for k in self.model_parts[0].state_dict()]",
         "self.model_parts[0].load_state_dict(self.model_parts[0].state_dict())",
+        "states = {'model': self.model_parts[0].state_dict()}\n"
+        "dcp.save(states, checkpoint_id=path)",
+        "self.best = {k: v.clone() for k, v in self.model_parts[0].state_dict().items()}\n"
+        "for m in self.model_parts:\n    m.load_state_dict(self.best)",
+        "best = copy.deepcopy(self.model_parts[0].state_dict())\n"
+        "self.model_parts[0].load_state_dict(best)",
         "torch.save(self.optimizers.state_dict(), path)",
         "torch.save(self.teacher.state_dict(), path)",
         "self.checkpointer.save(self.step)",
