@@ -198,7 +198,7 @@ def test_a_model_of_the_plan_needs_no_word(lines, before):
 def test_what_is_set_from_outside_is_there():
     files = {HERE: script("model = Head()\nmodel.layers = nn.ModuleDict()")}
     found = findings(files, code="TM102", path=HERE)
-    assert {finding.status for finding in found} == {"rewrite"}
+    assert not any("goes by these names" in finding.message for finding in found)
 
 
 @pytest.mark.parametrize("lines, before", UNTOLD)
