@@ -363,6 +363,12 @@ def _assigned(file: SourceFile) -> Iterator[tuple[str, ast.Assign, str]]:
     yield from within(file.syntax.body, "")
 
 
+def is_lazy(checkout: Checkout, module: str) -> bool:
+    """Whether a module here makes what it is asked for, by a ``__getattr__`` of its own."""
+    path = checkout.own_path_of(module)
+    return path is not None and "__getattr__" in checkout.names(path).top.bound
+
+
 def _is_held(checkout: Checkout, module: str) -> bool:
     """Whether a module, or the package that it should be in, is part of the checkout."""
     if checkout.own_path_of(module) is not None:
@@ -419,15 +425,15 @@ def _beyond(checkout: Checkout, full: str, seen: set[str]) -> str | None:
             return _beyond(checkout, ".".join(parts), seen)
         return full
     top = checkout.names(path).top
-    if name in top.bound or "__getattr__" in top.bound:
-        return None
-    if checkout.own_path_of(full) is not None:
+    if name in top.bound or checkout.own_path_of(full) is not None:
         return None
     if name in top.imports:
         found = top.imports[name]
         if found.name is None:
             return None
         return _beyond(checkout, f"{found.module}.{found.name}", seen)
+    if "__getattr__" in top.bound:
+        return full  # it may have any name: see is_lazy
     for star in top.stars:
         if checkout.own_path_of(star.module) is None:
             return f"{star.module}.{name}"

@@ -19,7 +19,13 @@ from codemods.names import Definition, Use
 from codemods.nodes import nodes, spelled
 from codemods.once import once
 from codemods.order import Order
-from codemods.outside import Outside, find_broken, find_outside, uses_torchtitan
+from codemods.outside import (
+    Outside,
+    find_broken,
+    find_outside,
+    is_lazy,
+    uses_torchtitan,
+)
 from codemods.phases import phase
 from codemods.reach import files_of_training
 from codemods.shapes import (
@@ -542,6 +548,8 @@ def _find_outside(found: Survey) -> None:
         if (use.path, use.line, use.spelling) not in referred
         # A name that is out of date is DDP's, or somebody else's affair.
         and (use.name == OLD or not use.held)
+        # What a module makes when it is asked is DDP's where there is one to make.
+        and (found.definitions or not is_lazy(found.checkout, use.module))
     ]
     named = {(use.path, use.line) for use in found.outside}
     named |= {(reference.path, reference.line) for reference in found.references}

@@ -16,7 +16,7 @@ from codemods.plans.passed_on import to_write
 from codemods.plans.records import Facts, NewFunction
 from codemods.plans.strings import alias, in_strings
 from codemods.source import SourceFile
-from codemods.survey import OLD, Reference, enclosing_line
+from codemods.survey import OLD, Reference, enclosing_line, exported
 
 _LOOKUPS = {"get", "pop", "__getitem__"}
 _GETTERS = {"attrgetter", "methodcaller"}
@@ -52,6 +52,7 @@ def report(facts: Facts) -> None:
             *_in_strings(facts, file),
             *_in_modules(facts, file),
             *_in_tables(facts, file),
+            *_in_lazy_packages(facts, file),
         )
         for asked in places:
             line = asked.node.lineno
@@ -65,22 +66,21 @@ def report(facts: Facts) -> None:
 def _finding(
     facts: Facts, file: SourceFile, asked: _Asked, function: NewFunction
 ) -> Finding:
-    """What is said of one place; a string alone may be one that nobody calls by."""
+    """What is said of one place."""
     line, name = asked.node.lineno, asked.definition.name
-    status: Status = "left"
+    if file.opted_out(line, "TM102"):
+        message = f"{name} {asked.how} here, and stays as it is"
+        status: Status = "opted-out"
+        if facts.target.function_name != OLD:
+            message += ", but the definition it needs is migrated"
+            status = "left"
+        return Finding(file.path, line, "TM102", message, status)
     message = (
         f"{name} {asked.how} here, so what it is called with cannot be followed: call it "
         "by name"
     )
-    if file.opted_out(line, "TM102"):
-        message = f"{name} {asked.how} here, and stays as it is"
-        if isinstance(asked.node, ast.Constant) and not file.excluded:
-            status = "opted-out"
-        else:
-            message += ", but the definition it needs is migrated"
-        return Finding(file.path, line, "TM102", message, status)
     code = _to_write(facts, file, asked, function)
-    return Finding(file.path, line, "TM102", message, status, code)
+    return Finding(file.path, line, "TM102", message, "left", code)
 
 
 def _in_strings(facts: Facts, file: SourceFile) -> Iterator[_Asked]:
@@ -134,6 +134,24 @@ def _in_tables(facts: Facts, file: SourceFile) -> Iterator[_Asked]:
             if found is not None:
                 how = f"is named by {name.value!r} beside its module"
                 yield _Asked(name.node, found, repr(alias(facts, name.value)), how)
+
+
+def _in_lazy_packages(facts: Facts, file: SourceFile) -> Iterator[_Asked]:
+    """The names that a package imports when it is asked for them."""
+    lazy = "__getattr__" in file.names.top.bound or any(
+        isinstance(node, ast.Subscript) and ast.unparse(node) == "sys.modules[__name__]"
+        for node in nodes(file.syntax)
+    )
+    exports = {line for line, _ in exported(file)}
+    for node in nodes(file.syntax) if lazy else ():
+        if not isinstance(node, ast.Constant) or node.lineno in exports:
+            continue
+        name = node.value
+        if isinstance(name, str) and name.isidentifier() and OLD in name:
+            found = _among(facts, file.package, name)
+            if found is not None:
+                how = f"is imported when its name {name!r} is asked for"
+                yield _Asked(node, found, repr(alias(facts, name)), how)
 
 
 def _texts(parts: Iterable[ast.expr | None]) -> list[_Text]:

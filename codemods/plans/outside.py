@@ -10,7 +10,7 @@ from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.findings import Finding
 from codemods.mirror import CannotMirror
 from codemods.names import Definition
-from codemods.outside import Outside, has_module, tried
+from codemods.outside import Outside, has_module, is_lazy, tried
 from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.functions import _derive
 from codemods.plans.mesh import mesh_edit, suggested_mesh
@@ -37,6 +37,9 @@ def report(facts: Facts) -> None:
     for use in facts.survey.outside:
         file = facts.survey.files[use.path]
         opted_out = file.opted_out(use.line, "TM102")
+        # Who makes it when it is asked for has DDP's no more.
+        gone = facts.target.function_name != OLD
+        opted_out &= not (gone and is_lazy(facts.checkout, use.module))
         if use.name != OLD and not (
             facts.checkout.dependency or _may_be_ddps(facts, use)
         ):
@@ -117,7 +120,9 @@ def _message(facts: Facts, use: Outside, advised: set[str]) -> str:
     """What is said of one place; how to read torchtitan, once in each file."""
     dependency = facts.survey.dependency
     where = f"{use.module}, which this checkout does not have"
-    if facts.checkout.own_path_of(use.module) is not None:
+    if is_lazy(facts.checkout, use.module):
+        where = f"{use.module}, which makes it by a __getattr__ that is not followed"
+    elif facts.checkout.own_path_of(use.module) is not None:
         where = f"{use.module}, which does not define it"
     elif facts.checkout.dependency and _is_tried(facts, use):
         where = (

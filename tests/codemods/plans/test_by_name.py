@@ -131,15 +131,66 @@ def test_what_is_not_of_a_function_that_moves_is_not_left(line):
     assert outcome({**PLAIN, HERE: f"{HEAD}    {line}\n"}).problems == ()
 
 
+@pytest.mark.parametrize("target, status", [("1d", "left"), ("2d", "opted-out")])
 @pytest.mark.parametrize(
-    "use, status",
-    [
-        (f'PATH = "{MODULE}.apply_ddp"', "opted-out"),
-        ('getattr(P, "apply_ddp")(model)', "left"),
-    ],
+    "use", [f'PATH = "{MODULE}.apply_ddp"', 'getattr(P, "apply_ddp")(model)']
 )
-def test_an_opt_out_holds_for_a_string_alone(use, status):
-    """What is asked of a module there is gone, whatever a person says of the line."""
+def test_an_opt_out_holds_where_the_name_stays(use, target, status):
+    """Else it is gone, whatever a person says of the line."""
     text = f"{HEAD}    {use}  # titan-migrate: ignore[TM102]\n"
-    found = findings({**PLAIN, HERE: text}, code="TM102", path=HERE)
+    files = {**PLAIN, HERE: text}
+    found = [f for f in findings(files, target, code="TM102") if f.path == HERE]
     assert [(f.status, f.suggestion) for f in found] == [(status, None)]
+
+
+FAR = "torchtitan/distributed/ddp.py"
+LAZY = """\
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    raise AttributeError(name)
+"""
+
+
+@pytest.mark.parametrize(
+    "table, lazily",
+    [
+        ('_LAZY = {"apply_ddp": "torchtitan.distributed.ddp"}', LAZY),
+        ('_LAZY = {"apply_ddp": ".ddp"}', LAZY),
+        ('_LAZY = {"ddp": ["apply_ddp"]}', LAZY),
+        ('_LAZY = ("apply_ddp",)', "__getattr__ = lazy_loader(__name__, _LAZY)\n"),
+        ('_LAZY = {"ddp": ["apply_ddp"]}', "sys.modules[__name__] = Lazy(__name__, _LAZY)\n"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("typed", [False, True])
+def test_what_a_package_imports_when_it_is_asked_is_left(table, lazily, typed):
+    """Renamed in its module alone, apply_ddp is not found, and no plan is imported."""
+    checking = "if TYPE_CHECKING:\n    from .ddp import apply_ddp\n" if typed else ""
+    files = {
+        FAR: PLAIN[PLAN],
+        PLAN: None,
+        "torchtitan/distributed/__init__.py": f"{checking}\n{table}\n\n\n{lazily}",
+        HERE: "from torchtitan.distributed import apply_ddp\n\n\n"
+        "def parallelize(model, world_mesh):\n"
+        "    apply_ddp(model, world_mesh, False)\n",
+    }
+    result = outcome(files)
+    left = {(f.path, f.line) for f in result.findings if f.status == "left"}
+    assert result.changes == {}
+    assert ("torchtitan/distributed/__init__.py", 4 if typed else 1) in left
+    asked = {(HERE, 1), (HERE, 5)} <= left
+    assert asked == (not typed)
+    said = "  # titan-migrate: ignore[TM102]"
+    package = files["torchtitan/distributed/__init__.py"].replace(")\n", f"){said}\n")
+    plan = "\n".join(line + said for line in files[HERE].splitlines())
+    kept = outcome({**files, HERE: plan, "torchtitan/distributed/__init__.py": package})
+    assert kept.changes == {}
+
+
+def test_a_package_that_makes_something_else_when_it_is_asked_is_not_meant():
+    lazily = "def __getattr__(name):\n    return load(name)\n"
+    files = {**PLAIN, "torchtitan/distributed/__init__.py": lazily}
+    assert outcome(files).problems == ()
+    plan = "from torchtitan.distributed import apply_ddp\n"
+    elsewhere = dict.fromkeys((PLAN, FAR)) | {HERE: plan}
+    assert outcome({**files, **elsewhere}).problems == ()
