@@ -11,18 +11,22 @@ from codemods.names import Definition
 from codemods.nodes import nodes, spelled
 from codemods.plans import Facts, standalone
 from codemods.plans.sites import parameters
+from codemods.seeding import LOADS, SEEDS, SENDS, is_of_a_rank, targets_of, unlike
 from codemods.source import SourceFile
 from codemods.survey import CallSite, function_of
 
 CODE = "TM231"
 TITLE = "ranks that begin with weights of their own"
 SEVERITY: Severity = "silent"
-WHAT = "A script makes a model, neither seeds nor loads it, and has it replicated."
+WHAT = (
+    "A model is made without a seed or weights that all replicas share, and replicated."
+)
 WHY = """\
 DDP sends rank 0's parameters and buffers to all ranks when it wraps a model. replicate sends
 nothing: each rank goes on with what it has. torchtitan's trainer seeds all replicas alike. A
 script that makes its model by itself, without a seed or with one of each rank, has replicas
-that differ from the first step on, and their gradients are averaged all the same.
+that differ from the first step on, and their gradients are averaged all the same. So has a
+trainer with dp_replicate among its distinct_seed_mesh_dims, or a rank in its seed.
 """
 UPSTREAM = """\
 None. It rests on trainings of two ranks, torch 2.13: losses of DDP and of the cure are the
@@ -49,17 +53,30 @@ EXAMPLE = Example(
     after=f"{_CURE.format('model')}\n",
 )
 
-_SEEDS = re.compile(
-    r"^(torch\.(cuda\.)?)?manual_seed(_all)?$"
-    r"|(^|[._])(set|setup|fix|init|seed)_\w*(seeds?|everything|all|determinism)$"
-)
-_LOADS = re.compile(r"load|from_pretrained|restore|state_dict", re.IGNORECASE)
 _CHECKPOINT = re.compile(r"ckpt|checkpoint|dcp|manager", re.IGNORECASE)
-_SENDS = re.compile(r"broadcast|sync_|all_reduce|copy_|constant_|zeros_|ones_")
 _COPIES = ("copy", "deepcopy")
 
 
 def find(facts: Facts) -> Iterator[Finding]:
+    scripts = list(_scripts(facts))
+    yield from scripts
+    told = {finding.path for finding in scripts}
+    for seed in unlike(facts.in_training("seed")):
+        if seed.path not in told:
+            yield Finding(
+                seed.path,
+                seed.line,
+                CODE,
+                f"{seed.code} is another seed on each replica, and line {seed.made} makes weights "
+                "with it, or wraps what it made: DDP sent rank 0's weights, replicate leaves "
+                "each replica its own",
+                "hazard",
+                "# seed replicas alike before weights are made, and so only after line "
+                f"{seed.made}:\n{seed.statement}",
+            )
+
+
+def _scripts(facts: Facts) -> Iterator[Finding]:
     for site in (*facts.survey.call_sites, *facts.survey.inline):
         path = site.reference.path
         wrapped = _wrapped(site)
@@ -97,21 +114,12 @@ def _is_made(file: SourceFile, site: CallSite, name: str) -> bool:
     return any(
         isinstance(origin, ast.Call)
         and spelled(origin.func).partition(".")[0] not in given
-        and not _LOADS.search(spelled(origin.func))
+        and not LOADS.search(spelled(origin.func))
         for node in nodes(around)
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
-        if name in _targets(node)
+        if name in targets_of(node)
         for origin in _origins(node.value)
     )
-
-
-def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return [
-        spelled(part)
-        for target in targets
-        for part in (target.elts if isinstance(target, ast.Tuple) else [target])
-    ]
 
 
 def _origins(value: ast.expr) -> Iterator[ast.expr]:
@@ -147,31 +155,20 @@ def _are_alike(facts: Facts, file: SourceFile, site: CallSite, name: str) -> boo
             return True
     loops = (node for node in nodes(file.syntax) if isinstance(node, ast.For))
     return any(
-        word.search(spelled(loop.iter)) and _SENDS.search(spelled(loop))
+        word.search(spelled(loop.iter)) and SENDS.search(spelled(loop))
         for loop in loops
     ) or _is_seeded_by_a_caller(facts, file, site)
 
 
 def _does(syntax: ast.Module, called: str, call: ast.Call, model: Pattern[str]) -> bool:
     """Whether a call seeds all ranks alike, or gives the model weights."""
-    if _SEEDS.search(called):
-        return not _is_of_a_rank(syntax, call)
+    if SEEDS.search(called):
+        return not is_of_a_rank(syntax, call)
     base, _, last = called.rpartition(".")
     if last == "load" and _CHECKPOINT.search(base):
         return True
-    gives = _LOADS.search(called) or _SENDS.search(called)
+    gives = LOADS.search(called) or SENDS.search(called)
     return bool(gives and model.search(spelled(call)))
-
-
-def _is_of_a_rank(around: ast.AST, call: ast.Call) -> bool:
-    """Whether a seed is another one on each rank, as far as its own text or that of its variables tells."""
-    names = {node.id for node in nodes(call) if isinstance(node, ast.Name)}
-    told = [
-        spelled(node.value)
-        for node in nodes(around)
-        if isinstance(node, ast.Assign) and names.intersection(_targets(node))
-    ]
-    return any("rank" in text.lower() for text in (spelled(call), *told))
 
 
 def _helps(called: ast.FunctionDef, with_model: bool) -> bool:
@@ -179,9 +176,9 @@ def _helps(called: ast.FunctionDef, with_model: bool) -> bool:
     for node in nodes(called):
         if isinstance(node, ast.Call):
             name = spelled(node.func)
-            if _SEEDS.search(name) and not _is_of_a_rank(called, node):
+            if SEEDS.search(name) and not is_of_a_rank(called, node):
                 return True
-            if with_model and (_LOADS.search(name) or _SENDS.search(name)):
+            if with_model and (LOADS.search(name) or SENDS.search(name)):
                 return True
     return False
 
@@ -199,8 +196,7 @@ def _is_seeded_by_a_caller(facts: Facts, file: SourceFile, site: CallSite) -> bo
             if use.spelling.rpartition(".")[2] == site.function.name
         ):
             return any(
-                _SEEDS.search(use.spelling)
-                and not _is_of_a_rank(other.syntax, use.call)
+                SEEDS.search(use.spelling) and not is_of_a_rank(other.syntax, use.call)
                 for use in calls
                 if use.call is not None
             )

@@ -179,3 +179,125 @@ def test_does_not_fire_under_the_training_loop():
                 apply_ddp(model, world_mesh, False)
     """
     assert findings({HERE: text}, code="TM231") == []
+
+
+TRAINER = "torchtitan/train_mine.py"
+
+
+def trainer(before="pass", between="pass", extra=""):
+    text = f"""
+        import torch
+        {IMPORT} apply_ddp
+
+
+        class Trainer:
+            def __init__(self, dims, config, model):
+                {before}
+                model = self.spec.parallelize_fn(model, dims, config)
+                {between}
+                model.init_weights()
+                {extra}
+
+            def spread(self, seed):
+                torch.manual_seed(seed + torch.distributed.get_rank())
+    """
+    return [(f.path, f.line) for f in findings({TRAINER: text}, code="TM231")]
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        "set_determinism(dims, config, distinct_seed_mesh_dims=['pp', 'dp_replicate'])",
+        "set_determinism(dims, config, distinct_seed_mesh_dim='dp_replicate')",
+        "torch.manual_seed(config.seed + torch.distributed.get_rank())",
+        "torch.manual_seed(config.seed + dims.get_mesh('batch').get_local_rank())",
+        "seed = config.seed + dp_rank; torch.manual_seed(seed)",
+        "seed_everything(int(os.environ['RANK']))",
+        "self.spread(config.seed)",
+    ],
+)
+def test_fires_for_a_trainer_that_seeds_each_replica_for_itself(seeds):
+    assert trainer(before=seeds) == [(TRAINER, 7)]
+    assert trainer(between=seeds) == [(TRAINER, 9)]
+    assert trainer(extra=seeds) == []  # dropout may differ
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        "set_determinism(dims, config, distinct_seed_mesh_dims=['pp'])",
+        "torch.manual_seed(config.seed + pp_rank)",
+        "torch.manual_seed(config.seed + dims.get_mesh('pp').get_local_rank())",
+        "torch.manual_seed(rank); torch.manual_seed(config.seed)",
+        "self.spread(1); set_determinism(dims, config, distinct_seed_mesh_dims=['pp'])",
+        "np.random.seed(rank)",
+        "device = f'cuda:{rank}'; set_determinism(dims, device, config.seed)",
+    ],
+)
+def test_does_not_fire_for_a_trainer_that_seeds_replicas_alike(seeds):
+    seeds = f"import os; {seeds}"
+    assert trainer(before=seeds) == []
+
+
+def test_does_not_fire_for_a_trainer_that_loads_the_model():
+    seeds = "torch.manual_seed(config.seed + torch.distributed.get_rank())"
+    assert trainer(seeds, extra="model.load_state_dict(torch.load('a'))") == []
+    assert trainer(seeds, extra="self.optimizer.load_state_dict(1)") != []
+
+
+def test_a_seed_set_after_the_base_made_the_model_may_differ():
+    text = """
+        from torchtitan.models.llama3.parallelize import apply_ddp
+        from torchtitan.train_mine import Trainer
+
+
+        class Mine(Trainer):
+            def __init__(self, dims, config, model):
+                {}
+                super().__init__(dims, config, model)
+                {}
+    """
+    seeds = "set_determinism(dims, config, distinct_seed_mesh_dims=['dp_replicate'])"
+    for lines, at in (((seeds, "pass"), [7]), (("pass", seeds), [])):
+        files = {"torchtitan/mine.py": text.format(*lines)}
+        assert [f.line for f in findings(files, code="TM231")] == at
+
+
+def test_a_script_that_makes_the_model_first_may_seed_by_rank_after():
+    text = """
+        import torch
+        from torchtitan.models.llama3.parallelize import parallelize_llama
+
+        def main(dims):
+            {}
+            model = Model()
+            {}
+            parallelize_llama(model, dims)
+    """
+    seeds = "torch.manual_seed(torch.distributed.get_rank())"
+    for lines, at in (((seeds, "pass"), [5]), (("torch.manual_seed(0)", seeds), [])):
+        files = {"torchtitan/mine.py": text.format(*lines)}
+        assert [f.line for f in findings(files, code="TM231")] == at
+
+
+def test_fires_for_a_method_that_seeds_and_makes_before_another_wraps():
+    text = """
+        import torch
+        from torchtitan.models.llama3.parallelize import parallelize_llama
+
+        class Two:
+            def __init__(self, dims):
+                self.build()
+                self.wrap(dims)
+
+            def build(self):
+                torch.manual_seed(torch.distributed.get_rank())
+                self.model = Model()
+
+            def wrap(self, dims):
+                self.model = parallelize_llama(self.model, dims)
+    """
+    files = {"torchtitan/mine.py": text}
+    assert [f.line for f in findings(files, code="TM231")] == [6]
+    files = {"torchtitan/mine.py": text.replace("get_rank", "get_world_size")}
+    assert findings(files, code="TM231") == []
