@@ -58,17 +58,20 @@ def _below(node: ast.AST, scope: str, cls: ast.ClassDef | None) -> Iterator[Hold
             yield from _below(child, scope, cls)
 
 
-def holder(file: SourceFile, line: int) -> Holder:
-    """The innermost function that a line of a file is in."""
+def holders(file: SourceFile, line: int) -> list[Holder]:
+    """The functions that a line of a file is in, the innermost last; none at module level."""
     holding = [
-        found
+        (found.function.lineno, found)
         for found in _holders(file.syntax)
         if found.function is not None
         and found.function.lineno <= line <= (found.function.end_lineno or 0)
     ]
-    return max(
-        holding, key=lambda h: h.function.lineno if h.function else 0, default=Holder()
-    )
+    return [found for _, found in sorted(holding, key=lambda one: one[0])]
+
+
+def holder(file: SourceFile, line: int) -> Holder:
+    """The innermost function that a line of a file is in."""
+    return (holders(file, line) or [Holder()])[-1]
 
 
 def callers(checkout: Checkout, file: SourceFile, called: Holder) -> list[Caller]:
@@ -86,6 +89,11 @@ def callers(checkout: Checkout, file: SourceFile, called: Holder) -> list[Caller
     if outer:  # within a function: nobody else sees it
         return [c for c in _named(file, name) if f"{c.holder.scope}.".startswith(outer)]
     return list(_of_definition(checkout, Definition(file.path, name)))
+
+
+def makers(checkout: Checkout, file: SourceFile, cls: ast.ClassDef) -> list[Caller]:
+    """Every call that is seen to make an object of a class."""
+    return list(_of_definition(checkout, Definition(file.path, cls.name)))
 
 
 def _of_method(file: SourceFile, called: Holder, cls: ast.ClassDef) -> Iterator[Caller]:

@@ -1,6 +1,7 @@
 """The code to write where a helper of a plan has not what its call needs."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterable
 
 from codemods import layout
@@ -9,7 +10,7 @@ from codemods.mirror import Parameter
 from codemods.nodes import spelled
 from codemods.plans.records import Facts, MeshEdit, NewFunction
 from codemods.plans.sites import plan_above
-from codemods.plans.values import value_beside, wrapped_by
+from codemods.plans.values import bound_around, value_beside, wrapped_by
 from codemods.survey import CallSite
 
 _USUAL = {
@@ -42,10 +43,10 @@ def to_write(
         mesh: what it passes as mesh.
 
     Returns:
-        It, None where it is in no helper, or it is not known what to pass.
+        It, None where it is not known what to pass.
     """
     model = wrapped_by(facts, site)
-    if site.function is None or function.plan.mesh is None or model is None:
+    if function.plan.mesh is None or model is None:
         return None
     values: dict[str, str] = {}
     for parameter in function.plan.others:
@@ -54,7 +55,7 @@ def to_write(
             if value is None:
                 return None
             values[parameter.name] = value
-    missing = sorted(_roots(values.values()) - _bound(facts, site))
+    missing = sorted(_roots(values.values()) - bound_around(facts, site))
     if "self" in missing:
         return None
     file = facts.survey.files[site.reference.path]
@@ -69,13 +70,16 @@ def to_write(
 def shown(
     facts: Facts, site: CallSite, function: NewFunction, parameter: Parameter
 ) -> str | None:
-    """What a plan passes for a parameter: this one, one that uses the same function, or any."""
+    """What plans pass for a parameter: this one, those of the same function, that in its file first, or any."""
     every = [s for s in facts.survey.call_sites if s.fsdp_call is not None]
     alike = [s for s in every if s.fsdp_definition == function.mirrors]
-    for other in (site, *alike, *every):
-        value = value_beside(facts, other, parameter)
-        if value is not None:
-            return value
+    home = function.mirrors.path if function.mirrors else ""
+    own = [s for s in alike if s.reference.path == home]
+    for sites in ([site], own, alike, every):
+        values = [value_beside(facts, other, parameter) for other in sites]
+        known = Counter(value for value in values if value is not None)
+        if known:
+            return known.most_common(1)[0][0]
     return _USUAL.get(parameter.name)
 
 
@@ -109,15 +113,8 @@ def _roots(values: Iterable[str]) -> set[str]:
 
 def imports_for(facts: Facts, site: CallSite, values: Iterable[str]) -> list[str]:
     """The imports, as comments, of what values need and the module of a call has not."""
-    missing = sorted(_roots(values) - _bound(facts, site))
+    missing = sorted(_roots(values) - bound_around(facts, site))
     return [line for name in missing if (line := _import_of(facts, name)) is not None]
-
-
-def _bound(facts: Facts, site: CallSite) -> set[str]:
-    """The names that a call can use: of its function and of its module."""
-    names = facts.checkout.names(site.reference.path)
-    scopes = (names.top, names.scopes[site.reference.scope])
-    return {name for scope in scopes for name in (*scope.bound, *scope.imports)}
 
 
 def _import_of(facts: Facts, name: str) -> str | None:

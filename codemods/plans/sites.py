@@ -5,7 +5,7 @@ import re
 
 from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.autocast import of_a_test
-from codemods.callers import Caller, Holder, callers, holder
+from codemods.callers import Caller, Holder, callers, holder, holders, makers
 from codemods.modules import Function
 from codemods.names import Definition
 from codemods.nodes import dotted, nodes
@@ -54,9 +54,9 @@ def standalone(facts: Facts, site: CallSite) -> bool:
     """
     if site.fsdp_call is not None:
         return False
-    if site.function is None:
-        return True
-    if _is_configured(site.function):
+    file = facts.survey.files[site.reference.path]
+    around = holders(file, site.node.lineno)
+    if any(one.function and _is_configured(one.function) for one in around):
         return False
     return plan_above(facts, site) is None
 
@@ -73,7 +73,12 @@ def _plan(facts: Facts, file: SourceFile, around: Holder, depth: int) -> str | N
         return None
     if around.cls is None and _is_registered(facts, file, around):
         return around.function.name
-    for caller in callers(facts.checkout, file, around):
+    if _has_own_loop(facts, file):
+        return None
+    found = callers(facts.checkout, file, around)
+    if around.cls is not None:
+        found += makers(facts.checkout, file, around.cls)
+    for caller in found:
         if of_a_test(caller.file.path) or caller.holder.function is None:
             continue
         if caller.holder.function is around.function:
@@ -90,18 +95,21 @@ def _is_plan(facts: Facts, caller: Caller, function: Function) -> bool:
     """Whether a function that calls a helper is a plan, or torchtitan's own trainer."""
     if function.name.startswith("parallelize"):
         return True
-    own_loop = b".backward(" in caller.file.raw and not (
-        AUTOCAST.encode() in caller.file.raw
-        or caller.file.path in facts.survey.global_tokens
+    return _is_configured(function) and not _has_own_loop(facts, caller.file)
+
+
+def _has_own_loop(facts: Facts, file: SourceFile) -> bool:
+    """Whether a file trains by itself, and not as torchtitan's trainer does."""
+    return b".backward(" in file.raw and not (
+        AUTOCAST.encode() in file.raw or file.path in facts.survey.global_tokens
     )
-    return _is_configured(function) and not own_loop
 
 
 def _is_registered(facts: Facts, file: SourceFile, around: Holder) -> bool:
     """Whether a function is handed to torchtitan's trainer as the plan of a model."""
     sought = Definition(file.path, around.scope)
     for other in facts.checkout.mentioning(_REGISTERED):
-        for value in registered(other):
+        for value in _registered(other):
             for inner in nodes(value):
                 spelling = dotted(inner)
                 if spelling is not None and sought == facts.checkout.resolve(
@@ -111,7 +119,7 @@ def _is_registered(facts: Facts, file: SourceFile, around: Holder) -> bool:
     return False
 
 
-def registered(file: SourceFile) -> list[ast.expr]:
+def _registered(file: SourceFile) -> list[ast.expr]:
     """The values that a file gives as plans of models."""
     found: list[ast.expr] = []
     for node in nodes(file.syntax):

@@ -87,7 +87,7 @@ def wrapped_by(facts: Facts, site: CallSite) -> ast.expr | None:
 
 def _not_here(facts: Facts, site: CallSite, name: str) -> str:
     """A name that a value needs, and why a call cannot have it."""
-    if name not in _bound_around(facts, site):
+    if name not in bound_around(facts, site):
         here = site.function.name if site.function else "the module"
         return f"{name}, which {here} does not have"
     return f"{name}, which is only set on the way to apply_fsdp"
@@ -217,7 +217,7 @@ def unreachable(facts: Facts, site: CallSite, text: str) -> str | None:
     other = enclosing(tree, site.fsdp_call)
     if other is not None and other is not site.function:
         # The value comes from another function: its own variables are none here.
-        bound = _bound_around(facts, site)
+        bound = bound_around(facts, site)
         foreign = names & (_taken(other) | _stored(other)) - (_SAME_EVERYWHERE & bound)
         missing = foreign | (names & _imported(other) - bound)
         if missing:
@@ -268,7 +268,7 @@ def _imported(function: ast.FunctionDef) -> set[str]:
     }
 
 
-def _bound_around(facts: Facts, site: CallSite) -> set[str]:
+def bound_around(facts: Facts, site: CallSite) -> set[str]:
     """The names that the function around a call has, and those around it."""
     names = facts.checkout.names(site.reference.path)
     scope: Scope | None = names.scopes[site.reference.scope]

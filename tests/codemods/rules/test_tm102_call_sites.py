@@ -1214,6 +1214,60 @@ def test_a_helper_of_a_plan_elsewhere_is_no_trainer_of_its_own(plan):
     assert "average_gradients" not in left.suggestion
 
 
+OBJECT = f"""
+    {IMPORT} apply_ddp
+
+
+    class Wrapper:
+        def __init__(self, dims):
+            self.dims = dims
+
+        def wrap(self, model):
+            apply_ddp(model, self.dims.world_mesh, False)
+"""
+USER = """
+    from torchtitan.experiments.own.wrap import Wrapper
+
+
+    def MAIN(model, dims, config):
+        Wrapper(dims).wrap(model)
+"""
+
+
+def test_a_method_of_what_a_plan_makes_is_no_trainer_of_its_own():
+    files = {HERE: USER.replace("MAIN", "parallelize")}
+    assert_left(OBJECT, "wrap is a part of parallelize", path=HELPER, files=files)
+
+
+@pytest.mark.parametrize("user", ["parallelize", "main"])
+def test_a_class_that_trains_by_itself_is_one(user):
+    trains = OBJECT + "\n        def step(self):\n            self.loss().backward()\n"
+    files = {HERE: USER.replace("MAIN", user), HELPER: trains}
+    assert "param_dtype=None" in migrated(files)[HELPER]
+
+
+def test_such_a_helper_is_shown_what_the_plan_of_its_function_passes():
+    other = """
+        from torchtitan.models.llama3.parallelize import apply_ddp, apply_fsdp
+
+
+        def WORD(model, world_mesh, job_config):
+            if job_config.shard:
+                apply_fsdp(model, world_mesh["dp_shard"], job_config.VALUE, 2)
+            else:
+                apply_ddp(model, world_mesh, False)
+    """
+    files = {
+        f"torchtitan/models/m{n}/parallelize.py": other.replace(
+            "WORD", f"plan_{n}"
+        ).replace("VALUE", value)  # fmt: skip
+        for n, value in enumerate(("odd", "usual", "usual"))
+    }
+    files[HERE] = PLANS["a plan of a helper"]
+    left = assert_left(WRAP, "no value in reach", path=HELPER, files=files)
+    assert "param_dtype=job_config.usual, reduce_dtype=2" in left.suggestion
+
+
 def test_the_plan_that_such_a_helper_is_a_part_of_is_named():
     files = {HERE: PLANS["a plan of a helper"]}
     left = assert_left(WRAP, "data_parallel is a part of parallelize,", path=HELPER, files=files)  # fmt: skip
@@ -1222,6 +1276,35 @@ def test_the_plan_that_such_a_helper_is_a_part_of_is_named():
         "# def data_parallel(model, world_mesh, job_config):",
         f"# data_parallel(model, dims.world_mesh, job_config), in {HERE}:9",
     ]
+
+
+INNER = f"""
+    {IMPORT} apply_ddp
+
+
+    def plan(model, dims, job_config):
+        def inner():
+            apply_ddp(model, dims.world_mesh, False)
+
+        run(inner)
+"""
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        INNER,
+        INNER.replace("run(inner)", "inner()"),
+        INNER.replace("    def plan", "    async def plan"),
+        INNER.replace(
+            "        def inner():\n            apply_ddp(model, dims.world_mesh, False)\n\n        run(inner)",
+            "        run(lambda: apply_ddp(model, dims.world_mesh, False))",
+        ),  # fmt: skip
+    ],
+)
+def test_a_function_within_a_plan_has_its_configuration(inner):
+    left = assert_left(inner, "no value in reach for param_dtype")
+    assert "# def" not in left.suggestion
 
 
 SCRIPTS = {
