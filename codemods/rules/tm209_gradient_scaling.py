@@ -10,9 +10,10 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.made_up_for import MadeUpFor, factors_of
 from codemods.modules import Function, functions
-from codemods.nodes import nodes
+from codemods.names import Definition
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts, NewFunction
-from codemods.plans.sites import first_that_moves
+from codemods.plans.sites import first_that_moves, standalone
 from codemods.plans.trainers import (
     Trainers,
     keeps_its_own,
@@ -20,6 +21,7 @@ from codemods.plans.trainers import (
     trainers_of,
     trains_its_own,
 )
+from codemods.shapes import is_sharding_call, uses_within, wraps_with_replicate
 from codemods.source import SourceFile
 from codemods.survey import (
     CallSite,
@@ -84,6 +86,9 @@ module.set_gradient_divide_factor(1.0)  # sums; leave it out to average
 """,
 )
 
+_DIVIDES = re.compile(r"gradient_div|divide_factor|force_sum")
+"""What says who divides: torch's methods, and torchtitan's functions that call them."""
+
 
 _PARTING = (
     *("replica", "ddp", "DDP", "fsdp_enabled", "dp_shard", "parallel_shard_degree"),
@@ -98,6 +103,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     made_up = list(_made_up_for(facts))
     yield from made_up
     yield from _divided_twice(facts, made_up)
+    yield from _left_on(facts)
     for function in facts.functions.values():
         if function.mirrors is None:
             continue
@@ -269,6 +275,66 @@ def _divided_twice(facts: Facts, made_up: Sequence[Finding]) -> Iterator[Finding
         "hazard",
         "# choose training.max_norm as for FSDP; compare grad_norm with FSDP's",
         severity="note",
+    )
+
+
+def _left_on(facts: Facts) -> Iterator[Finding]:
+    """Functions of somebody else that replicate, and average what the loop has divided."""
+    loop = facts.survey.global_tokens
+    if not loop:
+        return
+    first = min(loop, key=lambda path: (path.count("/"), path))
+    for file in facts.in_training("replicate_with_fsdp"):
+        averages = b".backward(" in file.raw and not divides_by_global_tokens(file)
+        for node in file.syntax.body:
+            if not isinstance(node, ast.FunctionDef) or averages:
+                continue
+            if not wraps_with_replicate(facts.checkout, file, node):
+                continue
+            around = _around(facts, Definition(file.path, node.name))
+            off = [_switches_off(facts, *one) for one in around]
+            if _switches_off(facts, file, node) or (off and all(off)):
+                continue
+            yield Finding(
+                file.path,
+                node.lineno,
+                CODE,
+                f"{first} divides by the global token count, and {node.name} leaves the "
+                "division of gradients on: replicate averages them once more over the replicas",
+                "hazard",
+                "# in the last lines of it\n"
+                "for module in model.modules():\n"
+                "    if isinstance(module, FSDPModule):\n"
+                "        module.set_gradient_divide_factor(1.0)",
+            )
+
+
+def _around(
+    facts: Facts, definition: Definition
+) -> list[tuple[SourceFile, ast.FunctionDef]]:
+    """The functions that call one, without those whose own loop has a local mean."""
+    return [
+        (facts.checkout.files[site.reference.path], site.function)
+        for site in facts.survey.call_sites
+        if site.reference.definition == definition and site.function is not None
+        if not standalone(facts, site)
+    ]
+
+
+def _switches_off(facts: Facts, file: SourceFile, node: ast.FunctionDef) -> bool:
+    """Whether a function, or one that it calls, says who divides gradients."""
+    called = (
+        facts.checkout.resolve(file.path, use.scope, use.spelling)
+        for use in uses_within(facts.checkout, file.path, node)
+        if use.call is not None
+        if not is_sharding_call(facts.checkout, file.path, use)
+    )
+    homes = [function_of(facts.checkout, at) for at in called if at is not None]
+    return any(
+        isinstance(part, ast.Call)
+        and _DIVIDES.search(spelled(part.func).rpartition(".")[2]) is not None
+        for function in (node, *filter(None, homes))
+        for part in nodes(function)
     )
 
 

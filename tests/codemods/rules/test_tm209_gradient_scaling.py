@@ -172,3 +172,76 @@ def test_a_loss_that_is_scaled_for_half_precision():
     """``scaler.scale(loss).backward()`` begins with the loss too."""
     scaled = RUNS.replace("loss.backward()", "self.scaler.scale(loss).backward()")
     assert disagreements({**OFF, MAIN: scaled}) == []
+
+
+REPLICATES = """
+from torch.distributed._composable.replicate_with_fsdp import replicate
+
+
+def apply_replicate(model, dp_mesh, mp_policy):
+    for block in model.layers.values():
+        replicate(block, mesh=dp_mesh, mp_policy=mp_policy)
+    replicate(model, mesh=dp_mesh, mp_policy=mp_policy)
+"""
+CALLS = """
+
+def parallelize(model, dims, config):
+    if dims.fsdp_enabled:
+        apply_fsdp(model, dims.mesh, config.a, config.b)
+    else:
+        apply_replicate(model, dims.mesh, None)
+"""
+
+
+def written_by_hand(more="", loop=GLOBAL_TOKENS, summed=OFF[PLAN]):
+    plan = summed.replace(APPLY_DDP, REPLICATES + more)
+    files = {PLAN: plan.replace("replicate import replicate", "replicate import x")}
+    return disagreements({**files, "torchtitan/train.py": loop})
+
+
+def test_fires_for_a_function_written_by_hand_that_leaves_the_division_on():
+    for more in ("", CALLS):
+        (found,) = written_by_hand(more)
+        assert "apply_replicate leaves the division of gradients on" in found.message
+        assert "set_gradient_divide_factor(1.0)" in found.suggestion
+
+
+def test_fires_for_a_plan_that_replicates_by_itself():
+    inline = CALLS.replace(
+        "apply_replicate(model, dims.mesh, None)", "replicate(model)"
+    )
+    assert [found.message.split(",")[1][:16] for found in written_by_hand(inline)] == [
+        " and apply_repli",
+        " and parallelize",
+    ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "    for m in model.modules():\n        m.set_gradient_divide_factor(1.0)\n",
+        "    disable_fsdp_gradient_division(model)\n",
+        "    sums(model)\n\n\ndef sums(m):\n    m.set_gradient_divide_factor(1.0)\n",
+        f"{CALLS}        model.set_gradient_divide_factor(1.0)\n",
+        f"{CALLS}    disable_fsdp_gradient_division(model)\n",
+    ],
+)
+def test_does_not_fire_where_it_or_its_caller_switches_it_off(more):
+    assert written_by_hand(more) == []
+
+
+def test_does_not_fire_under_a_loop_with_a_local_mean():
+    assert written_by_hand(loop="") == []
+
+
+def test_fires_where_one_of_two_plans_switches_it_off():
+    off = f"{CALLS}    disable_fsdp_gradient_division(model)\n"
+    assert (
+        len(written_by_hand(off + CALLS.replace("def paral", "def other_paral"))) == 1
+    )
+
+
+def test_what_is_asked_of_fsdp_alone_is_not_asked_of_replicate():
+    """A plan reads ``fsdp_gradient_divide_factor`` for its experts."""
+    more = CALLS.replace("config.b)", "config.b, dims.fsdp_gradient_divide_factor)")
+    assert len(written_by_hand(more)) == 1
