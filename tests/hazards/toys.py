@@ -320,8 +320,8 @@ def scalar_parameter(party):
     class Odd(Model):
         def __init__(self):
             super().__init__()
-            value = torch.ones(1) if party == "cure" else torch.tensor(1.0)
-            self.scale = nn.Parameter(value)
+            value = torch.tensor(1.0)
+            self.scale = nn.Parameter(value.reshape(1) if party == "cure" else value)
 
         def forward(self, tokens):
             return super().forward(tokens) * self.scale
