@@ -164,6 +164,18 @@ def _gives_what_is_scaled(node: ast.stmt, within: str = "") -> bool:
     return isinstance(node, ast.Return) and bool(_SCALED.search(within))
 
 
+def _results(node: ast.stmt) -> list[ast.AST]:
+    """What a statement gives, and what a lambda in its place would."""
+    value = getattr(node, "value", None)
+    return (
+        [value.body, value]
+        if isinstance(value, ast.Lambda)
+        else [value]
+        if value
+        else []
+    )
+
+
 def scalings(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr, bool]]:
     """What a node scales, by what, and whether it multiplies."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
@@ -297,7 +309,8 @@ class _Reader:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             return any(self._is_scale(t, node) for t in targets)
         if isinstance(node, ast.Return):
-            return self._divides and node.value is not None
+            given = self._divides or bool(_SCALED.search(self.function.name))
+            return given and node.value is not None
         if isinstance(node, ast.Call) and not _ONLY_SAYS.match(spelled(node.func)):
             name = spelled(node.func).rpartition(".")[2]
             about = _SCALED.search(spelled(node)) or "ddp" in name
@@ -319,7 +332,7 @@ class _Reader:
         name = spelled(target)
         if name in self.trained:
             return node.lineno <= self.trained[name]
-        return name.rpartition(".")[2] in self.of.factors
+        return name.rpartition(".")[2] in self.of.factors or "max_norm" in name
 
     def _chooses(self, node: ast.stmt) -> bool:
         """Whether a statement scales by a conditional expression that parts the two."""
@@ -352,15 +365,16 @@ class _Reader:
                 if self._hands_over(inner):
                     return True
             for what, factor, times in scalings(inner):
-                of_loss = bool(_SCALED.search(spelled(what))) or (
-                    inner is getattr(node, "value", None)
+                itself = bool(_SCALED.search(spelled(what)))
+                of_loss = itself or (
+                    inner in _results(node)
                     and _gives_what_is_scaled(node, self.function.name)
                 )
                 threshold = "max_norm" in spelled(what)
                 if self.of.is_degree(factor, wide):
                     if of_loss and times != threshold:
                         return True
-                    if not of_loss and not times and self._is_divisor(node, inner):
+                    if not itself and not times and self._is_divisor(node, inner):
                         return True
         return False
 

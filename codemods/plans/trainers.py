@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from codemods.autocast import trains
 from codemods.bindings import Checkout
 from codemods.names import Definition
 from codemods.nodes import dotted, nodes
@@ -94,7 +95,7 @@ def _own(facts: Facts, folder: str) -> list[str]:
 
 
 def _shared(facts: Facts) -> list[str]:
-    """The loops that any plan may be run by, the checkout's own first."""
+    """The loops that any plan may be run by: the dependency's where nothing trains here."""
     running, dividing = _running(facts), facts.survey.global_tokens
     own = facts.checkout.own
     for paths in (
@@ -105,7 +106,7 @@ def _shared(facts: Facts) -> list[str]:
             for path in running
             if path in own and not _has_a_plan(facts, folder_of(path))
         ],
-        [path for path in running if not _of_a_model(path)],
+        [p for p in running if not trains(facts.checkout) and not _of_a_model(p)],
         [path for path in dividing if not _of_a_model(path)],
     ):
         if paths:

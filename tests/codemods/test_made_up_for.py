@@ -11,6 +11,7 @@ from support import (
     PLAN,
     PLAN_IMPORTS,
     findings,
+    migrated,
     text,
 )
 
@@ -127,6 +128,7 @@ def test_the_loss(body):
         f"for p in parameters if {PURE} else ():\n    p.grad *= pd.dp_replicate  # HERE",
         f"if {PURE}:  # HERE\n    for p in parameters:\n        p.grad *= world_size",
         f"if {PURE}:  # HERE\n    self.rescale_gradients()",
+        f"if {PURE}:  # HERE\n    max_norm = max_norm / 2",
         "clip(parameters, self.max_norm / pd.dp_replicate)  # HERE",
         "grad_norm = clip(parameters) * pd.dp_replicate  # HERE",
     ],
@@ -150,6 +152,30 @@ def test_a_method_that_is_called_for_it():
     assert found == wanted and wanted
 
 
+def test_a_method_that_gives_the_loss():
+    rest = f"""
+        def scaled_loss(self, pd, loss):
+            if {PURE}:  # HERE
+                return loss * self.count
+            return loss
+    """
+    found, wanted = places(
+        trainer(step("loss = self.scaled_loss(pd, loss)"), rest=rest)
+    )
+    assert found == wanted and wanted
+    init = "self.loss_fn = lambda a, b: entropy(a, b) * pd.dp_replicate  # HERE"
+    found, wanted = places(trainer(step(), init=init))
+    assert found == wanted and wanted
+
+
+def test_it_is_still_named_once_the_rest_is_migrated():
+    files = {**SUMS, MAIN: trainer(step("loss = loss * pd.dp_replicate  # HERE"))}
+    after = {**files, **migrated(files)}
+    assert "apply_ddp" not in after[PLAN]
+    found, wanted = places(after[MAIN], {PLAN: after[PLAN]})
+    assert found == wanted and wanted
+
+
 def test_an_attribute_that_was_set_before():
     init = f"self.loss_scale = pd.dp_replicate if {PURE} else 1  # HERE"
     found, wanted = places(trainer(step("loss = loss * self.loss_scale"), init=init))
@@ -169,8 +195,10 @@ def test_an_attribute_that_was_set_before():
     ],
 )
 def test_a_function_of_another_module(body):
-    helper = f"def denominator(pd, tokens):\n{indent(dedent(body), '    ')}\n"
-    body = "loss = self.loss_sum(batch) / utils.denominator(pd, self.global_tokens)"
+    helper = f"def loss_denominator(pd, tokens):\n{indent(dedent(body), '    ')}\n"
+    body = (
+        "loss = self.loss_sum(batch) / utils.loss_denominator(pd, self.global_tokens)"
+    )
     found, wanted = places(trainer(f"{body}\n{BACKWARD}"), {UTILS: helper})
     assert found == wanted and wanted
 
