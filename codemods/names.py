@@ -46,7 +46,8 @@ class Import:
 class Scope:
     """A module, class or function body: what is bound in it.
 
-    ``elsewhere`` are the names it declares ``global`` or ``nonlocal``.
+    ``elsewhere`` are the names it declares ``global`` or ``nonlocal``, and ``replaced`` the
+    imports whose name a later one of it gives to something else.
     """
 
     qualname: str
@@ -56,6 +57,14 @@ class Scope:
     stars: list[Import] = field(default_factory=list)
     bound: set[str] = field(default_factory=set)
     elsewhere: set[str] = field(default_factory=set)
+    replaced: list[Import] = field(default_factory=list)
+
+    def add(self, found: Import) -> None:
+        """Take in an import."""
+        before = self.imports.get(found.local, found)
+        if (before.module, before.name) != (found.module, found.name):
+            self.replaced.append(before)
+        self.imports[found.local] = found
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ class ModuleNames(Visitor):
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             local = alias.asname or alias.name
-            self._scope.imports[local] = Import(local, alias.name, None, node.lineno)
+            self._scope.add(Import(local, alias.name, None, node.lineno))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         module = absolute_module(self.package, node)
@@ -139,7 +148,7 @@ class ModuleNames(Visitor):
             if alias.name == "*":
                 self._scope.stars.append(found)
             else:
-                self._scope.imports[local] = found
+                self._scope.add(found)
 
     def visit_arg(self, node: ast.arg) -> None:
         self._annotation(node.annotation)

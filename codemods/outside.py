@@ -198,7 +198,7 @@ def _outside_of(
         module, _, name = (origin or "").rpartition(".")
         if name not in names:
             return
-        held = _is_held(checkout, module)
+        held = is_held(checkout, module)
         if held or (
             checkout.is_of_torchtitan(module) and not checkout.holds_torchtitan
         ):
@@ -369,7 +369,7 @@ def is_lazy(checkout: Checkout, module: str) -> bool:
     return path is not None and "__getattr__" in checkout.names(path).top.bound
 
 
-def _is_held(checkout: Checkout, module: str) -> bool:
+def is_held(checkout: Checkout, module: str) -> bool:
     """Whether a module, or the package that it should be in, is part of the checkout."""
     if checkout.own_path_of(module) is not None:
         return True
@@ -393,7 +393,7 @@ def _origin(checkout: Checkout, path: str, scope: str, spelling: str) -> str | N
     ):
         for star in checkout.names(path).top.stars:
             beyond = _beyond(checkout, f"{star.module}.{spelling}", set())
-            if beyond is not None and not _is_held(checkout, star.module):
+            if beyond is not None and not is_held(checkout, star.module):
                 return beyond
     return None
 

@@ -2,7 +2,7 @@
 
 from codemods.names import Definition
 from codemods.phases import phase
-from codemods.plans import by_name, decorated, outside, passed_on
+from codemods.plans import by_name, decorated, outside, passed_on, rivals
 from codemods.plans.calls import decide_call, decide_inline
 from codemods.plans.functions import existing, function_for
 from codemods.plans.records import Facts
@@ -30,6 +30,7 @@ def decide(survey: Survey, target: Target) -> Facts:
     passed_on.report(facts)
     by_name.report(facts)
     decorated.report(facts)
+    rivals.report(facts)
     return facts
 
 
