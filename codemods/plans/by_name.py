@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from codemods.findings import Finding, Status
 from codemods.names import Definition
 from codemods.nodes import dotted, nodes
 from codemods.outside import absolute, module_by_name
+from codemods.plans import put_together
 from codemods.plans.mesh import suggested_mesh
 from codemods.plans.passed_on import to_write
 from codemods.plans.records import Facts, NewFunction
@@ -31,12 +32,14 @@ class _Asked:
         definition: the function.
         fresh: what to write for ``node``.
         how: what is said of it.
+        may_be: whether it may be another function as well.
     """
 
     node: ast.expr
     definition: Definition
     fresh: str
     how: str = "is asked for by its name"
+    may_be: bool = False
 
 
 class _Text(NamedTuple):
@@ -46,13 +49,15 @@ class _Text(NamedTuple):
 
 def report(facts: Facts) -> None:
     """Add a finding for every such place to ``facts``, left for a person."""
-    for file in facts.checkout.mentioning(OLD):
+    likely = [*facts.checkout.mentioning(OLD), *put_together.files(facts)]
+    for file in {f.path: f for f in likely}.values() if facts.functions else ():
         told: set[int] = set()
         places = (
             *_in_strings(facts, file),
             *_in_modules(facts, file),
             *_in_tables(facts, file),
             *_in_lazy_packages(facts, file),
+            *_put_together(facts, file),
         )
         for asked in places:
             line = asked.node.lineno
@@ -71,7 +76,7 @@ def _finding(
     if file.opted_out(line, "TM102"):
         message = f"{name} {asked.how} here, and stays as it is"
         status: Status = "opted-out"
-        if facts.target.function_name != OLD:
+        if facts.target.function_name != OLD and not asked.may_be:
             message += ", but the definition it needs is migrated"
             status = "left"
         return Finding(file.path, line, "TM102", message, status)
@@ -109,12 +114,35 @@ def _in_modules(facts: Facts, file: SourceFile) -> Iterator[_Asked]:
         if not isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
             continue
         for of, name in _questions(file, node):
-            definition = _definition(facts, file, node.lineno, of, name)
-            if definition is not None:
-                fresh = alias(facts, name)
-                if of is not None:
-                    fresh = f"{ast.unparse(of)}.{fresh}"
-                yield _Asked(node, definition, fresh)
+            if isinstance(name, ast.Constant):
+                yield from _asked(facts, file, node, of, str(name.value))
+            for word in put_together.matching(facts, file, name):
+                for asked in _asked(facts, file, node, of, word):
+                    yield replace(asked, how=_PUT_TOGETHER, may_be=True)
+
+
+def _asked(
+    facts: Facts, file: SourceFile, node: ast.expr, of: ast.expr | None, name: str
+) -> Iterator[_Asked]:
+    definition = _definition(facts, file, node.lineno, of, name)
+    if definition is not None:
+        fresh = alias(facts, name)
+        if of is not None:
+            fresh = f"{ast.unparse(of)}.{fresh}"
+        yield _Asked(node, definition, fresh)
+
+
+_PUT_TOGETHER = "may be asked for by a name that is put together"
+
+
+def _put_together(facts: Facts, file: SourceFile) -> Iterator[_Asked]:
+    """Dotted names that are put together of a module and a function."""
+    for node, full in put_together.paths(facts, file):
+        definition = facts.checkout.at(full)
+        if definition is not None:
+            module, _, name = full.rpartition(".")
+            fresh = repr(f"{module}.{alias(facts, name)}")
+            yield _Asked(node, definition, fresh, _PUT_TOGETHER, True)
 
 
 def _in_tables(facts: Facts, file: SourceFile) -> Iterator[_Asked]:
@@ -164,45 +192,41 @@ def _texts(parts: Iterable[ast.expr | None]) -> list[_Text]:
 
 def _questions(
     file: SourceFile, node: ast.Attribute | ast.Subscript | ast.Call
-) -> Iterator[tuple[ast.expr | None, str]]:
+) -> Iterator[tuple[ast.expr | None, ast.expr]]:
     """The module, None for the file itself, and the name that is asked of it."""
     if isinstance(node, ast.Attribute):
         if isinstance(node.ctx, ast.Load) and module_by_name(file, node.value):
-            yield node.value, node.attr
+            yield node.value, ast.Constant(node.attr)
     elif isinstance(node, ast.Subscript):
         yield from _of_dictionary(node.value, node.slice)
     elif isinstance(node.func, ast.Attribute) and node.func.attr in _LOOKUPS:
         if node.args:
             yield from _of_dictionary(node.func.value, node.args[0])
     elif dotted(node.func) == "getattr" and len(node.args) > 1:
-        if module_by_name(file, node.args[0]):
-            yield from _named(node.args[0], node.args[1])
+        literal = isinstance(
+            node.args[1], ast.Constant
+        )  # of a module by name: _in_strings
+        if module_by_name(file, node.args[0]) or not literal:
+            yield node.args[0], node.args[1]
     elif isinstance(node.func, ast.Call) and node.args:
         # operator.attrgetter("name")(module)
         asker = (dotted(node.func.func) or "").rpartition(".")[2]
         if asker in _GETTERS and node.func.args:
-            yield from _named(node.args[0], node.func.args[0])
+            yield node.args[0], node.func.args[0]
 
 
 def _of_dictionary(
     of: ast.expr, name: ast.expr
-) -> Iterator[tuple[ast.expr | None, str]]:
+) -> Iterator[tuple[ast.expr | None, ast.expr]]:
     """``vars(module)["name"]``, ``module.__dict__["name"]`` and ``globals()["name"]``."""
     if isinstance(of, ast.Call):
         asked = dotted(of.func)
         if asked == "vars" and of.args:
-            yield from _named(of.args[0], name)
+            yield of.args[0], name
         elif asked in ("globals", "locals", "vars"):
-            yield from _named(None, name)
+            yield None, name
     elif isinstance(of, ast.Attribute) and of.attr == "__dict__":
-        yield from _named(of.value, name)
-
-
-def _named(
-    of: ast.expr | None, name: ast.expr
-) -> Iterator[tuple[ast.expr | None, str]]:
-    if isinstance(name, ast.Constant) and isinstance(name.value, str):
-        yield of, name.value
+        yield of.value, name
 
 
 def _definition(

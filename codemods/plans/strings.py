@@ -130,11 +130,11 @@ def _by_path(
         if definition and fresh:
             value = node.value.removesuffix(found["name"]) + fresh
             string = Followed(node.lineno, node.value, value, None)
-            read = full != node.value or not _is_only_named(file, around, node)
+            read = full != node.value or not is_only_named(file, around, node)
             yield Named(string, node, definition, read)
 
 
-def _is_only_named(
+def is_only_named(
     file: SourceFile, around: Mapping[int, ast.AST], node: ast.expr
 ) -> bool:
     """Whether a dotted name is patched, said or compared, so that nobody calls by it."""
@@ -155,7 +155,7 @@ def _is_only_named(
         return (
             len(passed) == len(uses) > 0
             and all(isinstance(target, ast.Name) for target in targets)
-            and all(_is_only_named(file, around, use) for use in passed)
+            and all(is_only_named(file, around, use) for use in passed)
         )
     return isinstance(outer, (ast.Expr, ast.Compare))
 

@@ -9,7 +9,7 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity, Status, hazard_of_lines
 from codemods.names import Definition, Use
 from codemods.nodes import nodes
-from codemods.plans import Facts, followed
+from codemods.plans import Facts, followed, put_together
 from codemods.plans.guarded import Guarded, Guards
 from codemods.plans.mesh import suggested_mesh
 from codemods.plans.methods import methods, named, to_write
@@ -104,6 +104,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield from _strings(facts)
         yield from _patches(facts)
     yield from _unknown_modules(facts)
+    yield from _unknown_names(facts)
     yield from _not_python(facts)
 
 
@@ -202,6 +203,21 @@ def _unknown_modules(facts: Facts) -> Iterator[Finding]:
                 yield _of_unknown(facts, file, use, guarded[line])
             elif OLD not in methods and facts.target.function_name != OLD:
                 yield _of_unknown(facts, file, use, None)
+
+
+def _unknown_names(facts: Facts) -> Iterator[Finding]:
+    """``getattr(plan, f"apply_{kind}")``, of what cannot be told from the text."""
+    told = _told(facts)
+    for file in put_together.files(facts):
+        for call, name in put_together.of_unknown(facts, file):
+            if (file.path, call.lineno) not in told:
+                fresh = name.replace(OLD, facts.target.function_name)
+                message = (
+                    f"{ast.unparse(call)} may ask for {name}, which is gone where it is "
+                    "rewritten, and takes other arguments: not touched"
+                )
+                code = f"{ast.unparse(call.args[0])}.{fresh}"
+                yield Finding(file.path, call.lineno, CODE, message, "hazard", code)
 
 
 def _of_unknown(
