@@ -1,4 +1,4 @@
-"""Files of a checkout that are not Python's: documentation, guides, configurations, scripts of jobs.
+"""Files of a checkout that are not Python's: documentation, configurations, scripts, templates.
 
 They are read to say what in them is not so any more, and never written.
 """
@@ -12,7 +12,8 @@ PATTERNS = (
     *("*.md", "*.mdx", "*.mdc", "*.rst", "*.txt", "*README", "*.cursorrules"),
     *("*.windsurfrules", "*.clinerules", "*.toml", "*.yaml", "*.yml"),
     *("*.sh", "*.bash", "*.slurm", "*.sbatch", "*.mk", "*.ipynb", "*Makefile"),
-    *("*justfile", "*Dockerfile"),
+    *("*justfile", "*Dockerfile", "*.j2", "*.jinja", "*.jinja2", "*.tmpl", "*.tpl"),
+    *("*.mako", "*.pyi", "*.json", "*.ini", "*.cfg"),
 )
 """What to look for in any folder: a first choice, of which ``is_text`` takes some."""
 
@@ -21,14 +22,17 @@ LONGEST = 1_000_000
 
 _CONFIGS = (".toml", ".yaml", ".yml")
 _SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch", ".mk", ".ipynb")
+_TEMPLATES = (".j2", ".jinja", ".jinja2", ".tmpl", ".tpl", ".mako")
+_READ_BY_TOOLS = (".pyi", ".json", ".ini", ".cfg")
 _SCRIPTS_NAMED = ("Makefile", "justfile", "Dockerfile")
 _PROSE = (".md", ".mdx", ".mdc", ".rst")
 _GUIDES = ("README", ".cursorrules", ".windsurfrules", ".clinerules")
 _NAMED_TXT = re.compile(r"(^|/)(docs?/.*|README[^/]*)\.txt$", re.I)
+_PROJECT = re.compile(r"(^|/)pyproject\.toml$")
 # What was so once, and what others wrote.
 _PASSED_OVER = re.compile(
     r"(^|/)(third[_-]?party|vendor(ed)?|node_modules|benchmarks?|licen[cs]es)/|"
-    r"(^|/)(change(s|log)|history|news|releases?([_-]?notes)?|pyproject)\.\w+$",
+    r"(^|/)(change(s|log)|history|news|releases?([_-]?notes)?)\.\w+$",
     re.I,
 )
 _OPT_OUT = re.compile(r"titan-migrate:\s*ignore\[([^\]]*)\]")
@@ -59,14 +63,18 @@ class TextFile:
 
     @property
     def is_config(self) -> bool:
-        """Whether it is a configuration, and not something to read."""
-        return self.path.endswith(_CONFIGS)
+        """Whether it is a configuration of a job, and not something to read."""
+        return self.path.endswith(_CONFIGS) and not _PROJECT.search(self.path)
 
     @property
     def is_script(self) -> bool:
-        """Whether it starts programs, and is nothing to read either."""
+        """Whether programs are started or written from it, or read it: nobody else does."""
         name = self.path.rpartition("/")[2]
-        return name.endswith(_SCRIPTS) or name in _SCRIPTS_NAMED
+        return (
+            name.endswith((*_SCRIPTS, *_TEMPLATES, *_READ_BY_TOOLS))
+            or name in _SCRIPTS_NAMED
+            or _PROJECT.search(name) is not None
+        )
 
     def opted_out(self, line: int, code: str) -> bool:
         """Whether a line (from 1) holds ``titan-migrate: ignore[CODE]``, or is excluded.
@@ -90,7 +98,7 @@ def none() -> Mapping[str, TextFile]:
 
 
 def is_text(path: str) -> bool:
-    """Whether a file is documentation, a guide for whoever works here, a configuration or a script.
+    """Whether a file is documentation, a guide for whoever works here, or for tools to read.
 
     Histories, benchmarks and what was taken over from others say what was so, or what
     is so elsewhere, and stay true.
@@ -99,7 +107,7 @@ def is_text(path: str) -> bool:
         return False
     name = path.rpartition("/")[2]
     return (
-        path.endswith((*_PROSE, *_CONFIGS, *_SCRIPTS))
+        path.endswith((*_PROSE, *_CONFIGS, *_SCRIPTS, *_TEMPLATES, *_READ_BY_TOOLS))
         or name in (*_GUIDES, *_SCRIPTS_NAMED)
         or _NAMED_TXT.search(path) is not None
     )

@@ -102,24 +102,34 @@ def find(facts: Facts) -> Iterator[Finding]:
             )
     if facts.target.function_name != OLD:
         yield from _strings(facts)
+        yield from _programs(facts)
         yield from _patches(facts)
     yield from _unknown_modules(facts)
     yield from _unknown_names(facts)
     yield from _not_python(facts)
 
 
-_NAMED_ELSEWHERE = re.compile(rf"[\w.]+\.{OLD}\b|\bimport\b[^#]*\b{OLD}\b")
+_NAMED_ELSEWHERE = re.compile(
+    rf"[\w.]+[.:]{OLD}\b|\bimport\b[^#]*\b{OLD}\b|\bdef {OLD}\b|(?<![\w./-]){OLD}\("
+)
+_DIRECTIVE = re.compile(rf"\bauto\w+(?:::|\}})\s*[\w.]*\b{OLD}\b")
+"""What Sphinx imports a function by, in reStructuredText or in Markdown."""
+
+_WRITTEN = re.compile(rf"^.*\bimport\b[^#\n]*\b{OLD}\b.*$", re.MULTILINE)
+"""A line of a program, in a string that one is written from."""
 
 
 def _not_python(facts: Facts) -> Iterator[Finding]:
-    """Notebooks, jobs and configurations that name apply_ddp of a module."""
+    """Notebooks, jobs, configurations and templates that name apply_ddp of a module."""
     if not (facts.moves or facts.survey.kind == "dependent"):
         return
     for file in facts.texts.values():
         found = {
             line: facts.target.function_name
             for line, text in enumerate(file.lines, 1)
-            if (file.is_config or file.is_script) and _NAMED_ELSEWHERE.search(text)
+            if (
+                _NAMED_ELSEWHERE if file.is_config or file.is_script else _DIRECTIVE
+            ).search(text)
         }
         if found and facts.target.function_name != OLD:
             message = "this names apply_ddp, which is followed in Python files alone"
@@ -299,6 +309,23 @@ def _strings(facts: Facts) -> Iterator[Finding]:
                     "hazard",
                     repr(_as_it_is_then(facts, node.value)),
                 )
+
+
+def _programs(facts: Facts) -> Iterator[Finding]:
+    """Strings that are written out, or run, as Python that imports apply_ddp."""
+    for file in facts.checkout.mentioning(OLD):
+        said = {id(n.value) for n in nodes(file.syntax) if isinstance(n, ast.Expr)}
+        for node in nodes(file.syntax):
+            if not isinstance(node, ast.Constant) or id(node) in said:
+                continue
+            found = _WRITTEN.search(node.value) if isinstance(node.value, str) else None
+            if found is not None:
+                message = (
+                    "a program in this string imports apply_ddp, and what it calls it with "
+                    "is not followed"
+                )
+                code = found[0].replace(OLD, facts.target.function_name)
+                yield Finding(file.path, node.lineno, CODE, message, "hazard", code)
 
 
 def _as_it_is_then(facts: Facts, value: str) -> str:

@@ -108,6 +108,14 @@ def test_ddps_class_beside_apply_fsdp_is_left_with_the_call():
         ("a.ipynb", '   "from torchtitan.models.llama3.parallelize import apply_ddp\\n",'),
         ("conf/plan.yaml", "_target_: torchtitan.models.llama3.parallelize.apply_ddp"),
         ("run.sh", "python -c 'from lab.plan import apply_fsdp, apply_ddp'"),
+        ("templates/plan.py.j2", "from lab.{{ name }} import apply_ddp, apply_fsdp"),
+        ("templates/plan.py.j2", '    apply_ddp(model, mesh, enable_compile=False)'),
+        ("pyproject.toml", 'ddp = "torchtitan.models.llama3.parallelize:apply_ddp"'),
+        ("setup.cfg", "ddp = torchtitan.models.llama3.parallelize:apply_ddp"),
+        ("torchtitan/models/llama3/parallelize.pyi", "def apply_ddp(model) -> None: ..."),
+        ("plans.json", '{"ddp": "torchtitan.models.llama3.parallelize.apply_ddp"}'),
+        ("docs/api.rst", ".. autofunction:: torchtitan.models.llama3.parallelize.apply_ddp"),
+        ("docs/api.md", "```{autofunction} torchtitan.models.llama3.parallelize.apply_ddp"),
     ],
 )  # fmt: skip
 def test_what_is_not_python_and_names_it_is_told(path, line):
@@ -123,3 +131,17 @@ def test_what_is_not_python_and_says_something_else_is_not():
     said["docs/a.md"] = "see torchtitan.models.llama3.parallelize.apply_ddp\n"
     found = outcome({}, said=said).findings
     assert not [f for f in found if f.code == "TM211"]
+
+
+@pytest.mark.parametrize("before", ["", "f", "r"])
+def test_a_program_in_a_string_is_named(before):
+    program = f"{before}'''\n{IMPORT} apply_ddp\n'''"
+    text = f"PLAN = {program}\nrun(PLAN)\n"
+    (found,) = findings({HERE: text}, code="TM211", path=HERE)
+    assert (found.status, found.line) == ("hazard", 1)
+    assert found.suggestion == f"{IMPORT} apply_replicate"
+
+
+def test_a_docstring_that_shows_an_import_is_no_program():
+    text = f"'''Wrap.\n\n    {IMPORT} apply_ddp\n'''\n"
+    assert findings({HERE: text}, code="TM211", path=HERE) == []
