@@ -8,11 +8,12 @@ from codemods import layout
 from codemods.example import Example
 from codemods.findings import Finding, Severity, Status, hazard_of_lines
 from codemods.names import Definition, Use
-from codemods.nodes import nodes
+from codemods.nodes import nodes, spelled
 from codemods.plans import Facts, followed, put_together
 from codemods.plans.guarded import Guarded, Guards
 from codemods.plans.mesh import suggested_mesh
 from codemods.plans.methods import methods, named, to_write
+from codemods.plans.strings import in_strings
 from codemods.source import SourceFile
 from codemods.survey import OLD, CallSite, enclosing_line, exported, function_of
 from codemods.targets import REPLICATE_MODULE
@@ -104,6 +105,8 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield from _strings(facts)
         yield from _programs(facts)
         yield from _patches(facts)
+        yield from _multiple(facts)
+    yield from _expected(facts)
     yield from _unknown_modules(facts)
     yield from _unknown_names(facts)
     yield from _not_python(facts)
@@ -281,6 +284,17 @@ def _told(facts: Facts) -> set[tuple[str, int]]:
     return told | {(use.path, use.line) for use in facts.survey.outside}
 
 
+def _multiple(facts: Facts) -> Iterator[Finding]:
+    """``patch.multiple(module, apply_ddp=...)``, which names it by a keyword."""
+    for file in facts.checkout.mentioning("multiple("):
+        for node in nodes(file.syntax):
+            if isinstance(node, ast.Call) and spelled(node.func).endswith("multiple"):
+                if any(keyword.arg == OLD for keyword in node.keywords):
+                    message = f"a keyword names {OLD} for a patch: not touched"
+                    code = f"{facts.target.function_name}=..."
+                    yield Finding(file.path, node.lineno, CODE, message, "hazard", code)
+
+
 def _strings(facts: Facts) -> Iterator[Finding]:
     outside = _told(facts)
     for file in facts.checkout.mentioning(OLD):
@@ -326,6 +340,49 @@ def _programs(facts: Facts) -> Iterator[Finding]:
                 )
                 code = found[0].replace(OLD, facts.target.function_name)
                 yield Finding(file.path, node.lineno, CODE, message, "hazard", code)
+
+
+_EXPECTS = re.compile(r"(^|\.)(assert_\w*(with|call)|call)$")
+"""What tests say with that a mock is called: ``assert_called_once_with``, ``mock.call``."""
+
+
+def _expected(facts: Facts) -> Iterator[Finding]:
+    """Tests that put a mock in the place of apply_ddp and ask for arguments that go."""
+    gone = _parameters_gone(facts)
+    for file in facts.checkout.mentioning(*gone) if gone else ():
+        if not any(True for _ in in_strings(facts, file)):
+            continue
+        for node in nodes(file.syntax):
+            if isinstance(node, ast.Call) and _EXPECTS.search(spelled(node.func)):
+                named = {k.arg for k in node.keywords if k.arg} & gone
+            elif isinstance(node, ast.Subscript) and "kwargs" in spelled(node.value):
+                named = {str(getattr(node.slice, "value", ""))} & gone
+            else:
+                continue
+            if named:
+                message = (
+                    f"a mock stands here for {OLD}, and is asked for {', '.join(sorted(named))}, "
+                    "which the new function does not take"
+                )
+                code = f"# it takes ({', '.join(_taken(facts))})"
+                yield Finding(
+                    file.path, node.lineno, CODE, message, "hazard", code, "loud"
+                )
+
+
+def _taken(facts: Facts) -> list[str]:
+    return next(([p.name for p in f.plan.parameters] for f in facts.written()), [])
+
+
+def _parameters_gone(facts: Facts) -> set[str]:
+    """The parameters of the functions that move that none of the new ones takes."""
+    gone, kept = set[str](), set[str]()
+    for function in facts.written():
+        old = function.replaces and function_of(facts.checkout, function.replaces)
+        if old:
+            gone |= {a.arg for a in (*old.args.args, *old.args.kwonlyargs)}
+            kept |= {parameter.name for parameter in function.plan.parameters}
+    return gone - kept
 
 
 def _as_it_is_then(facts: Facts, value: str) -> str:

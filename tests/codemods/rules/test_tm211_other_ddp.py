@@ -145,3 +145,54 @@ def test_a_program_in_a_string_is_named(before):
 def test_a_docstring_that_shows_an_import_is_no_program():
     text = f"'''Wrap.\n\n    {IMPORT} apply_ddp\n'''\n"
     assert findings({HERE: text}, code="TM211", path=HERE) == []
+
+
+MOCKED = """\
+from unittest import mock
+
+from torchtitan.models.llama3 import parallelize
+
+
+@mock.patch.object(parallelize, "apply_ddp")
+def test_plan(ddp):
+    parallelize.parallelize(model, dims, config)
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ddp.assert_called_once_with(model, mock.ANY, enable_compile=False)",
+        "ddp.assert_has_calls([mock.call(model, mock.ANY, enable_compile=False)])",
+        'assert not ddp.call_args.kwargs["enable_compile"]',
+        'args, kwargs = ddp.call_args\n    assert not kwargs["enable_compile"]',
+    ],
+)
+@pytest.mark.parametrize("target", ["1d", "2d"])
+def test_a_mock_that_is_asked_for_what_goes_is_named(line, target):
+    """The patch follows by its name, and what is expected of it does not."""
+    path = "tests/test_plan.py"
+    files = {path: f"{MOCKED}    {line}\n"}
+    (found,) = findings(files, target, code="TM211", path=path)
+    assert "is asked for enable_compile" in found.message
+    assert found.suggestion.startswith("# it takes (model, dp_mesh, param_dtype, ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ddp.assert_called_once_with(model, dp_mesh=mock.ANY)",
+        "run(enable_compile=False)",
+        'assert options["enable_compile"]',
+    ],
+)
+def test_a_mock_that_is_asked_for_what_stays_is_not(line):
+    files = {"tests/test_plan.py": f"{MOCKED}    {line}\n"}
+    assert findings(files, code="TM211", path="tests/test_plan.py") == []
+
+
+def test_a_patch_by_keyword_is_named():
+    text = "mock.patch.multiple(parallelize, apply_ddp=mock.DEFAULT)\n"
+    (found,) = findings({HERE: text}, code="TM211", path=HERE)
+    assert found.suggestion == "apply_replicate=..."
+    assert findings({HERE: text}, "2d", code="TM211", path=HERE) == []
