@@ -45,7 +45,10 @@ where anything else than dp_replicate leads there, or an axis of the fork's own 
 part in the mesh or was refused, the call is left, and its guard with it. Where
 torchtitan is a dependency, its apply_ddp stays, and the call gets a function of this
 checkout, or follows the name that the dependency has for it; an import of what that
-does not have is broken, and said.
+does not have is broken, and said. What is asked for by its name at run time (getattr,
+import_module, a path for hydra, a name that is put together, a package with a
+__getattr__), comes from one of two packages, or stands in a registry is left: who calls
+it, and with what, is not seen.
 """
 UPSTREAM = """\
 PR 2458 has these arguments. The reviewers of PR 1714 asked that every call site of

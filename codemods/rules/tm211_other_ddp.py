@@ -24,8 +24,9 @@ SEVERITY: Severity = "loud"
 WHAT = "DDP's replicate or the name apply_ddp is used in a way that is not followed."
 WHY = """\
 A function called apply_ddp that does not call DDP's replicate, a direct call of DDP's
-replicate in other code, and the name apply_ddp inside a string (a patch in a test, a
-getattr) are not rewritten: what they mean cannot be told from their name.
+replicate in other code, and the name apply_ddp inside a string, a template, a stub or
+another file of tools are not rewritten: what they mean cannot be told from their name.
+A test that expects of a mock the arguments of DDP's function is named, too.
 DistributedDataParallel in a plan is left for a person: its result is not the model.
 """
 UPSTREAM = """\
