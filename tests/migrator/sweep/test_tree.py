@@ -61,7 +61,7 @@ def test_files_and_texts_are_those_of_a_checkout(linked):
     assert {p: f.raw for p, f in kept.files.items()} == {
         p: f.raw for p, f in on_disk.files.items()
     }
-    assert list(kept.texts) == list(on_disk.texts) == ["README.md"]
+    assert list(kept.texts) == list(on_disk.texts) == ["README.md", "pyproject.toml"]
 
 
 @pytest.mark.parametrize("name", ["v0_2_2", "fork_quirks", "dependent"])
