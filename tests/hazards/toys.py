@@ -533,6 +533,19 @@ def weights_of_each_rank(party):
     return [train(model, optimizer, step) for step in range(2)]
 
 
+@toy("-", "TM233")
+def scaled_by_the_function_and_beside_it(party):
+    """What apply_fsdp does itself, and the branch for DDP did beside its call."""
+    torch.manual_seed(0)
+    model = Model()
+    for _ in range(2 if party == "replicate" else 1):
+        with torch.no_grad():
+            model.embed.weight.mul_(8**0.5)
+    model = wrapped(party, made=model)
+    optimizer = sgd(model)
+    return [train(model, optimizer, step) for step in range(2)]
+
+
 @toy("-", "TM234")
 def trained_with_a_layer_put_in_after(party):
     """The composable DDP, as torchtitan has it, looks for parameters at the first forward."""
