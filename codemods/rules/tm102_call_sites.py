@@ -36,19 +36,16 @@ WHAT = "Calls, imports, aliases and re-exports of apply_ddp follow, found by bin
 WHY = """\
 A call passes the dp_replicate mesh, not the world mesh, and takes param_dtype and
 reduce_dtype from the apply_fsdp call beside it, because replicate does mixed
-precision by a policy and not by autocast. Names are resolved by binding, not by text:
-aliases, re-exports, function-local imports and module.apply_ddp(...) are followed,
+precision by a policy and not by autocast. Names are resolved by binding, not by text;
 other things of the same name are left alone. A call outside of the training loop (the
 RL trainer) gets no dtype, so it computes in the dtype that its parameters have, as it
-did under DDP, and keeps averaging. A plan is executed up to its call, with stand-ins:
-where anything else than dp_replicate leads there, or an axis of the fork's own takes
-part in the mesh or was refused, the call is left, and its guard with it. Where
-torchtitan is a dependency, its apply_ddp stays, and the call gets a function of this
-checkout, or follows the name that the dependency has for it; an import of what that
-does not have is broken, and said. What is asked for by its name at run time (getattr,
-import_module, a path for hydra, a name that is put together, a package with a
-__getattr__), comes from one of two packages, or stands in a registry is left: who calls
-it, and with what, is not seen.
+did under DDP, and keeps averaging. A plan is executed up to its call: where anything
+else than dp_replicate leads there, or an axis of the fork's own takes part, the call is
+left, and its guard with it. Where torchtitan is a dependency, its apply_ddp stays, and
+the call gets a function of this checkout, or follows the name there; an import of what
+that does not have is said to be broken. What is asked for by its name at run time
+(getattr, import_module, a path for hydra, a package with a __getattr__), comes from one
+of two packages, or stands in a registry is left: who calls it is not seen.
 """
 UPSTREAM = """\
 PR 2458 has these arguments. The reviewers of PR 1714 asked that every call site of
