@@ -157,8 +157,8 @@ def _imports_one_of(
 ) -> bool:
     """Whether a file has a name that one of these files defines."""
     paths = {other.path for other in files}
-    for use in file.names.uses:
-        found = checkout.resolve(file.path, use.scope, use.spelling)
+    for scope, spelling in {(use.scope, use.spelling) for use in file.names.uses}:
+        found = checkout.resolve(file.path, scope, spelling)
         if found is not None and found.path in paths and file.path not in paths:
             return True
     return False
@@ -219,6 +219,7 @@ class _Reader:
     kept: dict[Place, Places] = field(default_factory=dict)
     kinds: dict[Place, Class] = field(default_factory=dict)
     open: list[int] = field(default_factory=list)
+    within: dict[int, dict[str, Function]] = field(default_factory=dict)
     count: int = 0
 
     def read(self, frame: _Frame) -> None:
@@ -509,14 +510,18 @@ class _Reader:
             return home, found if _worth(home) else None, None, None
         function = node.func
         if isinstance(function, ast.Name):
-            nested = (
-                f for part in frame.body for f in nodes(part) if isinstance(f, Function)
-            )
-            local = next((f for f in nested if f.name == function.id), None)
+            local = self.nested(frame.body).get(function.id)
             return frame.file, local, frame.of, frame.names.get("self")
         if isinstance(function, ast.Attribute):
             return self.method(frame, function)
         return frame.file, None, None, None
+
+    def nested(self, body: list[ast.stmt]) -> dict[str, Function]:
+        """Name -> the first function of that name within a body."""
+        if id(body) not in self.within:
+            inner = [f for part in body for f in nodes(part) if isinstance(f, Function)]
+            self.within[id(body)] = {f.name: f for f in reversed(inner)}
+        return self.within[id(body)]
 
     def method(
         self, frame: _Frame, function: ast.Attribute

@@ -44,6 +44,10 @@ _APART = (
     frozenset({"TM105"}),
     frozenset({"TM220", "TM221"}),
     frozenset({"TM226"}),
+    frozenset({"TM205"}),
+    frozenset({"TM206", "TM223", "TM232"}),
+    frozenset({"TM209"}),
+    frozenset({"TM231"}),
     frozenset({"TM211", "TM217", "TM218"}),
 )
 """Rules that read much of a checkout, or its texts, and so have to look anew where others need not."""
