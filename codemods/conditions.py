@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import Any, Literal
 
-from codemods.nodes import nodes, spelled
+from codemods.nodes import last, nodes, spelled
 from codemods.once import once
 
 World = Literal["replicated", "sharded"]
@@ -85,7 +85,7 @@ def parting(test: ast.expr, held: Held) -> tuple[bool, bool] | None:
 
 
 def _is_about(test: ast.expr, held: Held) -> bool:
-    names = (_last(node) for node in nodes(test) if isinstance(node, ast.expr))
+    names = (last(node) for node in nodes(test) if isinstance(node, ast.expr))
     return bool(_ABOUT.search(spelled(test))) or any(n in held for n in names if n)
 
 
@@ -124,15 +124,9 @@ def _is_property(node: ast.FunctionDef) -> bool:
 def _set(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
     for node in nodes(tree):
         if isinstance(node, ast.Assign):
-            yield from ((_last(t), node.value) for t in node.targets if _last(t))
+            yield from ((last(t), node.value) for t in node.targets if last(t))
         elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
-            yield _last(node.target), node.value
-
-
-def _last(node: ast.AST) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
+            yield last(node.target), node.value
 
 
 def _value(
@@ -159,7 +153,7 @@ def _value(
         if spelled(node.func) == "bool" and node.args:
             return _value(node.args[0], world, held, rest)
         return _named(_asked(node), node, pure, held, rest)
-    return _named(_last(node), node, pure, held, rest)
+    return _named(last(node), node, pure, held, rest)
 
 
 def _asked(call: ast.Call) -> str:
@@ -167,7 +161,7 @@ def _asked(call: ast.Call) -> str:
     if spelled(call.func) == "getattr" and len(call.args) > 1:
         named = call.args[1]
         return str(named.value) if isinstance(named, ast.Constant) else ""
-    return "" if call.args or call.keywords else _last(call.func)
+    return "" if call.args or call.keywords else last(call.func)
 
 
 def _named(

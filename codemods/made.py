@@ -9,7 +9,7 @@ from codemods.bindings import Checkout
 from codemods.callers import Caller, Holder, callers, holder
 from codemods.modules import Function
 from codemods.names import Definition
-from codemods.nodes import dotted, nodes, spelled
+from codemods.nodes import dotted, nodes, spelled, taken
 from codemods.source import SourceFile
 
 _SAME = frozenset(
@@ -466,7 +466,7 @@ def _matched(
 def _parameters(function: Function) -> dict[str, ast.expr | None]:
     """Name -> annotation."""
     given = function.args
-    every = (*given.posonlyargs, *given.args, *given.kwonlyargs)
+    every = taken(given)
     return {arg.arg: arg.annotation for arg in every}
 
 

@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from codemods.nodes import Visitor, dotted
+from codemods.nodes import Visitor, dotted, taken
 
 
 @dataclass(frozen=True)
@@ -191,10 +191,7 @@ class ModuleNames(Visitor):
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         arguments = node.args
-        names = [
-            arg.arg
-            for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-        ]
+        names = [arg.arg for arg in taken(arguments)]
         self._lambda_parameters += names
         self.visit(node.body)
         del self._lambda_parameters[len(self._lambda_parameters) - len(names) :]

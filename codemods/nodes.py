@@ -75,6 +75,18 @@ def _below(tree: ast.AST) -> tuple[ast.AST, ...]:
     return tuple(found)
 
 
+def taken(arguments: ast.arguments) -> tuple[ast.arg, ...]:
+    """What a function takes by name, in order: all but its stars."""
+    return (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+
+
+def last(node: ast.AST) -> str:
+    """``c`` of ``a.b.c`` and of ``f(x).c``, "" of what is neither a name nor an attribute."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def dotted(node: ast.AST) -> str | None:
     """``a.b.c`` for a chain of attributes on a name, else None."""
     parts: list[str] = []

@@ -14,7 +14,7 @@ from typing import Literal
 
 from codemods.bindings import Checkout
 from codemods.modules import Function, functions, is_model, methods
-from codemods.nodes import children, dotted, nodes, spelled
+from codemods.nodes import children, dotted, last, nodes, spelled
 from codemods.once import once
 from codemods.parameters import loops
 from codemods.source import SourceFile
@@ -308,7 +308,7 @@ class _Reader:
         return [*before, *body, *after]
 
     def _call(self, call: ast.Call) -> list[Event]:
-        name = _last(call.func)
+        name = last(call.func)
         if name == "backward" or "reshard" in name:
             return [self._event("settle", call)]
         if self.no_grad and _is_forward(call.func):
@@ -367,12 +367,6 @@ def _text(file: SourceFile, function: Function) -> str:
     return "\n".join(file.lines[first - 1 : function.end_lineno])
 
 
-def _last(function: ast.expr) -> str:
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
-
-
 def _short(events: list[Event]) -> list[Event]:
     """Without an event that stands for the one before it again."""
     kept: list[Event] = []
@@ -408,7 +402,7 @@ def _reads(parent: ast.AST, name: ast.Name) -> bool:
     if isinstance(parent, ast.Attribute):
         return parent.attr not in _HARMLESS
     if isinstance(parent, ast.Call):
-        return name in parent.args and _last(parent.func) not in _NO_READER
+        return name in parent.args and last(parent.func) not in _NO_READER
     if isinstance(parent, ast.Subscript):
         return parent.value is name
     return isinstance(parent, ast.BinOp | ast.AugAssign)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from codemods.bindings import Checkout
 from codemods.guards import is_guard
 from codemods.names import Definition, Use
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, spelled, taken
 from codemods.source import SourceFile
 from codemods.targets import REPLICATE_MODULE
 
@@ -35,7 +35,7 @@ def function_of(checkout: Checkout, definition: Definition) -> ast.FunctionDef |
 
 def first_parameter(node: ast.FunctionDef) -> str | None:
     """The name of a function's first parameter, the model of a plan."""
-    every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    every = taken(node.args)
     return every[0].arg if every else None
 
 

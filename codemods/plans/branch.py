@@ -6,7 +6,7 @@ import textwrap
 import libcst as cst
 
 from codemods.mirror import CannotMirror
-from codemods.nodes import nodes
+from codemods.nodes import nodes, taken
 from codemods.source import SourceFile
 from codemods.survey import CallSite
 
@@ -52,10 +52,7 @@ def _read(branch: tuple[ast.stmt, ...], outer: ast.FunctionDef) -> list[str]:
     named = [n for s in branch for n in nodes(s) if isinstance(n, ast.Name)]
     read = [n.id for n in named if isinstance(n.ctx, ast.Load)]
     own = {n.id for n in named if isinstance(n.ctx, ast.Store)}
-    arguments = [
-        a.arg
-        for a in (*outer.args.posonlyargs, *outer.args.args, *outer.args.kwonlyargs)
-    ]
+    arguments = [a.arg for a in taken(outer.args)]
     around = {
         n.id
         for n in nodes(outer)
@@ -71,5 +68,5 @@ def _read(branch: tuple[ast.stmt, ...], outer: ast.FunctionDef) -> list[str]:
 
 def _annotations(file: SourceFile, outer: ast.FunctionDef) -> dict[str, str]:
     """The parameters of a function, as they are written on one line."""
-    every = (*outer.args.posonlyargs, *outer.args.args, *outer.args.kwonlyargs)
+    every = taken(outer.args)
     return {arg.arg: " ".join(file.segment(arg).split()) for arg in every}

@@ -9,7 +9,7 @@ from codemods.bindings import Checkout
 from codemods.findings import Finding, Status
 from codemods.modules import functions
 from codemods.names import Import
-from codemods.nodes import children, dotted, nodes
+from codemods.nodes import children, dotted, nodes, taken
 from codemods.plans.records import Facts, NewFunction
 from codemods.shapes import first_parameter, function_of
 from codemods.source import SourceFile
@@ -82,7 +82,7 @@ def _meshes_second(function: NewFunction) -> bool:
 
 
 def _parameters(node: ast.FunctionDef) -> set[str]:
-    every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    every = taken(node.args)
     return {argument.arg for argument in every}
 
 

@@ -10,7 +10,7 @@ from codemods import mirror
 from codemods.findings import Finding
 from codemods.mirror import CannotMirror, Parameter, Plan
 from codemods.names import Definition
-from codemods.nodes import nodes
+from codemods.nodes import nodes, taken
 from codemods.plans.branch import branch_function
 from codemods.plans.homes import home_of, module_for, sharing_with
 from codemods.plans.naming import name_beside, new_name
@@ -391,7 +391,7 @@ def existing(facts: Facts, definition: Definition) -> NewFunction:
     node = function_of(facts.checkout, definition)
     assert node is not None
     file = facts.survey.files[definition.path]
-    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    arguments = taken(node.args)
     without = len(node.args.posonlyargs + node.args.args) - len(node.args.defaults)
     parameters = tuple(
         Parameter(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from codemods import meshes
 from codemods.guards import is_guard
-from codemods.nodes import nodes
+from codemods.nodes import nodes, taken
 from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.dimension import Spelling, spelling
 from codemods.plans.flow import block_of, last_assignment, reaches
@@ -113,7 +113,7 @@ def _looked_up_inside(
 
 
 def _parameters(node: ast.FunctionDef) -> list[str]:
-    every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    every = taken(node.args)
     return [arg.arg for arg in every]
 
 

@@ -8,7 +8,7 @@ from codemods.autocast import of_a_test
 from codemods.callers import Caller, Holder, callers, holder, holders, makers
 from codemods.modules import Function
 from codemods.names import Definition
-from codemods.nodes import dotted, nodes
+from codemods.nodes import dotted, nodes, taken
 from codemods.plans.records import Facts, NewCall
 from codemods.source import SourceFile
 from codemods.survey import CallSite, divides_by_global_tokens, function_of
@@ -134,7 +134,7 @@ def _is_configured(function: Function) -> bool:
     return any(
         arg.arg in _CONFIGURATIONS
         or (arg.annotation and _OF_A_TRAINER.search(ast.unparse(arg.annotation)))
-        for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)
+        for arg in taken(given)
     )
 
 
@@ -143,7 +143,7 @@ def parameters(site: CallSite) -> set[str]:
     if site.function is None:
         return set()
     arguments = site.function.args
-    every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    every = taken(arguments)
     return {arg.arg for arg in every}
 
 

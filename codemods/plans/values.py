@@ -4,7 +4,7 @@ import ast
 
 from codemods.mirror import Parameter
 from codemods.names import Scope
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, spelled, taken
 from codemods.plans.arguments import argument, passes_by_star, written
 from codemods.plans.flow import last_assignment, reaches
 from codemods.plans.records import Facts, MeshEdit, NewFunction
@@ -159,7 +159,7 @@ def _same_name(site: CallSite, name: str) -> str | None:
     if site.function is None:
         return None
     given = site.function.args
-    if name in {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)}:
+    if name in {a.arg for a in taken(given)}:
         return name
     return name if last_assignment(site, name) is not None else None
 
@@ -246,7 +246,7 @@ def _not_always_set(
 def _taken(function: ast.FunctionDef) -> set[str]:
     """The parameters of a function."""
     given = function.args
-    return {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+    return {a.arg for a in taken(given)}
 
 
 def _stored(node: ast.AST) -> set[str]:
