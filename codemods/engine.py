@@ -31,11 +31,10 @@ from codemods.steps import SHARED
 from codemods.survey import Survey, function_of, survey
 from codemods.targets import Target
 from codemods.texts import TextFile, Texts, none
+from codemods.withheld import Wrong, of_mismatch, withheld
 
 if TYPE_CHECKING:
     from codemods.plans import Facts, Spelling
-    from codemods.withheld import Wrong
-
 
 _OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
 """What can be said of a tree that has no plan of its own to migrate."""
@@ -167,8 +166,6 @@ def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome
     changes = {path: file.raw for path, file in files.items()}
     if not changes:
         return outcome
-    from codemods.withheld import of_mismatch, withheld
-
     shown = Verdict()
     wrong = tuple(_check(facts, files, codes))
     if not any(one.own for one in wrong):
@@ -401,10 +398,9 @@ def _leads_to(imported: tuple[str, str | None], module: Sequence[str]) -> bool:
 
 def _check(
     facts: "Facts", changes: Mapping[str, SourceFile], codes: frozenset[str]
-) -> "Iterator[Wrong]":
+) -> Iterator[Wrong]:
     """Everything that must hold of the new texts, each failure with file and line."""
     from codemods.plans import decide
-    from codemods.withheld import Wrong
 
     files = {**facts.survey.files, **changes}
     for file in changes.values():
@@ -434,9 +430,8 @@ def _check(
             yield Wrong(finding.path, what, finding.line, own=True)
 
 
-def _calls_that_do_not_fit(again: "Facts") -> "Iterator[Wrong]":
+def _calls_that_do_not_fit(again: "Facts") -> Iterator[Wrong]:
     from codemods.plans import call_problem
-    from codemods.withheld import Wrong
 
     for site in again.survey.call_sites:
         node = function_of(again.checkout, site.reference.definition)
@@ -449,13 +444,11 @@ def _calls_that_do_not_fit(again: "Facts") -> "Iterator[Wrong]":
                 yield Wrong(at.path, what, at.line, at.scope, own=True)
 
 
-def _meshes_that_are_not_built(facts: "Facts", again: "Facts") -> "Iterator[Wrong]":
+def _meshes_that_are_not_built(facts: "Facts", again: "Facts") -> Iterator[Wrong]:
     """Files whose calls pass a mesh that the new ParallelDims does not build.
 
     Said only of one that can be evaluated, and not where it opts out of TM104.
     """
-    from codemods.withheld import Wrong
-
     for path, what in _not_built(again, _meshes_wanted(facts)):
         yield Wrong(path, what)
 
@@ -493,10 +486,8 @@ def _not_built(
     return tuple(found)
 
 
-def _sharding_within(again: "Facts") -> "Iterator[Wrong]":
+def _sharding_within(again: "Facts") -> Iterator[Wrong]:
     """New functions that call something of the checkout which shards."""
-    from codemods.withheld import Wrong
-
     for definition in again.survey.migrated:
         node = function_of(again.checkout, definition)
         assert node is not None
@@ -515,10 +506,8 @@ def _sharding_within(again: "Facts") -> "Iterator[Wrong]":
                 yield Wrong(definition.path, what, line, definition.name)
 
 
-def _calls_that_miss(facts: "Facts", again: "Facts") -> "Iterator[Wrong]":
+def _calls_that_miss(facts: "Facts", again: "Facts") -> Iterator[Wrong]:
     """Rewritten calls that do not reach the function they were written for."""
-    from codemods.withheld import Wrong
-
     reached = Counter(
         (site.reference.path, site.reference.scope, site.reference.definition)
         for site in again.survey.call_sites
@@ -536,10 +525,8 @@ def _calls_that_miss(facts: "Facts", again: "Facts") -> "Iterator[Wrong]":
         yield Wrong(path, what, function=scope)
 
 
-def _old_bindings(again: "Facts") -> "Iterator[Wrong]":
+def _old_bindings(again: "Facts") -> Iterator[Wrong]:
     """Places still bound to DDP's function, unless the whole of it was opted out."""
-    from codemods.withheld import Wrong
-
     files = again.survey.files
     for definition in again.survey.definitions:
         node = function_of(again.checkout, definition)
@@ -560,9 +547,7 @@ def _old_bindings(again: "Facts") -> "Iterator[Wrong]":
             yield Wrong(reference.path, reason, reference.line, reference.scope)
 
 
-def _unbound(before: SourceFile, after: SourceFile) -> "Iterator[Wrong]":
-    from codemods.withheld import Wrong
-
+def _unbound(before: SourceFile, after: SourceFile) -> Iterator[Wrong]:
     known = _unknown_names(before)
     for name, line in _unknown_names(after).items():
         if name not in known:
@@ -570,10 +555,9 @@ def _unbound(before: SourceFile, after: SourceFile) -> "Iterator[Wrong]":
             yield Wrong(after.path, what, line, own=True)
 
 
-def _bound_otherwise(facts: "Facts", after: Checkout) -> "Iterator[Wrong]":
+def _bound_otherwise(facts: "Facts", after: Checkout) -> Iterator[Wrong]:
     """Names in the text of a new function that stand for something else where it is put."""
     from codemods.rules.tm101_definition import free_names
-    from codemods.withheld import Wrong
 
     for function in facts.written():
         path, source = function.definition.path, function.mirrors
@@ -602,10 +586,8 @@ def _is_another(checkout: Checkout, path: str, name: str, meant: str) -> bool:
     return all(one != other for one, other in zip(*ends))
 
 
-def _hidden(before: SourceFile, after: SourceFile) -> "Iterator[Wrong]":
+def _hidden(before: SourceFile, after: SourceFile) -> Iterator[Wrong]:
     """New imports of a name that the file gives to something of its own."""
-    from codemods.withheld import Wrong
-
     fresh = {*after.names.top.imports} - {*before.names.top.imports}
     for name in sorted(fresh & {*after.names.top.bound}):
         what = (
@@ -636,10 +618,8 @@ def _unknown_names(file: SourceFile) -> dict[str, int]:
 
 def _broken_imports(
     before: Checkout, after: Checkout, changes: Iterable[str]
-) -> "Iterator[Wrong]":
+) -> Iterator[Wrong]:
     """Imports of a name that a changed module no longer has."""
-    from codemods.withheld import Wrong
-
     for path in changes:
         old, new = before.names(path).top, after.names(path).top
         gone = ({*old.bound, *old.imports} - {*new.bound, *new.imports}) - {"apply_ddp"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from codemods.autocast import of_a_test
 from codemods.bindings import Checkout
 from codemods.callers import Caller, Holder, callers, holder
-from codemods.modules import Function
+from codemods.modules import PLAN_OF_A_SPEC, Function
 from codemods.names import Definition
 from codemods.nodes import dotted, nodes, spelled, taken
 from codemods.source import SourceFile
@@ -30,7 +30,6 @@ _ELEMENTS = frozenset(
 _SPECIFIED = ("model_cls", "cls")
 """What a model's specification calls its class, beside its plan."""
 
-_PLAN = "parallelize_fn"
 _DEPTH = 7
 """Through how many steps the making of a module is followed."""
 
@@ -282,12 +281,12 @@ class _Tracing:
         """The classes of the models whose plan a function is."""
         sought = Definition(place.file.path, place.holder.scope)
         found = []
-        for file in self.checkout.mentioning(_PLAN):
+        for file in self.checkout.mentioning(PLAN_OF_A_SPEC):
             for call in nodes(file.syntax):
                 if not isinstance(call, ast.Call):
                     continue
                 given = {k.arg: dotted(k.value) or "" for k in call.keywords}
-                plan = given.get(_PLAN)
+                plan = given.get(PLAN_OF_A_SPEC)
                 if not plan or self.checkout.resolve(file.path, "", plan) != sought:
                     continue
                 names = [given[word] for word in _SPECIFIED if given.get(word)]

@@ -14,6 +14,9 @@ _PARTS = re.compile(
     r"(^|\.)(layer|block|transformer_block)$|\.(layers|blocks)\[[^\]]*\]$"
 )
 
+PLAN_OF_A_SPEC = "parallelize_fn"
+"""The field of a model's specification that holds its plan, and what a trainer calls."""
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

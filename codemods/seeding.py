@@ -173,7 +173,8 @@ def _statement(function: Function | ast.Module, call: ast.Call) -> ast.AST:
     return next(around, call)
 
 
-def _calls(function: Function | ast.Module) -> list[ast.Call]:
+@once
+def _calls(function: Function | ast.Module) -> tuple[ast.Call, ...]:
     """The calls of a function, or of a module outside of its functions and classes, in order."""
     inner: set[int] = set()
     for node in nodes(function):
@@ -182,7 +183,7 @@ def _calls(function: Function | ast.Module) -> list[ast.Call]:
     found = [
         n for n in nodes(function) if isinstance(n, ast.Call) and id(n) not in inner
     ]
-    return sorted(found, key=lambda call: (call.lineno, call.col_offset))
+    return tuple(sorted(found, key=lambda call: (call.lineno, call.col_offset)))
 
 
 def _last_seed(

@@ -14,7 +14,7 @@ from codemods.autocast import trains
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE, UNKNOWN, Dependency
 from codemods.made_up_for import makes_up_for_all
-from codemods.modules import functions
+from codemods.modules import PLAN_OF_A_SPEC, functions
 from codemods.names import Definition, Use
 from codemods.nodes import nodes, spelled
 from codemods.once import once
@@ -227,7 +227,7 @@ class Survey:
         plans = {site.reference.path for site in wrapped}
         plans |= {definition.path for definition in (*self.definitions, *self.migrated)}
         plans |= {path for path, _ in self.direct_uses}
-        called = self.checkout.mentioning("parallelize_fn(")
+        called = self.checkout.mentioning(f"{PLAN_OF_A_SPEC}(")
         return files_of_training(self.checkout, {*plans, *(f.path for f in called)})
 
     @cached_property

@@ -3,15 +3,17 @@
 import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from codemods import layout
 from codemods.execute.records import Mismatch
 from codemods.findings import Finding
 from codemods.names import Definition
 from codemods.nodes import nodes
-from codemods.plans import Facts
-from codemods.plans.records import NewCall
 from codemods.survey import function_of
+
+if TYPE_CHECKING:
+    from codemods.plans import Facts, NewCall
 
 _FIRST = ("TM102", "TM101", "TM104", "TM105", "TM106", "TM103", "TM107")
 """The rules that rewrite, those first whose place tells most of a function."""
@@ -51,7 +53,7 @@ def of_mismatch(found: Mismatch) -> Wrong:
 
 
 def withheld(
-    facts: Facts, findings: Sequence[Finding], wrong: Iterable[Wrong]
+    facts: "Facts", findings: Sequence[Finding], wrong: Iterable[Wrong]
 ) -> tuple[Finding, ...]:
     """The findings, with the places left that cannot be written.
 
@@ -79,7 +81,7 @@ def _difference(what: str) -> str:
     return f"it would {rest}" if would else what
 
 
-def _place(facts: Facts, findings: Sequence[Finding], wrong: Wrong) -> Finding:
+def _place(facts: "Facts", findings: Sequence[Finding], wrong: Wrong) -> Finding:
     """The place of the checkout that something wrong is about, as far as that is known."""
     inside = _lines(facts, wrong)
     near = [
@@ -103,7 +105,7 @@ def _place(facts: Facts, findings: Sequence[Finding], wrong: Wrong) -> Finding:
     return Finding(wrong.path, wrong.line or 1, "TM102", "this has to go with the rest")
 
 
-def _lines(facts: Facts, wrong: Wrong) -> range:
+def _lines(facts: "Facts", wrong: Wrong) -> range:
     """The lines of the function that it is about, before anything is rewritten."""
     definition = Definition(wrong.path, wrong.function)
     fresh = facts.functions.get(definition)
@@ -125,7 +127,7 @@ def _function(tree: ast.AST, name: str) -> ast.stmt | None:
     return here
 
 
-def _left(facts: Facts, place: Finding, reasons: Sequence[str]) -> Finding:
+def _left(facts: "Facts", place: Finding, reasons: Sequence[str]) -> Finding:
     call = _call(facts, place)
     told = "; ".join(reasons[:_MOST])
     if len(reasons) > _MOST:
@@ -138,14 +140,14 @@ def _left(facts: Facts, place: Finding, reasons: Sequence[str]) -> Finding:
     )
 
 
-def _call(facts: Facts, place: Finding) -> NewCall | None:
+def _call(facts: "Facts", place: Finding) -> "NewCall | None":
     for call in facts.calls_in(place.path):
         if place.code == "TM102" and call.site.reference.line == place.line:
             return call
     return None
 
 
-def _code(call: NewCall) -> str:
+def _code(call: "NewCall") -> str:
     """The call, and what it calls as far as that is followed, for a person to mend."""
     text = layout.bracketed(f"{call.spelling}(", call.arguments, ")")
     if call.mesh.variable:
@@ -153,7 +155,7 @@ def _code(call: NewCall) -> str:
     return f"{text}\n\n\n# as far as it is followed\n{call.function.plan.text}"
 
 
-def _text(facts: Facts, place: Finding) -> str | None:
+def _text(facts: "Facts", place: Finding) -> str | None:
     """The function that is written there, as far as it is followed."""
     for function in facts.written():
         old = function.replaces

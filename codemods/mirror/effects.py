@@ -3,9 +3,11 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TypeGuard
 
 from codemods.mirror.names import parsed
+from codemods.nodes import spelled
 
 SHARDING_CALL = re.compile(
     r"^set_modules_to_\w+_prefetch$|^set_reshard_|^set_unshard_|^_set_unshard"
@@ -25,50 +27,18 @@ _METHODS = {
     *("buffers", "state_dict", "flatten", "_flatten", "named_children", "device"),
 }
 _FUNCTIONS = {
-    *(
-        "len",
-        "list",
-        "dict",
-        "tuple",
-        "set",
-        "frozenset",
-        "str",
-        "int",
-        "float",
-        "bool",
-    ),
-    *(
-        "range",
-        "zip",
-        "enumerate",
-        "reversed",
-        "sorted",
-        "map",
-        "filter",
-        "iter",
-        "next",
-    ),
-    *(
-        "min",
-        "max",
-        "sum",
-        "any",
-        "all",
-        "abs",
-        "isinstance",
-        "issubclass",
-        "type",
-        "id",
-    ),
-    *("hasattr", "getattr", "vars", "repr", "cast", "partial", "deepcopy", "chain"),
-    *("init_device_mesh", "device"),
+    *("len", "list", "dict", "tuple", "set", "frozenset", "str", "int", "float"),
+    *("bool", "range", "zip", "enumerate", "reversed", "sorted", "map", "filter"),
+    *("iter", "next", "min", "max", "sum", "any", "all", "abs", "isinstance"),
+    *("issubclass", "type", "id", "hasattr", "getattr", "vars", "repr", "cast"),
+    *("partial", "deepcopy", "chain", "init_device_mesh", "device"),
 }
 """What is known to give a value and do nothing else, by its name."""
-
 
 _MODULES = ("functools.", "itertools.", "copy.", "typing.", "torch.")
 
 
+@lru_cache(maxsize=1024)
 def acts(code: str) -> bool:
     """Whether a statement or expression calls what may have an effect.
 
@@ -80,13 +50,11 @@ def acts(code: str) -> bool:
 
 def is_of_sharding(code: str) -> bool:
     """Whether all that a statement calls, but for what gives a value or logs, is for shards alone."""
-    acting = [node.func for node in _run(parsed(code)) if _may_act(node)]
+    acting = [spelled(node.func) for node in _run(parsed(code)) if _may_act(node)]
     return all(
-        SHARDING_CALL.match(name)
-        or name == _HSDP_CALL
-        or _LOGS.match(ast.unparse(call))
-        for call in acting
-        for name in [ast.unparse(call).rpartition(".")[2]]
+        SHARDING_CALL.match(name) or name == _HSDP_CALL or _LOGS.match(called)
+        for called in acting
+        for name in [called.rpartition(".")[2]]
     )
 
 
@@ -101,9 +69,10 @@ def _run(node: ast.AST) -> Iterator[ast.AST]:
 def _may_act(node: ast.AST) -> TypeGuard[ast.Call]:
     if not isinstance(node, ast.Call):
         return False
-    name = ast.unparse(node.func).rpartition(".")[2]
+    called = spelled(node.func)
+    name = called.rpartition(".")[2]
     constructs = name.lstrip("_")[:1].isupper()
-    module = ast.unparse(node.func).startswith(_MODULES)
+    module = called.startswith(_MODULES)
     is_method = isinstance(node.func, ast.Attribute) and not module
     gives = _METHODS if is_method else _FUNCTIONS
     return not (constructs or name in gives or _ASKS.match(name))

@@ -6,11 +6,12 @@ import re
 from codemods import layout
 from codemods.findings import Finding
 from codemods.mirror import Plan
-from codemods.nodes import nodes, spelled
+from codemods.nodes import spelled
 from codemods.plans import pass_on
 from codemods.plans.arguments import call_problem
 from codemods.plans.entered import otherwise, with_context
 from codemods.plans.fits import misfit
+from codemods.plans.flow import after
 from codemods.plans.functions import beside, own_plan, wraps_otherwise
 from codemods.plans.mesh import is_kept, mesh_edit, mesh_is_right, suggested_mesh
 from codemods.plans.records import Facts, MeshEdit, NewCall, NewFunction
@@ -194,13 +195,11 @@ def _comes_too_early(site: CallSite) -> str | None:
 
     On four ranks, torch 2.13, `parallelize_module` of a replicated module raises ValueError.
     """
-    branch = {id(node) for s in site.sibling.branch for node in nodes(s)}
-    for node in nodes(site.function) if site.function else ():
+    for node in after(site):
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
             continue
         name = spelled(node.value.func).rpartition(".")[2]
-        after = node.lineno > (site.node.end_lineno or site.node.lineno)
-        if after and id(node) not in branch and _SPLITS.search(name):
+        if _SPLITS.search(name):
             return (
                 f"{name} on line {node.lineno} splits the model after it, and replicate has to come "
                 "last, as apply_fsdp does: move its branch down"

@@ -1,6 +1,7 @@
 """What runs before a call, and what a variable holds when it does."""
 
 import ast
+from collections.abc import Iterator
 
 from codemods.nodes import nodes
 from codemods.survey import CallSite
@@ -35,6 +36,15 @@ def reaches(
     """Whether a statement runs before the call whenever the call runs."""
     holder = block_of(function, statement)
     return any(node.lineno <= call.lineno <= (node.end_lineno or 0) for node in holder)
+
+
+def after(site: CallSite) -> Iterator[ast.stmt]:
+    """The statements behind a call in its function, those of the branch that shards apart."""
+    branch = {id(node) for s in site.sibling.branch for node in nodes(s)}
+    last = site.node.end_lineno or site.node.lineno
+    for node in nodes(site.function) if site.function else ():
+        if isinstance(node, ast.stmt) and node.lineno > last and id(node) not in branch:
+            yield node
 
 
 def block_of(function: ast.AST, inner: ast.expr | ast.stmt) -> list[ast.stmt]:

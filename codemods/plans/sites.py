@@ -6,7 +6,7 @@ import re
 from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.autocast import of_a_test
 from codemods.callers import Caller, Holder, callers, holder, holders, makers
-from codemods.modules import Function
+from codemods.modules import PLAN_OF_A_SPEC, Function
 from codemods.names import Definition
 from codemods.nodes import dotted, nodes, taken
 from codemods.plans.records import Facts, NewCall
@@ -15,9 +15,6 @@ from codemods.survey import CallSite, divides_by_global_tokens, function_of
 
 _CONFIGURATIONS = {"job_config", "training", "config"}
 _OF_A_TRAINER = re.compile(r"\b(JobConfig|Training|TrainerConfig)\b")
-_REGISTERED = "parallelize_fn"
-"""The field of a model's specification that holds its plan."""
-
 _DEPTH = 4
 """Through how many functions a plan is looked for."""
 
@@ -108,7 +105,7 @@ def _has_own_loop(facts: Facts, file: SourceFile) -> bool:
 def _is_registered(facts: Facts, file: SourceFile, around: Holder) -> bool:
     """Whether a function is handed to torchtitan's trainer as the plan of a model."""
     sought = Definition(file.path, around.scope)
-    for other in facts.checkout.mentioning(_REGISTERED):
+    for other in facts.checkout.mentioning(PLAN_OF_A_SPEC):
         for value in _registered(other):
             for inner in nodes(value):
                 spelling = dotted(inner)
@@ -124,7 +121,7 @@ def _registered(file: SourceFile) -> list[ast.expr]:
     found: list[ast.expr] = []
     for node in nodes(file.syntax):
         if isinstance(node, ast.Call):
-            found += [k.value for k in node.keywords if k.arg == _REGISTERED]
+            found += [k.value for k in node.keywords if k.arg == PLAN_OF_A_SPEC]
     return found
 
 

@@ -38,6 +38,10 @@ def _parameters(or_none: str = "") -> tuple[Parameter, ...]:
 _CHOICES = ("output_dtype", "cast_forward_inputs", "ignored_params")
 """What ``fully_shard`` and its policy may be given that changes what is trained."""
 
+_EFFECTS = {
+    *("set_gradient_divide_factor", "requires_grad_", "float", "to", "half", "eval"),
+}
+
 
 def not_in_template(statements: Sequence[ast.stmt]) -> Iterator[str]:
     """What code that shards does to what is trained and the template does not."""
@@ -53,16 +57,6 @@ def not_in_template(statements: Sequence[ast.stmt]) -> Iterator[str]:
         name = spelled(call.func).rpartition(".")[2]
         if name in _EFFECTS or name.startswith("register_"):
             yield f"`{spelled(call).splitlines()[0]}`"
-
-
-_EFFECTS = (
-    "set_gradient_divide_factor",
-    "requires_grad_",
-    "float",
-    "to",
-    "half",
-    "eval",
-)
 
 
 def usual_plan(facts: Facts) -> Plan:

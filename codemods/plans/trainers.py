@@ -7,6 +7,7 @@ from functools import partial
 
 from codemods.autocast import trains
 from codemods.bindings import Checkout
+from codemods.modules import PLAN_OF_A_SPEC
 from codemods.names import Definition
 from codemods.nodes import dotted, nodes
 from codemods.once import once
@@ -15,9 +16,6 @@ from codemods.plans.sites import folder_of, keeps_averaging, standalone
 from codemods.reach import beside_training, imported_by
 from codemods.source import SourceFile
 from codemods.survey import CallSite, divides_by_global_tokens
-
-_PLAN_OF_A_SPEC = "parallelize_fn"
-"""What a trainer calls that is given its plan, which may be any."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _running(facts: Facts) -> list[str]:
 
 @once
 def _given_plans(checkout: Checkout) -> tuple[str, ...]:
-    called = f"{_PLAN_OF_A_SPEC}("
+    called = f"{PLAN_OF_A_SPEC}("
     files = (*checkout.mentioning(called), *checkout.providing(called))
     starts = {file.path for file in files if not beside_training(file.path)}
     derived = _derived(checkout, starts)

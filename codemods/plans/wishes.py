@@ -16,6 +16,9 @@ from codemods.plans.trainers import trainers_of
 from codemods.shapes import FULLY_SHARD, first_parameter, is_ddp_replicate
 from codemods.survey import CallSite, function_of
 
+_LOGS = re.compile(r"\w*log\w*\.")
+"""What a statement begins with that logs."""
+
 
 def wishes_for(
     facts: Facts,
@@ -101,7 +104,7 @@ def _said(facts: Facts, apply_ddp: Definition | None) -> frozenset[str]:
     return frozenset(
         spelled(inner)
         for inner in (nodes(node) if node is not None else ())
-        if isinstance(inner, ast.Expr) and re.match(r"\w*log\w*\.", spelled(inner))
+        if isinstance(inner, ast.Expr) and _LOGS.match(spelled(inner))
     )
 
 
@@ -115,7 +118,7 @@ def log_statement(facts: Facts, apply_ddp: Definition | None) -> str | None:
     for statement in reversed(node.body):
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             text = file.segment(statement)
-            if re.match(r"\w*log\w*\.", text):
+            if _LOGS.match(text):
                 if facts.target.function_name == "apply_ddp":
                     return text
                 return re.sub(r"\bDDP\b", "replicate", text)

@@ -8,9 +8,10 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
+from codemods.plans.flow import after
 from codemods.siblings import subject
 from codemods.source import SourceFile
-from codemods.survey import CallSite, function_of
+from codemods.survey import function_of
 
 CODE = "TM234"
 TITLE = "modules added after wrapping"
@@ -60,7 +61,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         if site.function is None or not model:
             continue
         file = facts.survey.files[site.reference.path]
-        for statement in _after(site):
+        for statement in after(site):
             if _adds(facts, file, statement, model):
                 code = spelled(statement)
                 yield Finding(
@@ -72,17 +73,6 @@ def find(facts: Facts) -> Iterator[Finding]:
                     "hazard",
                     f"# before the model is wrapped:\n{code}",
                 )
-
-
-def _after(site: CallSite) -> Iterator[ast.stmt]:
-    """The simple statements that come after a call where it has run, in the order of the text."""
-    assert site.function is not None
-    branch = {id(node) for s in site.sibling.branch for node in nodes(s)}
-    last = site.node.end_lineno or site.node.lineno
-    for node in nodes(site.function):
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr):
-            if node.lineno > last and id(node) not in branch:
-                yield node
 
 
 def _adds(facts: Facts, file: SourceFile, statement: ast.stmt, model: str) -> bool:
