@@ -13,14 +13,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from codemods import layout
+from codemods.about import About
 from codemods.attribution import CLEANUP, LAYOUT, Stage
 from codemods.bindings import Checkout
 from codemods.dependency import UNKNOWN, Dependency
 from codemods.execute.records import Verdict
 from codemods.findings import Finding
+from codemods.meshes import keeps_fsdp_dimension
 from codemods.names import Scope
 from codemods.once import once
 from codemods.other_target import for_other_target
+from codemods.outcome import Outcome
 from codemods.outside import uses_torchtitan
 from codemods.phases import phase
 from codemods.roots import rooted
@@ -53,41 +56,16 @@ _APART = (
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a migration would do.
+class WorkedOut(Outcome):
+    """An outcome with what it was worked out of.
 
     Args:
-        survey: what the checkout is.
-        target: the API written for.
-        changes: path -> the whole new file. Empty when anything is left or wrong.
-        findings: every place, by path and line.
-        problems: why nothing is written, each with file and line.
-        selection: which rules ran.
-        excluded: paths that the selection leaves alone.
+        survey: what was found in the checkout.
         stages: path of a change -> its text after each rule, for ``attribution``.
-        unconfirmed: (path, function) that could not be executed before and after -> why.
     """
 
-    survey: Survey
-    target: Target
-    changes: Mapping[str, bytes] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
-    problems: tuple[str, ...] = ()
-    selection: Selection = Selection()
-    excluded: frozenset[str] = frozenset()
+    survey: Survey = field(kw_only=True)
     stages: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
-    unconfirmed: Mapping[tuple[str, str], str] = field(default_factory=dict)
-
-    @property
-    def to_do(self) -> tuple[Finding, ...]:
-        """What still has to change, by the tool or by a person."""
-        return tuple(f for f in self.findings if f.status in ("rewrite", "left"))
-
-    @property
-    def for_other_target(self) -> bool:
-        """Whether all is migrated, but written for the other API than the one asked for."""
-        mesh = self.survey.migrated_to
-        return self.survey.kind == "migrated" and mesh not in (None, self.target.mesh)
 
 
 @contextlib.contextmanager
@@ -111,7 +89,7 @@ def migrate(
     *,
     dependency: Dependency = UNKNOWN,
     write: bool = True,
-) -> Outcome:
+) -> WorkedOut:
     """All changes that move a checkout to ``target``.
 
     Args:
@@ -137,7 +115,9 @@ def migrate(
     if dependency is not UNKNOWN:
         files = rooted(files)
     found = survey(files, target.function_name, dependency)
-    outcome = Outcome(found, target, selection=selection, excluded=excluded)
+    outcome = WorkedOut(
+        _about(found), target, selection=selection, excluded=excluded, survey=found
+    )
     if found.kind == "foreign" or (found.kind == "past" and not found.unresolved):
         return outcome
     if outcome.for_other_target:
@@ -160,7 +140,32 @@ def migrate(
     return outcome if outcome.problems or not write else _written(outcome, facts, codes)
 
 
-def _written(outcome: Outcome, facts: "Facts", codes: frozenset[str]) -> Outcome:
+def _about(found: Survey) -> About:
+    """What of a survey is told."""
+    return About(
+        found.kind,
+        found.generation,
+        found.mesh_api,
+        found.migrated_to,
+        replace(found.dependency, files={}),
+        has_ddp=bool(found.definitions),
+        has_replicate=bool(found.migrated),
+        uses=bool(found.outside or found.references),
+        is_out_of_date=bool(found.out_of_date),
+        is_unresolved=bool(found.unresolved),
+        is_provided=bool(found.provided),
+        is_past=found.is_past,
+        keeps_fsdp_dimension=(found.kind == "past" or found.is_past)
+        and keeps_fsdp_dimension(found.checkout),
+        called=frozenset(
+            reference.definition.path
+            for reference in (site.reference for site in found.call_sites)
+            if reference.path != reference.definition.path
+        ),
+    )
+
+
+def _written(outcome: WorkedOut, facts: "Facts", codes: frozenset[str]) -> WorkedOut:
     """The outcome with its changes, or with what is wrong with them."""
     files, stages = _rewritten(facts, outcome.findings)
     changes = {path: file.raw for path, file in files.items()}
@@ -212,7 +217,7 @@ def _problems(findings: Iterable[Finding]) -> tuple[str, ...]:
     )
 
 
-def _written_for_other(outcome: Outcome) -> Iterator[Finding]:
+def _written_for_other(outcome: WorkedOut) -> Iterator[Finding]:
     """Every function that is replicate's already, on a mesh that the target does not take."""
     for definition in outcome.survey.migrated:
         yield for_other_target(outcome.survey, outcome.target, definition)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from codemods.about import COPY, Kind, MeshApi
 from codemods.autocast import trains
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE, UNKNOWN, Dependency
@@ -43,16 +44,11 @@ from codemods.trained import Place, trained
 
 OLD = "apply_ddp"
 
-COPY = "none: a copy of its DDP path"
-"""The generation where ParallelDims is not part of the checkout."""
-
 _DEPENDENCY = "a dependency"
 
 REPLICATES = "apply_replicate"
 """What ``apply_ddp`` is called in torchtitan once it wraps with replicate (PR 2458)."""
 
-Kind = Literal["ddp", "migrated", "dependent", "past", "foreign"]
-MeshApi = Literal["world_mesh argument", "world_mesh property", "get_mesh"]
 ReferenceKind = Literal["import", "call", "value", "export"]
 
 _GLOBAL_TOKENS = re.compile(r"global\w*tokens|tokens\w*global")

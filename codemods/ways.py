@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from codemods.engine import Outcome, migrate
+from codemods.dependency import UNKNOWN, Dependency
+from codemods.engine import WorkedOut, migrate
 from codemods.findings import Finding
+from codemods.outcome import Outcome
 from codemods.selection import Selection
 from codemods.source import SourceFile, UnreadableSource, opt_outs
 from codemods.texts import Texts, none
 
 _ROUNDS = 8
 
-_TryOut = Callable[..., Outcome | None]
+_TryOut = Callable[..., WorkedOut | None]
 """Migrates files with a selection."""
 
 
@@ -42,7 +44,10 @@ class WaysOn:
 
 
 def ways_on(
-    files: Mapping[str, SourceFile], outcome: Outcome, texts: Texts = none
+    files: Mapping[str, SourceFile],
+    outcome: Outcome,
+    texts: Texts = none,
+    dependency: Dependency = UNKNOWN,
 ) -> WaysOn:
     """What lets the rest be migrated; nothing where nothing else would be.
 
@@ -50,11 +55,12 @@ def ways_on(
         files: path -> file, of the whole checkout.
         outcome: what a migration of them would do, with places left.
         texts: reads the files that are not Python's.
+        dependency: the torchtitan that the checkout uses and does not hold.
     """
     left = [f for f in outcome.findings if f.status == "left"]
     if not left or outcome.for_other_target:
         return WaysOn()
-    tried = partial(_tried, outcome=outcome, texts=texts)
+    tried = partial(_tried, outcome=outcome, texts=texts, dependency=dependency)
     exclude, drawn_in, rest = _by_files(files, outcome, left, tried)
     return WaysOn(exclude, drawn_in, _by_lines(files, outcome, left, tried), rest)
 
@@ -158,16 +164,17 @@ def _tried(
     *,
     outcome: Outcome,
     texts: Texts,
+    dependency: Dependency,
     selection: Selection,
     write: bool,
-) -> Outcome | None:
+) -> WorkedOut | None:
     try:
         return migrate(
             files,
             outcome.target,
             selection,
             texts,
-            dependency=outcome.survey.dependency,
+            dependency=dependency,
             write=write,
         )
     except (UnreadableSource, ValueError):

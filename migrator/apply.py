@@ -3,10 +3,9 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from codemods.autocast import mixed_precision
-from codemods.engine import Outcome, migrate
-from codemods.launches import launches
+from codemods.outcome import Outcome
 from codemods.selection import Selection, SelectionError
 from codemods.source import UnreadableSource
 from codemods.targets import Asked, Target, TargetError, choose_target
@@ -17,6 +16,11 @@ from migrator.errors import FileProblem, LeftToDo, NoTorchtitan, TitanMigrateErr
 from migrator.pins import Pin, torch_pins
 from migrator.place import Place, inside
 from migrator.version import installed_torch
+
+if TYPE_CHECKING:
+    from codemods.engine import WorkedOut
+
+_Outcome = TypeVar("_Outcome", bound=Outcome)
 
 
 def resolve_target(
@@ -85,9 +89,24 @@ def plan(
         FileProblem: a file that matters cannot be read or parsed.
         TitanMigrateError: this is no torchtitan checkout, or the selection is wrong.
     """
+    return Changeset(
+        checkout, written_once(checkout, work_out(checkout, target, selection))
+    )
+
+
+def work_out(
+    checkout: Checkout, target: Target, selection: Selection = Selection()
+) -> "WorkedOut":
+    """What ``plan`` plans, with what it is made of.
+
+    Raises:
+        FileProblem, TitanMigrateError: as ``plan``.
+    """
+    from codemods import engine  # imports what reads syntax trees
+
     checkout.refuse_sparse()
     try:
-        outcome = migrate(
+        outcome = engine.migrate(
             checkout.files,
             target,
             selection,
@@ -105,7 +124,7 @@ def plan(
             "a file that mentions apply_ddp nests too deeply to be followed; nothing was "
             "written. Leave it out with --exclude."
         ) from error
-    if outcome.survey.kind == "foreign":
+    if outcome.about.kind == "foreign":
         what = (
             "does not look like a torchtitan checkout: no ParallelDims, no JobConfig and no "
             "apply_ddp of torchtitan's in it"
@@ -115,25 +134,23 @@ def plan(
         raise NoTorchtitan(f"{checkout.folder} {what}. {EXPECTED}")
     if target.keep_precision and outcome.to_do:
         _refuse_keeping(outcome, checkout)
-    return Changeset(checkout, written_once(checkout, outcome))
+    return outcome
 
 
-def written_once(checkout: Checkout, outcome: Outcome) -> Outcome:
+def written_once(checkout: Checkout, outcome: _Outcome) -> _Outcome:
     """The outcome with each file once, by that of its names, links among them, by which it is called.
 
     Where it is called by none, that is its own name. Where it is called by two, and would
     be written otherwise for each, it is a problem.
     """
     root = checkout.folder.resolve()
-    references = [site.reference for site in outcome.survey.call_sites]
-    called = {r.definition.path for r in references if r.path != r.definition.path}
     names: dict[str, list[str]] = {}
     for path in outcome.changes:
         place = inside(root, (root / path).resolve()) or path
         names.setdefault(place, []).append(path)
     changes, apart = {}, []
     for place, paths in names.items():
-        wanted = [path for path in paths if path in called]
+        wanted = [path for path in paths if path in outcome.about.called]
         if len({outcome.changes[path] for path in wanted}) > 1:
             apart.append(
                 f"{place}:1: it is called by the names {' and '.join(sorted(wanted))}, and would be "
@@ -143,16 +160,19 @@ def written_once(checkout: Checkout, outcome: Outcome) -> Outcome:
         chosen = [*wanted, *own, *paths][0]
         changes[chosen] = outcome.changes[chosen]
     if apart:
-        return replace(outcome, changes={}, stages={}, problems=tuple(apart))
+        return replace(outcome, changes={}, problems=tuple(apart))
     return replace(outcome, changes=changes)
 
 
-def _refuse_keeping(outcome: Outcome, checkout: Checkout) -> None:
+def _refuse_keeping(outcome: "WorkedOut", checkout: Checkout) -> None:
     """Refuse to keep a precision that no policy has.
 
     Raises:
         TitanMigrateError: DDP computed under autocast.
     """
+    from codemods.autocast import mixed_precision
+    from codemods.launches import launches
+
     files = outcome.survey.checkout
     who = mixed_precision(files)
     if who != "none" or launches(files, checkout.texts.values()):

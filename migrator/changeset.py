@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from codemods.engine import Outcome
 from codemods.findings import Finding
+from codemods.outcome import Outcome
 from migrator.checkout import Checkout
 from migrator.errors import FileProblem
 from migrator.place import inside

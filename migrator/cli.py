@@ -21,6 +21,7 @@ from migrator.options import (
     REV,
     TORCHTITAN,
     Commands,
+    cache_option,
     complete_cells,
     complete_codes,
     examples,
@@ -81,19 +82,20 @@ def _planned(
     exclude: tuple[str, ...],
     torchtitan: str | None,
     keep_precision: bool,
+    no_cache: bool,
     require_git: bool = False,
 ) -> Any:
     # The process ends soon, and all that it holds with it: to look for what could be freed
     # takes longer than a `check`.
     gc.disable()
-    from migrator import apply
+    from migrator import apply, kept
     from migrator.terminal import working
 
     found = _opened(path, require_git, torchtitan)
     if path.resolve() != found.root.resolve():
         tell(f"{path} is in the checkout {found.root}, which is taken as a whole.")
     with working("Reading the checkout", quiet=verbosity() < 0):
-        planned = apply.plan(
+        planned = (apply if no_cache else kept).plan(
             found,
             apply.resolve_target(
                 target, torch_version, function_name, found.root, keep_precision
@@ -147,6 +149,7 @@ def _selection(
 @PATH
 @target_options
 @precision_option
+@cache_option
 @without_git
 @verbosity_options("Show what is done already and what opted out too.")
 @format_option(
@@ -223,6 +226,7 @@ def check(path: Path, output: str, statistics: bool, **target: Any) -> int:
 @PATH
 @target_options
 @precision_option
+@cache_option
 @without_git
 @verbosity_options("Show the hazards too, on stderr.")
 @click.option(
@@ -298,6 +302,7 @@ def diff(
 @PATH
 @target_options
 @precision_option
+@cache_option
 @no_git_option
 @verbosity_options("Show every place that was rewritten.")
 @click.option("--allow-dirty", is_flag=True, help="Write over uncommitted changes too.")

@@ -264,6 +264,16 @@ def without_git(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--no-cache",
+        is_flag=True,
+        envvar="TITAN_MIGRATE_NO_CACHE",
+        show_envvar=True,
+        help="Plan anew, and keep nothing: else what was planned for the same files is taken over.",
+    )(command)
+
+
 def precision_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--keep-precision",

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from codemods import engine
 from codemods.dependency import UNKNOWN
-from codemods.engine import Outcome, migrate
+from codemods.engine import WorkedOut, migrate
 from codemods.selection import Selection
 from codemods.texts import none
-from migrator import apply
 from migrator.review import compare
 
 _FOLDERS = (
@@ -23,6 +24,9 @@ _FOLDERS = (
 )
 for _folder in _FOLDERS:
     sys.path.insert(0, str(Path(__file__).parent / _folder))
+
+# What is tested is planned, not taken over from an earlier run.
+os.environ["TITAN_MIGRATE_NO_CACHE"] = "1"
 
 # Syntax trees are many objects that stay: looking through them for circles, again and
 # again, takes a tenth of the time.
@@ -104,11 +108,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 @pytest.fixture(scope="session", autouse=True)
 def migrated_once() -> Iterator[None]:
     """What the commands plan for a tree is a function of its files, so it is worked out once for the same files."""
-    known: OrderedDict[tuple, Outcome] = OrderedDict()
+    known: OrderedDict[tuple, WorkedOut] = OrderedDict()
 
     def remembered(
-        files, target, selection=Selection(), texts=none, *, dependency=UNKNOWN
-    ) -> Outcome:
+        files,
+        target,
+        selection=Selection(),
+        texts=none,
+        *,
+        dependency=UNKNOWN,
+        write=True,
+    ) -> WorkedOut:
         content = hashlib.sha256(f"{replace(dependency, files={})}".encode())
         for path, file in (
             *files.items(),
@@ -119,15 +129,17 @@ def migrated_once() -> Iterator[None]:
                 f"{path}\0{len(file.raw)}\0".encode("utf-8", "surrogateescape")
             )
             content.update(file.raw)
-        key = content.digest(), target, selection
+        key = content.digest(), target, selection, write
         if key not in known:
-            known[key] = migrate(files, target, selection, texts, dependency=dependency)
+            known[key] = migrate(
+                files, target, selection, texts, dependency=dependency, write=write
+            )
         known.move_to_end(key)
         if len(known) > 64:  # with their syntax trees, some 50 MB for a release
             known.popitem(last=False)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply, "migrate", remembered)
+        patch.setattr(engine, "migrate", remembered)
         patch.setattr(compare, "migrate", remembered)
         yield

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from codemods.bindings import Checkout
-from codemods.engine import Outcome, migrate
+from codemods.engine import WorkedOut, migrate
 from codemods.execute.migration import executed
 from codemods.execute.records import Verdict
 from codemods.plans import Facts, decide
@@ -133,7 +133,7 @@ class Migration:
     """A fixture migrated."""
 
     facts: Facts
-    outcome: Outcome
+    outcome: WorkedOut
     files: Mapping[str, SourceFile]
 
 

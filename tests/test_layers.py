@@ -18,7 +18,7 @@ LAYERS = f"""
     codemods
     migrator.version migrator.errors migrator.signals migrator.terminal migrator.patch
     migrator.place migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
-    migrator.dependency migrator.checkout migrator.changeset migrator.apply
+    migrator.dependency migrator.checkout migrator.changeset migrator.apply migrator.kept
     migrator.explain migrator.render migrator.series
     migrator.verify.errors
     migrator.verify.choose {IN_RANK} migrator.verify.train migrator.verify.keep

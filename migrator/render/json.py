@@ -26,12 +26,12 @@ def as_json(
     outcome = changeset.outcome
     data: dict[str, Any] = {
         "root": str(changeset.checkout.root),
-        "kind": outcome.survey.kind,
-        "generation": outcome.survey.generation,
-        "mesh_api": outcome.survey.mesh_api,
+        "kind": outcome.about.kind,
+        "generation": outcome.about.generation,
+        "mesh_api": outcome.about.mesh_api,
         "torchtitan": {
-            "name": outcome.survey.dependency.name,
-            "pinned": outcome.survey.dependency.pinned,
+            "name": outcome.about.dependency.name,
+            "pinned": outcome.about.dependency.pinned,
         },
         "target": {
             "mesh": outcome.target.mesh,

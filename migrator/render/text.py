@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import groupby
 
+from codemods.about import COPY
 from codemods.findings import Finding, kind_of, worst_first
-from codemods.meshes import keeps_fsdp_dimension
 from codemods.rules import all_rules
 from codemods.steps import SHARED, step_of
-from codemods.survey import COPY
 from migrator.changeset import Changeset
 
 _WORDS = {
@@ -40,21 +39,21 @@ def sentence(changeset: Changeset) -> str:
 
 
 def _sentence(changeset: Changeset) -> str:
-    survey, outcome = changeset.outcome.survey, changeset.outcome
+    about, outcome = changeset.outcome.about, changeset.outcome
     to_do = _places(outcome.to_do)
-    if survey.kind == "past":
+    if about.kind == "past":
         return _without_ddp(changeset)
-    if survey.kind == "dependent":
+    if about.kind == "dependent":
         return _dependent(changeset)
-    mesh = f" ({survey.migrated_to})" if survey.migrated_to else ""
-    known = inert(survey.dependency.known)
+    mesh = f" ({about.migrated_to})" if about.migrated_to else ""
+    known = inert(about.dependency.known)
     if outcome.for_other_target:
         return (
             f"This checkout already uses the composable replicate{mesh}, written for the other "
             f"target: {outcome.target.mesh} is asked for, and nothing is rewritten from one to "
             "the other."
         )
-    if not outcome.to_do and not survey.migrated:
+    if not outcome.to_do and not about.has_replicate:
         kept = [f for f in outcome.findings if f.status == "opted-out"]
         return "Nothing to rewrite, though DDP is here: " + (
             f"{_places(kept)} opted out or go with what did (-v shows them)."
@@ -63,20 +62,20 @@ def _sentence(changeset: Changeset) -> str:
         )
     if not outcome.to_do:
         return f"{_IDLE}this checkout already uses the composable replicate{mesh}."
-    if not survey.definitions and survey.migrated:
+    if not about.has_ddp and about.has_replicate:
         return f"This checkout already uses the composable replicate{mesh}, but for {to_do}."
-    if survey.out_of_date and outcome.to_do:
+    if about.is_out_of_date and outcome.to_do:
         return _provided(changeset)
-    if not survey.definitions and survey.unresolved:
+    if not about.has_ddp and about.is_unresolved:
         head = f"torchtitan is a dependency here{known}, and not part of this checkout"
         return f"{head}, and its apply_ddp is used, beside DDP in another place: {to_do} to see to."
-    if not survey.definitions:
+    if not about.has_ddp:
         return f"DDP is here, but in no apply_ddp of torchtitan's: {to_do} to see to."
-    if survey.generation == COPY:
+    if about.generation == COPY:
         beside = f", and torchtitan is a dependency{known}" if known else ""
         return f"A copy of torchtitan's DDP path{beside}: {to_do} to migrate."
     return (
-        f"A torchtitan of generation {survey.generation}, with DDP: {to_do} to migrate."
+        f"A torchtitan of generation {about.generation}, with DDP: {to_do} to migrate."
     )
 
 
@@ -84,7 +83,7 @@ def _without_ddp(changeset: Changeset) -> str:
     """Of a torchtitan that defines neither."""
     outcome = changeset.outcome
     what = "nor any other data-parallel path of torchtitan's"
-    if keeps_fsdp_dimension(outcome.survey.checkout):
+    if outcome.about.keeps_fsdp_dimension:
         what = f"and {_PAST.removesuffix('.')}"
     if outcome.to_do:
         return (
@@ -97,10 +96,9 @@ def _without_ddp(changeset: Changeset) -> str:
 def _dependent(changeset: Changeset) -> str:
     """Of a checkout that uses a torchtitan which it does not hold."""
     outcome = changeset.outcome
-    known = inert(outcome.survey.dependency.known)
+    known = inert(outcome.about.dependency.known)
     head = f"torchtitan is a dependency here{known}, and not part of this checkout"
-    used = outcome.survey.outside or outcome.survey.references
-    if not used and not outcome.to_do:
+    if not outcome.about.uses and not outcome.to_do:
         return (
             _IDLE + "no data-parallel path of its own; torchtitan is a dependency"
             f"{known}."
@@ -111,12 +109,12 @@ def _dependent(changeset: Changeset) -> str:
             return f"Nothing to rewrite: {head}; {_places(kept)} opted out."
         return f"{_IDLE}{head}; what is called of it is replicate's already."
     places = _places(outcome.to_do)
-    if outcome.survey.is_past:
+    if outcome.about.is_past:
         what = ""
-        if keeps_fsdp_dimension(outcome.survey.checkout):
+        if outcome.about.keeps_fsdp_dimension:
             what = f" There {_PAST}"
         return f"{head}, and it has no apply_ddp any more: {places} to see to.{what}"
-    if outcome.survey.unresolved:
+    if outcome.about.is_unresolved:
         return f"{head}, and its apply_ddp is used: {places} to see to."
     if not any(finding.status == "done" for finding in outcome.findings):
         return f"{head}: {places} to see to."
@@ -128,10 +126,10 @@ def _provided(changeset: Changeset) -> str:
     outcome = changeset.outcome
     left = any(finding.status == "left" for finding in outcome.findings)
     uses = "its apply_ddp is used"
-    if not outcome.survey.provided:
+    if not outcome.about.is_provided:
         uses = "it has apply_replicate, which apply_ddp is still called for"
     return (
-        f"torchtitan is a dependency here{inert(outcome.survey.dependency.known)}, and "
+        f"torchtitan is a dependency here{inert(outcome.about.dependency.known)}, and "
         f"{uses}: {_places(outcome.to_do)} to {'see to' if left else 'migrate'}."
     )
 

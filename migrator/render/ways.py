@@ -1,18 +1,26 @@
 """How the rest is migrated where some places are left for a person, for people."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codemods.ways import WaysOn, ways_on
 from migrator.changeset import Changeset
 from migrator.render.text import inert
+
+if TYPE_CHECKING:
+    from codemods.ways import WaysOn
 
 
 def without(changeset: Changeset) -> WaysOn:
     """What lets the rest be migrated."""
+    from codemods.ways import ways_on  # imports what reads syntax trees
+
     checkout = changeset.checkout
-    return ways_on(checkout.files, changeset.outcome, lambda: checkout.texts)
+    return ways_on(
+        checkout.files, changeset.outcome, lambda: checkout.texts, checkout.dependency
+    )
 
 
 def as_data(found: WaysOn) -> dict[str, Any]:

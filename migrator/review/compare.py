@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from codemods.attribution import BY_HAND, Stage
-from codemods.engine import Outcome, migrate
+from codemods.engine import WorkedOut, migrate
 from codemods.selection import Selection, SelectionError
 from codemods.source import SourceFile, UnreadableSource
 from codemods.targets import Asked, Target
@@ -37,8 +37,8 @@ class Compared:
 
     checkout: Checkout
     state: State
-    outcome: Outcome
-    now: Outcome
+    outcome: WorkedOut
+    now: WorkedOut
     base: str | None
     before: Mapping[str, SourceFile | None]
     after: Mapping[str, bytes | None]
@@ -94,8 +94,8 @@ def compare(
     wanted = apply.resolve_target(
         target, torch_version, function_name, checkout.root, keep_precision
     )
-    now = apply.plan(checkout, wanted, selection).outcome
-    unmigrated = bool(now.to_do) and not now.survey.migrated
+    now = apply.written_once(checkout, apply.work_out(checkout, wanted, selection))
+    unmigrated = bool(now.to_do) and not now.about.has_replicate
     revision = None if unmigrated and base is None else _base(checkout, base)
     if revision is None:
         return _planned(checkout, now)
@@ -128,7 +128,7 @@ def _base(checkout: Checkout, base: str | None) -> str | None:
         return None
 
 
-def _planned(checkout: Checkout, outcome: Outcome) -> Compared:
+def _planned(checkout: Checkout, outcome: WorkedOut) -> Compared:
     """What the tool would write, if there is anything."""
     if not outcome.to_do:
         return Compared(checkout, "nothing", outcome, outcome, None, {}, {})
@@ -137,7 +137,7 @@ def _planned(checkout: Checkout, outcome: Outcome) -> Compared:
     return Compared(checkout, "plan", outcome, outcome, None, before, outcome.changes)
 
 
-def _behind_links(checkout: Checkout, outcome: Outcome) -> Outcome:
+def _behind_links(checkout: Checkout, outcome: WorkedOut) -> WorkedOut:
     """The same with each changed file once, at the place that links to it lead to."""
     outcome = apply.written_once(checkout, outcome)
     root = checkout.root.resolve()
@@ -160,7 +160,7 @@ def _other_targets(taken: Target) -> Iterator[Target]:
 
 def _done(
     checkout: Checkout,
-    now: Outcome,
+    now: WorkedOut,
     revision: str,
     targets: list[Target],
     selection: Selection,
@@ -174,7 +174,7 @@ def _done(
         if (file and file.raw) == after[path]:
             del before[path], after[path]
     tree = _tree(checkout, before)
-    tried: list[tuple[int, Outcome]] = []
+    tried: list[tuple[int, WorkedOut]] = []
     for target in targets:
         try:
             outcome = _migration(checkout, tree, after, target, selection)
@@ -200,14 +200,14 @@ def _migration(
     after: Mapping[str, bytes | None],
     target: Target,
     selection: Selection,
-) -> Outcome:
+) -> WorkedOut:
     """What the tool makes of the base; where a part of that was left for a person, what it makes of the rest.
 
     Raises:
         SelectionError, UnreadableSource: as ``migrate``.
     """
 
-    def made(files: Mapping[str, SourceFile], chosen: Selection) -> Outcome:
+    def made(files: Mapping[str, SourceFile], chosen: Selection) -> WorkedOut:
         return migrate(
             files,
             target,

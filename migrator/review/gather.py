@@ -103,10 +103,10 @@ def _state(compared: Compared, problems: Sequence[str]) -> Iterator[str]:
 def _facts(compared: Compared) -> dict[str, str]:
     if compared.state == "nothing":
         return {}
-    survey = compared.outcome.survey
-    found = {"torchtitan": survey.generation}
-    if survey.dependency.name:
-        found["torchtitan"] = f"a dependency, {survey.dependency.name}"
+    about = compared.outcome.about
+    found = {"torchtitan": about.generation}
+    if about.dependency.name:
+        found["torchtitan"] = f"a dependency, {about.dependency.name}"
     if compared.base:
         found["Base"] = compared.base[:12]
     head = _head(compared)

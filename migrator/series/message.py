@@ -33,7 +33,7 @@ def message(changeset: Changeset, steps: Sequence[Step], step: Step, base: str) 
         _wrapped(step.upstream),
         "\n".join(_rules(changeset.findings, step)),
     ]
-    used = changeset.outcome.survey.dependency.name
+    used = changeset.outcome.about.dependency.name
     if used:
         paragraphs.append(
             _wrapped(

@@ -3,10 +3,7 @@
 import hashlib
 import json
 import os
-import sys
-import tempfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 from migrator import caches
@@ -14,10 +11,6 @@ from migrator.dependency import installed
 from migrator.sweep.plan import Options
 from migrator.sweep.row import Planned
 from migrator.version import VERSION, installed_torch
-
-_TOP = Path(__file__).resolve().parents[1]
-_LIBRARIES = ("libcst", "black", "pathspec", "packaging")
-"""What decides beside our own code how a tree is migrated."""
 
 
 def key_of(options: Options) -> str:
@@ -34,11 +27,8 @@ def key_of(options: Options) -> str:
 
 
 def _parts(options: Options) -> Iterator[bytes]:
-    yield f"{VERSION} {sys.version_info[:2]} {options} {installed_torch()}".encode()
-    yield " ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES).encode()
-    for room in ("codemods", "migrator"):
-        for path in sorted((_TOP.parent / room).rglob("*.py")):
-            yield path.read_bytes()
+    yield f"{VERSION} {options} {installed_torch()}".encode()
+    yield from caches.of_this_tool("codemods", "migrator")
     # A torchtitan of this disk that trees may use.
     for place in installed():
         yield os.fsencode(str(place))
@@ -73,19 +63,7 @@ class Cache:
 
     def put(self, tree: str, planned: Planned) -> None:
         """Keep it, whole or not at all; where there is no room for it, not."""
-        place = self._place(tree)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=place.parent, prefix=".staged-")
-            try:
-                with os.fdopen(handle, "w") as file:
-                    json.dump(planned.as_data(), file)
-                os.replace(name, place)
-            except BaseException:
-                os.unlink(name)
-                raise
-        except OSError:
-            return
+        caches.put(self._place(tree), json.dumps(planned.as_data()).encode())
 
     def _place(self, tree: str) -> Path:
         return self.folder / tree[:2] / f"{tree}.json"

@@ -86,7 +86,7 @@ def _said(changeset: Changeset) -> Planned:
         state, reasons, codes = "done", (render.sentence(changeset),), ("",)
     return Planned(
         state,
-        outcome.survey.generation,
+        outcome.about.generation,
         outcome.target.mesh,
         tuple(changeset.places),
         dict(sorted(Counter(f.code for f in changeset.findings).items())),

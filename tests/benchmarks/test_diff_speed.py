@@ -4,6 +4,7 @@
 run, beside the floor below which no command of this tool can be.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def seconds(command: list[str], runs: int = 3) -> list[float]:
 def test_diff_is_faster_than_resolving_names_with_libcst(tmp_path: Path):
     """It takes less than half the time, so the other is not waited for to its end."""
     checkout = as_checkout(release("0.2.2"), tmp_path / "checkout")
-    diff = min(seconds([*COMMAND, "diff", str(checkout)]))
+    diff = min(seconds([*COMMAND, "diff", "--no-cache", str(checkout)]))
     print(
         f"diff {diff:.2f} s, every name of every file with libcst more than twice that"
     )
@@ -56,39 +57,62 @@ def test_diff_is_faster_than_resolving_names_with_libcst(tmp_path: Path):
 
 def test_check_of_a_checkout_with_nothing_to_do_imports_no_libcst(tmp_path: Path):
     checkout = as_checkout(release("0.3.0"), tmp_path / "checkout")
-    command = [sys.executable, "-X", "importtime", "-m", "migrator.cli", "check"]
-    done = subprocess.run([*command, str(checkout)], capture_output=True, text=True)
+    assert "libcst" not in imported("check", "--no-cache", checkout)
+
+
+def test_a_diff_that_is_known_imports_nothing_that_works_it_out(tmp_path, monkeypatch):
+    monkeypatch.delenv("TITAN_MIGRATE_NO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    checkout = as_checkout(release("0.2.2"), tmp_path / "checkout")
+    assert "codemods.engine" in imported("diff", checkout)
+    known = imported("diff", checkout)
+    assert "codemods.outcome" in known
+    assert "codemods.engine" not in known and "libcst" not in known
+
+
+def imported(*words: object) -> str:
+    """What a command says that it imports."""
+    command = [sys.executable, "-X", "importtime", "-m", "migrator.cli"]
+    command += map(str, words)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
-    assert "libcst" not in done.stderr
+    return done.stderr
 
 
 def main(runs: int = 7) -> None:
     """A table of medians, each beside its floor; the runs of all take turns."""
     floors = {name: [sys.executable, "-c", f"import {name}"] for name in FLOORS}
     with tempfile.TemporaryDirectory() as scratch:
-        trees = {v: as_checkout(release(v), Path(scratch, v)) for v in MEASURED}
-        commands = {
-            (what, version): [*COMMAND, what, str(trees[version])]
-            for version, what in MEASURED.items()
-        }
-        taken: dict[object, list[float]] = {key: [] for key in (*floors, *commands)}
+        os.environ["XDG_CACHE_HOME"] = str(Path(scratch, "cache"))
+        commands = {}
+        for version, (what, floor) in MEASURED.items():
+            tree = as_checkout(release(version), Path(scratch, version))
+            for how, options in HOW.items():
+                command = [*COMMAND, what, *options, str(tree)]
+                commands[f"`{what}` of {version}, {how}"] = command, floor
+                seconds(command, 1)  # so that there is a plan to take over
+        taken: dict[str, list[float]] = {key: [] for key in (*floors, *commands)}
         for _ in range(runs):
-            for key, command in {**floors, **commands}.items():
-                taken[key] += seconds(command, 1)
+            for name, command in floors.items():
+                taken[name] += seconds(command, 1)
+            for name, (command, _) in commands.items():
+                taken[name] += seconds(command, 1)
     found = {key: median(times) for key, times in taken.items()}
     print("| command | seconds | times its floor | floor |\n|---|---|---|---|")
-    for (what, version), floor in zip(commands, FLOORS):
-        took, least = found[what, version], found[floor]
+    for name, (_, floor) in commands.items():
+        took, least = found[name], found[floor]
         print(
-            f"| `{what}` of {version} | {took:.2f} | {took / least:.1f} | `import {floor}`, {least:.2f} |"
+            f"| {name} | {took:.2f} | {took / least:.1f} | `import {floor}`, {least:.2f} |"
         )
 
 
-MEASURED = {"0.2.2": "diff", "0.3.0": "check"}
-"""Release -> the command: one with much to do, and one with nothing."""
+MEASURED = {"0.2.2": ("diff", "libcst"), "0.3.0": ("check", "click")}
+"""Release -> the command, one with much to do and one with nothing, and what it cannot do without."""
+
+HOW = {"planned anew": ["--no-cache"], "known": []}
+"""How the plan is come by -> options."""
 
 FLOORS = ("libcst", "click")
-"""What each cannot do without."""
 
 if __name__ == "__main__":
     main()

@@ -91,7 +91,9 @@ def one_by_one(place: Path, refs: list[str], checkout: Path) -> float:
     for ref in refs:
         git(checkout, "checkout", "-q", "--force", "--detach", ref)
         start = time.perf_counter()
-        subprocess.run([*COMMAND, "diff", str(checkout)], capture_output=True)
+        subprocess.run(
+            [*COMMAND, "diff", "--no-cache", str(checkout)], capture_output=True
+        )
         seconds += time.perf_counter() - start
     return seconds
 

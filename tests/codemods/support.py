@@ -18,7 +18,7 @@ import pyflakes.api
 import pyflakes.reporter
 import usort
 
-from codemods.engine import Outcome, migrate
+from codemods.engine import WorkedOut, migrate
 from codemods.findings import Finding
 from codemods.selection import Selection
 from codemods.source import SourceFile
@@ -173,7 +173,7 @@ def outcome(
     name: str | None = None,
     said: Mapping[str, str] | None = None,
     selection: Selection = Selection(),
-) -> Outcome:
+) -> WorkedOut:
     """What a migration of ``checkout(files)`` would do, with the texts beside them."""
     aimed = aim(target, name)
     return migrate(checkout(files), aimed, selection, lambda: texts(said or {}))

@@ -8,7 +8,7 @@ import ast
 
 import pytest
 
-from codemods.engine import Outcome, migrate
+from codemods.engine import WorkedOut, migrate
 from codemods.source import SourceFile
 from codemods.survey import survey
 
@@ -93,7 +93,7 @@ def plan(
     return whole
 
 
-def run(files: dict[str, str], target: str = "1d", usual: bool = True) -> Outcome:
+def run(files: dict[str, str], target: str = "1d", usual: bool = True) -> WorkedOut:
     base = {"pkg/config.py": "TORCH_DTYPE_MAP = {}\n", "pkg/parallel_dims.py": DIMS}
     chosen = {**(base if usual else {}), **files}
     return migrate(

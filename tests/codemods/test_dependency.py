@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from codemods.dependency import UNKNOWN, Dependency
-from codemods.engine import Outcome, migrate
+from codemods.engine import WorkedOut, migrate
 from codemods.selection import Selection
 from codemods.source import SourceFile
 
@@ -106,7 +106,7 @@ def past() -> Dependency:
 
 def run(
     files: dict[str, str], dependency: Dependency = UNKNOWN, target: str = "1d", **more
-) -> Outcome:
+) -> WorkedOut:
     tree = {
         path: SourceFile(path, text.encode())
         for path, text in {**LOOP, **files}.items()
@@ -128,14 +128,14 @@ def written(files: dict[str, str], dependency: Dependency) -> dict[str, str]:
     return after
 
 
-def left(result: Outcome) -> list[tuple[str, int]]:
+def left(result: WorkedOut) -> list[tuple[str, int]]:
     assert result.changes == {}
     found = [f for f in result.findings if f.status == "left"]
     assert all(f.suggestion for f in found)
     return [(f.path, f.line) for f in found]
 
 
-def left_at(result: Outcome) -> list[tuple[str, int]]:
+def left_at(result: WorkedOut) -> list[tuple[str, int]]:
     return [(f.path, f.line) for f in result.findings if f.status == "left"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from fakes import REPLICAS, SHARDS, run
 from programs import Program
 
-from codemods.engine import Outcome, migrate
+from codemods.engine import WorkedOut, migrate
 from codemods.source import SourceFile
 from codemods.targets import choose_target
 from migrator.changeset import file_diff
@@ -31,7 +31,7 @@ _ELSEWHERE = (
 )
 
 
-def planned(program: Program, files: Mapping[str, bytes]) -> Outcome:
+def planned(program: Program, files: Mapping[str, bytes]) -> WorkedOut:
     """What the tool would do with these files of a program."""
     sources = {path: SourceFile(path, raw) for path, raw in files.items()}
     return migrate(sources, choose_target(program.mesh, None))
@@ -81,7 +81,7 @@ def judged(program: Program, *, order: bool = True, patch: bool = True) -> Judge
     return Judged(found, (), template)
 
 
-def _left(outcome: Outcome) -> Iterator[str]:
+def _left(outcome: WorkedOut) -> Iterator[str]:
     """What is wrong with writing nothing: no place that is left, or another reason."""
     said = [f.message for f in outcome.findings if f.status == "left"]
     if not outcome.problems:
@@ -93,7 +93,7 @@ def _left(outcome: Outcome) -> Iterator[str]:
             yield f"refused: {problem}"
 
 
-def _unconfirmed(outcome: Outcome) -> Iterator[str]:
+def _unconfirmed(outcome: WorkedOut) -> Iterator[str]:
     for place, why in outcome.unconfirmed.items():
         yield f"not confirmed: {place[1]}: {why}"
 

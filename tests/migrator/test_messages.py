@@ -341,7 +341,7 @@ TABLE = (
         "check fork",
         "a file that mentions apply_ddp nests too deeply to be followed; nothing was written. Leave it out with --exclude.",
         3,
-        lambda p: p.fails("migrator.apply.migrate", RecursionError()),
+        lambda p: p.fails("codemods.engine.migrate", RecursionError()),
     ),
     Row(
         "check fork",

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from codemods import engine
-from migrator import apply
+from codemods.engine import migrate
 from migrator.apply import plan, resolve_target
 from migrator.checkout import Checkout
 
@@ -113,7 +113,7 @@ def test_nothing_of_it_is_written_and_then_nothing_is_said(documented, monkeypat
     def unread(*_):
         raise AssertionError("nobody has to read them")
 
-    monkeypatch.setattr(apply, "migrate", engine.migrate)  # which the tests remember
+    monkeypatch.setattr(engine, "migrate", migrate)  # which the tests remember
     monkeypatch.setattr(Checkout, "texts", property(unread))
     assert said(documented) == set()
     told = run("check", documented)

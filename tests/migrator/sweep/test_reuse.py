@@ -6,11 +6,11 @@ from itertools import permutations
 
 import pytest
 
+from codemods import engine
 from codemods.bindings import Checkout
 from codemods.engine import migrate
 from codemods.phases import reusing
 from codemods.survey import Survey
-from migrator import apply
 from migrator.sweep.objects import Repository
 from migrator.sweep.plan import Options, plan_tree
 from migrator.sweep.reuse import Reuse
@@ -39,7 +39,7 @@ def branches(request, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def worked_out_each_time(monkeypatch):
     """What other tests remember of the same files has no say here."""
-    monkeypatch.setattr(apply, "migrate", migrate)
+    monkeypatch.setattr(engine, "migrate", migrate)
 
 
 def planned(place, refs, reuse, shared=None):
