@@ -16,6 +16,7 @@ _SPACED = bytes(n if re.match(rb"\w", bytes([n])) else 32 for n in range(256))
 _MANY = 40
 """Words from which on it pays to know which file has which identifiers."""
 
+_DEFINED = re.compile(rb"def (\w+)\(")
 _DIMS = re.compile(rb"^class ParallelDims\b(\((object)?\))?\s*:", re.MULTILINE)
 
 
@@ -127,13 +128,23 @@ class Checkout:
         found = {file.path for word in words for file in self._with(word)}
         return [file for file in self.own.values() if file.path in found]
 
+    def defining(self, name: str) -> list[SourceFile]:
+        """The files in which a function or method of that name is defined."""
+        return self._defining.get(name, [])
+
+    @cached_property
+    def _defining(self) -> dict[str, list[SourceFile]]:
+        found: dict[str, list[SourceFile]] = {}
+        for file in self.own.values():
+            for name in set(file.found(_DEFINED)):
+                found.setdefault(name.decode(), []).append(file)
+        return found
+
     def providing(self, *words: str) -> list[SourceFile]:
         """The same of the files of the dependency."""
         sought = [word.encode() for word in words]
         return [
-            file
-            for file in self.dependency.values()
-            if any(word in file.raw for word in sought)
+            file for file in self.dependency.values() if any(map(file.mentions, sought))
         ]
 
     @once
@@ -176,7 +187,7 @@ class Checkout:
         the checkout. A name that a module of the checkout should have but has not
         resolves to that module all the same: see ``defines``.
         """
-        found = self.names(path).lookup(spelling, scope)
+        found = self.files[path].lookup(spelling, scope)
         if isinstance(found, Definition):
             return found if found.name == spelling else None
         if found is None:
@@ -191,7 +202,7 @@ class Checkout:
 
     def external(self, path: str, scope: str, spelling: str) -> str | None:
         """The dotted name of an imported thing, ``torch.distributed.fsdp.fully_shard``."""
-        found = self.names(path).lookup(spelling, scope)
+        found = self.files[path].lookup(spelling, scope)
         if not isinstance(found, Import):
             return None
         rest = spelling[len(found.local) :].lstrip(".")

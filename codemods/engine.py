@@ -479,7 +479,7 @@ def _not_built(
     found = []
     for path, one in wanted:
         home = meshes.parallel_dims_of(again.checkout, path)
-        if home is None or b"ignore[" in again.survey.files[home].raw:
+        if home is None or again.survey.files[home].mentions(b"ignore["):
             continue
         named = (one.names, one.after_get_mesh)
         if meshes.followed(again.checkout, home) and not any(

@@ -2,9 +2,11 @@
 
 import ast
 import re
+from dataclasses import dataclass
 
 from codemods.nodes import nodes, spelled
 from codemods.once import once
+from codemods.source import SourceFile
 
 _MODEL = re.compile(
     r"(^|[._])(model|model_part|module|net|network|student|policy|actor)"
@@ -55,3 +57,29 @@ def inside_modules(tree: ast.AST) -> frozenset[int]:
 def functions(tree: ast.AST) -> tuple[Function, ...]:
     """Every function and method, those within others too."""
     return tuple(node for node in nodes(tree) if isinstance(node, Function))
+
+
+@dataclass(frozen=True)
+class Named:
+    """Finds the functions of a module, and the methods of its classes, of one name.
+
+    Each with the name of its class, "" without one.
+    """
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> tuple[tuple[str, Function], ...]:
+        return _members(file).get(self.name, ())
+
+
+@once
+def _members(file: SourceFile) -> dict[str, tuple[tuple[str, Function], ...]]:
+    found: dict[str, tuple[tuple[str, Function], ...]] = {}
+    for node in file.syntax.body:
+        own = {node.name: node} if isinstance(node, Function) else {}
+        owner = ""
+        if isinstance(node, ast.ClassDef):
+            own, owner = methods(node), node.name
+        for name, function in own.items():
+            found[name] = (*found.get(name, ()), (owner, function))
+    return found

@@ -6,20 +6,17 @@ Calls are followed into functions of the checkout, and a loop is gone through tw
 """
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from codemods.bindings import Checkout
-from codemods.modules import Function, functions, is_model, methods
+from codemods.modules import Function, Named, functions, is_model
 from codemods.nodes import children, dotted, last, nodes, spelled
 from codemods.once import once
 from codemods.parameters import loops
 from codemods.source import SourceFile
-
-_DEFINED = re.compile(rb"def (\w+)\(")
 
 Kind = Literal["evaluate", "settle", "weights", "optimizer", "yield"]
 """``settle``: a backward or a ``reshard()``, after which parameters are as they should be."""
@@ -126,26 +123,15 @@ class Order:
         default_factory=dict
     )
 
-    @cached_property
-    def _defining(self) -> dict[str, list[str]]:
-        """Name of a function or method -> the files that define one."""
-        found: dict[str, list[str]] = {}
-        for path in sorted(self.paths):
-            for name in set(self.checkout.files[path].found(_DEFINED)):
-                found.setdefault(name.decode(), []).append(path)
-        return found
-
     def _methods(self, name: str) -> list[tuple[SourceFile, Function, str]]:
         """(file, method, class) of every class with a method of that name."""
         if name not in self._named:
             self._named[name] = [
-                (file, method, node.name)
-                for path in self._defining.get(name, ())
-                for file in [self.checkout.files[path]]
-                for node in file.syntax.body
-                if isinstance(node, ast.ClassDef)
-                for method in [methods(node).get(name)]
-                if method is not None
+                (file, method, owner)
+                for file in self.checkout.defining(name)
+                if file.path in self.paths
+                for owner, method in file.all(Named(name))
+                if owner
             ]
         return self._named[name]
 
@@ -179,10 +165,8 @@ class Order:
             for file in self.checkout.mentioning(*words):
                 if file.path not in self.paths:
                     continue
-                for function in functions(file.syntax):
-                    if id(function) not in found and any(
-                        word in _text(file, function) for word in words
-                    ):
+                for function in file.all(_Saying(frozenset(words))):
+                    if id(function) not in found:
                         found[id(function)] = file, function
                         names.add(function.name)
             sought |= new
@@ -210,11 +194,8 @@ class Order:
             at = self.checkout.resolve(file.path, "", spelling)
             if at is not None and at.path in self.paths:
                 home = self.checkout.files[at.path]
-                return [
-                    (home, node)
-                    for node in home.syntax.body
-                    if isinstance(node, Function) and node.name == at.name
-                ]
+                members = home.all(Named(at.name))
+                return [(home, node) for owner, node in members if not owner]
         if not isinstance(call.func, ast.Attribute):
             return []
         name = call.func.attr
@@ -227,7 +208,7 @@ class Order:
             alike = [
                 (file, method, kind)
                 for file, method, kind in alike
-                if any(word in _text(file, method) for word in _TELLING)
+                if any(word in _written(file, method) for word in _TELLING)
                 if self._is_a(receiver, kind)
             ]
         return [(f, m) for f, m, _ in alike] if len(alike) <= _ALIKE else []
@@ -254,7 +235,7 @@ class _Reader:
     def _weights(self) -> dict[int, ast.AST]:
         """The id of each loop over parameters -> where it first uses the value of one."""
         found: dict[int, ast.AST] = {}
-        if "param" not in _text(self.file, self.function):
+        if "param" not in _written(self.file, self.function):
             return found
         for loop in loops(self.function):
             for statement in loop.inner:
@@ -360,11 +341,36 @@ def _each_call(node: ast.AST) -> Iterator[ast.Call]:
             yield node
 
 
-@once
-def _text(file: SourceFile, function: Function) -> str:
+@dataclass(frozen=True)
+class _Saying:
+    """Finds the functions in whose text is one of some words."""
+
+    words: frozenset[str]
+
+    def __call__(self, file: SourceFile) -> tuple[Function, ...]:
+        return tuple(
+            function
+            for function in functions(file.syntax)
+            if any(word in _written(file, function) for word in self.words)
+        )
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Finds the lines of a file from one to another, counted from 1."""
+
+    first: int
+    last: int
+
+    def __call__(self, file: SourceFile) -> tuple[str, ...]:
+        return tuple(file.lines[self.first - 1 : self.last])
+
+
+def _written(file: SourceFile, function: Function) -> str:
     """The text of a function, decorators included."""
     first = min((d.lineno for d in function.decorator_list), default=function.lineno)
-    return "\n".join(file.lines[first - 1 : function.end_lineno])
+    lines = _Lines(first, function.end_lineno or function.lineno)
+    return "\n".join(file.all(lines))
 
 
 def _short(events: list[Event]) -> list[Event]:

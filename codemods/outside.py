@@ -74,7 +74,7 @@ def uses_torchtitan(checkout: Checkout) -> bool:
         return False
     package = re.escape(checkout.package)
     words = re.compile(rf"^\s*(?:from|import)\s+{package}\b".encode(), re.M)
-    return any(words.search(file.raw) for file in checkout.mentioning(checkout.package))
+    return any(file.found(words) for file in checkout.mentioning(checkout.package))
 
 
 def find_broken(checkout: Checkout) -> list[Outside]:
@@ -381,7 +381,7 @@ def is_held(checkout: Checkout, module: str) -> bool:
 
 def _origin(checkout: Checkout, path: str, scope: str, spelling: str) -> str | None:
     """Where a name leads that nothing here defines; None where something does."""
-    found = checkout.names(path).lookup(spelling, scope)
+    found = checkout.files[path].lookup(spelling, scope)
     if isinstance(found, Import):
         rest = spelling[len(found.local) :].lstrip(".")
         full = ".".join(filter(None, (found.module, found.name, rest)))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from codemods.bindings import Checkout
 from codemods.guards import is_guard
+from codemods.modules import Named
 from codemods.names import Definition, Use
 from codemods.nodes import nodes, spelled, taken
 from codemods.source import SourceFile
@@ -27,8 +28,8 @@ _DDPS_OWN = re.compile(r"optimize_ddp|\blog\w*\.|\bprint\(")
 
 def function_of(checkout: Checkout, definition: Definition) -> ast.FunctionDef | None:
     """The module-level function that a definition is, if it is one."""
-    for node in checkout.files[definition.path].syntax.body:
-        if isinstance(node, ast.FunctionDef) and node.name == definition.name:
+    for owner, node in checkout.files[definition.path].all(Named(definition.name)):
+        if not owner and isinstance(node, ast.FunctionDef):
             return node
     return None
 
@@ -59,7 +60,7 @@ def is_fully_shard(checkout: Checkout, path: str, use: Use) -> bool:
 def shards(checkout: Checkout, definition: Definition) -> bool:
     """Whether a function fully_shards its first parameter or parts of it."""
     node = function_of(checkout, definition)
-    if node is None or b"fully_shard" not in checkout.files[definition.path].raw:
+    if node is None or not checkout.files[definition.path].mentions(b"fully_shard"):
         return False
     first = first_parameter(node)
     if first is None or node.name.startswith("parallelize"):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from codemods.names import ModuleNames
+from codemods.names import Definition, Import, ModuleNames
 
 if TYPE_CHECKING:
     import libcst as cst
 
-_Part = TypeVar("_Part")
+_Found = TypeVar("_Found")
 
 _TREES = 16
 """As many concrete syntax trees are kept, those that were of use last."""
@@ -84,10 +84,12 @@ class SourceFile:
         """All that a pattern finds in its bytes."""
         return pattern.findall(self.raw)
 
-    def all(
-        self, of: "Callable[[SourceFile], tuple[_Part, ...]]"
-    ) -> "tuple[_Part, ...]":
-        """All of some kind that a function finds in it, most often nothing."""
+    def all(self, of: "Callable[[SourceFile], _Found]") -> "_Found":
+        """All of some kind that is found in it, most often nothing.
+
+        Args:
+            of: finds it, in this file alone. Two that are equal find the same.
+        """
         return of(self)
 
     def exported(self, name: str) -> Exported:
@@ -98,6 +100,10 @@ class SourceFile:
         return Exported(
             name in top.bound, origin, tuple(star.module for star in top.stars)
         )
+
+    def lookup(self, spelling: str, scope: str = "") -> Import | Definition | None:
+        """What a name stands for in it, seen from a scope; see ``ModuleNames.lookup``."""
+        return self.names.lookup(spelling, scope)
 
     @property
     def imports(self) -> tuple[tuple[str, str | None], ...]:

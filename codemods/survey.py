@@ -181,7 +181,7 @@ class Survey:
         return tuple(
             file.path
             for file in _loops(self.checkout)
-            if b".backward(" in file.raw and divides_by_global_tokens(file)
+            if file.mentions(b".backward(") and divides_by_global_tokens(file)
         )
 
     @cached_property
@@ -305,7 +305,7 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
     all ranks, so that gradients have to be summed over ranks. Not where it is multiplied
     by the number of ranks again, so that their average is right.
     """
-    if not _GLOBAL_TOKENS.search(file.text):
+    if not (file.mentions(b"global") and file.mentions(b"tokens")):
         return False
     trained = {
         spelled(given)
@@ -690,17 +690,28 @@ def _inline(
 
 def _find_ties(checkout: Checkout) -> Iterable[Tie]:
     for file in checkout.mentioning(".tie_weights("):
-        for node in nodes(file.syntax):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr == "tie_weights":
-                    line = node.lineno
-                    yield Tie(file.path, line, "output", "tok_embeddings", True)
+        yield from file.all(_tied_by_method)
     for file in checkout.mentioning(".weight = ", "setattr("):
-        for node in nodes(file.syntax):
-            for left, value in _set_weights(node):
-                right = _weight_of(value)
-                if right and left != right:
-                    yield Tie(file.path, value.lineno, left, right)
+        yield from file.all(_tied)
+
+
+def _tied_by_method(file: SourceFile) -> tuple[Tie, ...]:
+    return tuple(
+        Tie(file.path, node.lineno, "output", "tok_embeddings", True)
+        for node in nodes(file.syntax)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr == "tie_weights"
+    )
+
+
+def _tied(file: SourceFile) -> tuple[Tie, ...]:
+    return tuple(
+        Tie(file.path, value.lineno, left, right)
+        for node in nodes(file.syntax)
+        for left, value in _set_weights(node)
+        for right in [_weight_of(value)]
+        if right and left != right
+    )
 
 
 def _set_weights(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -736,9 +747,16 @@ def parallel_dims_files(checkout: Checkout) -> list[tuple[SourceFile, ast.ClassD
     return [
         (file, node)
         for file in (*checkout.mentioning(word), *checkout.providing(word))
+        for node in file.all(_parallel_dims)
+    ]
+
+
+def _parallel_dims(file: SourceFile) -> tuple[ast.ClassDef, ...]:
+    return tuple(
+        node
         for node in file.syntax.body
         if isinstance(node, ast.ClassDef) and node.name == "ParallelDims"
-    ]
+    )
 
 
 def _mesh_api(checkout: Checkout) -> MeshApi:

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -98,7 +98,7 @@ def trained(checkout: Checkout, order: Order) -> list[Place]:
     begin = {file.path for file in checkout.mentioning(*_BEGIN)}
     found = _Finder(checkout, order)
     for path in sorted(begin & order.paths):
-        for place in _places(checkout.files[path]):
+        for place in _places(checkout.files[path], _beginning):
             found.read(place)
     found.follow()
     return list(found.places.values())
@@ -147,7 +147,7 @@ class _Finder:
         known |= own
         for file in self.checkout.mentioning(place.owner.name):
             if file.path in self.order.paths:
-                for other in _places(file):
+                for other in _places(file, _Of(place.owner.name)):
                     if other.function is not place.function and self._is_a(
                         other, place
                     ):
@@ -169,22 +169,71 @@ class _Finder:
         if not any(place.is_model(a) or place.are_parts(a) for a in _arguments(call)):
             return
         for file, function in self.order.called(place.file, call):
-            yield from (p for p in _places(file) if p.function is function)
+            named = _places(file, _Named(function.name))
+            yield from (p for p in named if p.function is function)
         at = self.checkout.resolve(place.file.path, "", spelled(call.func))
         if at is not None and at.path in self.order.paths:
-            for other in _places(self.checkout.files[at.path]):
+            for other in _places(self.checkout.files[at.path], _Named("__init__")):
                 if other.owner is not None and other.owner.name == at.name:
-                    if other.function.name == "__init__":
-                        yield other
+                    yield other
 
 
-def _places(file: SourceFile) -> Iterator[Place]:
-    """Every function of a module, and every method of its classes that are no models."""
-    return (Place(file, function, owner) for function, owner in _functions(file))
+_Member = tuple[Function, ast.ClassDef | None]
+"""A function, and the class that it is a method of."""
+
+
+def _places(
+    file: SourceFile, of: Callable[[SourceFile], tuple[_Member, ...]]
+) -> Iterator[Place]:
+    """Some of the functions of a file, each as a place of its own."""
+    return (Place(file, function, owner) for function, owner in file.all(of))
+
+
+def _beginning(file: SourceFile) -> tuple[_Member, ...]:
+    """The functions that name the model, or its parts, by themselves."""
+    return tuple(
+        (function, owner)
+        for function, owner in _functions(file)
+        if _begins(Place(file, function, owner))
+    )
+
+
+def _begins(place: Place) -> bool:
+    _read(place)
+    return bool(place.models or place.lists) or _speaks_of_parts(place)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Finds the functions of one name."""
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> tuple[_Member, ...]:
+        return tuple(one for one in _functions(file) if one[0].name == self.name)
+
+
+@dataclass(frozen=True)
+class _Of:
+    """Finds the methods of classes of one name, or with one of that name as a base."""
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> tuple[_Member, ...]:
+        return tuple(
+            (function, owner)
+            for function, owner in _functions(file)
+            if owner is not None
+            and (
+                owner.name == self.name
+                or any(spelled(base).endswith(self.name) for base in owner.bases)
+            )
+        )
 
 
 @once
-def _functions(file: SourceFile) -> tuple[tuple[Function, ast.ClassDef | None], ...]:
+def _functions(file: SourceFile) -> tuple[_Member, ...]:
+    """Every function of a module, and every method of its classes that are no models."""
     models = inside_modules(file.syntax)
     found: list[tuple[Function, ast.ClassDef | None]] = []
     for node in file.syntax.body:

@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from codemods.modules import Function
+from codemods.modules import Function, functions
 from codemods.nodes import children, nodes, spelled
 from codemods.once import once
 from codemods.parameters import PLAIN, are_parameters, bound, derived, loops, mentions
+from codemods.source import SourceFile
 from codemods.trained import Place
 
 _WEIGHT = re.compile(r"(^|_)(weight|bias)$")
@@ -109,12 +110,12 @@ class Tensors:
         return _is_made(node) or spelled(_first(node)) in self.plain
 
 
-def tensors(function: Function, tree: ast.AST, place: Place | None) -> Tensors:
+def tensors(file: SourceFile, function: Function, place: Place | None) -> Tensors:
     """The tensors of a function.
 
     Args:
+        file: that the function is in.
         function: the function.
-        tree: the module that it is in.
         place: what it calls the trained model; None where it is not known to.
     """
     found = Tensors(function, place)
@@ -123,7 +124,7 @@ def tensors(function: Function, tree: ast.AST, place: Place | None) -> Tensors:
         return found
     found.names |= _names(found)
     own = [(n, v) for n, v in _assigned(function) if not n.startswith("self.")]
-    everywhere = [(n, v) for n, v in _assigned(tree) if n.startswith("self.")]
+    everywhere = file.all(_on_self)
     for name in {name for name, _ in (*own, *everywhere)} - found.names:
         values = [v for n, v in (*own, *everywhere) if n == name]
         if all(map(_is_made, values)):
@@ -171,6 +172,16 @@ def _sources(found: Tensors) -> Iterator[int]:
         elif isinstance(node, ast.Attribute) and _WEIGHT.search(node.attr):
             if found.place is not None and found.place.is_in_model(node.value):
                 yield id(node)
+
+
+def taking(file: SourceFile) -> tuple[Function, ...]:
+    """The functions of a file that take such tensors, whatever they call the model."""
+    return tuple(f for f in functions(file.syntax) if any(_sources(Tensors(f))))
+
+
+def _on_self(file: SourceFile) -> tuple[tuple[str, ast.expr], ...]:
+    """What is given to attributes of self in a file."""
+    return tuple(one for one in _assigned(file.syntax) if one[0].startswith("self."))
 
 
 @once

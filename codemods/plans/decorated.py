@@ -88,7 +88,7 @@ def _parameters(node: ast.FunctionDef) -> set[str]:
 
 def _is_of_others(checkout: Checkout, file: SourceFile, spelling: str) -> bool:
     """Whether a name is Python's own, or is imported from outside of the checkout."""
-    found = file.names.lookup(spelling, "")
+    found = file.lookup(spelling)
     if found is None:
         return hasattr(builtins, spelling) and not file.names.top.stars
     if not isinstance(found, Import):

@@ -113,10 +113,10 @@ class Guards:
         known = ("DDP", "apply_", "ParallelDims", *names)
         for file in self.facts.checkout.mentioning(*known):
             if (
-                b"DDP" in file.raw
+                file.mentions(b"DDP")
                 or file.path in calling
                 or file.path in self._dims
-                or any(name.encode() in file.raw for name in names)
+                or any(file.mentions(name.encode()) for name in names)
             ):
                 yield file
 

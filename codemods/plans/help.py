@@ -134,6 +134,6 @@ def _autocast_goes(facts: Facts) -> bool:
         for choice in choices(facts.checkout, file)
     ]
     return bool(found) and all(
-        choice.state in ("open", "done") and b"TM105" not in file.raw
+        choice.state in ("open", "done") and not file.mentions(b"TM105")
         for file, choice in found
     )

@@ -122,7 +122,7 @@ def of_unknown(facts: Facts, file: SourceFile) -> Iterator[tuple[ast.Call, str]]
         if use.spelling != "getattr" or call is None or len(call.args) < 2:
             continue
         of = dotted(call.args[0])
-        found = file.names.lookup(of, use.scope) if of else None
+        found = file.lookup(of, use.scope) if of else None
         if isinstance(found, Import) or (of or "").split(".")[0] in ("self", "cls"):
             continue
         for name in matching(facts, file, call.args[1]):

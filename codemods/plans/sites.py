@@ -97,8 +97,8 @@ def _is_plan(facts: Facts, caller: Caller, function: Function) -> bool:
 
 def _has_own_loop(facts: Facts, file: SourceFile) -> bool:
     """Whether a file trains by itself, and not as torchtitan's trainer does."""
-    return b".backward(" in file.raw and not (
-        AUTOCAST.encode() in file.raw or file.path in facts.survey.global_tokens
+    return file.mentions(b".backward(") and not (
+        file.mentions(AUTOCAST.encode()) or file.path in facts.survey.global_tokens
     )
 
 

@@ -91,7 +91,7 @@ def followed(facts: Facts, file: SourceFile) -> Iterator[Followed]:
 
 def in_strings(facts: Facts, file: SourceFile) -> Iterator[Named]:
     """Every string of a file that names a function that moves, by the module it is in."""
-    if OLD.encode() not in file.raw:
+    if not file.mentions(OLD.encode()):
         return
     around = {id(child): n for n in nodes(file.syntax) for child in children(n)}
     yield from _by_path(facts, file, around)

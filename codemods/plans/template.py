@@ -88,7 +88,7 @@ def wraps_layers(
 
 
 def _has_layers(file: SourceFile) -> bool:
-    if b".layers" not in file.raw:
+    if not file.mentions(b".layers"):
         return False
     return any(
         isinstance(node, ast.Attribute)

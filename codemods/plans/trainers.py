@@ -3,7 +3,6 @@
 import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from codemods.autocast import trains
 from codemods.bindings import Checkout
@@ -138,13 +137,25 @@ def _calling(checkout: Checkout, plan: Definition) -> list[str]:
         path
         for file in (checkout.mentioning(f"{plan.name}(") if plan.name else ())
         if any(
-            use.call is not None
-            and checkout.resolve(file.path, use.scope, use.spelling) == plan
-            for use in checkout.names(file.path).uses
-            if use.spelling.rpartition(".")[2] == plan.name
+            checkout.resolve(file.path, scope, spelling) == plan
+            for scope, spelling in file.all(_Called(plan.name))
         )
         for path in _loops_of(checkout, file)
     ]
+
+
+@dataclass(frozen=True)
+class _Called:
+    """Finds how something of a name is called, and in which scopes."""
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (use.scope, use.spelling)
+            for use in file.names.uses
+            if use.call is not None and use.spelling.rpartition(".")[2] == self.name
+        )
 
 
 def _running(facts: Facts) -> list[str]:
@@ -171,20 +182,26 @@ def _derived(checkout: Checkout, paths: set[str]) -> set[str]:
             file.path
             for file in trained
             if file.path not in known and not beside_training(file.path)
-            if any(map(partial(_derives, checkout, file, known), nodes(file.syntax)))
+            if _derives(checkout, file, known)
         }
         if not new:
             return known
         known |= new
 
 
-def _derives(
-    checkout: Checkout, file: SourceFile, paths: set[str], node: ast.AST
-) -> bool:
-    if not isinstance(node, ast.ClassDef):
-        return False
-    bases = [checkout.resolve(file.path, "", dotted(b) or "") for b in node.bases]
+def _derives(checkout: Checkout, file: SourceFile, paths: set[str]) -> bool:
+    bases = [checkout.resolve(file.path, "", name) for name in file.all(_bases)]
     return any(base is not None and base.path in paths for base in bases)
+
+
+def _bases(file: SourceFile) -> tuple[str, ...]:
+    """What the classes of a file derive from, as it is written."""
+    return tuple(
+        dotted(base) or ""
+        for node in nodes(file.syntax)
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+    )
 
 
 def _loops_of(checkout: Checkout, file: SourceFile) -> list[str]:

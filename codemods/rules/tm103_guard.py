@@ -104,7 +104,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         for node in nodes(file.syntax):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 seen.add(id(node.value))  # a docstring refuses nothing
-        raises = b"raise" in file.raw or b"assert" in file.raw
+        raises = file.mentions(b"raise") or file.mentions(b"assert")
         if not raises and not any(facts.calls_in(file.path)):
             continue
         for node in nodes(file.syntax):
@@ -350,11 +350,14 @@ def _left(file: SourceFile, line: int, message: str, code: str) -> Finding:
     )
 
 
+_COMMENTED = re.compile(rb"#\s*(?:el)?if |#\s*assert ")
+
+
 def _commented(
     known: Guards, file: SourceFile
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Guards that are commented out, before or behind a call that is replicate's now."""
-    if not re.search(rb"#\s*(el)?if |#\s*assert ", file.raw):
+    if not file.found(_COMMENTED):
         return
     for line, comments in commented_guards(file.lines):
         if known.beside_followed(file, line + len(comments)):

@@ -116,7 +116,7 @@ def _functions(file: SourceFile) -> Iterator[tuple[ast.FunctionDef, str]]:
             elif not isinstance(child, ast.expr):
                 yield from within(child, here)
 
-    if FUNCTION.encode() in file.raw:
+    if file.mentions(FUNCTION.encode()):
         yield from within(file.syntax, "")
 
 

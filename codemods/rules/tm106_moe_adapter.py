@@ -60,7 +60,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not facts.functions:
         return
     for file in facts.checkout.mentioning("StateDictAdapter"):
-        if b"placement.dim" not in file.raw:
+        if not file.mentions(b"placement.dim"):
             continue
         for node in nodes(file.syntax):
             if isinstance(node, ast.If) and is_bare_dim(node.test):

@@ -114,7 +114,7 @@ def _standalone(facts: Facts) -> Iterator[Finding]:
 def _of_trainers(facts: Facts) -> Iterator[Finding]:
     """What is done with the model of torchtitan's own trainer, and of those built on it."""
     for place in facts.survey.trained:
-        if b"state_dict(" not in place.file.raw:
+        if not place.file.mentions(b"state_dict("):
             continue
         cured = _cured(place.function)
         for node in nodes(place.function):

@@ -199,7 +199,7 @@ def _made_up_for(facts: Facts) -> Iterator[Finding]:
         properties_of(file.syntax) for file, _ in parallel_dims_files(facts.checkout)
     ]
     held = {name: value for each in dims for name, value in each.items()}
-    factors = map(factors_of, facts.in_training(".backward("))
+    factors = [f.all(factors_of) for f in facts.in_training(".backward(")]
     dividing = frozenset().union(*factors)
     for file in facts.in_training(*_PARTING, *held):
         if keeps_its_own(facts, file.path) or trains_its_own(facts, file.path):
@@ -258,7 +258,7 @@ def _divided_twice(facts: Facts, made_up: Sequence[Finding]) -> Iterator[Finding
     if not loop or place is None:
         return
     moving = (facts.checkout.files[d.path] for d in facts.survey.definitions)
-    if any(b"comm_hook" in file.raw for file in moving):
+    if any(file.mentions(b"comm_hook") for file in moving):
         return  # which may undo the average
     but = (
         f"; not where that was made up for, which has to go: {made_up[0].path}:{made_up[0].line}"
@@ -285,7 +285,7 @@ def _left_on(facts: Facts) -> Iterator[Finding]:
         return
     first = min(loop, key=lambda path: (path.count("/"), path))
     for file in facts.in_training("replicate_with_fsdp"):
-        averages = b".backward(" in file.raw and not divides_by_global_tokens(file)
+        averages = file.mentions(b".backward(") and not divides_by_global_tokens(file)
         for node in file.syntax.body:
             if not isinstance(node, ast.FunctionDef) or averages:
                 continue

@@ -3,15 +3,16 @@
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.modules import functions
+from codemods.modules import Function, functions
 from codemods.nodes import dotted, nodes, spelled
 from codemods.parameters import Loop, derived, loops, mentions
 from codemods.plans import Facts
 from codemods.source import SourceFile
-from codemods.weights import Tensors, tensors
+from codemods.weights import Tensors, taking, tensors
 
 CODE = "TM223"
 TITLE = "parameters used as plain tensors"
@@ -70,14 +71,20 @@ def find(facts: Facts) -> Iterator[Finding]:
     places = {id(place.function): place for place in facts.survey.trained}
     for file in facts.in_training("parameters(", '["params"]', ".weight", ".bias"):
         seen: set[tuple[int, str]] = set()
-        for loop in loops(file.syntax):
+        for loop in file.all(_loops):
             for finding in _in_loop(facts, file, loop):
                 if (finding.line, finding.message) not in seen:
                     seen.add((finding.line, finding.message))
                     yield finding
         lines = {line for line, _ in seen}
-        for function in functions(file.syntax):
-            here = tensors(function, file.syntax, places.get(id(function)))
+        known = {id(f): f for f in file.all(taking)}
+        known |= {
+            at: place.function
+            for at, place in places.items()
+            if place.file.path == file.path
+        }
+        for at, function in sorted(known.items(), key=lambda one: one[1].lineno):
+            here = tensors(file, function, places.get(at))
             for finding in _beside_loops(facts, file, here):
                 if finding.line not in lines:
                     lines.add(finding.line)
@@ -238,17 +245,31 @@ def _after(
     if not summed or not isinstance(loop.node, ast.For):
         return
     last = loop.node.end_lineno or loop.node.lineno
-    for function in nodes(file.syntax):
-        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if not function.lineno <= loop.node.lineno <= (function.end_lineno or 0):
-            continue
+    for function in file.all(_Around(loop.node.lineno)):
         for node in nodes(function):
             if isinstance(node, ast.Call) and node.lineno > last:
                 if _is_collective(facts, file, node):
                     given = [arg for arg in node.args if mentions(arg, summed)]
                     if given:
                         yield _collective(file, node, given[0])
+
+
+def _loops(file: SourceFile) -> tuple[Loop, ...]:
+    return loops(file.syntax)
+
+
+@dataclass(frozen=True)
+class _Around:
+    """Finds the functions that a line is in."""
+
+    line: int
+
+    def __call__(self, file: SourceFile) -> tuple[Function, ...]:
+        return tuple(
+            function
+            for function in functions(file.syntax)
+            if function.lineno <= self.line <= (function.end_lineno or 0)
+        )
 
 
 def _is_collective(facts: Facts, file: SourceFile, call: ast.Call) -> bool:

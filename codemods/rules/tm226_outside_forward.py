@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
@@ -62,13 +63,7 @@ _USUAL = {
 def find(facts: Facts) -> Iterator[Finding]:
     past, parts = _past_forward(facts)
     for file in facts.in_training(*(f".{name}(" for name in sorted(past | parts))):
-        mine = inside_modules(file.syntax)
-        for node in nodes(file.syntax):
-            if not isinstance(node, ast.Call) or id(node) in mine:
-                continue
-            if not isinstance(node.func, ast.Attribute):
-                continue
-            on, name = node.func.value, node.func.attr
+        for node, on, name in file.all(_Calls(frozenset(past | parts))):
             if is_model(on) and name in past and not _is_foreign(facts, file, on):
                 yield _method(file, node, on, name)
             elif _in_block(on) and name in parts:
@@ -82,6 +77,22 @@ def find(facts: Facts) -> Iterator[Finding]:
                     f"replicate({spelled(node.func)}, **replicate_config)  # a group of its "
                     "own, before the block around it",
                 )
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Finds calls of attributes of some names outside of modules: the call, on what, the name."""
+
+    names: frozenset[str]
+
+    def __call__(self, file: SourceFile) -> tuple[tuple[ast.Call, ast.expr, str], ...]:
+        mine = inside_modules(file.syntax)
+        return tuple(
+            (node, node.func.value, node.func.attr)
+            for node in nodes(file.syntax)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if node.func.attr in self.names and id(node) not in mine
+        )
 
 
 def _is_foreign(facts: Facts, file: SourceFile, on: ast.expr) -> bool:
@@ -128,15 +139,28 @@ def _past_forward(facts: Facts) -> tuple[set[str], set[str]]:
     parts: set[str] = set()
     named: set[str] = set()
     for file in facts.in_training("def forward("):
-        for node in modules(file.syntax):
-            own, submodules = methods(node), _submodules(node)
+        for submodules, own, calling in file.all(_of_modules):
             parts |= submodules
-            named |= own.keys()
-            for name, method in own.items():
-                usual = name in _USUAL or name.startswith("__")
-                if not usual and _called_on_self(method) & submodules - own.keys():
-                    past.add(name)
+            named |= own
+            past |= calling
     return past - _registered(facts), parts - named
+
+
+def _of_modules(
+    file: SourceFile,
+) -> tuple[tuple[frozenset[str], frozenset[str], frozenset[str]], ...]:
+    """Of each module: its submodules, its methods, and those of them that call submodules."""
+    found = []
+    for node in modules(file.syntax):
+        own, submodules = methods(node), frozenset(_submodules(node))
+        calling = frozenset(
+            name
+            for name, method in own.items()
+            if name not in _USUAL and not name.startswith("__")
+            if _called_on_self(method) & submodules - own.keys()
+        )
+        found.append((submodules, frozenset(own), calling))
+    return tuple(found)
 
 
 def _registered(facts: Facts) -> set[object]:

@@ -12,6 +12,7 @@ from codemods.findings import Finding, Severity
 from codemods.modules import methods, modules
 from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
+from codemods.source import SourceFile
 from codemods.trained import Place
 
 CODE = "TM232"
@@ -337,10 +338,20 @@ def _inner(facts: Facts) -> set[str]:
     within: set[str] = set()
     around: set[str] = set()
     for file in facts.in_training("def forward("):
-        for node in modules(file.syntax):
-            made = methods(node).get("__init__")
-            calls = [n for n in nodes(made) if isinstance(n, ast.Call)] if made else []
-            names = {spelled(call.func).rpartition(".")[2] for call in calls}
+        for names in file.all(_made):
             is_whole = bool(names & {"ModuleDict", "ModuleList", "Sequential"})
             (around if is_whole else within).update(names)
     return within - around
+
+
+def _made(file: SourceFile) -> tuple[frozenset[str], ...]:
+    """What each module of a file calls to make itself."""
+    made = (methods(node).get("__init__") for node in modules(file.syntax))
+    return tuple(
+        frozenset(
+            spelled(node.func).rpartition(".")[2]
+            for node in (nodes(one) if one else ())
+            if isinstance(node, ast.Call)
+        )
+        for one in made
+    )

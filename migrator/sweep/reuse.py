@@ -1,9 +1,8 @@
 """Results of phases of a migration, taken over where all that they depend on is the same."""
 
-import ast
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from codemods.attribution import Stage
@@ -17,6 +16,7 @@ from migrator.sweep.watch import (
     Trace,
     WatchedCheckout,
     noting,
+    same,
     watched_facts,
     watched_survey,
 )
@@ -110,6 +110,8 @@ class Reuse:
         with noting(trace):
             result = function(first, *given[1:])
         watched.forget()
+        if isinstance(result, Survey | Facts):
+            trace.count_whole(read)
         # Facts hold the survey, whatever was asked of it.
         asked = TOLD[Survey] if isinstance(result, Facts) else trace.told
         if survey is not None:  # whose files are read without a word
@@ -161,41 +163,11 @@ class _Numbered:
 
     def number(self, said: Any) -> int:
         for number, known in self._known:
-            if _same(known, said, self._by_place):
+            if same(known, said, self._by_place):
                 return number
         self._last += 1
         self._known.appendleft((self._last, said))
         return self._last
-
-
-def _same(one: Any, other: Any, by_place: bool) -> bool:
-    """Whether two values say the same."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, ast.AST):
-        return by_place and _dumped(one) == _dumped(other)
-    if is_dataclass(one):
-        names = [known.name for known in fields(one)]
-        return all(_same(getattr(one, n), getattr(other, n), by_place) for n in names)
-    if isinstance(one, tuple | list):
-        return len(one) == len(other) and all(
-            _same(a, b, by_place) for a, b in zip(one, other)
-        )
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(
-            _same(value, other[key], by_place) for key, value in one.items()
-        )
-    return bool(one == other)
-
-
-def _dumped(node: ast.AST) -> str:
-    """A syntax tree with its places, as text that is made once."""
-    known: str | None = node.__dict__.get("_dumped")
-    if known is None:
-        known = node.__dict__["_dumped"] = ast.dump(node, include_attributes=True)
-    return known
 
 
 def _added(checkout: Checkout) -> tuple[Any, ...]:

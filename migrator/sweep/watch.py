@@ -5,22 +5,26 @@ there. The answers: whole files, words and patterns in files, which file a modul
 which paths there are, which files have to do with training, and the texts.
 """
 
+import ast
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from re import Pattern
-from typing import Any
+from typing import Any, TypeVar
 
 from codemods.bindings import Checkout
+from codemods.names import Definition, Import
 from codemods.plans import Facts
-from codemods.source import Exported, SourceFile
+from codemods.source import Exported, SourceFile, UnreadableSource
 from codemods.survey import Survey
 from codemods.texts import TextFile
 
+_Found = TypeVar("_Found")
+
 Files = Mapping[str, SourceFile]
 Look = tuple[str, str, Any]
-"""A path, and what was looked for there: ``word``, ``pattern``, ``name`` or ``all``, and which; ``imports``."""
+"""A path, and what was looked for there: ``word``, ``pattern``, ``name``, ``lookup``, ``opted out`` or ``all``, and which; ``imports``."""
 
 
 @dataclass
@@ -54,6 +58,18 @@ class Trace:
     told: set[str] = field(default_factory=set)
     trained: frozenset[str] | None = None
     texts: Mapping[str, TextFile] | None = None
+
+    def count_whole(self, files: Files) -> None:
+        """Count the files of which syntax trees were looked for as read whole.
+
+        For a result that holds such trees: they are found again by what they are, and
+        so must be those of the other checkout.
+        """
+        self.whole |= {
+            path
+            for path, kind, what in self.looks
+            if kind == "all" and _holds_trees(_looked(files.get(path), kind, what))
+        }
 
     def holds(
         self,
@@ -105,12 +121,17 @@ class Trace:
                     other is not None and other.mentions(word)
                 ):
                     return False
-        return all(
-            _looked(before.get(path), kind, what)
-            == _looked(after.get(path), kind, what)
-            for path, kind, what in self.looks
-            if path in between.paths
-        )
+        looks = (look for look in self.looks if look[0] in between.paths)
+        try:
+            return all(
+                same(
+                    _looked(before.get(path), kind, what),
+                    _looked(after.get(path), kind, what),
+                )
+                for path, kind, what in looks
+            )
+        except UnreadableSource:  # which is for the phase to say, where it matters
+            return False
 
 
 class Difference:
@@ -134,6 +155,51 @@ class Difference:
         self.alike = all(_alike(before.get(p), after.get(p)) for p in self.paths)
 
 
+def same(one: Any, other: Any, by_place: bool = True) -> bool:
+    """Whether two values say the same.
+
+    Args:
+        one, other: plain values, and collections of them and of syntax trees.
+        by_place: whether syntax trees are the same where they have the same code at the
+            same place; else where they are the same ones.
+    """
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, ast.AST):
+        return by_place and _dumped(one) == _dumped(other)
+    if is_dataclass(one):
+        names = [known.name for known in fields(one)]
+        return all(same(getattr(one, n), getattr(other, n), by_place) for n in names)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(
+            same(a, b, by_place) for a, b in zip(one, other)
+        )
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(
+            same(value, other[key], by_place) for key, value in one.items()
+        )
+    return bool(one == other)
+
+
+def _holds_trees(value: Any) -> bool:
+    if isinstance(value, tuple | list | dict):
+        inner = [*value.values()] if isinstance(value, dict) else value
+        return any(map(_holds_trees, inner))
+    if is_dataclass(value):
+        return any(_holds_trees(getattr(value, known.name)) for known in fields(value))
+    return isinstance(value, ast.AST)
+
+
+def _dumped(node: ast.AST) -> str:
+    """A syntax tree with its places, as text that is made once."""
+    known: str | None = node.__dict__.get("_dumped")
+    if known is None:
+        known = node.__dict__["_dumped"] = ast.dump(node, include_attributes=True)
+    return known
+
+
 def _alike(one: SourceFile | None, other: SourceFile | None) -> bool:
     """Whether a file counts as the same kind of file, whatever is in it."""
     return (
@@ -153,6 +219,11 @@ def _looked(file: SourceFile | None, kind: str, what: Any) -> object:
         return file.imports
     if kind == "all":
         return file.all(what)
+    if kind == "lookup":  # of another file that scope need not be there
+        spelling, scope = what
+        return file.lookup(spelling, scope) if scope in file.names.scopes else file
+    if kind == "opted out":
+        return file.opted_out(*what)
     return file.mentions(what) if kind == "word" else file.found(what)
 
 
@@ -224,7 +295,7 @@ class WatchedSource(SourceFile):
             trace.looks.add((self.path, "word", word))
         return self.has(word)
 
-    def all(self, of: Callable[[SourceFile], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def all(self, of: Callable[[SourceFile], _Found]) -> _Found:
         trace = _TRACES[-1]
         if trace is not None:
             trace.looks.add((self.path, "all", of))
@@ -240,6 +311,20 @@ class WatchedSource(SourceFile):
             with noting(None):
                 known[name] = super().exported(name)
         return known[name]
+
+    def lookup(self, spelling: str, scope: str = "") -> Import | Definition | None:
+        trace = _TRACES[-1]
+        if trace is not None:
+            trace.looks.add((self.path, "lookup", (spelling, scope)))
+        with noting(None):
+            return super().lookup(spelling, scope)
+
+    def opted_out(self, line: int, code: str) -> bool:
+        trace = _TRACES[-1]
+        if trace is not None:
+            trace.looks.add((self.path, "opted out", (line, code)))
+        with noting(None):
+            return super().opted_out(line, code)
 
     @property
     def imports(self) -> tuple[tuple[str, str | None], ...]:
@@ -388,6 +473,17 @@ class WatchedCheckout(Checkout):
     def mentioning(self, *words: str) -> list[SourceFile]:
         found = {file.path for word in words for file in self._with(word)}
         return [file for path, file in self._own_files() if path in found]
+
+    def defining(self, name: str) -> list[SourceFile]:
+        trace = _TRACES[-1]
+        if trace is not None:
+            trace.words.add(f"def {name}(")
+        if "_defining" not in self._found:
+            with noting(None):
+                base = Checkout.__dict__["_defining"].func
+                self._found["_defining"] = base(self)
+        found: list[SourceFile] = self._found["_defining"].get(name, [])
+        return found
 
     def _with(self, word: str) -> list[SourceFile]:
         trace = _TRACES[-1]

@@ -1,10 +1,12 @@
 """What is read of a checkout is noted, and held against another."""
 
+import ast
 import re
 
 import pytest
 
 from codemods.bindings import Checkout
+from codemods.modules import Named
 from codemods.source import SourceFile
 from migrator.sweep.watch import (
     Difference,
@@ -27,6 +29,10 @@ def _functions(file: SourceFile) -> tuple[str, ...]:
     return tuple(name.decode() for name in _DEFINED.findall(file.raw))
 
 
+def _dumped(found: tuple[tuple[str, ast.AST], ...]) -> list[str]:
+    return [ast.dump(node, include_attributes=True) for _, node in found]
+
+
 def files_of(raws: dict[str, bytes]) -> dict[str, WatchedSource]:
     return {path: WatchedSource(path, raw) for path, raw in raws.items()}
 
@@ -34,7 +40,11 @@ def files_of(raws: dict[str, bytes]) -> dict[str, WatchedSource]:
 READS = {
     "text": lambda c: c.files["c.py"].text,
     "raw": lambda c: c.files["c.py"].raw,
-    "segment": lambda c: c.files["c.py"].opted_out(1, "TM101"),
+    "segment": lambda c: c.files["c.py"].segment(c.files["c.py"].syntax.body[0]),
+    "opted out": lambda c: c.files["c.py"].opted_out(1, "TM101"),
+    "looked up": lambda c: c.files["pkg/b.py"].lookup("one", ""),
+    "functions": lambda c: _dumped(c.files["pkg/a.py"].all(Named("one"))),
+    "defining": lambda c: [file.path for file in c.defining("one")],
     "word": lambda c: [file.path for file in c.mentioning("word")],
     "word of one": lambda c: c.files["c.py"].mentions(b"y"),
     "pattern": lambda c: c.files["pkg/a.py"].found(_DEFINED),
@@ -54,9 +64,13 @@ EDITS = {
     "another word": {"c.py": b"y = 2  # word\n"},
     "another text": {"c.py": b"y = 3\n"},
     "another name": {"pkg/a.py": b"def two():\n    return 1\n"},
+    "a function more": {"pkg/a.py": FILES["pkg/a.py"] + b"\n\ndef two():\n    pass\n"},
+    "a line before": {"pkg/a.py": b"# one\n" + FILES["pkg/a.py"]},
+    "a mistake": {"pkg/a.py": b"def one(\n"},
+    "an opt-out": {"c.py": b"y = 2  # titan-migrate: ignore[TM101]\n"},
     "another body": {"pkg/a.py": b"def one():\n    return 2\n"},
     "another import": {
-        "pkg/b.py": b"import sys\nfrom pkg import one\nx = one()  # word\n"
+        "pkg/b.py": b"import sys\nfrom c import one\nx = one()  # word\n"
     },
     "a new file": {"d.py": b""},
     "a new file below": {"pkg/d.py": b"word = 1\n"},
@@ -87,6 +101,13 @@ def test_what_held_gives_the_same_again(read, edit):
         ("text", "another text"),
         ("raw", "another word"),
         ("segment", "another text"),
+        ("opted out", "an opt-out"),
+        ("looked up", "another import"),
+        ("functions", "another body"),
+        ("functions", "a line before"),
+        ("functions", "a mistake"),
+        ("defining", "another name"),
+        ("exported", "a mistake"),
         ("word", "another word"),
         ("word", "a new file below"),
         ("pattern", "another name"),
@@ -111,6 +132,10 @@ def test_what_is_read_otherwise_does_not_hold(read, edit):
     ("read", "edit"),
     [
         ("text", "another name"),
+        ("opted out", "another text"),
+        ("functions", "a function more"),
+        ("defining", "a function more"),
+        ("defining", "a line before"),
         ("word", "another text"),
         ("pattern", "another body"),
         ("module", "a new file"),
@@ -136,6 +161,17 @@ def holds(read: str, edit: str) -> bool:
     for path in gone:
         del after[path]
     return trace.holds(Difference(before, after), Checkout(after), None, None)
+
+
+def test_files_of_trees_that_a_result_holds_count_as_read_whole():
+    """They are found again in the file that they are of, as the same objects."""
+    before = files_of(FILES)
+    for read, kept in (("functions", True), ("all", False), ("defining", False)):
+        trace = Trace()
+        with noting(trace):
+            READS[read](WatchedCheckout(before))
+        trace.count_whole(before)
+        assert trace.whole == ({"pkg/a.py"} if kept else set())
 
 
 def test_a_file_that_is_excluded_now_does_not_hold():
