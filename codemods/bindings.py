@@ -77,10 +77,6 @@ class Checkout:
         """Whether the path of a file of the checkout itself matches a regular expression."""
         return any(re.search(pattern, path) for path in self.own)
 
-    def below(self, folder: str) -> list[SourceFile]:
-        """The files of the checkout itself whose paths begin so."""
-        return [file for path, file in self.own.items() if path.startswith(folder)]
-
     def names(self, path: str) -> ModuleNames:
         return self.files[path].names
 

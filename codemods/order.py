@@ -119,19 +119,16 @@ class Order:
     paths: frozenset[str]
     _known: dict[tuple[int, bool], list[Event]] = field(default_factory=dict)
     _kinds: dict[tuple[str, str], bool] = field(default_factory=dict)
-    _named: dict[str, list[tuple[SourceFile, Function, str]]] = field(
-        default_factory=dict
-    )
+    _named: dict[str, list[tuple[SourceFile, str]]] = field(default_factory=dict)
 
-    def _methods(self, name: str) -> list[tuple[SourceFile, Function, str]]:
-        """(file, method, class) of every class with a method of that name."""
+    def _holders(self, name: str) -> list[tuple[SourceFile, str]]:
+        """(file, class) of every class with a method of that name."""
         if name not in self._named:
             self._named[name] = [
-                (file, method, owner)
+                (file, owner)
                 for file in self.checkout.defining(name)
                 if file.path in self.paths
-                for owner, method in file.all(Named(name))
-                if owner
+                for owner in file.all(_Owners(name))
             ]
         return self._named[name]
 
@@ -198,20 +195,24 @@ class Order:
                 return [(home, node) for owner, node in members if not owner]
         if not isinstance(call.func, ast.Attribute):
             return []
-        name = call.func.attr
-        alike = self._methods(name)
-        receiver = call.func.value
+        name, receiver = call.func.attr, call.func.value
         if isinstance(receiver, ast.Name) and receiver.id == "self":
-            mine = [(f, m) for f, m, _ in alike if f.path == file.path]
-            return mine[:_ALIKE]
-        if name in _EVERYDAY:
-            alike = [
-                (file, method, kind)
-                for file, method, kind in alike
-                if any(word in _written(file, method) for word in _TELLING)
-                if self._is_a(receiver, kind)
-            ]
-        return [(f, m) for f, m, _ in alike] if len(alike) <= _ALIKE else []
+            mine = file.all(Named(name)) if file.path in self.paths else ()
+            return [(file, method) for owner, method in mine if owner][:_ALIKE]
+        holders = self._holders(name)
+        everyday = name in _EVERYDAY
+        if everyday:
+            holders = [one for one in holders if self._is_a(receiver, one[1])]
+        elif len(holders) > _ALIKE:
+            return []
+        alike = [
+            (home, method)
+            for home, kind in holders
+            for owner, method in home.all(Named(name))
+            if owner == kind
+            if not everyday or any(word in _written(home, method) for word in _TELLING)
+        ]
+        return alike if len(alike) <= _ALIKE else []
 
     def _is_a(self, receiver: ast.expr, kind: str) -> bool:
         """Whether something of that name is made from the class, or said to be one."""
@@ -339,6 +340,17 @@ def _each_call(node: ast.AST) -> Iterator[ast.Call]:
             yield from _each_call(child)
         if isinstance(node, ast.Call):
             yield node
+
+
+@dataclass(frozen=True)
+class _Owners:
+    """Finds the classes that have a method of one name, each once."""
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> tuple[str, ...]:
+        owners = (owner for owner, _ in Named(self.name)(file) if owner)
+        return tuple(dict.fromkeys(owners))
 
 
 @dataclass(frozen=True)

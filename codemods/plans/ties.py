@@ -101,7 +101,8 @@ def _importers(checkout: Checkout, path: str) -> tuple[str, ...]:
     naming = {file.path: file for file in checkout.mentioning(stem)}
     if path.endswith("__init__.py"):
         # A package is imported without its name by `from . import`, in its own folder.
-        inside = checkout.below(path.removesuffix("__init__.py"))
+        folder = path.removesuffix("__init__.py")
+        inside = (f for f in checkout.mentioning("from") if f.path.startswith(folder))
         naming |= {file.path: file for file in inside}
     return tuple(
         file.path

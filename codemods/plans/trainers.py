@@ -113,10 +113,8 @@ def _shared(facts: Facts) -> list[str]:
 
 def _has_a_plan(facts: Facts, folder: str) -> bool:
     """Whether something in a folder shards, and so is what is trained there."""
-    return any(
-        file.mentions(b"fully_shard") or file.mentions(b"apply_fsdp")
-        for file in facts.checkout.below(f"{folder}/")
-    )
+    sharding = facts.checkout.mentioning("fully_shard", "apply_fsdp")
+    return any(file.path.startswith(f"{folder}/") for file in sharding)
 
 
 def _of_a_model(path: str) -> bool:

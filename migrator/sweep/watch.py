@@ -39,7 +39,6 @@ class Trace:
         there: path -> whether a file has that.
         listed: whether it has gone through all paths.
         patterns: pattern -> whether a path matches it.
-        below: folder -> the paths in it.
         torchtitan: whether that is part of the checkout, where it has asked.
         told: the fields of the survey and of the facts that it has asked for.
         trained: the files that have to do with training, where it has asked.
@@ -53,7 +52,6 @@ class Trace:
     there: dict[str, bool] = field(default_factory=dict)
     listed: bool = False
     patterns: dict[str, bool] = field(default_factory=dict)
-    below: dict[str, list[str]] = field(default_factory=dict)
     torchtitan: bool | None = None
     told: set[str] = field(default_factory=set)
     trained: frozenset[str] | None = None
@@ -105,10 +103,6 @@ class Trace:
             self.torchtitan in (None, checkout.holds_torchtitan)
             and all(checkout.path_of(n) == path for n, path in self.modules.items())
             and all(checkout.has_path(p) == told for p, told in self.patterns.items())
-            and all(
-                [file.path for file in checkout.below(folder)] == paths
-                for folder, paths in self.below.items()
-            )
         )
 
     def _finds_the_same(self, between: "Difference") -> bool:
@@ -449,13 +443,6 @@ class WatchedCheckout(Checkout):
         trace = _TRACES[-1]
         if trace is not None:
             trace.patterns[pattern] = found
-        return found
-
-    def below(self, folder: str) -> list[SourceFile]:
-        found = [file for p, file in self._own_files() if p.startswith(folder)]
-        trace = _TRACES[-1]
-        if trace is not None:
-            trace.below[folder] = [file.path for file in found]
         return found
 
     def path_of(self, module: str) -> str | None:

@@ -14,7 +14,7 @@ def known(body, expression, attributes=""):
     )
     file = SourceFile("lab.py", text.encode())
     function = file.syntax.body[0].body[1]
-    here = tensors(function, file.syntax, Place(file, function, None, {"model": 0}))
+    here = tensors(file, function, Place(file, function, None, {"model": 0}))
     return here, function.body[-1].value
 
 

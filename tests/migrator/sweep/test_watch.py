@@ -58,7 +58,6 @@ READS = {
     "listed": lambda c: sorted(c.own),
     "path": lambda c: c.has_path("^d"),
     "torchtitan": lambda c: (c.path_of("pkg.a"), c.holds_torchtitan),
-    "below": lambda c: [file.path for file in c.below("pkg/")],
 }
 EDITS = {
     "another word": {"c.py": b"y = 2  # word\n"},
@@ -120,7 +119,6 @@ def test_what_held_gives_the_same_again(read, edit):
         ("got", "a new file"),
         ("listed", "a new file below"),
         ("path", "a new file"),
-        ("below", "a new file below"),
         ("torchtitan", "a torchtitan"),
     ],
 )
@@ -142,7 +140,6 @@ def test_what_is_read_otherwise_does_not_hold(read, edit):
         ("exported", "another body"),
         ("all", "another body"),
         ("there", "a new file below"),
-        ("below", "a new file"),
         ("path", "a new file below"),
     ],
 )
