@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import Any, Literal
 
-from codemods.nodes import last, nodes, spelled
+from codemods.nodes import last, nodes, of_kind, spelled
 from codemods.once import once
 
 World = Literal["replicated", "sharded"]
@@ -107,8 +107,8 @@ def properties_of(tree: ast.Module) -> Held:
     """The properties of a file's classes that part the two, and methods that are like one."""
     return {
         node.name: node.body[-1].value
-        for node in nodes(tree)
-        if isinstance(node, ast.FunctionDef) and _is_property(node)
+        for node in of_kind(tree, ast.FunctionDef)
+        if _is_property(node)
         if isinstance(node.body[-1], ast.Return) and node.body[-1].value is not None
         if _ABOUT.search(spelled(node.body[-1].value))
     }
@@ -122,7 +122,7 @@ def _is_property(node: ast.FunctionDef) -> bool:
 
 
 def _set(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    for node in nodes(tree):
+    for node in of_kind(tree, ast.Assign, ast.AnnAssign, ast.NamedExpr):
         if isinstance(node, ast.Assign):
             yield from ((last(t), node.value) for t in node.targets if last(t))
         elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from codemods.conditions import REPLICAS, SHARDS, Held, conditions_of, parting
 from codemods.modules import Function, functions
-from codemods.nodes import children, nodes, spelled
+from codemods.nodes import children, last, nodes, of_kind, spelled
 from codemods.once import once
 from codemods.source import SourceFile
 
@@ -32,6 +32,7 @@ _NUMBERS = {"float", "int", "max", "torch.tensor"}
 _RESCALES = re.compile(r"scale|averag|undo|compensat|normali[sz]e", re.IGNORECASE)
 _ONLY_SAYS = re.compile(r"^(self\.)?_?(logger|logging|log|print|warnings?)\b")
 _DIVISIONS = (ast.Div, ast.FloorDiv)
+_MAY_SCALE = ast.BinOp, ast.AugAssign, ast.Call
 _DETACHED = re.compile(r"\.(detach|item)\(")
 _NEVER_CALLED = "register_hook"
 """Hooks on parameters, which replicate does not call."""
@@ -131,11 +132,10 @@ class MadeUpFor:
     def _set(self) -> dict[str, list[ast.expr]]:
         """Name -> what it is set to, anywhere in the file."""
         found: dict[str, list[ast.expr]] = {}
-        for node in nodes(self.file.syntax):
-            if isinstance(node, ast.Assign):
-                for target in node.targets:
-                    name = spelled(target).rpartition(".")[2]
-                    found.setdefault(name, []).append(node.value)
+        for node in of_kind(self.file.syntax, ast.Assign):
+            for target in node.targets:
+                name = spelled(target).rpartition(".")[2]
+                found.setdefault(name, []).append(node.value)
         return found
 
 
@@ -144,13 +144,12 @@ def factors_of(file: SourceFile) -> frozenset[str]:
     """The names in a file that a loss or gradients are multiplied with or divided by."""
     results = {
         id(node.value)
-        for node in nodes(file.syntax)
-        if isinstance(node, ast.Assign) and _gives_what_is_scaled(node)
+        for node in of_kind(file.syntax, ast.Assign)
+        if _gives_what_is_scaled(node)
     }
     return frozenset(
-        spelled(inner).rpartition(".")[2]
-        for node in nodes(file.syntax)
-        for what, factor, _ in scalings(node)
+        last(inner)
+        for node, what, factor, _ in _scalings_in(file.syntax)
         if _SCALED.search(spelled(what)) or id(node) in results
         for inner in nodes(factor)
         if isinstance(inner, ast.Name | ast.Attribute)
@@ -200,10 +199,19 @@ def scalings(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr, bool]]:
             yield what, node.args[-1], times
 
 
+def _scalings_in(
+    tree: ast.AST,
+) -> Iterator[tuple[ast.AST, ast.expr, ast.expr, bool]]:
+    """Each node in a tree that scales something, with what ``scalings`` says of it."""
+    for node in of_kind(tree, *_MAY_SCALE):
+        for what, factor, times in scalings(node):
+            yield node, what, factor, times
+
+
 def _counts_shards(node: ast.AST) -> bool:
     """Whether the number of shards is part of something: with the replicas it is that of all ranks."""
     return any(
-        SHARDS.match(spelled(inner).rpartition(".")[2])
+        SHARDS.match(last(inner))
         for inner in nodes(node)
         if isinstance(inner, ast.Name | ast.Attribute)
     )
@@ -247,10 +255,8 @@ class _Reader:
         """What a backward pass begins with -> its line."""
         return {
             spelled(node.func.value): node.lineno
-            for node in nodes(self.function)
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == "backward"
+            for node in of_kind(self.function, ast.Call)
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
         }
 
     @cached_property
@@ -338,8 +344,8 @@ class _Reader:
         """Whether a statement scales by a conditional expression that parts the two."""
         if not self.branches:
             return False
-        for inner in nodes(node):
-            if isinstance(inner, ast.IfExp) and self.of.parts(inner.test):
+        for inner in of_kind(node, ast.IfExp):
+            if self.of.parts(inner.test):
                 if isinstance(node, ast.Return):
                     return self._divides or bool(_SCALED.search(spelled(node)))
                 if isinstance(node, ast.Assign):
@@ -348,17 +354,16 @@ class _Reader:
                         return True
                     if set_ and isinstance(inner.body, ast.Constant):
                         return isinstance(inner.body.value, int | float)
-                for part in nodes(node):
-                    for what, factor, _ in scalings(part):
-                        if _SCALED.search(spelled(what)) and inner in nodes(factor):
-                            return True
+                for _, what, factor, _ in _scalings_in(node):
+                    if _SCALED.search(spelled(what)) and inner in nodes(factor):
+                        return True
         return False
 
     def _multiplies(self, node: ast.stmt, wide: bool = False) -> bool:
         """Whether a statement scales up by the number of replicas, or of all ranks, anyhow."""
         if not wide and _counts_shards(node):
             return False
-        for inner in nodes(node):
+        for inner in of_kind(node, *_MAY_SCALE):
             if isinstance(inner, ast.Call):
                 if spelled(inner.func).endswith(_NEVER_CALLED):
                     return False
@@ -390,8 +395,7 @@ class _Reader:
             _SCALED.search(spelled(what)) and parameter in map(spelled, nodes(factor))
             for function in self.of.called(call)
             for parameter in self._bound(call, function)
-            for node in nodes(function)
-            for what, factor, _ in scalings(node)
+            for _, what, factor, _ in _scalings_in(function)
         )
 
     def _bound(self, call: ast.Call, function: Function) -> list[str]:
@@ -413,8 +417,7 @@ class _Reader:
                 _SCALED.search(spelled(what)) is not None
                 and self.of.is_degree(factor, True)
             )
-            for node in nodes(function)
-            for what, factor, _ in scalings(node)
+            for _, what, factor, _ in _scalings_in(function)
         )
 
     def _is_divisor(self, node: ast.stmt, inner: ast.AST) -> bool:
@@ -427,8 +430,7 @@ class _Reader:
                 return True
         return any(
             _SCALED.search(spelled(what)) and inner in nodes(factor)
-            for part in nodes(node)
-            for what, factor, times in scalings(part)
+            for _, what, factor, times in _scalings_in(node)
             if not times
         )
 

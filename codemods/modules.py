@@ -4,7 +4,7 @@ import ast
 import re
 from dataclasses import dataclass
 
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, of_kind, spelled
 from codemods.once import once
 from codemods.source import SourceFile
 
@@ -36,9 +36,7 @@ def is_block(node: ast.expr) -> bool:
 def modules(tree: ast.AST) -> tuple[ast.ClassDef, ...]:
     """The classes that have a ``forward``."""
     return tuple(
-        node
-        for node in nodes(tree)
-        if isinstance(node, ast.ClassDef) and "forward" in methods(node)
+        node for node in of_kind(tree, ast.ClassDef) if "forward" in methods(node)
     )
 
 
@@ -56,7 +54,7 @@ def inside_modules(tree: ast.AST) -> frozenset[int]:
 @once
 def functions(tree: ast.AST) -> tuple[Function, ...]:
     """Every function and method, those within others too."""
-    return tuple(node for node in nodes(tree) if isinstance(node, Function))
+    return tuple(of_kind(tree, ast.FunctionDef, ast.AsyncFunctionDef))
 
 
 @dataclass(frozen=True)

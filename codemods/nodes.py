@@ -1,11 +1,13 @@
 """The nodes of a syntax tree, found once: most rules go through the same trees."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from codemods.once import once
+
+_Kind = TypeVar("_Kind", bound=ast.AST)
 
 _PLAIN = frozenset(
     {
@@ -30,13 +32,20 @@ _FIELDS = _Fields()
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes right below one, as ``ast.iter_child_nodes`` gives them, ``ctx`` apart."""
     found: list[ast.AST] = []
+    _add_children(node, found)
+    return found
+
+
+def _add_children(node: ast.AST, found: list[ast.AST]) -> None:
+    own = node.__dict__
     for name in _FIELDS[node.__class__]:
-        value = getattr(node, name, None)
+        value = own.get(name)
         if value.__class__ is list:
-            found += [child for child in value if isinstance(child, ast.AST)]
+            for child in value:
+                if isinstance(child, ast.AST):
+                    found.append(child)
         elif isinstance(value, ast.AST):
             found.append(value)
-    return found
 
 
 class Visitor(ast.NodeVisitor):
@@ -56,6 +65,9 @@ class Visitor(ast.NodeVisitor):
             self._methods[kind] = named
         return self._methods[kind](self, node)
 
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """Nothing is in it; the standard library looks for methods of old first."""
+
     def generic_visit(self, node: ast.AST) -> None:
         for child in children(node):
             self.visit(child)
@@ -66,13 +78,31 @@ def nodes(tree: ast.AST) -> Iterator[ast.AST]:
     return chain((tree,), _below(tree))
 
 
+# Without the tree itself: what leads to itself is freed by the garbage collector alone.
 @once
 def _below(tree: ast.AST) -> tuple[ast.AST, ...]:
-    # Without the tree itself: what leads to itself is freed by the garbage collector alone.
     found = children(tree)
     for node in found:  # grows
-        found += children(node)
+        _add_children(node, found)
     return tuple(found)
+
+
+def of_kind(tree: ast.AST, *kinds: type[_Kind]) -> Sequence[_Kind]:
+    """Those of ``nodes`` that are of one of some kinds, in the same order."""
+    known = _by_kind(tree)
+    there = [kind for kind in kinds if kind in known]
+    found: Sequence[Any] = known[there[0]] if there else ()
+    if len(there) > 1:
+        found = [node for node in _below(tree) if node.__class__ in there]
+    return [tree, *found] if isinstance(tree, kinds) else found
+
+
+@once
+def _by_kind(tree: ast.AST) -> dict[type[ast.AST], list[ast.AST]]:
+    found: dict[type[ast.AST], list[ast.AST]] = {}
+    for node in _below(tree):
+        found.setdefault(node.__class__, []).append(node)
+    return found
 
 
 def taken(arguments: ast.arguments) -> tuple[ast.arg, ...]:
@@ -89,6 +119,8 @@ def last(node: ast.AST) -> str:
 
 def dotted(node: ast.AST) -> str | None:
     """``a.b.c`` for a chain of attributes on a name, else None."""
+    if isinstance(node, ast.Name):
+        return node.id
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

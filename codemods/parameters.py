@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, of_kind, spelled
 from codemods.once import once
 
 _LISTS = {"parameters"}
@@ -15,6 +15,7 @@ _ARGUMENTS = {"params", "parameters"}
 _SAME = {"list", "tuple", "reversed", "sorted", "iter", "set", "dict", "chain"}
 """What gives the elements of its argument."""
 
+_LOOPS = ast.For, ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp
 Body = ast.For | ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 
 
@@ -40,7 +41,7 @@ def loops(tree: ast.AST) -> tuple[Loop, ...]:
 
 
 def _loops(tree: ast.AST, held: set[str]) -> Iterator[Loop]:
-    for node in nodes(tree):
+    for node in of_kind(tree, *_LOOPS):
         if isinstance(node, ast.For):
             names = _names(node.target, node.iter, held)
             if names:
@@ -75,8 +76,8 @@ def _of_generators(generators: list[ast.comprehension], held: set[str]) -> set[s
 
 def _held(tree: ast.AST) -> Iterator[str]:
     """Names and attributes that a list or dict of parameters was put under."""
-    for node in nodes(tree):
-        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+    for node in of_kind(tree, ast.Assign):
+        if len(node.targets) != 1:
             continue
         value = node.value
         if isinstance(value, ast.ListComp):

@@ -17,7 +17,7 @@ from codemods.dependency import PACKAGE, UNKNOWN, Dependency
 from codemods.made_up_for import makes_up_for_all
 from codemods.modules import PLAN_OF_A_SPEC, functions
 from codemods.names import Definition, Use
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, of_kind, spelled
 from codemods.once import once
 from codemods.order import Order
 from codemods.outside import (
@@ -309,16 +309,13 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
         return False
     trained = {
         spelled(given)
-        for node in nodes(file.syntax)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "backward"
+        for node in of_kind(file.syntax, ast.Call)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
         for given in _trained(node.func.value, node)
     }
     quotients = {
         id(node.value): spelled(target)
-        for node in nodes(file.syntax)
-        if isinstance(node, ast.Assign)
+        for node in of_kind(file.syntax, ast.Assign)
         for target in node.targets
     }
     for node, what, divisor in _divisions(file.syntax):
@@ -340,7 +337,7 @@ def _trained(receiver: ast.expr, call: ast.Call) -> list[ast.expr]:
 def _divisions(tree: ast.Module) -> Iterable[tuple[ast.AST, str, str]]:
     """Each division in any of its spellings, what it divides, and by what."""
     what: ast.expr
-    for node in nodes(tree):
+    for node in of_kind(tree, ast.BinOp, ast.AugAssign, ast.Call):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             what, divisor = node.left, node.right
         elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
@@ -698,8 +695,8 @@ def _find_ties(checkout: Checkout) -> Iterable[Tie]:
 def _tied_by_method(file: SourceFile) -> tuple[Tie, ...]:
     return tuple(
         Tie(file.path, node.lineno, "output", "tok_embeddings", True)
-        for node in nodes(file.syntax)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        for node in of_kind(file.syntax, ast.Call)
+        if isinstance(node.func, ast.Attribute)
         if node.func.attr == "tie_weights"
     )
 
@@ -707,7 +704,7 @@ def _tied_by_method(file: SourceFile) -> tuple[Tie, ...]:
 def _tied(file: SourceFile) -> tuple[Tie, ...]:
     return tuple(
         Tie(file.path, value.lineno, left, right)
-        for node in nodes(file.syntax)
+        for node in of_kind(file.syntax, ast.Assign, ast.Call)
         for left, value in _set_weights(node)
         for right in [_weight_of(value)]
         if right and left != right

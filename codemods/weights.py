@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from codemods.modules import Function, functions
-from codemods.nodes import children, nodes, spelled
+from codemods.nodes import children, nodes, of_kind, spelled
 from codemods.once import once
 from codemods.parameters import PLAIN, are_parameters, bound, derived, loops, mentions
 from codemods.source import SourceFile
@@ -149,8 +149,8 @@ def _names(found: Tensors) -> set[str]:
                 whole.add(name)
             elif found.holds(value):
                 found.names.add(name)
-        for node in nodes(found.function):
-            if isinstance(node, ast.For) and found.holds(node.iter):
+        for node in of_kind(found.function, ast.For):
+            if found.holds(node.iter):
                 found.names |= bound(node.target)
         if len(found.names) == before:
             break
@@ -164,7 +164,7 @@ def _sources(found: Tensors) -> Iterator[int]:
         if not isinstance(loop.node, ast.For | ast.DictComp):
             if mentions(loop.inner[0], derived(loop)):
                 yield id(loop.node)
-    for node in nodes(found.function):
+    for node in of_kind(found.function, ast.Call, ast.Attribute):
         if isinstance(node, ast.Call):
             if _OF_ALL.search(spelled(node.func)) and node.args:
                 if are_parameters(node.args[0]):
@@ -189,8 +189,7 @@ def _assigned(tree: ast.AST) -> tuple[tuple[str, ast.expr], ...]:
     """Name or attribute -> a value that it is given, in a function or class."""
     return tuple(
         (spelled(target), node.value)
-        for node in nodes(tree)
-        if isinstance(node, ast.Assign)
+        for node in of_kind(tree, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name | ast.Attribute)
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codemods.autocast import choices, mixed_precision, of_a_test
-from codemods.nodes import nodes
+from codemods.nodes import of_kind
 from codemods.plans.records import Facts
 from codemods.plans.sites import of_ours
 from codemods.source import SourceFile
@@ -44,8 +44,8 @@ def lies(facts: Facts) -> Iterator[tuple[SourceFile, Help]]:
     for file in facts.checkout.mentioning("DDP", "takes effect"):
         if file.excluded or of_a_test(file.path) or not of_ours(facts, file.path):
             continue
-        for node in nodes(file.syntax):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        for node in of_kind(file.syntax, ast.Constant):
+            if isinstance(node.value, str):
                 for sentence in SENTENCES:
                     said = _said(facts, file, node, node.value, sentence, certain)
                     if said is not None:

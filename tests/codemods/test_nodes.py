@@ -4,7 +4,9 @@ import ast
 import gc
 import weakref
 
-from codemods.nodes import nodes
+import pytest
+
+from codemods.nodes import nodes, of_kind
 
 SOURCE = """\
 @decorated
@@ -28,13 +30,25 @@ def test_they_are_found_once(monkeypatch):
     tree = ast.parse(SOURCE)
     found = list(nodes(tree))
     assert found[0] is tree and next(nodes(tree.body[0])) is tree.body[0]
-    monkeypatch.setattr("codemods.nodes.children", None)
+    monkeypatch.setattr("codemods.nodes._add_children", None)
     assert list(nodes(tree)) == found
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [(ast.Name,), (ast.Name, ast.arg), (ast.Module,), (ast.For, ast.While), (ast.Set,)],
+)
+def test_those_of_a_kind_come_in_the_same_order(kinds):
+    tree = ast.parse(SOURCE)
+    for part in nodes(tree):
+        expected = [node for node in nodes(part) if isinstance(node, kinds)]
+        assert list(of_kind(part, *kinds)) == expected
 
 
 def test_a_tree_is_freed_without_the_garbage_collector():
     tree = ast.parse(SOURCE)
     list(nodes(tree))
+    of_kind(tree, ast.Name)
     gone = weakref.ref(tree)
     gc.disable()
     try:
