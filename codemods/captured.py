@@ -11,15 +11,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from codemods.bindings import Checkout
-from codemods.modules import Function, functions, methods
-from codemods.nodes import children, dotted, nodes, spelled
+from codemods.modules import Function, functions
+from codemods.nodes import children, last, nodes, of_kind, spelled
 from codemods.source import SourceFile
+from codemods.wrapping import (
+    DEFINES,
+    Body,
+    Class,
+    Search,
+    Wrapped,
+    defined,
+    every_method,
+    lineage,
+    worth,
+)
 
 Place = tuple[str, ...]
 """Where something is kept: ``("self", "model")``; ``"*"`` is an element that is not told."""
 
 Places = frozenset[Place]
-Class = tuple[SourceFile, ast.ClassDef]
 Ways = frozenset[tuple[str, bool]]
 """Conditions that hold where something happens."""
 
@@ -55,7 +65,6 @@ _OPTIMIZERS = re.compile(r"optimi[sz]er|(^|_)ema(_|$)|EMA$|Ema$")
 _DEPTH, _MANY = 6, 300
 _ENDS = ast.Return | ast.Raise | ast.Continue | ast.Break
 _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
-_DEFINES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ class _Frame:
 
 def captures(
     checkout: Checkout,
-    wrapped: Callable[[SourceFile, ast.Call], ast.expr | None],
+    wrapped: Wrapped,
     files: Iterable[SourceFile],
 ) -> Iterator[Capture]:
     """What holds parameters of a model that is wrapped after; each once.
@@ -118,108 +127,70 @@ def captures(
         files: those in which something is wrapped.
     """
     found: dict[tuple[str, int], Capture] = {}
-    for file, body, of in _entries(checkout, wrapped, list(files)):
-        reader = _Reader(checkout, wrapped, found)
+    search = Search(checkout, wrapped)
+    for (file, body), of in _entries(search, files):
+        reader = _Reader(checkout, wrapped, search.nested, found)
         names: dict[str, Places] = {"self": frozenset([("self",)])}
         reader.read(_Frame(file, body, of, 0, names))
     yield from (found[place] for place in sorted(found))
 
 
 def _entries(
-    checkout: Checkout,
-    wrapped: Callable[[SourceFile, ast.Call], ast.expr | None],
-    files: list[SourceFile],
-) -> Iterator[tuple[SourceFile, list[ast.stmt], Class | None]]:
-    """Functions, methods and modules that may wrap; methods of subclasses with these as well."""
+    search: Search, files: Iterable[SourceFile]
+) -> Iterator[tuple[Body, Class | None]]:
+    """Functions, methods and modules that come to wrap; methods of subclasses with these as well."""
     holding = [
         file
         for file in files
-        if any(isinstance(n, ast.Call) and wrapped(file, n) for n in nodes(file.syntax))
+        if any(search.wrapped(file, call) for call in of_kind(file.syntax, ast.Call))
     ]
+    paths = {file.path for file in holding}
     names = {f.name for file in holding for f in functions(file.syntax)}
     names |= {c.name for file in holding for c in _classes(file)}
     words = [f"{name}(" for name in names if len(name) > 4 and name != "__init__"]
-    above = [
-        f for f in checkout.mentioning(*words) if _imports_one_of(checkout, f, holding)
-    ]
-    for file in {f.path: f for f in (*holding, *above)}.values():
-        yield file, file.syntax.body, None
-        for node in file.syntax.body:
-            if isinstance(node, Function):
-                yield file, node.body, None
-        for class_ in _classes(file):
-            for home, method in _every_method(checkout, (file, class_)).values():
-                yield home, method.body, (file, class_)
+    for file in holding:
+        yield from _that_wrap(search, file)
+    for file in search.checkout.mentioning(*words):
+        found = [] if file.path in paths else [*_that_wrap(search, file)]
+        if found and _imports_one_of(search.checkout, file, paths):
+            yield from found
 
 
-def _imports_one_of(
-    checkout: Checkout, file: SourceFile, files: list[SourceFile]
-) -> bool:
-    """Whether a file has a name that one of these files defines."""
-    paths = {other.path for other in files}
-    for scope, spelling in {(use.scope, use.spelling) for use in file.names.uses}:
-        found = checkout.resolve(file.path, scope, spelling)
-        if found is not None and found.path in paths and file.path not in paths:
-            return True
-    return False
+def _that_wrap(search: Search, file: SourceFile) -> Iterator[tuple[Body, Class | None]]:
+    bodies = [file.syntax.body]
+    bodies += [node.body for node in file.syntax.body if isinstance(node, Function)]
+    for body in bodies:
+        if search.wraps((file, body), None):
+            yield (file, body), None
+    for class_ in _classes(file):
+        of = file, class_
+        for home, method in every_method(search.checkout, of).values():
+            if search.wraps((home, method.body), of):
+                yield (home, method.body), of
+
+
+def _imports_one_of(checkout: Checkout, file: SourceFile, paths: set[str]) -> bool:
+    """Whether a file has a name that one of others defines."""
+    found = (
+        checkout.resolve(file.path, scope, spelling)
+        for scope, spelling in {(use.scope, use.spelling) for use in file.names.uses}
+    )
+    return any(one is not None and one.path in paths for one in found)
 
 
 def _classes(file: SourceFile) -> list[ast.ClassDef]:
     return [node for node in file.syntax.body if isinstance(node, ast.ClassDef)]
 
 
-def _every_method(
-    checkout: Checkout, of: Class
-) -> dict[str, tuple[SourceFile, Function]]:
-    """The methods of a class, those that it inherits from classes of the checkout as well."""
-    found: dict[str, tuple[SourceFile, Function]] = {}
-    for file, class_ in _lineage(checkout, of):
-        for name, method in methods(class_).items():
-            found.setdefault(name, (file, method))
-    return found
-
-
-def _lineage(checkout: Checkout, of: Class) -> list[Class]:
-    line = [of]
-    for file, class_ in line:  # grows
-        for base in class_.bases:
-            found = _class(checkout, file, base)
-            if found is not None and len(line) < 8:
-                line.append(found)
-    return line
-
-
-def _class(checkout: Checkout, file: SourceFile, node: ast.expr) -> Class | None:
-    """The class of the checkout that an expression names."""
-    home, found = _defined(checkout, file, node)
-    return (home, found) if isinstance(found, ast.ClassDef) else None
-
-
-def _defined(
-    checkout: Checkout, file: SourceFile, node: ast.expr
-) -> tuple[SourceFile, ast.stmt | None]:
-    spelling = dotted(node)
-    at = checkout.resolve(file.path, "", spelling) if spelling else None
-    if at is None or at.path not in checkout.files:
-        return file, None
-    home = checkout.files[at.path]
-    defined = (
-        n
-        for n in home.syntax.body
-        if isinstance(n, ast.ClassDef | Function) and n.name == at.name
-    )
-    return home, next(defined, None)
-
-
 @dataclass
 class _Reader:
     checkout: Checkout
-    wrapped: Callable[[SourceFile, ast.Call], ast.expr | None]
+    wrapped: Wrapped
+    nested: Callable[[SourceFile, list[ast.stmt], str], Function | None]
     found: dict[tuple[str, int], Capture]
     kept: dict[Place, Places] = field(default_factory=dict)
     kinds: dict[Place, Class] = field(default_factory=dict)
     open: list[int] = field(default_factory=list)
-    within: dict[int, dict[str, Function]] = field(default_factory=dict)
     count: int = 0
 
     def read(self, frame: _Frame) -> None:
@@ -257,7 +228,7 @@ class _Reader:
 
     def block(self, frame: _Frame, body: list[ast.stmt]) -> None:
         for statement in body:
-            if not isinstance(statement, _DEFINES):
+            if not isinstance(statement, DEFINES):
                 frame.statement = statement
                 self.statement(frame, statement)
 
@@ -496,32 +467,25 @@ class _Reader:
         self, frame: _Frame, node: ast.Call, fresh: Places
     ) -> tuple[SourceFile, Function | None, Class | None, Places | None]:
         """File, function, class of ``self``, and ``self`` of a call."""
-        home, found = _defined(self.checkout, frame.file, node.func)
+        home, found = defined(self.checkout, frame.file, node.func)
         if isinstance(found, ast.ClassDef):
             for place in fresh:
                 self.kinds[place] = home, found
-            made = _every_method(self.checkout, (home, found)).get("__init__")
+            made = every_method(self.checkout, (home, found)).get("__init__")
             return (
                 (made[0], made[1], (home, found), fresh)
                 if made
                 else (home, None, None, None)
             )
         if isinstance(found, Function):
-            return home, found if _worth(home) else None, None, None
+            return home, found if worth(home) else None, None, None
         function = node.func
         if isinstance(function, ast.Name):
-            local = self.nested(frame.body).get(function.id)
+            local = self.nested(frame.file, frame.body, function.id)
             return frame.file, local, frame.of, frame.names.get("self")
         if isinstance(function, ast.Attribute):
             return self.method(frame, function)
         return frame.file, None, None, None
-
-    def nested(self, body: list[ast.stmt]) -> dict[str, Function]:
-        """Name -> the first function of that name within a body."""
-        if id(body) not in self.within:
-            inner = [f for part in body for f in nodes(part) if isinstance(f, Function)]
-            self.within[id(body)] = {f.name: f for f in reversed(inner)}
-        return self.within[id(body)]
 
     def method(
         self, frame: _Frame, function: ast.Attribute
@@ -530,16 +494,16 @@ class _Reader:
         on = function.value
         of, own = frame.of, frame.names.get("self")
         if spelled(on) == "super()":
-            above = _lineage(self.checkout, of)[1:] if of else []
+            above = lineage(self.checkout, of)[1:] if of else []
             known = (
-                _every_method(self.checkout, one).get(function.attr) for one in above
+                every_method(self.checkout, one).get(function.attr) for one in above
             )
             found = next(filter(None, known), None)
         else:
             if spelled(on) != "self":
                 own = self.value(frame, on)
                 of = next((self.kinds[p] for p in own if p in self.kinds), None)
-            found = _every_method(self.checkout, of).get(function.attr) if of else None
+            found = every_method(self.checkout, of).get(function.attr) if of else None
         return (found[0], found[1], of, own) if found else nothing
 
     def given(
@@ -634,14 +598,7 @@ def _subject(statement: ast.stmt, call: ast.Call) -> str:
 
 
 def _last(function: ast.expr) -> str:
-    return spelled(function).rpartition(".")[2]
-
-
-def _worth(file: SourceFile) -> bool:
-    """Whether a file may take parameters or wrap a model."""
-    return any(
-        map(file.mentions, (b"parameters(", b"parallelize_", b"apply_", b"ptimizer"))
-    )
+    return last(function) or spelled(function).rpartition(".")[2]
 
 
 def _meets(one: _Event, other: _Event) -> bool:
