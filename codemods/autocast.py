@@ -263,7 +263,7 @@ def choices(checkout: Checkout, file: SourceFile) -> tuple[Choice, ...]:
     return tuple(finder.found)
 
 
-_BASE = re.compile(rb"([\w\x80-\xff]+)\.%s\b" % REPLICATED.encode())
+_BASE = re.compile(rb"(?<![\w\x80-\xff])([\w\x80-\xff]+)\.%s\b" % REPLICATED.encode())
 
 
 @once
@@ -435,7 +435,10 @@ class _Finder(Visitor):
         if own is None:
             return name == FUNCTION
         # A file of this checkout that only hands it on.
-        handed = self.checkout.files[own].exported(name).origin
+        home = self.checkout.files[own]
+        if not home.mentions(FUNCTION.encode()):
+            return False
+        handed = home.exported(name).origin
         return (
             handed is not None
             and handed[1] == FUNCTION

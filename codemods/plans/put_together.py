@@ -12,7 +12,9 @@ from codemods.plans.strings import is_only_named
 from codemods.source import SourceFile
 
 _PIECES = re.compile(
-    rb"apply_?[\"'{%]|[\"'}]_?(?:ddp|DDP)[\"']|%s_ddp|[\"']_?ddp[\"']", re.IGNORECASE
+    # What it can begin with comes first, as that is quick to look for.
+    rb"(?=[aA\"'}%])(?:apply_?[\"'{%]|[\"'}]_?ddp[\"']|%s_ddp)",
+    re.IGNORECASE,
 )
 _ANY = r"[\w.]*"
 """What a part may be that is not written out."""
