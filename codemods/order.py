@@ -210,7 +210,7 @@ class Order:
             for home, kind in holders
             for owner, method in home.all(Named(name))
             if owner == kind
-            if not everyday or any(word in _written(home, method) for word in _TELLING)
+            if not everyday or any(word in text(home, method) for word in _TELLING)
         ]
         return alike if len(alike) <= _ALIKE else []
 
@@ -236,7 +236,7 @@ class _Reader:
     def _weights(self) -> dict[int, ast.AST]:
         """The id of each loop over parameters -> where it first uses the value of one."""
         found: dict[int, ast.AST] = {}
-        if "param" not in _written(self.file, self.function):
+        if "param" not in text(self.file, self.function):
             return found
         for loop in loops(self.function):
             for statement in loop.inner:
@@ -363,7 +363,7 @@ class _Saying:
         return tuple(
             function
             for function in functions(file.syntax)
-            if any(word in _written(file, function) for word in self.words)
+            if any(word in text(file, function) for word in self.words)
         )
 
 
@@ -378,10 +378,10 @@ class _Lines:
         return tuple(file.lines[self.first - 1 : self.last])
 
 
-def _written(file: SourceFile, function: Function) -> str:
-    """The text of a function, decorators included."""
-    first = min((d.lineno for d in function.decorator_list), default=function.lineno)
-    lines = _Lines(first, function.end_lineno or function.lineno)
+def text(file: SourceFile, node: Function | ast.ClassDef) -> str:
+    """The text of a function or class, decorators included."""
+    first = min((d.lineno for d in node.decorator_list), default=node.lineno)
+    lines = _Lines(first, node.end_lineno or node.lineno)
     return "\n".join(file.all(lines))
 
 

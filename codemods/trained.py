@@ -9,13 +9,16 @@ from functools import cached_property
 from codemods.bindings import Checkout
 from codemods.modules import Function, inside_modules, is_model, methods
 from codemods.names import Definition
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, of_kind, spelled
 from codemods.once import once
-from codemods.order import Order
+from codemods.order import Order, text
 from codemods.source import SourceFile
 
 _PARTS = re.compile(r"(^|\.)model_parts$")
 _BEGIN = ("model_parts", "parallelize_", "apply_ddp", "parallel_dims")
+_SPEAKING = ("model_parts", "parallelize", "apply_", "parallel_dims")
+"""What a function has to speak of, for the model to have a name in it that it is not given."""
+
 _WRAPS = re.compile(
     r"(^|[._])(parallelize(_(?!module$)\w+)?|apply_ddp|apply_replicate)$"
 )
@@ -64,11 +67,11 @@ class Place:
 
     def are_parts(self, node: ast.expr) -> bool:
         """Whether it stands for a list of the parts."""
-        if isinstance(node, ast.Call) and spelled(node.func) in _SAME:
-            return any(map(self.are_parts, node.args))
+        if isinstance(node, ast.Call):
+            return spelled(node.func) in _SAME and any(map(self.are_parts, node.args))
         shown = spelled(node)
         begins = self.lists.get(shown, 0 if _PARTS.search(shown) else node.lineno)
-        return node.lineno > max(begins, self.wrapped)
+        return node.lineno > begins and node.lineno > self.wrapped
 
     @cached_property
     def wrapped(self) -> int:
@@ -194,6 +197,7 @@ def _beginning(file: SourceFile) -> tuple[_Member, ...]:
     return tuple(
         (function, owner)
         for function, owner in _functions(file)
+        if any(word in text(file, function) for word in _SPEAKING)
         if _begins(Place(file, function, owner))
     )
 
@@ -266,7 +270,7 @@ def _binding(
     """What may give the model a name, or wraps it."""
     return tuple(
         node
-        for node in nodes(function)
+        for node in of_kind(function, ast.Assign, ast.Expr, ast.For, ast.comprehension)
         if isinstance(node, ast.For | ast.comprehension)
         or (isinstance(node, ast.Assign) and len(node.targets) == 1)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
@@ -304,14 +308,14 @@ def _iterated(place: Place, target: ast.expr, source: ast.expr) -> None:
 
 def _speaks_of_parts(place: Place) -> bool:
     return any(
-        isinstance(node, ast.Name | ast.Attribute) and _PARTS.search(spelled(node))
-        for node in nodes(place.function)
+        _PARTS.search(spelled(node))
+        for node in of_kind(place.function, ast.Name, ast.Attribute)
     )
 
 
 @once
 def _calls(function: Function) -> tuple[ast.Call, ...]:
-    return tuple(node for node in nodes(function) if isinstance(node, ast.Call))
+    return tuple(of_kind(function, ast.Call))
 
 
 def _wraps(call: ast.Call) -> bool:

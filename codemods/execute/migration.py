@@ -87,9 +87,10 @@ def _due(facts: Facts) -> Iterator[Place]:
     tree = Tree(facts.checkout)
     for file in facts.checkout.mentioning(AUTOCAST, "placement.dim"):
         if facts.functions and not file.excluded and not of_a_test(file.path):
+            places = file.mentions(b"placement.dim")
             for name, (node, _) in tree.functions(file.path).items():
                 chooses = node.name == AUTOCAST and "autocast(" in ast.unparse(node)
-                if chooses or takes_placements(node):
+                if chooses or (places and takes_placements(node)):
                     yield file.path, name
 
 
