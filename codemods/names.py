@@ -8,6 +8,7 @@ that are imported, aliased, re-exported and called through modules.
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from codemods.nodes import Visitor, dotted, taken
 
@@ -67,8 +68,7 @@ class Scope:
         self.imports[found.local] = found
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """A name or dotted name that is read: ``apply_ddp``, ``par.apply_ddp``.
 
     ``shadowed``: a parameter of a lambda around it has that name.

@@ -30,7 +30,7 @@ def once(
         # Who watches what is read of a file is told of what is remembered of it too.
         getattr(of, "seen", _nothing)()
         known: dict[Any, _Result] = of.__dict__.setdefault(name, {})
-        asked = args, frozenset(keywords.items())
+        asked = (args, frozenset(keywords.items())) if keywords else args
         if asked not in known:
             known[asked] = function(of, *args, **keywords)
         return known[asked]

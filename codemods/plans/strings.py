@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from codemods.autocast import of_a_test
 from codemods.names import Definition
-from codemods.nodes import children, dotted, nodes
+from codemods.nodes import children, dotted, nodes, of_kind
 from codemods.plans.records import Facts
 from codemods.source import SourceFile
 from codemods.survey import OLD
@@ -93,6 +93,8 @@ def in_strings(facts: Facts, file: SourceFile) -> Iterator[Named]:
     """Every string of a file that names a function that moves, by the module it is in."""
     if not file.mentions(OLD.encode()):
         return
+    if not any(OLD in str(one.value) for one in of_kind(file.syntax, ast.Constant)):
+        return
     around = {id(child): n for n in nodes(file.syntax) for child in children(n)}
     yield from _by_path(facts, file, around)
     for use in file.names.uses:
@@ -118,8 +120,8 @@ def _by_path(
     facts: Facts, file: SourceFile, around: Mapping[int, ast.AST]
 ) -> Iterator[Named]:
     """The strings that are a whole dotted name, ``a.b.apply_ddp`` or ``a.b:apply_ddp``."""
-    for node in nodes(file.syntax):
-        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+    for node in of_kind(file.syntax, ast.Constant):
+        if not isinstance(node.value, str):
             continue
         found = _PATH.fullmatch(node.value) if OLD in node.value else None
         if found is None or OLD not in found["name"]:

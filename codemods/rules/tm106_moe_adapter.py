@@ -111,10 +111,10 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
 
 class _Adapter(edit.ScopedTransformer):
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> cst.If:
-        if self.opted_out(original_node, CODE):
-            return updated_node
         test = self.code(original_node.test)
         if not is_bare_dim(ast.parse(f"({test})", mode="eval").body):
+            return updated_node
+        if self.opted_out(original_node, CODE):
             return updated_node
         stays = "Replicate()" in self.code(original_node.body)
         first = _REPLICATED if stays else _SHARDED

@@ -1,12 +1,15 @@
 """TM107: the help texts of the configuration."""
 
-from collections.abc import Iterator
+import ast
+from collections.abc import Collection, Iterator
 
 import libcst as cst
 
-from codemods import layout
+from codemods import edit, layout
 from codemods.example import Example
 from codemods.findings import Finding, Status
+from codemods.modules import Function
+from codemods.order import text
 from codemods.plans import Facts
 from codemods.plans.help import Help, lies
 from codemods.source import SourceFile
@@ -76,18 +79,26 @@ def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
     for file, said in lies(facts):
         if file.path == path and said.certain and _status(file, said) == "rewrite":
             about.setdefault(said.raw, set()).add(said.sentence.about)
-    longest = max(map(len, facts.survey.files[path].lines))
+    file = facts.survey.files[path]
+    longest = max(map(len, file.lines))
     room = max(layout.WIDTH, min(longest, _WIDEST))
-    return tree.visit(
-        _Strings({raw: reworded(raw, which, room) for raw, which in about.items()})
-    )
+    fresh = {raw: reworded(raw, which, room) for raw, which in about.items()}
+    holding = [
+        node.name
+        for node in file.syntax.body
+        if isinstance(node, Function | ast.ClassDef)
+        if any(raw in text(file, node) for raw in fresh)
+    ]
+    return tree.visit(_Strings(tree, holding, fresh))
 
 
-class _Strings(cst.CSTTransformer):
-    """Puts strings in the place of others."""
+class _Strings(edit.ScopedTransformer):
+    """Puts strings in the place of others, in some functions and classes and outside of all."""
 
-    def __init__(self, fresh: dict[str, str]) -> None:
-        super().__init__()
+    def __init__(
+        self, tree: cst.Module, scopes: Collection[str], fresh: dict[str, str]
+    ) -> None:
+        super().__init__(tree, scopes)
         self.fresh = fresh
 
     def leave_SimpleString(
