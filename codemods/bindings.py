@@ -1,7 +1,7 @@
 """Which definition a name stands for, over all files of the checkout."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from codemods.dependency import PACKAGE
@@ -147,14 +147,14 @@ class Checkout:
     def _with(self, word: str) -> list[SourceFile]:
         sought = word.encode()
         self._asked += 1
-        likely = self.own.values() if self._asked < _MANY else self._likely(sought)
-        return [file for file in likely if file.mentions(sought)]
-
-    def _likely(self, sought: bytes) -> Iterable[SourceFile]:
-        """The files with an identifier that the longest one of what is sought is part of."""
         part = max(_IDENTIFIER.findall(sought), key=len, default=b"")
-        if not part:
-            return self.own.values()
+        if self._asked < _MANY or not part:
+            return [file for file in self.own.values() if file.mentions(sought)]
+        likely = self._naming(part)
+        return [f for f in likely if part == sought or f.mentions(sought)]
+
+    def _naming(self, part: bytes) -> list[SourceFile]:
+        """The files with an identifier that some letters are part of."""
         found: set[str] = set()
         words, at = self._identifiers, 0
         while (at := words.find(part, at)) >= 0:

@@ -12,6 +12,10 @@ _PAIRS = {"named_parameters"}
 _ARGUMENTS = {"params", "parameters"}
 """What a function calls the parameters that it is given."""
 
+_ONE = ast.Name("_", ast.Store())
+_PAIR = ast.Tuple([ast.Name("_n", ast.Store()), _ONE], ast.Store())
+"""What a loop may call a parameter, and a parameter with its name."""
+
 _SAME = {"list", "tuple", "reversed", "sorted", "iter", "set", "dict", "chain"}
 """What gives the elements of its argument."""
 
@@ -64,10 +68,8 @@ def names_in(tree: ast.AST) -> set[str]:
 
 def are_parameters(node: ast.expr, held: set[str] | None = None) -> bool:
     """Whether an expression stands for parameters of a model: ``model.parameters()``."""
-    probe = ast.Name("_", ast.Store())
-    pair = ast.Tuple([ast.Name("_n", ast.Store()), probe], ast.Store())
     known = held or set()
-    return bool(_names(probe, node, known) or _names(pair, node, known))
+    return bool(_names(_ONE, node, known) or _names(_PAIR, node, known))
 
 
 def _of_generators(generators: list[ast.comprehension], held: set[str]) -> set[str]:

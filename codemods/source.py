@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from codemods.names import Definition, Import, ModuleNames
+from codemods.once import once
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -92,6 +93,7 @@ class SourceFile:
         """
         return of(self)
 
+    @once
     def exported(self, name: str) -> Exported:
         """What its module level has under a name."""
         top = self.names.top

@@ -298,6 +298,7 @@ def mesh_of(checkout: Checkout, definition: Definition) -> Mesh | None:
     return said.pop() if len(said) == 1 else None
 
 
+@once
 def divides_by_global_tokens(file: SourceFile) -> bool:
     """Whether a training loop here divides its loss by a global token count.
 
