@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from codemods.modules import Function, functions
 from codemods.nodes import children, nodes, of_kind, spelled
 from codemods.once import once
+from codemods.order import text
 from codemods.parameters import PLAIN, are_parameters, bound, derived, loops, mentions
 from codemods.source import SourceFile
 from codemods.trained import Place
+
+_SPEAKING = ("param", "weight", "bias", "clip_grad_norm_", "get_total_norm")
+"""What a function has to speak of, to take tensors from the model."""
 
 _WEIGHT = re.compile(r"(^|_)(weight|bias)$")
 _NO_TENSOR = {
@@ -176,7 +180,12 @@ def _sources(found: Tensors) -> Iterator[int]:
 
 def taking(file: SourceFile) -> tuple[Function, ...]:
     """The functions of a file that take such tensors, whatever they call the model."""
-    return tuple(f for f in functions(file.syntax) if any(_sources(Tensors(f))))
+    return tuple(
+        function
+        for function in functions(file.syntax)
+        if any(word in text(file, function) for word in _SPEAKING)
+        if any(_sources(Tensors(function)))
+    )
 
 
 def _on_self(file: SourceFile) -> tuple[tuple[str, ast.expr], ...]:
