@@ -11,7 +11,7 @@ from codemods.autocast import FUNCTION as AUTOCAST
 from codemods.bindings import Checkout
 from codemods.dependency import PACKAGE
 from codemods.names import Import, Use, absolute_module
-from codemods.nodes import dotted, nodes
+from codemods.nodes import dotted, nodes, of_kind
 from codemods.once import once
 from codemods.source import SourceFile
 
@@ -150,14 +150,14 @@ def tried(file: SourceFile) -> set[int]:
     """
     chosen = {
         line
-        for node in nodes(file.syntax)
-        if isinstance(node, ast.If) and node.orelse
+        for node in of_kind(file.syntax, ast.If)
+        if node.orelse
         for line in _chosen(node)
     }
     return chosen | {
         line
-        for node in nodes(file.syntax)
-        if isinstance(node, ast.Try) and node.handlers
+        for node in of_kind(file.syntax, ast.Try)
+        if node.handlers
         for line in range(node.lineno, (node.end_lineno or 0) + 1)
     }
 
@@ -237,9 +237,7 @@ def _imported_before(
         for scope in file.names.scopes.values()
         for local, found in scope.imports.items()
     }
-    for node in nodes(file.syntax):
-        if not isinstance(node, ast.ImportFrom):
-            continue
+    for node in of_kind(file.syntax, ast.ImportFrom):
         for alias in node.names:
             local = alias.asname or alias.name
             if alias.name not in names or last.get(local) in (alias.name, None):
@@ -338,7 +336,7 @@ def _written(named: ast.expr) -> str:
 @once
 def _calls(file: SourceFile) -> dict[int, ast.Call]:
     """What is called -> the call."""
-    return {id(n.func): n for n in nodes(file.syntax) if isinstance(n, ast.Call)}
+    return {id(call.func): call for call in of_kind(file.syntax, ast.Call)}
 
 
 def _assigned(file: SourceFile) -> Iterator[tuple[str, ast.Assign, str]]:

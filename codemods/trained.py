@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from codemods.bindings import Checkout
-from codemods.modules import Function, inside_modules, is_model, methods
+from codemods.modules import Function, is_model, methods
 from codemods.names import Definition
 from codemods.nodes import nodes, of_kind, spelled
 from codemods.once import once
@@ -238,12 +238,11 @@ class _Of:
 @once
 def _functions(file: SourceFile) -> tuple[_Member, ...]:
     """Every function of a module, and every method of its classes that are no models."""
-    models = inside_modules(file.syntax)
     found: list[tuple[Function, ast.ClassDef | None]] = []
     for node in file.syntax.body:
         if isinstance(node, Function):
             found.append((node, None))
-        elif isinstance(node, ast.ClassDef) and id(node) not in models:
+        elif isinstance(node, ast.ClassDef) and "forward" not in methods(node):
             found += [(method, node) for method in methods(node).values()]
     return tuple(found)
 

@@ -14,7 +14,7 @@ from codemods.modules import (
     methods,
     modules,
 )
-from codemods.nodes import dotted, nodes, spelled
+from codemods.nodes import dotted, nodes, of_kind, spelled
 from codemods.plans import Facts
 from codemods.source import SourceFile
 
@@ -86,12 +86,11 @@ class _Calls:
     names: frozenset[str]
 
     def __call__(self, file: SourceFile) -> tuple[tuple[ast.Call, ast.expr, str], ...]:
-        mine = inside_modules(file.syntax)
         return tuple(
             (node, node.func.value, node.func.attr)
-            for node in nodes(file.syntax)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if node.func.attr in self.names and id(node) not in mine
+            for node in of_kind(file.syntax, ast.Call)
+            if isinstance(node.func, ast.Attribute) and node.func.attr in self.names
+            if id(node) not in inside_modules(file.syntax)
         )
 
 
