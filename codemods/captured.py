@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from codemods.bindings import Checkout
 from codemods.modules import Function, functions
 from codemods.nodes import children, last, nodes, of_kind, spelled
+from codemods.once import once
 from codemods.source import SourceFile
 from codemods.wrapping import (
     DEFINES,
@@ -139,30 +140,29 @@ def _entries(
     search: Search, files: Iterable[SourceFile]
 ) -> Iterator[tuple[Body, Class | None]]:
     """Functions, methods and modules that come to wrap; methods of subclasses with these as well."""
-    holding = [
-        file
-        for file in files
-        if any(search.wrapped(file, call) for call in of_kind(file.syntax, ast.Call))
-    ]
+    holding = [*files]
     paths = {file.path for file in holding}
-    names = {f.name for file in holding for f in functions(file.syntax)}
-    names |= {c.name for file in holding for c in _classes(file)}
+    names = {name for file in holding for name in file.all(_names)}
     words = [f"{name}(" for name in names if len(name) > 4 and name != "__init__"]
     for file in holding:
         yield from _that_wrap(search, file)
     for file in search.checkout.mentioning(*words):
-        found = [] if file.path in paths else [*_that_wrap(search, file)]
-        if found and _imports_one_of(search.checkout, file, paths):
-            yield from found
+        if file.path not in paths and _imports_one_of(search.checkout, file, paths):
+            yield from _that_wrap(search, file)
+
+
+def _names(file: SourceFile) -> frozenset[str]:
+    """The names of the functions, methods and classes of a file."""
+    found = (*functions(file.syntax), *_classes(file))
+    return frozenset(one.name for one in found)
 
 
 def _that_wrap(search: Search, file: SourceFile) -> Iterator[tuple[Body, Class | None]]:
-    bodies = [file.syntax.body]
-    bodies += [node.body for node in file.syntax.body if isinstance(node, Function)]
+    bodies, classes = file.all(_calling)
     for body in bodies:
         if search.wraps((file, body), None):
             yield (file, body), None
-    for class_ in _classes(file):
+    for class_ in classes:
         of = file, class_
         for home, method in every_method(search.checkout, of).values():
             if search.wraps((home, method.body), of):
@@ -171,11 +171,28 @@ def _that_wrap(search: Search, file: SourceFile) -> Iterator[tuple[Body, Class |
 
 def _imports_one_of(checkout: Checkout, file: SourceFile, paths: set[str]) -> bool:
     """Whether a file has a name that one of others defines."""
-    found = (
-        checkout.resolve(file.path, scope, spelling)
-        for scope, spelling in {(use.scope, use.spelling) for use in file.names.uses}
-    )
+    found = (checkout.resolve(file.path, *used) for used in file.all(_used))
     return any(one is not None and one.path in paths for one in found)
+
+
+def _used(file: SourceFile) -> frozenset[tuple[str, str]]:
+    """Scope and spelling of every name that a file uses."""
+    return frozenset((use.scope, use.spelling) for use in file.names.uses)
+
+
+@once
+def _calling(
+    file: SourceFile,
+) -> tuple[tuple[list[ast.stmt], ...], tuple[ast.ClassDef, ...]]:
+    """Of a module: its own body and those of its functions, and its classes, that call something."""
+    own = [node for node in file.syntax.body if not isinstance(node, DEFINES)]
+    bodies = [own, *(n.body for n in file.syntax.body if isinstance(n, Function))]
+    calling = tuple(body for body in bodies if any(map(_calls, body)))
+    return calling, tuple(filter(_calls, _classes(file)))
+
+
+def _calls(node: ast.stmt) -> bool:
+    return any(True for _ in of_kind(node, ast.Call))
 
 
 def _classes(file: SourceFile) -> list[ast.ClassDef]:

@@ -181,7 +181,7 @@ class Survey:
         return tuple(
             file.path
             for file in _loops(self.checkout)
-            if file.mentions(b".backward(") and divides_by_global_tokens(file)
+            if file.mentions(b".backward(") and file.all(divides_by_global_tokens)
         )
 
     @cached_property

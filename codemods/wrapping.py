@@ -31,12 +31,23 @@ def defined(
     if at is None or at.path not in checkout.files:
         return file, None
     home = checkout.files[at.path]
-    named = (
-        n
-        for n in home.syntax.body
-        if isinstance(n, ast.ClassDef | Function) and n.name == at.name
-    )
-    return home, next(named, None)
+    return home, home.all(_Defining(at.name))
+
+
+@dataclass(frozen=True)
+class _Defining:
+    """Finds the first class or function of a name in a module."""
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> ast.ClassDef | Function | None:
+        return _top(file).get(self.name)
+
+
+@once
+def _top(file: SourceFile) -> dict[str, ast.ClassDef | Function]:
+    defined = (n for n in file.syntax.body if isinstance(n, ast.ClassDef | Function))
+    return {node.name: node for node in reversed([*defined])}
 
 
 @once
@@ -146,7 +157,7 @@ class Search:
         self, file: SourceFile, body: list[ast.stmt], name: str
     ) -> Function | None:
         """The first function of a name within a body."""
-        if name not in _named(file.syntax):
+        if name not in file.all(_named):
             return None
         if id(body) not in self._nested:
             inner = [function for part in body for function in functions(part)]
@@ -155,9 +166,9 @@ class Search:
 
 
 @once
-def _named(tree: ast.Module) -> frozenset[str]:
+def _named(file: SourceFile) -> frozenset[str]:
     """The names of the functions in a file, methods too."""
-    return frozenset(function.name for function in functions(tree))
+    return frozenset(function.name for function in functions(file.syntax))
 
 
 def _calls(body: list[ast.stmt]) -> Iterator[ast.Call]:

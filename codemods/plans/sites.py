@@ -39,9 +39,8 @@ def is_inline(facts: Facts, call: NewCall) -> bool:
 
 def keeps_averaging(facts: Facts, site: CallSite) -> bool:
     """A call outside of the training loop that divides by the global token count."""
-    return standalone(facts, site) and not divides_by_global_tokens(
-        facts.survey.files[site.reference.path]
-    )
+    home = facts.survey.files[site.reference.path]
+    return standalone(facts, site) and not home.all(divides_by_global_tokens)
 
 
 def standalone(facts: Facts, site: CallSite) -> bool:

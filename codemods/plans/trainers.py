@@ -50,8 +50,8 @@ def trainers_of(facts: Facts, sites: Iterable[CallSite] = ()) -> Trainers:
         found += _calling(facts.checkout, _place(site))
     files = [facts.checkout.files[path] for path in sorted(set(found))]
     return Trainers(
-        tuple(file.path for file in files if divides_by_global_tokens(file)),
-        tuple(file.path for file in files if not divides_by_global_tokens(file)),
+        tuple(file.path for file in files if file.all(divides_by_global_tokens)),
+        tuple(file.path for file in files if not file.all(divides_by_global_tokens)),
     )
 
 

@@ -177,7 +177,7 @@ def _of_experiments(facts: Facts) -> Iterator[Finding]:
         if (
             file.path in facts.checkout.own
             and line
-            and not divides_by_global_tokens(file)
+            and not file.all(divides_by_global_tokens)
         ):
             yield Finding(
                 path,
@@ -285,7 +285,9 @@ def _left_on(facts: Facts) -> Iterator[Finding]:
         return
     first = min(loop, key=lambda path: (path.count("/"), path))
     for file in facts.in_training("replicate_with_fsdp"):
-        averages = file.mentions(b".backward(") and not divides_by_global_tokens(file)
+        averages = file.mentions(b".backward(") and not file.all(
+            divides_by_global_tokens
+        )
         for node in file.syntax.body:
             if not isinstance(node, ast.FunctionDef) or averages:
                 continue

@@ -22,6 +22,9 @@ from codemods.texts import TextFile
 
 _Found = TypeVar("_Found")
 
+_FAR = 48
+"""Trees that differ in more files are of other releases, and what is said of one is not of the other."""
+
 Files = Mapping[str, SourceFile]
 Look = tuple[str, str, Any]
 """A path, and what was looked for there: ``word``, ``pattern``, ``name``, ``lookup``, ``opted out`` or ``all``, and which; ``imports``."""
@@ -84,6 +87,7 @@ class Trace:
         """
         return (
             self.whole.isdisjoint(between.paths)
+            and len(between.paths) <= _FAR
             and self._lists_the_same(between.moved)
             and between.alike
             and self._finds_the_same(between)
@@ -115,17 +119,7 @@ class Trace:
                     other is not None and other.mentions(word)
                 ):
                     return False
-        looks = (look for look in self.looks if look[0] in between.paths)
-        try:
-            return all(
-                same(
-                    _looked(before.get(path), kind, what),
-                    _looked(after.get(path), kind, what),
-                )
-                for path, kind, what in looks
-            )
-        except UnreadableSource:  # which is for the phase to say, where it matters
-            return False
+        return all(map(between.finds_the_same, self.looks))
 
 
 class Difference:
@@ -147,6 +141,21 @@ class Difference:
         self.paths = changed | gone
         self.moved = gone | (changed - before.keys())
         self.alike = all(_alike(before.get(p), after.get(p)) for p in self.paths)
+        self._found: dict[Look, bool] = {}
+
+    def finds_the_same(self, look: Look) -> bool:
+        """Whether something that was looked for is the same in both, or the file is."""
+        path = look[0]
+        if path not in self.paths:
+            return True
+        if look not in self._found:
+            files = self.before.get(path), self.after.get(path)
+            try:
+                one, other = (_looked(file, *look[1:]) for file in files)
+                self._found[look] = same(one, other)
+            except UnreadableSource:  # which is for the phase to say, where it matters
+                self._found[look] = False
+        return self._found[look]
 
 
 def same(one: Any, other: Any, by_place: bool = True) -> bool:
