@@ -132,7 +132,10 @@ autocast_entered = False
 
 
 def watch_autocast() -> None:
-    """Notes whether the trainer ever runs under autocast."""
+    """Notes whether the trainer ever runs under an autocast that casts.
+
+    One to float32 is on on GPUs, and disabled by torch on the CPU: it casts nothing on either.
+    """
     import torch
 
     enter: Any = torch.autocast.__enter__
@@ -140,7 +143,9 @@ def watch_autocast() -> None:
     @functools.wraps(enter)
     def enter_and_note(self: torch.autocast) -> Any:
         global autocast_entered
-        autocast_entered = autocast_entered or bool(getattr(self, "_enabled", True))
+        casts = getattr(self, "fast_dtype", None) != torch.float32
+        enabled = bool(getattr(self, "_enabled", True))
+        autocast_entered = autocast_entered or (enabled and casts)
         return enter(self)
 
     torch.autocast.__enter__ = enter_and_note  # type: ignore[method-assign]  # patched
