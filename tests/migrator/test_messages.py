@@ -1158,6 +1158,7 @@ UNREACHED = {
     "migrator/sweep/tree.py::Tree._below": "a row of the table: sweep/test_tree.py",
     "migrator/sweep/tree.py::TreePath.read_bytes": "a row of the table: sweep/test_hostile.py",
     "migrator/sweep/tree.py::_entries": "a row of the table: sweep/test_tree.py",
+    "migrator/verify/choose/devices.py::gpus": "GPUs that fail: verify/choose/test_devices.py",
     "migrator/verify/choose/models.py::choose": "no name at all, which --model refuses before",
     "migrator/verify/choose/scenarios.py::job_settings": "a JobConfig without a number of steps, seen once a run begins",
     "migrator/verify/keep/cache.py::Cache.get": "never shown: the run is trained instead",

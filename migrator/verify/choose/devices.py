@@ -30,7 +30,8 @@ def gpus(device: str) -> list[str]:
     """Names of the GPUs to use; none where `device` is "cpu" or torch sees none.
 
     Asked in a process of its own, so that this one stays without torch. Raises
-    VerifyError where "cuda" was asked for and there is none.
+    VerifyError where "cuda" was asked for and there is none, and where torch fails:
+    a machine whose GPUs are broken would else train on its CPU without a word.
     """
     if device == "cpu":
         return []
@@ -39,7 +40,13 @@ def gpus(device: str) -> list[str]:
         asked = subprocess.run(
             [sys.executable, "-c", _ASK], capture_output=True, text=True
         )
-        found = json.loads(asked.stdout) if asked.returncode == 0 else []
+        if asked.returncode != 0:
+            said = asked.stderr.strip().splitlines()
+            raise VerifyError(
+                f"torch failed where it was asked for the GPUs of this machine ({said[-1] if said else 'without a word'})."
+                " Mend that, or train on the CPU with --device cpu."
+            )
+        found = json.loads(asked.stdout)
     if device == "cuda" and not found:
         raise VerifyError(
             "--device cuda: torch sees no GPU here. Run on a machine with one, or with --device cpu."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from subprocess import CompletedProcess
+
 import pytest
 
 from migrator.verify import VerifyError
@@ -41,3 +43,15 @@ def test_torch_without_cuda_is_not_asked(monkeypatch):
     assert gpus("cpu") == gpus("auto") == []
     with pytest.raises(VerifyError, match="--device cuda: torch sees no GPU"):
         gpus("cuda")
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_where_torch_fails_nothing_trains_on_the_cpu_instead(monkeypatch, device):
+    failed = CompletedProcess([], 1, "", "Traceback\nRuntimeError: CUDA error: no\n")
+    monkeypatch.setattr(devices.metadata, "version", lambda name: "2.13.0")
+    monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(
+        VerifyError, match=r"RuntimeError: CUDA error: no.*--device cpu"
+    ):
+        gpus(device)
+    assert gpus("cpu") == []
