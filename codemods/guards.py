@@ -54,6 +54,19 @@ _WITHOUT = re.compile(
     rf"[\w.]*{_NOT_REPLICATES.pattern} (== 1|<= 1|< 2)"
 )
 """That there is no other parallelism beside, which a refusal of more may ask for too."""
+_WORD = re.compile(r"[a-z]{2,}")
+_ANY = frozenset(
+    "across all an and any are at available be but can cannot combined data ddp degree dim dimension "
+    "dimensional dimensions dims device do does dp enabled error every exactly expect expected expects "
+    "for found get given got has have here implemented in is it its just larger less log mesh "
+    "meshes mode more multi multiple must ndim need needs no not of on one only or other our "
+    "parallel parallelism parallelisms path plan please plain pure rank ranks replica replicas "
+    "replicate replicated replication requires see should single size so some support supported "
+    "supports take takes tensor than that the this to too two unsupported use used we when "
+    "which with without works world yet you".split()
+)
+"""What a message may say of any mesh."""
+
 _CHECKS = re.compile(r"torch\._check\w*")
 
 Shape = Literal["statement", "head", "else", "return"]
@@ -417,9 +430,9 @@ def _judged(
     by_name = not any(_RANK.search(spelled(leaf)) for leaf in leaves)
     words = _has_words(spoken, strict, asks, by_name)
     if not words:
-        if not (hard and strict and _wants_one(test, refused)):
+        if not (hard and strict and wants_one(test, refused)):
             return None
-        if _OTHERS.search(_messages(said)):
+        if _speaks_of_others(_messages(said)):
             return None
     strings = tuple(inner for value in read.values() for inner in nodes(value))
     return Guard(node, place, shape, test, refusal, kept, words, strings, tuple(read))
@@ -475,6 +488,14 @@ def _messages(said: Sequence[ast.AST]) -> str:
         for n in nodes(part)
         if isinstance(n, ast.Constant) and isinstance(n.value, str)
     )
+
+
+def _speaks_of_others(message: str) -> bool:
+    """Whether a message that does not name DDP has a subject of its own.
+
+    ``ring kernels take one dimension`` has, and ``expected a mesh of one dimension`` has not.
+    """
+    return bool(_OTHERS.search(message) or set(_WORD.findall(message.lower())) - _ANY)
 
 
 def _others_only(spoken: str) -> bool:
@@ -535,7 +556,7 @@ def _strict(asked: Sequence[ast.expr], negated: bool) -> bool:
     return some
 
 
-def _wants_one(test: ast.expr, refuses_if: bool) -> bool:
+def wants_one(test: ast.expr, refuses_if: bool) -> bool:
     """Whether all that a condition asks is that a mesh has one dimension, no more.
 
     Args:

@@ -87,7 +87,7 @@ def _known(
     """What is kept at a place, None where that is nothing, broken, or made of other texts."""
     try:
         checked, _, body = place.read_bytes().partition(b"\n")
-        if checked != _told([body]).hexdigest().encode():
+        if checked != _checked(place, body):
             return None
         data = json.loads(body)
         if data["texts"] not in (None, _texts(checkout)):
@@ -105,11 +105,16 @@ def _keep(place: Path, checkout: Checkout, outcome: Outcome) -> None:
     read = "texts" in checkout.__dict__
     data = {"texts": _texts(checkout) if read else None, **_as_data(outcome)}
     body = json.dumps(data).encode()
-    caches.put(place, _told([body]).hexdigest().encode() + b"\n" + body)
+    caches.put(place, _checked(place, body) + b"\n" + body)
     with contextlib.suppress(OSError):
         kept = sorted(place.parent.iterdir(), key=lambda one: one.stat().st_mtime)
         for one in kept[:-KEPT]:
             one.unlink(missing_ok=True)
+
+
+def _checked(place: Path, body: bytes) -> bytes:
+    """What tells that a record is whole, and at its own place."""
+    return _told([place.name.encode(), body]).hexdigest().encode()
 
 
 def _texts(checkout: Checkout) -> str:

@@ -25,6 +25,7 @@ from codemods.guards import (
     spots,
     statements,
     values_around,
+    wants_one,
 )
 from codemods.meshes import refusals
 from codemods.nodes import nodes
@@ -192,7 +193,9 @@ def _staying(known: Guards, file: SourceFile, seen: set[int]) -> Iterator[Findin
         if id(node) in seen:
             continue
         asked = asked_by(node)
-        refuses_it = asked and (says_ddp(node) or asks_for_others(asked[0]))
+        refuses_it = asked and (
+            says_ddp(node) or asks_for_others(asked[0]) or wants_one(*asked)
+        )
         if not (refuses_it or only_says_ddp(node)):
             continue
         if not known.in_the_branch(file, node, place):

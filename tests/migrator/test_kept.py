@@ -175,9 +175,20 @@ def test_what_says_something_else_than_a_plan_is_not_taken(fork, home, worked_ou
     planned(fork)
     (place,) = home.iterdir()
     for body in (b"{}", b"[]", b'{"texts": null, "about": {"kind": "odd"}}', b"1"):
-        place.write_bytes(kept._told([body]).hexdigest().encode() + b"\n" + body)
+        place.write_bytes(kept._checked(place, body) + b"\n" + body)
         planned(fork)
     assert len(worked_out) == 5
+
+
+def test_what_was_planned_for_another_tree_is_not_taken(fork, home, worked_out):
+    planned(fork)
+    (first,) = home.iterdir()
+    (fork / "a.py").write_text("x = 1\n")
+    planned(fork)
+    (second,) = set(home.iterdir()) - {first}
+    first.replace(second)
+    planned(fork)
+    assert len(worked_out) == 3
 
 
 def test_only_the_last_are_kept(fork, home, monkeypatch):

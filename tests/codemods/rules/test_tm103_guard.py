@@ -243,6 +243,21 @@ def test_a_guard_of_something_else_in_words_alike_stays():
     )
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "expected a 1D mesh",
+        "not every rank is a replica",
+        "other parallelisms are not supported here yet",
+        "unsupported",
+        "",
+    ],
+)
+def test_a_guard_that_says_nothing_of_its_own_goes(message):
+    guard = ["if world_mesh.ndim > 1:", f'    raise RuntimeError("{message}")']
+    assert_goes([*guard, CALL], [FRESH])
+
+
 def test_opting_out():
     lines = [
         "if world_mesh.ndim > 1:  # titan-migrate: ignore[TM103]",
@@ -730,6 +745,8 @@ def stays(lines):
 @pytest.mark.parametrize(
     "line, refusal",
     [
+        (1, ["if world_mesh.ndim > 1:", '    raise RuntimeError("ring kernels take one dimension")', CALL]),
+        (1, ['assert world_mesh.ndim == 1, "the loader shards by rank"', CALL]),
         (1, ["if model.moe and parallel_dims.ep > 1:", '    raise RuntimeError("DDP has no EP")', CALL]),
         (1, ["if parallel_dims.cp > 1:", '    raise RuntimeError("DDP takes no CP")', CALL]),
         (1, ["if parallel_dims.tp_enabled:", '    raise ValueError("no plan for TP")', CALL]),
