@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from migrator.errors import TitanMigrateError
+
 _TOP = Path(__file__).resolve().parents[1]
 _LIBRARIES = ("libcst", "black", "pathspec", "packaging")
 """What decides beside our own code how a tree is migrated."""
@@ -25,16 +27,33 @@ def folder() -> Path:
     return home / "titan-migrate"
 
 
-def of_this_tool(*rooms: str) -> Iterator[bytes]:
-    """What results depend on, beside what they are results of: the code, Python and libraries.
+class Untold(TitanMigrateError):
+    """What this tool is made of cannot be told, so nothing that it worked out can be kept."""
 
-    Args:
-        rooms: the packages of ours whose code counts.
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"what titan-migrate is made of cannot be told ({reason}), so nothing that it works "
+            "out can be kept. Install it, and its libraries, with pip."
+        )
+
+
+def of_this_tool() -> Iterator[bytes]:
+    """What results depend on, beside what they are results of: our code, Python and libraries.
+
+    Raises:
+        Untold: our code is not in files, or a library does not say its version.
     """
     yield f"{sys.version_info[:2]}".encode()
-    yield " ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES).encode()
-    for room in rooms:
-        for path in sorted((_TOP / room).rglob("*.py")):
+    try:
+        told = [f"{name} {metadata.version(name)}" for name in _LIBRARIES]
+    except metadata.PackageNotFoundError as error:
+        raise Untold(f"{error.name} does not say its version") from error
+    yield " ".join(told).encode()
+    for room in ("codemods", "migrator"):
+        paths = sorted((_TOP / room).rglob("*.py"))
+        if not paths:
+            raise Untold(f"the code of {room} is not in files")
+        for path in paths:
             yield path.read_bytes()
 
 
@@ -47,6 +66,6 @@ def put(place: Path, content: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
             os.replace(name, place)
-        except BaseException:
-            os.unlink(name)
-            raise
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)

@@ -43,10 +43,9 @@ def plan(
     """
     checkout.refuse_sparse()
     try:
-        home = caches.folder()
-    except RuntimeError:  # a user without a home
+        place = caches.folder() / "plans" / _key(checkout, target, selection)
+    except (RuntimeError, caches.Untold):  # RuntimeError: a user without a home
         return apply.plan(checkout, target, selection)
-    place = home / "plans" / _key(checkout, target, selection)
     outcome = _known(place, checkout, target, selection)
     if outcome is None:
         outcome = apply.work_out(checkout, target, selection)
@@ -60,7 +59,7 @@ def _key(checkout: Checkout, target: Target, selection: Selection) -> str:
     given = (
         f"{target} {selection} {replace(dependency, files={})} {dependency is UNKNOWN}"
     )
-    told = _told([*caches.of_this_tool("codemods"), given.encode()])
+    told = _told([*caches.of_this_tool(), given.encode()])
     for files in (checkout.files, dependency.files):
         told.update(_told(_contents(files)).digest())
     return told.hexdigest()
@@ -86,6 +85,8 @@ def _known(
 ) -> Outcome | None:
     """What is kept at a place, None where that is nothing, broken, or made of other texts."""
     try:
+        if not place.is_file():
+            return None
         checked, _, body = place.read_bytes().partition(b"\n")
         if checked != _checked(place, body):
             return None

@@ -28,7 +28,7 @@ def key_of(options: Options) -> str:
 
 def _parts(options: Options) -> Iterator[bytes]:
     yield f"{VERSION} {options} {installed_torch()}".encode()
-    yield from caches.of_this_tool("codemods", "migrator")
+    yield from caches.of_this_tool()
     # A torchtitan of this disk that trees may use.
     for place in installed():
         yield os.fsencode(str(place))

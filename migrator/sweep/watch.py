@@ -150,10 +150,11 @@ class Difference:
             return True
         if look not in self._found:
             files = self.before.get(path), self.after.get(path)
+            # What cannot be read, or nests too deeply, is for the phase to say where it matters.
             try:
                 one, other = (_looked(file, *look[1:]) for file in files)
                 self._found[look] = same(one, other)
-            except UnreadableSource:  # which is for the phase to say, where it matters
+            except (UnreadableSource, RecursionError):
                 self._found[look] = False
         return self._found[look]
 
@@ -171,7 +172,10 @@ def same(one: Any, other: Any, by_place: bool = True) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, ast.AST):
-        return by_place and _dumped(one) == _dumped(other)
+        try:
+            return by_place and _dumped(one) == _dumped(other)
+        except RecursionError:  # it nests too deeply to be written out
+            return False
     if is_dataclass(one):
         names = [known.name for known in fields(one)]
         return all(same(getattr(one, n), getattr(other, n), by_place) for n in names)
@@ -539,9 +543,12 @@ class WatchedFacts(Facts):
     """Facts of which it is noted what somebody asks them."""
 
 
+_MADE_OF_FILES = ("survey", "derived", "read_texts")
+"""What facts have besides: the survey has told, what is derived is derived anew, and texts are noted."""
+
 TOLD = {
     Survey: tuple(f.name for f in fields(Survey) if f.name != "checkout"),
-    Facts: ("target", "functions", "calls", "findings"),
+    Facts: tuple(f.name for f in fields(Facts) if f.name not in _MADE_OF_FILES),
 }
 """The fields that say something of themselves: the others are made of files."""
 

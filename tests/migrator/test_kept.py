@@ -1,5 +1,6 @@
 """What was planned for the same files is taken over, and nothing else is."""
 
+import os
 import shutil
 from dataclasses import fields, replace
 
@@ -134,7 +135,7 @@ def test_the_torchtitan_that_is_used_counts(tmp_path, worked_out):
 def test_our_own_code_and_libraries_count(fork, worked_out, monkeypatch):
     planned(fork)
     real = caches.of_this_tool
-    monkeypatch.setattr(caches, "of_this_tool", lambda *r: [*real(*r), b"another"])
+    monkeypatch.setattr(caches, "of_this_tool", lambda: [*real(), b"another"])
     planned(fork)
     assert len(worked_out) == 2
 
@@ -216,6 +217,43 @@ def test_where_nothing_can_be_kept_it_is_planned(fork, tmp_path, monkeypatch):
 
     monkeypatch.setattr(caches.Path, "home", no_home)
     assert planned(fork).changes
+
+
+@pytest.mark.parametrize("lacks", ["metadata", "files"])
+def test_where_we_cannot_tell_what_we_are_made_of_it_is_planned(
+    fork, home, lacks, tmp_path, monkeypatch
+):
+    """What is kept would be taken over by another version of ours, or of a library."""
+    if lacks == "metadata":
+        monkeypatch.setattr(caches, "_LIBRARIES", ("libcst", "no-such-library"))
+    else:
+        monkeypatch.setattr(caches, "_TOP", tmp_path)
+    with pytest.raises(caches.Untold, match="cannot be told"):
+        list(caches.of_this_tool())
+    assert planned(fork).changes
+    assert not home.exists()
+
+
+def test_what_is_no_file_in_the_place_of_a_plan_is_not_read(fork, home, worked_out):
+    planned(fork)
+    (place,) = home.iterdir()
+    place.unlink()
+    os.mkfifo(place)
+    planned(fork)
+    assert len(worked_out) == 2 and place.is_file()
+
+
+def test_an_interruption_while_a_plan_is_kept_is_one(tmp_path, monkeypatch):
+    real = os.replace
+
+    def interrupted(*given) -> None:
+        real(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(caches.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        caches.put(tmp_path / "a" / "b", b"kept")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
 def test_what_is_refused_is_not_kept(tmp_path, home, fork):

@@ -1155,6 +1155,7 @@ UNREACHED = {
     "migrator/sweep/objects.py::Repository.commit": "a row of the table: sweep/test_objects.py",
     "migrator/sweep/objects.py::Repository.read": "a row of the table: sweep/test_objects.py",
     "migrator/sweep/patches.py::write_series": "a row of the table: sweep/test_patches.py",
+    "migrator/caches.py::of_this_tool": "an installation without metadata or files: test_caches.py",
     "migrator/sweep/tree.py::Tree._below": "a row of the table: sweep/test_tree.py",
     "migrator/sweep/tree.py::TreePath.read_bytes": "a row of the table: sweep/test_hostile.py",
     "migrator/sweep/tree.py::_entries": "a row of the table: sweep/test_tree.py",

@@ -125,6 +125,28 @@ def test_facts_are_of_their_own_survey(tmp_path):
         assert found == planned(tmp_path / "a.git", order, None)
 
 
+def test_which_loops_want_sums_counts(tmp_path):
+    """Decisions say it in a field of its own, and no file that differs need be read for it."""
+    files = files_of(FIXTURES / "flat")
+    train, plan = "torchtitan/train.py", "torchtitan/models/llama3/parallelize.py"
+    call = b"    disable_fsdp_gradient_division(model)\n"
+    assert call in files[plan] and b"/ global_valid_tokens" in files[train]
+    files[plan] = files[plan].replace(
+        call, b"    if model.norm is None:\n    " + call, 1
+    )
+    files[train] = files[train].replace(b"maybe_enable_amp", b"no_amp_here")
+    averages = files[train].replace(b"/ global_valid_tokens", b"/ 1.0")
+    refs = {
+        "refs/heads/sums": (None, files),
+        "refs/heads/averages": ("refs/heads/sums", {train: averages}),
+    }
+    git_import(tmp_path / "a.git", refs)
+    for order in permutations(refs):
+        found = planned(tmp_path / "a.git", order, Reuse())
+        assert found == planned(tmp_path / "a.git", order, None)
+        assert {told.state for told, _ in found} == {"ready", "person"}
+
+
 def vendored(change):
     """A dependent with the torchtitan that it uses beside it, of which one file is changed."""
     below, path = "third_party/titan/", "torchtitan/distributed/parallel_dims.py"

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 
 import pytest
 
@@ -158,6 +159,22 @@ def holds(read: str, edit: str) -> bool:
     for path in gone:
         del after[path]
     return trace.holds(Difference(before, after), Checkout(after), None, None)
+
+
+def test_what_nests_too_deeply_to_be_compared_does_not_hold():
+    """Whether that matters is for the phase to say."""
+    deep = b"x = " + b"+".join([b"1"] * 600)
+    text = b"def one():\n    " + deep + b"\n"
+    before, after = files_of({"a.py": text}), files_of({"a.py": b"#\n" + text})
+    trace = Trace()
+    with noting(trace):
+        WatchedCheckout(before).files["a.py"].all(Named("one"))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(500)
+    try:
+        assert not trace.holds(Difference(before, after), Checkout(after), None, None)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_files_of_trees_that_a_result_holds_count_as_read_whole():
