@@ -199,20 +199,26 @@ class Order:
         if isinstance(receiver, ast.Name) and receiver.id == "self":
             mine = file.all(Named(name)) if file.path in self.paths else ()
             return [(file, method) for owner, method in mine if owner][:_ALIKE]
+        alike = self._by_name(name, receiver)
+        return alike if len(alike) <= _ALIKE else []
+
+    def _by_name(
+        self, name: str, receiver: ast.expr
+    ) -> list[tuple[SourceFile, Function]]:
+        """The methods that a call of a name on something may lead into; none where too many have it."""
         holders = self._holders(name)
         everyday = name in _EVERYDAY
         if everyday:
             holders = [one for one in holders if self._is_a(receiver, one[1])]
         elif len(holders) > _ALIKE:
             return []
-        alike = [
+        return [
             (home, method)
             for home, kind in holders
             for owner, method in home.all(Named(name))
             if owner == kind
             if not everyday or any(word in text(home, method) for word in _TELLING)
         ]
-        return alike if len(alike) <= _ALIKE else []
 
     def _is_a(self, receiver: ast.expr, kind: str) -> bool:
         """Whether something of that name is made from the class, or said to be one."""
