@@ -55,7 +55,6 @@ ELSEWHERE = {
     "migrator/verify/train/in_rank/cpu.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/forward.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/host.py": "runs in the ranks of those trainings",
-    "migrator/verify/train/in_rank/measure.py": "runs in the ranks of those trainings",
     "migrator/verify/train/in_rank/warm.py": "the other side of train/test_warm.py",
 }
 """Modules that are tested through others, and how."""

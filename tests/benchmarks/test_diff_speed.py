@@ -29,20 +29,17 @@ for path in pathlib.Path(sys.argv[1]).rglob("*.py"):
 """
 
 
-def seconds(command: list[str], runs: int = 3) -> list[float]:
-    """Of each of some runs, by the clock."""
-    taken = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        taken.append(time.perf_counter() - start)
-    return taken
+def seconds(command: list[str]) -> float:
+    """That a command takes, by the clock."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
 
 
 def test_diff_is_faster_than_resolving_names_with_libcst(tmp_path: Path):
     """It takes less than half the time, so the other is not waited for to its end."""
     checkout = as_checkout(release("0.2.2"), tmp_path / "checkout")
-    diff = min(seconds([*COMMAND, "diff", "--no-cache", str(checkout)]))
+    diff = seconds([*COMMAND, "diff", "--no-cache", str(checkout)])
     print(
         f"diff {diff:.2f} s, every name of every file with libcst more than twice that"
     )
@@ -90,13 +87,13 @@ def main(runs: int = 7) -> None:
             for how, options in HOW.items():
                 command = [*COMMAND, what, *options, str(tree)]
                 commands[f"`{what}` of {version}, {how}"] = command, floor
-                seconds(command, 1)  # so that there is a plan to take over
+                seconds(command)  # so that there is a plan to take over
         taken: dict[str, list[float]] = {key: [] for key in (*floors, *commands)}
         for _ in range(runs):
             for name, command in floors.items():
-                taken[name] += seconds(command, 1)
+                taken[name].append(seconds(command))
             for name, (command, _) in commands.items():
-                taken[name] += seconds(command, 1)
+                taken[name].append(seconds(command))
     found = {key: median(times) for key, times in taken.items()}
     print("| command | seconds | times its floor | floor |\n|---|---|---|---|")
     for name, (_, floor) in commands.items():

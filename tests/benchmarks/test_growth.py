@@ -66,7 +66,7 @@ RUN = """
 import os, sys
 from migrator.cli import main
 try:
-    main(["diff", sys.argv[1]])
+    main(["diff", "--no-cache", sys.argv[1]])
 finally:
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     os.write(2, f"\\n{sum(os.times()[:2])} {status['VmHWM'].split()[0]}".encode())
