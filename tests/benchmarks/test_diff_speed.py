@@ -1,7 +1,7 @@
 """How long one tree takes, against what resolving names with libcst alone would take.
 
 `PYTHONPATH=.:tests python tests/benchmarks/test_diff_speed.py` prints a table: medians of one
-run, beside the floor below which no command of this tool can be.
+run, beside what planning, or any command at all, cannot do without.
 """
 
 import os
