@@ -218,7 +218,18 @@ def proof(checkout: Checkout) -> str:
     """The command that proves a migration, with the torchtitan that this one was told of."""
     told = checkout.torchtitan
     option = f" --torchtitan {shlex.quote(told)}" if told else ""
-    return f"titan-migrate verify{option}"
+    place = f" {shlex.quote(str(checkout.root))}" if _is_elsewhere(checkout) else ""
+    return f"titan-migrate verify{place}{option}"
+
+
+def git_there(checkout: Checkout) -> str:
+    """What a command of git for this checkout begins with, from the working directory."""
+    at = f" -C {shlex.quote(str(checkout.root))}" if _is_elsewhere(checkout) else ""
+    return f"git{at}"
+
+
+def _is_elsewhere(checkout: Checkout) -> bool:
+    return checkout.root != Path.cwd()
 
 
 def way_back(changeset: Changeset) -> str:
@@ -226,7 +237,7 @@ def way_back(changeset: Changeset) -> str:
     checkout = changeset.checkout
     if not checkout.is_git:
         return "There is no git here to undo it with."
-    at = "" if checkout.root == Path.cwd() else f" -C {shlex.quote(str(checkout.root))}"
+    git = git_there(checkout)
     uncommitted = {path for letters, path in checkout.status() if letters != "??"}
     new = [path for path in sorted(changeset.changes) if changeset.before(path) is None]
     written = sorted(set(changeset.places) - set(new))
@@ -234,12 +245,12 @@ def way_back(changeset: Changeset) -> str:
     if lost:
         undo = f"git cannot undo it in {', '.join(lost)}, changed before too"
     elif uncommitted:
-        undo = f"undo it with `git{at} checkout -- {shlex.join(written)}`"
+        undo = f"undo it with `{git} checkout -- {shlex.join(written)}`"
     else:
-        undo = f"undo it with `git{at} checkout .`"
+        undo = f"undo it with `{git} checkout .`"
     if new:
         undo += f", and remove {', '.join(new)}, which is new"
-    return f"Review it with `git{at} diff`, prove it with `{proof(checkout)}`; {undo}."
+    return f"Review it with `{git} diff`, prove it with `{proof(checkout)}`; {undo}."
 
 
 def refuse_incomplete(changeset: Changeset) -> None:

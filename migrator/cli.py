@@ -438,7 +438,7 @@ def _refuse_outlets(
 def _committed(changeset: Any, branch: str, hooks: bool) -> tuple[dict[str, Any], str]:
     """Commit on a new branch; what was made, for programs and for people."""
     from migrator import render
-    from migrator.apply import proof
+    from migrator.apply import git_there, proof
     from migrator.series.branch import commit_on_branch
 
     commits, reworked = commit_on_branch(changeset, branch, with_hooks=hooks)
@@ -448,8 +448,8 @@ def _committed(changeset: Any, branch: str, hooks: bool) -> tuple[dict[str, Any]
         made["changed_by_hooks"] = reworked
         files = ", ".join(map(render.inert, reworked))
         advice += f"\nA hook changed these files, and they are committed as it left them: {files}"
-    command = proof(changeset.checkout)
-    advice += f"\nReview it with `git log -p`, prove it with `{command}`."
+    checkout = changeset.checkout
+    advice += f"\nReview it with `{git_there(checkout)} log -p`, prove it with `{proof(checkout)}`."
     return made, advice
 
 
@@ -855,7 +855,11 @@ def report(
     help="Put tables together that --format json wrote; REPO... are these files.",
 )
 @click.option(
-    "--no-cache", is_flag=True, help="Plan every tree anew, and keep no result."
+    "--no-cache",
+    is_flag=True,
+    envvar="TITAN_MIGRATE_NO_CACHE",
+    show_envvar=True,
+    help="Plan every tree anew, and keep no result.",
 )
 @format_option(
     "text for people; json for programs and for --merge, csv for spreadsheets, sarif for "

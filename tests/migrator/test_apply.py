@@ -147,6 +147,13 @@ def test_the_way_back_leads_back_and_keeps_what_is_yours(repo):
     assert git(repo, "status", "--porcelain").split() == ["M", "torchtitan/train.py"]
 
 
+def test_what_proves_it_is_said_as_it_is_called_from_here(repo, monkeypatch):
+    assert f"`titan-migrate verify {repo}`" in run("apply", repo).stderr
+    git(repo, "checkout", "-q", ".")
+    monkeypatch.chdir(repo)
+    assert "prove it with `titan-migrate verify`" in run("apply", ".").stderr
+
+
 def test_no_way_back_is_shown_where_there_is_none(repo):
     plan = repo / "torchtitan/distributed/utils.py"
     plan.write_text("# mine\n" + plan.read_text())

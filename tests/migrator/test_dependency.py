@@ -270,7 +270,8 @@ def test_nothing_of_it_is_ever_written(dependent, tmp_path):
             assert done.exit_code == (command[0] == "check")
         applied = run("apply", dependent, "--torchtitan", titan)
         assert applied.exit_code == 0
-        assert f"`titan-migrate verify --torchtitan {titan}`" in applied.stderr
+        proof = f"titan-migrate verify {dependent} --torchtitan {titan}"
+        assert f"`{proof}`" in applied.stderr
         assert digest(titan) == before
     finally:
         for path in (titan, *titan.rglob("*")):

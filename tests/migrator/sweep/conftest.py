@@ -15,8 +15,9 @@ from organisation import Files, git_import
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    """No result of another test."""
+    """No result of another test, and those of its own are kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TITAN_MIGRATE_NO_CACHE")
 
 
 @pytest.fixture
