@@ -62,7 +62,7 @@ class Checkout:
         """Take in a file that is not there yet."""
         self.files = {**self.files, file.path: file}
         self.added |= {file.path}
-        for known in ("_modules", "own", "_holders", "_identifiers"):
+        for known in ("_modules", "own", "_defining", "_holders", "_identifiers"):
             self.__dict__.pop(known, None)
 
     def changed(self, files: Mapping[str, SourceFile]) -> "Checkout":

@@ -192,3 +192,10 @@ def test_a_part_of_a_package_is_not_torchtitan(path, package, name, found):
     if "torchtitan/" in path:
         held = Checkout({**files, dims.path: dims})
         assert held.path_of(name) == path
+
+
+def test_what_an_added_file_defines_is_found():
+    known = build(a=DEFINED)
+    assert [file.path for file in known.defining("apply_ddp")] == ["a.py"]
+    known.add(SourceFile("b.py", DEFINED.encode()))
+    assert [file.path for file in known.defining("apply_ddp")] == ["a.py", "b.py"]
