@@ -187,12 +187,8 @@ def _calling(
     """Of a module: its own body and those of its functions, and its classes, that call something."""
     own = [node for node in file.syntax.body if not isinstance(node, DEFINES)]
     bodies = [own, *(n.body for n in file.syntax.body if isinstance(n, Function))]
-    calling = tuple(body for body in bodies if any(map(_calls, body)))
-    return calling, tuple(filter(_calls, _classes(file)))
-
-
-def _calls(node: ast.stmt) -> bool:
-    return any(True for _ in of_kind(node, ast.Call))
+    calling = tuple(b for b in bodies if any(of_kind(n, ast.Call) for n in b))
+    return calling, tuple(c for c in _classes(file) if of_kind(c, ast.Call))
 
 
 def _classes(file: SourceFile) -> list[ast.ClassDef]:

@@ -131,11 +131,7 @@ class Survey:
     """What was found out about a checkout.
 
     Args:
-        kind: ``ddp`` (to migrate), ``migrated`` (already done), ``dependent`` (it uses a
-            torchtitan that it does not hold, and has no DDP of its own), ``past`` (a torchtitan without either,
-            as after its PR 2900) or ``foreign`` (no torchtitan).
-        generation: the row of torchtitan's history that its code looks like.
-        mesh_api: how the device mesh reaches a plan.
+        kind, generation, mesh_api: see ``About``.
         definitions: every module-level function that wraps its model with DDP, as
             ``apply_ddp`` does, under whatever name.
         migrated: every module-level function that already wraps with the composable
@@ -306,7 +302,7 @@ def divides_by_global_tokens(file: SourceFile) -> bool:
     all ranks, so that gradients have to be summed over ranks. Not where it is multiplied
     by the number of ranks again, so that their average is right.
     """
-    if not (file.mentions(b"global") and file.mentions(b"tokens")):
+    if not _GLOBAL_TOKENS.search(file.text):
         return False
     trained = {
         spelled(given)

@@ -77,6 +77,18 @@ class Server:
             self.end()
             raise
 
+    def printed(self, script: str, folder: Path) -> str:
+        """What a script prints that is run alone, errors too.
+
+        Args:
+            script: the code.
+            folder: where it is written, and runs.
+        """
+        place, log = folder / "script.py", folder / "log"
+        place.write_text(script)
+        self.run([str(place)], cwd=folder, log=log, environments=[dict(os.environ)])
+        return log.read_text()
+
     def end(self) -> None:
         """Ends it and all that it runs."""
         server.cache_clear()

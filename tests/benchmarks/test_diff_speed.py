@@ -78,7 +78,9 @@ def imported(*words: object) -> str:
 
 def main(runs: int = 7) -> None:
     """A table of medians, each beside its floor; the runs of all take turns."""
-    floors = {name: [sys.executable, "-c", f"import {name}"] for name in FLOORS}
+    floors = {
+        name: [sys.executable, "-c", f"import {name}"] for _, name in MEASURED.values()
+    }
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["XDG_CACHE_HOME"] = str(Path(scratch, "cache"))
         commands = {}
@@ -108,8 +110,6 @@ MEASURED = {"0.2.2": ("diff", "libcst"), "0.3.0": ("check", "click")}
 
 HOW = {"planned anew": ["--no-cache"], "known": []}
 """How the plan is come by -> options."""
-
-FLOORS = ("libcst", "click")
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import pytest
@@ -29,15 +28,7 @@ for dtype in (torch.float32, torch.float16):
 @pytest.mark.skipif(sys.platform != "linux", reason="forks ranks")
 def test_autocast_to_float32_is_none(tmp_path):
     """On GPUs maybe_enable_amp enters it in float32 too, and a rank computes as without."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    log = tmp_path / "log"
-    warm.server().run(
-        [str(tmp_path / "script.py")],
-        cwd=tmp_path,
-        log=log,
-        environments=[dict(os.environ)],
-    )
-    assert log.read_text().splitlines() == [
+    assert warm.server().printed(SCRIPT, tmp_path).splitlines() == [
         "torch.float32 True False",
         "torch.float16 True True",
     ]
