@@ -104,7 +104,10 @@ class SourceFile:
         )
 
     def lookup(self, spelling: str, scope: str = "") -> Import | Definition | None:
-        """What a name stands for in it, seen from a scope; see ``ModuleNames.lookup``."""
+        """What a name stands for in it, seen from a scope; see ``ModuleNames.lookup``.
+
+        Who wants the line of an import too asks ``names``.
+        """
         return self.names.lookup(spelling, scope)
 
     @property

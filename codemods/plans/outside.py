@@ -153,7 +153,7 @@ def _message(facts: Facts, use: Outside, advised: set[str]) -> str:
 def _is_tried(facts: Facts, use: Outside) -> bool:
     """Whether the import that a place relies on is one of several."""
     file = facts.survey.files[use.path]
-    found = file.lookup(use.spelling, use.scope)
+    found = file.names.lookup(use.spelling, use.scope)
     return bool({use.line, getattr(found, "line", 0)} & tried(file))
 
 

@@ -3,18 +3,22 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 from codemods.attribution import Stage
 from codemods.bindings import Checkout
 from codemods.plans import Facts
+from codemods.source import SourceFile
 from codemods.survey import Survey
 from migrator.sweep.watch import (
+    FAR,
     TOLD,
     Difference,
     Files,
     Trace,
     WatchedCheckout,
+    Words,
     noting,
     same,
     watched_facts,
@@ -61,6 +65,7 @@ class Reuse:
         self._numbered: dict[tuple[bool, str], _Numbered] = {}
         self._at_hand: Files = {}
         self._differences: dict[int, Difference] = {}
+        self._words = Words({})
         self.taken, self.worked_out = 0, 0
 
     def _number(self, first: Any, name: str) -> int:
@@ -82,6 +87,14 @@ class Reuse:
             self._differences[id(before)] = Difference(before, after)
         return self._differences[id(before)]
 
+    def _words_of(self, files: Files) -> Callable[[str], list[SourceFile]]:
+        """Gives the files that hold a word, which are mostly those of a tree before."""
+        between = Difference(self._words.files, files)
+        if len(between.paths) > FAR:
+            self._words = Words(files)
+            between = Difference(files, files)
+        return partial(self._words.held, between)
+
     def result(self, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
         """What a phase gives; see ``codemods.phases``."""
         checkout, survey, facts = _parts(given[0])
@@ -89,6 +102,7 @@ class Reuse:
         found = _found_in(checkout)
         if "files" not in found:
             found["files"] = dict(checkout.files)
+            found["words"] = self._words_of(found["files"])
         read = found["files"]
         # Rules are grouped, and files rewritten one by one: each is a phase of its own.
         own = given[1] if given[1:] and isinstance(given[1], frozenset | str) else None

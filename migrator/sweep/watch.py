@@ -7,9 +7,9 @@ which paths there are, which files have to do with training, and the texts.
 
 import ast
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from re import Pattern
 from typing import Any, TypeVar
 
@@ -22,12 +22,12 @@ from codemods.texts import TextFile
 
 _Found = TypeVar("_Found")
 
-_FAR = 48
+FAR = 48
 """Trees that differ in more files are of other releases, and what is said of one is not of the other."""
 
 Files = Mapping[str, SourceFile]
-Look = tuple[str, str, Any]
-"""A path, and what was looked for there: ``word``, ``pattern``, ``name``, ``lookup``, ``opted out`` or ``all``, and which; ``imports``."""
+Look = tuple[str, Any]
+"""What was looked for in a file: ``word``, ``pattern``, ``name``, ``lookup``, ``opted out`` or ``all``, and which; ``imports``."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Trace:
 
     Args:
         whole: paths of files whose content it has worked with.
-        looks: what it has looked for in the bytes of one file.
+        looks: path -> what it has looked for there.
         words: what it has looked for in the bytes of all.
         modules: dotted name -> the path that it has been told.
         there: path -> whether a file has that.
@@ -49,7 +49,7 @@ class Trace:
     """
 
     whole: set[str] = field(default_factory=set)
-    looks: set[Look] = field(default_factory=set)
+    looks: dict[str, set[Look]] = field(default_factory=dict)
     words: set[str] = field(default_factory=set)
     modules: dict[str, str | None] = field(default_factory=dict)
     there: dict[str, bool] = field(default_factory=dict)
@@ -60,6 +60,10 @@ class Trace:
     trained: frozenset[str] | None = None
     texts: Mapping[str, TextFile] | None = None
 
+    def look(self, path: str, kind: str, what: Any) -> None:
+        """Note what is looked for in a file."""
+        self.looks.setdefault(path, set()).add((kind, what))
+
     def count_whole(self, files: Files) -> None:
         """Count the files of which syntax trees were looked for as read whole.
 
@@ -68,7 +72,8 @@ class Trace:
         """
         self.whole |= {
             path
-            for path, kind, what in self.looks
+            for path, looks in self.looks.items()
+            for kind, what in looks
             if kind == "all" and _holds_trees(_looked(files.get(path), kind, what))
         }
 
@@ -87,11 +92,12 @@ class Trace:
         """
         return (
             self.whole.isdisjoint(between.paths)
-            and len(between.paths) <= _FAR
+            and len(between.paths) <= FAR
             and self._lists_the_same(between.moved)
             and between.alike
             and self._finds_the_same(between)
-            and self._is_told_the_same(checkout)
+            and self.torchtitan in (None, checkout.holds_torchtitan)
+            and (not between.moved or self._is_told_the_same(checkout))
             and (self.trained is None or _trained_in(survey) == self.trained)
             and (self.texts is None or _texts(facts) == self.texts)
         )
@@ -103,11 +109,10 @@ class Trace:
         )
 
     def _is_told_the_same(self, checkout: Checkout) -> bool:
-        return (
-            self.torchtitan in (None, checkout.holds_torchtitan)
-            and all(checkout.path_of(n) == path for n, path in self.modules.items())
-            and all(checkout.has_path(p) == told for p, told in self.patterns.items())
-        )
+        """Whether paths that were asked for are, of files that come or go."""
+        return all(
+            checkout.path_of(name) == path for name, path in self.modules.items()
+        ) and all(checkout.has_path(p) == told for p, told in self.patterns.items())
 
     def _finds_the_same(self, between: "Difference") -> bool:
         before, after = between.before, between.after
@@ -119,7 +124,11 @@ class Trace:
                     other is not None and other.mentions(word)
                 ):
                     return False
-        return all(map(between.finds_the_same, self.looks))
+        return all(
+            between.finds_the_same(path, look)
+            for path in between.paths
+            for look in self.looks.get(path, ())
+        )
 
 
 class Difference:
@@ -141,22 +150,20 @@ class Difference:
         self.paths = changed | gone
         self.moved = gone | (changed - before.keys())
         self.alike = all(_alike(before.get(p), after.get(p)) for p in self.paths)
-        self._found: dict[Look, bool] = {}
+        self._found: dict[tuple[str, Look], bool] = {}
 
-    def finds_the_same(self, look: Look) -> bool:
-        """Whether something that was looked for is the same in both, or the file is."""
-        path = look[0]
-        if path not in self.paths:
-            return True
-        if look not in self._found:
+    def finds_the_same(self, path: str, look: Look) -> bool:
+        """Whether something that was looked for in a file is the same in both."""
+        asked = path, look
+        if asked not in self._found:
             files = self.before.get(path), self.after.get(path)
             # What cannot be read, or nests too deeply, is for the phase to say where it matters.
             try:
-                one, other = (_looked(file, *look[1:]) for file in files)
-                self._found[look] = same(one, other)
+                one, other = (_looked(file, *look) for file in files)
+                self._found[asked] = same(one, other)
             except (UnreadableSource, RecursionError):
-                self._found[look] = False
-        return self._found[look]
+                self._found[asked] = False
+        return self._found[asked]
 
 
 def same(one: Any, other: Any, by_place: bool = True) -> bool:
@@ -173,7 +180,11 @@ def same(one: Any, other: Any, by_place: bool = True) -> bool:
         return False
     if isinstance(one, ast.AST):
         try:
-            return by_place and _dumped(one) == _dumped(other)
+            return (
+                by_place
+                and _place(one) == _place(other)
+                and _dumped(one) == _dumped(other)
+            )
         except RecursionError:  # it nests too deeply to be written out
             return False
     if is_dataclass(one):
@@ -197,6 +208,10 @@ def _holds_trees(value: Any) -> bool:
     if is_dataclass(value):
         return any(_holds_trees(getattr(value, known.name)) for known in fields(value))
     return isinstance(value, ast.AST)
+
+
+def _place(node: ast.AST) -> tuple[object, ...]:
+    return tuple(getattr(node, name, None) for name in node._attributes)
 
 
 def _dumped(node: ast.AST) -> str:
@@ -228,7 +243,10 @@ def _looked(file: SourceFile | None, kind: str, what: Any) -> object:
         return file.all(what)
     if kind == "lookup":  # of another file that scope need not be there
         spelling, scope = what
-        return file.lookup(spelling, scope) if scope in file.names.scopes else file
+        if scope not in file.names.scopes:
+            return file
+        found = file.lookup(spelling, scope)
+        return replace(found, line=0) if isinstance(found, Import) else found
     if kind == "opted out":
         return file.opted_out(*what)
     return file.mentions(what) if kind == "word" else file.found(what)
@@ -252,6 +270,15 @@ def noting(trace: Trace | None) -> Iterator[None]:
     _TRACES.append(trace)
     try:
         yield
+    finally:
+        _TRACES.pop()
+
+
+def _unnoted(function: Callable[..., _Found], *given: Any) -> _Found:
+    """What a function gives, which reads what is noted otherwise; as ``noting(None)``, for what is called often."""
+    _TRACES.append(None)
+    try:
+        return function(*given)
     finally:
         _TRACES.pop()
 
@@ -299,45 +326,49 @@ class WatchedSource(SourceFile):
     def mentions(self, word: bytes) -> bool:
         trace = _TRACES[-1]
         if trace is not None:
-            trace.looks.add((self.path, "word", word))
+            trace.look(self.path, "word", word)
         return self.has(word)
 
     def all(self, of: Callable[[SourceFile], _Found]) -> _Found:
         trace = _TRACES[-1]
         if trace is not None:
-            trace.looks.add((self.path, "all", of))
-        with noting(None):
-            return of(self)
+            trace.look(self.path, "all", of)
+        known: dict[Any, _Found] = self.__dict__.setdefault("_alls", {})
+        if of not in known:
+            known[of] = _unnoted(of, self)
+        return known[of]
 
     def exported(self, name: str) -> Exported:
         trace = _TRACES[-1]
         if trace is not None:
-            trace.looks.add((self.path, "name", name))
+            trace.look(self.path, "name", name)
         known: dict[str, Exported] = self.__dict__.setdefault("_exported", {})
         if name not in known:
-            with noting(None):
-                known[name] = super().exported(name)
+            known[name] = _unnoted(super().exported, name)
         return known[name]
 
     def lookup(self, spelling: str, scope: str = "") -> Import | Definition | None:
         trace = _TRACES[-1]
         if trace is not None:
-            trace.looks.add((self.path, "lookup", (spelling, scope)))
-        with noting(None):
-            return super().lookup(spelling, scope)
+            trace.look(self.path, "lookup", (spelling, scope))
+        known: dict[tuple[str, str], Import | Definition | None]
+        known = self.__dict__.setdefault("_lookups", {})
+        asked = spelling, scope
+        if asked not in known:
+            known[asked] = _unnoted(super().lookup, spelling, scope)
+        return known[asked]
 
     def opted_out(self, line: int, code: str) -> bool:
         trace = _TRACES[-1]
         if trace is not None:
-            trace.looks.add((self.path, "opted out", (line, code)))
-        with noting(None):
-            return super().opted_out(line, code)
+            trace.look(self.path, "opted out", (line, code))
+        return _unnoted(super().opted_out, line, code)
 
     @property
     def imports(self) -> tuple[tuple[str, str | None], ...]:
         trace = _TRACES[-1]
         if trace is not None:
-            trace.looks.add((self.path, "imports", None))
+            trace.look(self.path, "imports", None)
         own = self.__dict__
         if "_imports" not in own:
             with noting(None):
@@ -355,7 +386,7 @@ class WatchedSource(SourceFile):
     def found(self, pattern: Pattern[bytes]) -> list[Any]:
         trace = _TRACES[-1]
         if trace is not None:
-            trace.looks.add((self.path, "pattern", pattern))
+            trace.look(self.path, "pattern", pattern)
         known: dict[Pattern[bytes], list[Any]] = self.__dict__.setdefault(
             "_patterns", {}
         )
@@ -468,9 +499,13 @@ class WatchedCheckout(Checkout):
         trace = _TRACES[-1]
         if trace is not None:
             trace.modules[module] = path
+            if trace.torchtitan is None:  # by which modules are called
+                trace.torchtitan = self.holds_torchtitan
         return path
 
     def mentioning(self, *words: str) -> list[SourceFile]:
+        if len(words) == 1:
+            return [*self._with(words[0])]
         found = {file.path for word in words for file in self._with(word)}
         return [file for path, file in self._own_files() if path in found]
 
@@ -491,14 +526,48 @@ class WatchedCheckout(Checkout):
             trace.words.add(word)
         known: dict[str, list[SourceFile]] = self._found.setdefault("_mentioning", {})
         if word not in known:
-            sought = word.encode()
-            own = self._own_files()
-            known[word] = [file for _, file in own if _has(file, sought)]
+            held = self._found.get("words")
+            own = (file for _, file in self._own_files())
+            known[word] = held(word) if held else _holding(own, word.encode())
         return known[word]
 
     def _own_files(self) -> Iterator[tuple[str, SourceFile]]:
         own = self.__dict__["own"]
         return iter(own.plain.items())
+
+
+class Words:
+    """Which files hold a word, of checkouts that are much like one: few files are looked into.
+
+    Args:
+        files: of that one.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self._known: dict[str, list[SourceFile]] = {}
+
+    def held(self, between: "Difference", word: str) -> list[SourceFile]:
+        """The files of the checkout itself that hold a word, in the order of all.
+
+        Args:
+            between: those files, and the ones that are asked about.
+        """
+        sought = word.encode()
+        if word not in self._known:
+            self._known[word] = _holding(self.files.values(), sought)
+        gone = [self.files[path] for path in between.paths & self.files.keys()]
+        come = [between.after[path] for path in between.paths & between.after.keys()]
+        more = _holding(come, sought)
+        if not more and not any(_has(file, sought) for file in gone):
+            return self._known[word]
+        held = {file.path for file in (*self._known[word], *more)}
+        kept = held.difference(between.paths).union(file.path for file in more)
+        return [file for path, file in between.after.items() if path in kept]
+
+
+def _holding(files: Iterable[SourceFile], word: bytes) -> list[SourceFile]:
+    return [file for file in files if not file.dependency and _has(file, word)]
 
 
 def _has(file: SourceFile, word: bytes) -> bool:

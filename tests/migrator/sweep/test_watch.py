@@ -3,17 +3,22 @@
 import ast
 import re
 import sys
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codemods.bindings import Checkout
 from codemods.modules import Named
+from codemods.names import Definition, Import
 from codemods.source import SourceFile
 from migrator.sweep.watch import (
     Difference,
     Trace,
     WatchedCheckout,
     WatchedSource,
+    Words,
     noting,
 )
 
@@ -30,6 +35,11 @@ def _functions(file: SourceFile) -> tuple[str, ...]:
     return tuple(name.decode() for name in _DEFINED.findall(file.raw))
 
 
+def _origin(found: Import | Definition | None) -> object:
+    """What a name stands for, without the line of an import, which ``lookup`` does not promise."""
+    return replace(found, line=0) if isinstance(found, Import) else found
+
+
 def _dumped(found: tuple[tuple[str, ast.AST], ...]) -> list[str]:
     return [ast.dump(node, include_attributes=True) for _, node in found]
 
@@ -43,7 +53,8 @@ READS = {
     "raw": lambda c: c.files["c.py"].raw,
     "segment": lambda c: c.files["c.py"].segment(c.files["c.py"].syntax.body[0]),
     "opted out": lambda c: c.files["c.py"].opted_out(1, "TM101"),
-    "looked up": lambda c: c.files["pkg/b.py"].lookup("one", ""),
+    "looked up": lambda c: _origin(c.files["pkg/b.py"].lookup("one", "")),
+    "its line": lambda c: c.files["pkg/b.py"].names.lookup("one", "").line,
     "functions": lambda c: _dumped(c.files["pkg/a.py"].all(Named("one"))),
     "defining": lambda c: [file.path for file in c.defining("one")],
     "word": lambda c: [file.path for file in c.mentioning("word")],
@@ -72,6 +83,7 @@ EDITS = {
     "another import": {
         "pkg/b.py": b"import sys\nfrom c import one\nx = one()  # word\n"
     },
+    "a line before an import": {"pkg/b.py": b"# one\n" + FILES["pkg/b.py"]},
     "a new file": {"d.py": b""},
     "a new file below": {"pkg/d.py": b"word = 1\n"},
     "another origin": {"pkg/__init__.py": b"from c import one\n"},
@@ -103,6 +115,7 @@ def test_what_held_gives_the_same_again(read, edit):
         ("segment", "another text"),
         ("opted out", "an opt-out"),
         ("looked up", "another import"),
+        ("its line", "a line before an import"),
         ("functions", "another body"),
         ("functions", "a line before"),
         ("functions", "a mistake"),
@@ -132,6 +145,7 @@ def test_what_is_read_otherwise_does_not_hold(read, edit):
     [
         ("text", "another name"),
         ("opted out", "another text"),
+        ("looked up", "a line before an import"),
         ("functions", "a function more"),
         ("defining", "a function more"),
         ("defining", "a line before"),
@@ -201,3 +215,51 @@ def test_a_watched_file_is_as_any_other():
     )
     assert one.text == "x = 1\n" and one.encoding == "utf-8-sig"
     assert one.syntax is one.syntax and one.encode("y") == b"\xef\xbb\xbfy"
+
+
+TREES = st.dictionaries(
+    st.sampled_from(["a.py", "b.py", "c.py", "d.py", "e.py"]),
+    st.tuples(st.sampled_from([b"one", b"one two", b"two", b""]), st.booleans()),
+)
+
+
+@given(st.lists(TREES, min_size=2, max_size=4), st.sampled_from(["one", "two", "o"]))
+def test_words_are_found_as_if_each_file_were_looked_into(trees, word):
+    """Whatever files come, change, go or turn out to be of a dependency."""
+    made: dict[object, WatchedSource] = {}
+    files = [
+        {
+            path: made.setdefault(
+                (path, what),
+                WatchedSource(path, what[0], dependency="lib" if what[1] else ""),
+            )
+            for path, what in sorted(tree.items())
+        }
+        for tree in trees
+    ]
+    words = Words(files[0])
+    for one in files:
+        found = words.held(Difference(files[0], one), word)
+        assert found == [
+            file
+            for file in one.values()
+            if not file.dependency and word.encode() in file.raw
+        ]
+
+
+def test_a_module_is_another_where_torchtitan_has_become_part_of_the_checkout():
+    """Which changes what a part of a package is called, though all files are where they were."""
+    raws = {
+        "lib/torchtitan/__init__.py": b"",
+        "lib/torchtitan/dims.py": b"",
+        "lib/__init__.py": b"",
+    }
+    before = files_of(raws)
+    trace = Trace()
+    with noting(trace):
+        WatchedCheckout(before).path_of("torchtitan.dims")
+    dims = "lib/torchtitan/dims.py"
+    after = {**before, dims: WatchedSource(dims, b"class ParallelDims:\n    pass\n")}
+    found = [Checkout(one).path_of("torchtitan.dims") for one in (before, after)]
+    assert found[0] != found[1]
+    assert not trace.holds(Difference(before, after), Checkout(after), None, None)
