@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from codemods.bindings import Checkout
 from codemods.modules import Function, functions
+from codemods.names import Import
 from codemods.nodes import children, last, nodes, of_kind, spelled
 from codemods.once import once
 from codemods.source import SourceFile
@@ -176,8 +177,13 @@ def _imports_one_of(checkout: Checkout, file: SourceFile, paths: set[str]) -> bo
 
 
 def _used(file: SourceFile) -> frozenset[tuple[str, str]]:
-    """Scope and spelling of every name that a file uses."""
-    return frozenset((use.scope, use.spelling) for use in file.names.uses)
+    """Scope and spelling of every name that a file uses and may have from another."""
+    names = file.names
+    return frozenset(
+        (use.scope, use.spelling)
+        for use in names.uses
+        if names.top.stars or isinstance(names.lookup(use.spelling, use.scope), Import)
+    )
 
 
 @once

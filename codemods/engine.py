@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,9 @@ _OF_CALLS = frozenset({"TM102", "TM103", "TM211", "TM213"})
 """What can be said of a tree that has no plan of its own to migrate."""
 
 _APART = (
+    frozenset({"TM103"}),
     frozenset({"TM105"}),
+    frozenset({"TM215"}),
     frozenset({"TM220", "TM221"}),
     frozenset({"TM226"}),
     frozenset({"TM205"}),
@@ -128,8 +130,9 @@ def migrate(
     codes = frozenset(r.CODE for r in all_rules() if selection.takes(r.CODE))
     if found.kind in ("past", "dependent"):
         codes &= _OF_CALLS
-    facts = decide(found, target)
-    facts.read_texts = partial(_marked_texts, texts, selection)
+    # By the reason for a target nothing is decided, and a sweep compares what is.
+    facts = decide(found, replace(target, reason=""))
+    facts.read_texts = cache(partial(_marked_texts, texts, selection))
     findings = _find(facts, codes)
     if any((f.code, f.status) == ("TM104", "left") for f in findings):
         from codemods.rules.tm104_parallel_dims import refuses
@@ -246,7 +249,9 @@ def _marked_texts(texts: Texts, selection: Selection) -> Mapping[str, TextFile]:
     """The same of the files that are not Python's."""
     files = texts()
     excluded = selection.excluded(files)
-    return {p: replace(f, excluded=p in excluded) for p, f in files.items()}
+    return {
+        p: replace(f, excluded=True) if p in excluded else f for p, f in files.items()
+    }
 
 
 def _find(facts: "Facts", codes: Collection[str]) -> tuple[Finding, ...]:

@@ -354,6 +354,8 @@ def _find_definitions(found: Survey, new_name: str) -> None:
     checkout = found.checkout
     fresh = {OLD, REPLICATES, new_name, f"_{new_name}"}
     for file in checkout.mentioning(*fresh, "_composable"):
+        if not file.all(_may_define):
+            continue
         for node in file.syntax.body:
             if not isinstance(node, ast.FunctionDef):
                 continue
@@ -368,6 +370,14 @@ def _find_definitions(found: Survey, new_name: str) -> None:
                 found.definitions.append(definition)
             elif node.name == OLD:
                 found.other_definitions.append(definition)
+
+
+_DEFINES = re.compile(rb"(?<!\w)replicate|def\s+%s\b" % OLD.encode())
+
+
+def _may_define(file: SourceFile) -> bool:
+    """Whether a file names a ``replicate``, whichever, or has a function of the old name."""
+    return _DEFINES.search(file.raw) is not None
 
 
 def _find_provided(found: Survey, new_name: str) -> None:

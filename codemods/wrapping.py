@@ -157,7 +157,7 @@ class Search:
         self, file: SourceFile, body: list[ast.stmt], name: str
     ) -> Function | None:
         """The first function of a name within a body."""
-        if name not in file.all(_named):
+        if not file.all(_Naming(name)):
             return None
         if id(body) not in self._nested:
             inner = [function for part in body for function in functions(part)]
@@ -165,9 +165,18 @@ class Search:
         return self._nested[id(body)].get(name)
 
 
+@dataclass(frozen=True)
+class _Naming:
+    """Whether a function in a file, or a method, has a name."""
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> bool:
+        return self.name in _named(file)
+
+
 @once
 def _named(file: SourceFile) -> frozenset[str]:
-    """The names of the functions in a file, methods too."""
     return frozenset(function.name for function in functions(file.syntax))
 
 

@@ -5,6 +5,7 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from typing import Any
 
 from codemods.bindings import Checkout
@@ -25,6 +26,7 @@ from codemods.interpret.values import (
 )
 from codemods.names import Definition, Import
 from codemods.nodes import spelled
+from codemods.source import SourceFile
 
 _LARGEST = 1 << 53
 LONGEST = 10_000
@@ -66,6 +68,16 @@ _METHODS: dict[type, frozenset[str]] = {
 """What may be called of plain values: nothing that reaches beyond them."""
 
 ExternalCall = Callable[[str, list[object], Mapping[str, object]], object]
+
+
+@dataclass(frozen=True)
+class _Package:
+    """Whether a module imports a part of a package by its whole name."""
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> bool:
+        return any(n.split(".")[0] == self.name for n in file.names.top.imports)
 
 
 class Expressions(ABC):
@@ -144,7 +156,7 @@ class Expressions(ABC):
             if node.id in here.variables:
                 return here.variables[node.id]
             here = here.outer
-        found = self.checkout.names(frame.path).lookup(node.id, "")
+        found = self.checkout.files[frame.path].lookup(node.id)
         if isinstance(found, Import):
             return self.imported(found, frame, node.id)
         if isinstance(found, Definition):
@@ -153,8 +165,7 @@ class Expressions(ABC):
             return _BUILTINS[node.id]
         if node.id in ("isinstance", "getattr", "hasattr", "print", "type", "range"):
             return External(node.id)
-        top = self.checkout.names(frame.path).top
-        if any(local.split(".")[0] == node.id for local in top.imports):
+        if self.checkout.files[frame.path].all(_Package(node.id)):
             return External(node.id)  # `import a.b` binds `a`
         starred = self.checkout.resolve(frame.path, "", node.id)
         return derived(node.id) if starred is None else self.named(starred)

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from typing import Any
 
 from codemods.bindings import Checkout
@@ -24,11 +25,42 @@ from codemods.interpret.values import (
 )
 from codemods.names import Definition
 from codemods.nodes import dotted, spelled
+from codemods.once import once
+from codemods.source import SourceFile
 
 _STEPS = 200_000
 
 _SEARCHES = {"index", "count", "remove", "get", "pop", "setdefault"}
 """Methods of lists and dictionaries that look for what they are given."""
+
+
+@dataclass(frozen=True)
+class _Giving:
+    """Finds the functions, classes and values that a module gives a name to, in order."""
+
+    name: str
+
+    def __call__(
+        self, file: SourceFile
+    ) -> tuple[ast.FunctionDef | ast.ClassDef | ast.expr, ...]:
+        return _given(file).get(self.name, ())
+
+
+@once
+def _given(
+    file: SourceFile,
+) -> dict[str, tuple[ast.FunctionDef | ast.ClassDef | ast.expr, ...]]:
+    found: dict[str, tuple[ast.FunctionDef | ast.ClassDef | ast.expr, ...]] = {}
+    for node in file.syntax.body:
+        given: list[tuple[str, ast.FunctionDef | ast.ClassDef | ast.expr]] = []
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            given = [(node.name, node)]
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            given = [(t.id, node.value) for t in targets if isinstance(t, ast.Name)]
+        for name, value in given:
+            found[name] = (*found.get(name, ()), value)
+    return found
 
 
 class _Return(Exception):
@@ -86,18 +118,13 @@ class Interpreter(Expressions):
     def _find(self, definition: Definition) -> object:
         frame = Frame(definition.path, "")
         found: object = Unknown(definition.name)
-        for node in self.checkout.files[definition.path].syntax.body:
-            if isinstance(node, ast.FunctionDef) and node.name == definition.name:
+        for node in self.checkout.files[definition.path].all(_Giving(definition.name)):
+            if isinstance(node, ast.FunctionDef):
                 found = Function(node, frame)
-            elif isinstance(node, ast.ClassDef) and node.name == definition.name:
+            elif isinstance(node, ast.ClassDef):
                 found = Class(definition, node)
-            elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
-                targets = (
-                    node.targets if isinstance(node, ast.Assign) else [node.target]
-                )
-                for target in targets:
-                    if isinstance(target, ast.Name) and target.id == definition.name:
-                        found = self._constant(definition, node.value, frame)
+            else:
+                found = self._constant(definition, node, frame)
         return found
 
     def _constant(

@@ -150,6 +150,9 @@ class Guards:
     # What is guarded
 
     def _decide(self, file: SourceFile) -> Iterator[Guarded]:
+        names = {helper.node.name.encode() for helper in self.helpers.values()}
+        if not file.all(_has_guards) and not any(map(file.mentions, names)):
+            return
         found = [(guard, None) for guard in guards(file.syntax)]
         everything = [*found, *self._helper_calls(file)]
         unnamed = _unnamed(self.facts, file)
@@ -352,6 +355,10 @@ class Guards:
             for use in file.names.uses:
                 if use.spelling.rpartition(".")[2] == helper.node.name:
                     yield file.path, use.node.lineno
+
+
+def _has_guards(file: SourceFile) -> bool:
+    return bool(guards(file.syntax))
 
 
 @once

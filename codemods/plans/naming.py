@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from codemods.names import Definition
 from codemods.plans.records import Facts
+from codemods.source import SourceFile
 from codemods.survey import OLD
 
 _COMPOSABLE = "torch.distributed._composable.replicate"
@@ -43,12 +45,13 @@ def _free(
     facts: Facts, beside: Definition, wanted: str, word: str, using: Collection[str]
 ) -> str | None:
     """The first name that is neither taken where the function is nor where it is used."""
-    top = facts.checkout.names(beside.path).top
+    file = facts.checkout.files[beside.path]
     styled = re.sub(word, "replicate", beside.name)
     private = "_" if wanted.startswith("_") else ""
     for name in (wanted, styled, f"{private}apply_{BESIDE_DDP}"):
         # An import of the old name goes with its last call.
-        known = name in top.bound or (name in top.imports and name != OLD)
+        at_top = [own for scope, own in file.all(_Having(name)) if not scope]
+        known = True in at_top or (False in at_top and name != OLD)
         known |= any(_is_other(facts, path, name, beside.path) for path in using)
         if not known and Definition(beside.path, name) not in facts.functions:
             return name
@@ -57,25 +60,41 @@ def _free(
 
 def _is_other(facts: Facts, path: str, name: str, home: str) -> bool:
     """Whether a file has something else of a name than what its home is to define."""
-    for qualname, scope in facts.checkout.names(path).scopes.items():
-        if path != home and name in scope.bound and not scope.is_class:
+    for scope, own in facts.checkout.files[path].all(_Having(name)):
+        if own and (path != home or scope):
             return True
-        if path == home and name in scope.bound and qualname and not scope.is_class:
-            return True
-        if name in scope.imports and name != OLD:
-            found = facts.checkout.resolve(path, qualname, name)
+        if not own and name != OLD:
+            found = facts.checkout.resolve(path, scope, name)
             if found is None or found.path != home:
                 return True
     return False
 
 
+@dataclass(frozen=True)
+class _Having:
+    """Finds the scopes of a file that have a name; whether as their own, or imported.
+
+    What only a class has as its own is no name of the file.
+    """
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> tuple[tuple[str, bool], ...]:
+        found: list[tuple[str, bool]] = []
+        for qualname, scope in file.names.scopes.items():
+            if self.name in scope.bound and not scope.is_class:
+                found.append((qualname, True))
+            if self.name in scope.imports:
+                found.append((qualname, False))
+        return tuple(found)
+
+
 def replicate_name(facts: Facts, path: str) -> str:
     """What the composable replicate is called in a module: another may need the name."""
     needed = any(place == path for place, _ in facts.survey.direct_uses)
-    top = facts.checkout.names(path).top
-    known = top.imports.get("replicate")
-    if known is None:
-        needed |= "replicate" in top.bound
+    known = facts.checkout.files[path].exported("replicate")
+    if known.origin is None:
+        needed |= known.bound
     else:
-        needed |= not f"{known.module}.replicate".startswith(_COMPOSABLE)
+        needed |= not f"{known.origin[0]}.replicate".startswith(_COMPOSABLE)
     return BESIDE_DDP if needed else "replicate"

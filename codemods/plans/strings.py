@@ -91,9 +91,7 @@ def followed(facts: Facts, file: SourceFile) -> Iterator[Followed]:
 
 def in_strings(facts: Facts, file: SourceFile) -> Iterator[Named]:
     """Every string of a file that names a function that moves, by the module it is in."""
-    if not file.mentions(OLD.encode()):
-        return
-    if not any(OLD in str(one.value) for one in of_kind(file.syntax, ast.Constant)):
+    if not file.mentions(OLD.encode()) or not file.all(_has_old_strings):
         return
     around = {id(child): n for n in nodes(file.syntax) for child in children(n)}
     yield from _by_path(facts, file, around)
@@ -114,6 +112,10 @@ def in_strings(facts: Facts, file: SourceFile) -> Iterator[Named]:
             if use.spelling == "getattr":
                 read = not _is_only_asked(around[id(use.call)])
             yield Named(string, use.call, definition, read)
+
+
+def _has_old_strings(file: SourceFile) -> bool:
+    return any(OLD in str(one.value) for one in of_kind(file.syntax, ast.Constant))
 
 
 def _by_path(

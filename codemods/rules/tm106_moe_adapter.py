@@ -10,6 +10,7 @@ from codemods.example import Example
 from codemods.findings import Finding
 from codemods.nodes import nodes
 from codemods.plans import Facts
+from codemods.source import SourceFile
 
 CODE = "TM106"
 TITLE = "the MoE state-dict adapter accepts Replicate"
@@ -60,27 +61,28 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not facts.functions:
         return
     for file in facts.checkout.mentioning("StateDictAdapter"):
-        if not file.mentions(b"placement.dim"):
-            continue
-        for node in nodes(file.syntax):
-            if isinstance(node, ast.If) and is_bare_dim(node.test):
-                yield Finding(
-                    file.path,
-                    node.lineno,
-                    CODE,
-                    "a Replicate placement has no .dim",
-                    "opted-out" if file.opted_out(node.lineno, CODE) else "rewrite",
-                )
-            if not isinstance(node, ast.FunctionDef) or node.name not in _INDICES:
-                continue
-            for pair in filter(is_none_pair, node.body):
-                yield Finding(
-                    file.path,
-                    pair.lineno,
-                    CODE,
-                    "without a shard on this dim every expert is local",
-                    "opted-out" if file.opted_out(pair.lineno, CODE) else "rewrite",
-                )
+        if file.mentions(b"placement.dim"):
+            yield from file.all(_in_file)
+
+
+def _in_file(file: SourceFile) -> tuple[Finding, ...]:
+    found: list[tuple[ast.stmt, str]] = []
+    for node in nodes(file.syntax):
+        if isinstance(node, ast.If) and is_bare_dim(node.test):
+            found.append((node, "a Replicate placement has no .dim"))
+        if isinstance(node, ast.FunctionDef) and node.name in _INDICES:
+            local = "without a shard on this dim every expert is local"
+            found += [(pair, local) for pair in node.body if is_none_pair(pair)]
+    return tuple(
+        Finding(
+            file.path,
+            node.lineno,
+            CODE,
+            what,
+            "opted-out" if file.opted_out(node.lineno, CODE) else "rewrite",
+        )
+        for node, what in found
+    )
 
 
 def is_bare_dim(test: ast.expr) -> bool:

@@ -81,15 +81,20 @@ def find(facts: Facts) -> Iterator[Finding]:
     words = [f"{holder}(" for holder in sorted(_HOLDERS)]
     for file in facts.in_training(*words, *(f".{cast}()" for cast in _CASTS)):
         holds = any(file.mentions(word.encode()) for word in words)
-        if not holds and not file.found(_STATEMENT):
-            continue
-        inside = inside_modules(file.syntax)
-        for node in nodes(file.syntax):
-            if isinstance(node, ast.Call):
-                for made in _held(node):
-                    yield from _parameter(file, node, made)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-                yield from _cast(file, node.value, id(node) in inside)
+        if holds or file.found(_STATEMENT):
+            yield from file.all(_in_file)
+
+
+def _in_file(file: SourceFile) -> tuple[Finding, ...]:
+    found: list[Finding] = []
+    inside = inside_modules(file.syntax)
+    for node in nodes(file.syntax):
+        if isinstance(node, ast.Call):
+            for made in _held(node):
+                found += _parameter(file, node, made)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            found += _cast(file, node.value, id(node) in inside)
+    return tuple(found)
 
 
 def _held(call: ast.Call) -> list[ast.expr]:

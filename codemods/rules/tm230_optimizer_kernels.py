@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function, methods
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, of_kind, spelled
 from codemods.parameters import Loop, derived, loops, mentions
 from codemods.plans import Facts
 from codemods.source import SourceFile
@@ -51,12 +51,17 @@ _HANDLED = ("to_local", "full_tensor", "local_map")
 
 def find(facts: Facts) -> Iterator[Finding]:
     for file in facts.in_training("Optimizer"):
-        for node in nodes(file.syntax):
-            if isinstance(node, ast.ClassDef) and any(
-                spelled(base).endswith("Optimizer") for base in node.bases
-            ):
-                for method in methods(node).values():
-                    yield from _in_method(file, method)
+        yield from file.all(_in_file)
+
+
+def _in_file(file: SourceFile) -> tuple[Finding, ...]:
+    return tuple(
+        finding
+        for node in of_kind(file.syntax, ast.ClassDef)
+        if any(spelled(base).endswith("Optimizer") for base in node.bases)
+        for method in methods(node).values()
+        for finding in _in_method(file, method)
+    )
 
 
 def _in_method(file: SourceFile, method: Function) -> Iterator[Finding]:

@@ -125,6 +125,23 @@ def test_facts_are_of_their_own_survey(tmp_path):
         assert found == planned(tmp_path / "a.git", order, None)
 
 
+def test_why_a_target_was_taken_decides_nothing(tmp_path):
+    """A branch that pins another torch of the same target takes everything over but texts."""
+    files = files_of(FIXTURES / "legacy")
+    refs = {"refs/heads/base": (None, files)}
+    for minor in b"10", b"11":
+        changed = {"requirements.txt": b"torch==2.%s.0\n" % minor}
+        refs[f"refs/heads/{minor.decode()}"] = "refs/heads/base", changed
+    git_import(tmp_path / "a.git", refs)
+    reuse, shared, worked_out = Reuse(), Shared(), []
+    for ref in refs:
+        planned(tmp_path / "a.git", [ref], reuse, shared)
+        worked_out.append(reuse.worked_out)
+    _, first, second = worked_out
+    # Two groups of rules read texts: TM211's and TM220's.
+    assert second - first <= 2
+
+
 def test_which_loops_want_sums_counts(tmp_path):
     """Decisions say it in a field of its own, and no file that differs need be read for it."""
     files = files_of(FIXTURES / "flat")
