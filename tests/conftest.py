@@ -33,20 +33,22 @@ os.environ["TITAN_MIGRATE_NO_CACHE"] = "1"
 gc.set_threshold(200_000, 50, 1000)
 
 
-_LEFT = [0]
-"""Objects that commands have left behind since they were looked through."""
+_THERE = [0]
+"""Objects that there were when they were last looked through."""
 
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
     """Commands that end soon free nothing; here their process goes on."""
     yield
-    _LEFT[0] += gc.get_freeze_count()
+    more = gc.get_freeze_count() - _THERE[0]
     gc.unfreeze()
     gc.enable()
-    if _LEFT[0] > 8_000_000:
+    if more > 8_000_000:
         gc.collect()
-        _LEFT[0] = 0
+        gc.freeze()
+        _THERE[0] = gc.get_freeze_count()
+        gc.unfreeze()
 
 
 def unit(nodeid: str) -> str:
