@@ -81,3 +81,19 @@ def _members(file: SourceFile) -> dict[str, tuple[tuple[str, Function], ...]]:
         for name, function in own.items():
             found[name] = (*found.get(name, ()), (owner, function))
     return found
+
+
+@dataclass(frozen=True)
+class Defining:
+    """Finds the first class or function of a name in a module."""
+
+    name: str
+
+    def __call__(self, file: SourceFile) -> ast.ClassDef | Function | None:
+        return _top(file).get(self.name)
+
+
+@once
+def _top(file: SourceFile) -> dict[str, ast.ClassDef | Function]:
+    defined = (n for n in file.syntax.body if isinstance(n, ast.ClassDef | Function))
+    return {node.name: node for node in reversed([*defined])}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from codemods.bindings import Checkout
-from codemods.modules import Function, functions, methods
+from codemods.modules import Defining, Function, functions, methods
 from codemods.nodes import children, dotted
 from codemods.once import once
 from codemods.source import SourceFile
@@ -31,23 +31,7 @@ def defined(
     if at is None or at.path not in checkout.files:
         return file, None
     home = checkout.files[at.path]
-    return home, home.all(_Defining(at.name))
-
-
-@dataclass(frozen=True)
-class _Defining:
-    """Finds the first class or function of a name in a module."""
-
-    name: str
-
-    def __call__(self, file: SourceFile) -> ast.ClassDef | Function | None:
-        return _top(file).get(self.name)
-
-
-@once
-def _top(file: SourceFile) -> dict[str, ast.ClassDef | Function]:
-    defined = (n for n in file.syntax.body if isinstance(n, ast.ClassDef | Function))
-    return {node.name: node for node in reversed([*defined])}
+    return home, home.all(Defining(at.name))
 
 
 @once

@@ -3,7 +3,6 @@
 import ast
 import builtins
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import cast
 
 import libcst as cst
@@ -11,11 +10,11 @@ import libcst as cst
 from codemods import edit
 from codemods.example import Example
 from codemods.findings import Finding
+from codemods.modules import Defining
 from codemods.names import Definition, surely_bound
 from codemods.nodes import nodes
 from codemods.other_target import for_other_target, is_for_other_target
 from codemods.plans import Facts, NewFunction, is_inline, replicate_name
-from codemods.source import SourceFile
 from codemods.survey import function_of
 from codemods.targets import REPLICATE_MODULE
 
@@ -172,19 +171,9 @@ def _serves_provided(facts: Facts, function: NewFunction) -> bool:
 
 def _line_of(facts: Facts, function: NewFunction) -> int:
     """Where the function starts that a new one is put behind."""
-    return facts.survey.files[function.definition.path].all(_Start(function.after))
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Finds the line on which a function or class of a module begins, 1 where there is none."""
-
-    name: str
-
-    def __call__(self, file: SourceFile) -> int:
-        defined = (ast.FunctionDef, ast.ClassDef)
-        own = (node for node in file.syntax.body if isinstance(node, defined))
-        return next((node.lineno for node in own if node.name == self.name), 1)
+    file = facts.survey.files[function.definition.path]
+    found = file.all(Defining(function.after))
+    return 1 if found is None else found.lineno
 
 
 def rewrite(tree: cst.Module, path: str, facts: Facts) -> cst.Module:
