@@ -1,7 +1,7 @@
 """How long a sweep takes against `diff` of one ref after the other, and how much memory.
 
 Run by hand it sweeps 300 refs of the four releases and the fixtures, compares each row with
-what `check` and `diff` say of that ref, and takes a quarter of an hour on 2 cores (with 10 behind it, of one ref in ten, two minutes):
+what `check` and `diff` say of that ref, and takes half an hour on 2 cores (with 10 behind it, of one ref in ten, four minutes):
 `PYTHONPATH=.:tests:tests/migrator/sweep python tests/benchmarks/test_sweep_speed.py`.
 """
 
