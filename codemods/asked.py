@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 
 from codemods.nodes import dotted
 
@@ -128,7 +127,9 @@ def _put(elt: ast.expr, name: str, value: ast.expr) -> ast.expr:
             read = _text(node.args[1])
             return ast.Attribute(node.args[0], read, ast.Load()) if read else node
 
-    return Put().visit(deepcopy(elt))  # type: ignore[no-any-return] # as it is untyped
+    # Read anew: a copy would keep what is remembered of its nodes.
+    fresh = ast.parse(ast.unparse(elt), mode="eval").body
+    return Put().visit(fresh)  # type: ignore[no-any-return] # as it is untyped
 
 
 def _text(node: ast.expr) -> str:

@@ -150,8 +150,7 @@ class Guards:
     # What is guarded
 
     def _decide(self, file: SourceFile) -> Iterator[Guarded]:
-        names = {helper.node.name.encode() for helper in self.helpers.values()}
-        if not file.all(_has_guards) and not any(map(file.mentions, names)):
+        if not self.helpers and not file.all(_has_guards):
             return
         found = [(guard, None) for guard in guards(file.syntax)]
         everything = [*found, *self._helper_calls(file)]

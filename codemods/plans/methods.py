@@ -97,9 +97,11 @@ def to_write(facts: Facts, method: Method) -> str:
 def _mirrored(facts: Facts, method: Method) -> str | None:
     file = facts.survey.files[method.path]
     home = Definition(method.path, "apply_fsdp")
-    wishes = wishes_for(facts, method.path, home, None, (), "apply_replicate")
+    # No function to write: it is advice.
+    wishes = wishes_for(facts, method.path, home, None, (), "")
     wishes = replace(
         wishes,
+        name="apply_replicate",
         replicate="replicate",
         fully_shard=wishes.fully_shard | {"fully_shard"},
         log=None,

@@ -102,7 +102,7 @@ class Facts:
     calls: list[NewCall] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     derived: dict[object, Plan] = field(default_factory=dict)
-    summing: set[Definition] = field(default_factory=set)
+    summing: frozenset[Definition] = frozenset()
     read_texts: Texts = none
 
     @cached_property

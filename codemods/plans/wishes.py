@@ -70,7 +70,7 @@ def summed(
     """Whether the training loops want gradients summed, whatever ``apply_fsdp`` does."""
     summed = trainers_of(facts, sites).sum
     if name and summed:
-        facts.summing.add(Definition(home.path, name))
+        facts.summing |= {Definition(home.path, name)}
     return summed
 
 

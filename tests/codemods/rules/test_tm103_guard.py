@@ -525,6 +525,18 @@ def test_a_helper_of_another_module():
     assert migrated(private)[utils] == "LEVELS = 2\n"
 
 
+def test_a_helper_that_goes_by_another_name_here():
+    """The file that calls it does not hold its own name."""
+    checks, again = "torchtitan/checks.py", "torchtitan/again.py"
+    helper = CHECK.replace("_check_1d", "refuse_both")
+    before = f"{IMPORT} apply_ddp\nfrom torchtitan.again import check\n\n\n" + plan(
+        "check(world_mesh)", CALL
+    )
+    through = "from torchtitan.checks import refuse_both as check\n"
+    files = {**FILES, checks: helper, again: through, HERE: before}
+    assert "check(world_mesh)" not in migrated(files)[HERE]
+
+
 def test_a_method_that_only_refuses():
     body = "        if mesh.ndim > 1:\n            " + REFUSAL
     before = f"""\

@@ -10,7 +10,12 @@ from codemods import engine
 from codemods.bindings import Checkout
 from codemods.engine import migrate
 from codemods.phases import reusing
-from codemods.survey import Survey
+from codemods.plans import decide
+from codemods.plans.trainers import trainers_of
+from codemods.rules import tm211_other_ddp
+from codemods.source import SourceFile
+from codemods.survey import Survey, survey
+from codemods.targets import choose_target
 from migrator.sweep.objects import Repository
 from migrator.sweep.plan import Options, plan_tree
 from migrator.sweep.reuse import Reuse
@@ -123,6 +128,69 @@ def test_facts_are_of_their_own_survey(tmp_path):
     for order in permutations(refs):
         found = planned(tmp_path / "a.git", order, Reuse())
         assert found == planned(tmp_path / "a.git", order, None)
+
+
+PLAN = b"""
+from torch.distributed._composable.fsdp import fully_shard
+from torch.distributed._composable.replicate import replicate
+
+
+def parallelize_foo(model, world_mesh, parallel_dims, job_config):
+    if parallel_dims.dp_shard_enabled:
+        apply_fsdp(model, parallel_dims.get_mesh("fsdp"))
+    elif parallel_dims.dp_replicate_enabled:
+        apply_ddp(model, parallel_dims.get_mesh("dp_replicate"))
+    return model
+
+
+def apply_ddp(model, dp_mesh):
+    replicate(model, device_mesh=dp_mesh, bucket_cap_mb=100)
+
+
+def apply_fsdp(model, dp_mesh):
+    for block in model.layers.values():
+        fully_shard(block, mesh=dp_mesh)
+    fully_shard(model, mesh=dp_mesh)
+"""
+CLASS = b"""
+
+class Backend:
+    def wrap(self, dp_mesh):
+        replicate(self.model, device_mesh=dp_mesh, bucket_cap_mb=100)
+
+    def shard(self, dp_mesh):
+        for block in self.model.layers.values():
+            fully_shard(block, mesh=dp_mesh)
+        fully_shard(self.model, mesh=dp_mesh)
+"""
+AVERAGES = b"""
+class FooTrainer:
+    def __init__(self, train_spec, parallel_dims, job_config):
+        self.model = train_spec.parallelize_fn(train_spec.model, parallel_dims, job_config)
+
+    def train_step(self, batches):
+        for batch, labels in batches:
+            loss = self.loss_fn(self.model(batch), labels)
+            loss.backward()
+        self.optimizers.step()
+"""
+
+
+def test_advice_of_a_rule_changes_no_decision():
+    """TM211 mirrors a method for its advice, by the name that a function to write has.
+
+    Beside the plan of a loop that averages, where all loops together want sums.
+    """
+    files = files_of(FIXTURES / "v0_2_2")
+    files["torchtitan/experiments/foo/parallelize.py"] = PLAN + CLASS
+    files["torchtitan/experiments/foo/train.py"] = AVERAGES
+    sources = {p: SourceFile(p, r) for p, r in files.items() if p.endswith(".py")}
+    facts = decide(survey(sources), choose_target("1d", None))
+    assert trainers_of(facts, ()).sum  # which the mirror has to follow
+    before = facts.summing
+    advice = [finding.suggestion for finding in tm211_other_ddp.find(facts)]
+    assert any("def apply_replicate(self" in (text or "") for text in advice)
+    assert facts.summing == before
 
 
 def test_why_a_target_was_taken_decides_nothing(tmp_path):
