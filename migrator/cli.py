@@ -891,12 +891,30 @@ def sweep(
             "name the tables to merge." if merge else "name a repository, or several."
         )
     if merge:
+        _refuse_beside_merge()
         return command.merge(paths, output, page)
     refuse_without_git("sweep")
     for key in ("select", "ignore"):
         given = asked[key]
         asked[key] = names(f"--{key}", ",".join(given) if given else None)
     return command.sweep(paths, output, page=page, verbosity=verbosity(), **asked)
+
+
+def _refuse_beside_merge() -> None:
+    """Refuse options that tables which are there cannot follow any more."""
+    context = click.get_current_context()
+    beside = [
+        max(option.opts, key=len)
+        for option in context.command.params
+        if option.name not in ("paths", "merge", "page", "output")
+        and context.get_parameter_source(option.name or "")
+        is click.core.ParameterSource.COMMANDLINE
+    ]
+    if beside:
+        raise click.UsageError(
+            f"--merge puts tables together that are there, and takes no {', '.join(beside)}: "
+            "pass it to the sweeps that write them."
+        )
 
 
 @main.command(

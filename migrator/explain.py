@@ -120,12 +120,15 @@ def _code(heading: str, excerpt: str) -> str:
 
 
 def _ranges() -> str:
-    """``TM101 to TM107 and TM201 to TM218``."""
-    ends: dict[str, tuple[str, str]] = {}
-    for rule in all_rules():
-        first, _ = ends.get(rule.CODE[:3], (rule.CODE, ""))
-        ends[rule.CODE[:3]] = first, rule.CODE
-    return " and ".join(f"{first} to {last}" for first, last in ends.values())
+    """``TM101 to TM107, TM201 and TM203 to TM218``: what lies between is there."""
+    found: list[list[str]] = []
+    for code in sorted(rule.CODE for rule in all_rules()):
+        if found and int(code[2:]) == int(found[-1][-1][2:]) + 1:
+            found[-1].append(code)
+        else:
+            found.append([code])
+    *named, last = [f"{one[0]} to {one[-1]}" if one[1:] else one[0] for one in found]
+    return f"{', '.join(named)} and {last}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import click
 from migrator import terminal
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
+from migrator.options import say
 from migrator.review.output import refuse as refuse_page
 from migrator.review.output import write as write_page
 from migrator.series.commits import refuse_no_identity
@@ -22,9 +23,9 @@ from migrator.sweep import run, table
 from migrator.sweep.merge import merged
 from migrator.sweep.objects import Repository
 from migrator.sweep.page import as_html
-from migrator.sweep.patches import refuse
+from migrator.sweep.patches import MARK, place_of, refuse
 from migrator.sweep.plan import Options
-from migrator.sweep.row import Row
+from migrator.sweep.row import WORDS, Row
 from migrator.sweep.sarif import as_sarif
 from migrator.version import installed_torch
 
@@ -82,11 +83,15 @@ def sweep(
     # A bar stands still below lines of text, and not below what programs read.
     beside = output != "text" and sys.stdout.isatty()
     with terminable(), _progress(verbosity < 0 or beside) as (watch, write):
-        rows = _Kept(run.sweep(request, watch))
+        rows = _Kept(run.sweep(request, watch, say))
         asked = f"{request.options}, torch {installed_torch()}"
-        _print(rows, output, len(paths) > 1, part, write, asked)
+        named = [*map(str, repositories)]
+        with _told_to_go_on(not no_cache):
+            _print(rows, output, named, part, write, asked)
     if verbosity > 0 and not no_cache:
         click.echo(f"Results are kept in {run.kept_in(request)}.", err=True)
+    if patches is not None:
+        _say_of_patches(patches, rows.rows)
     remarks = [f"This is part {part[0]} of {part[1]}."] if part else []
     _write_page(page, rows.rows, remarks)
     return table.exit_code(rows.rows)
@@ -109,8 +114,7 @@ def merge(paths: Sequence[Path], output: str, page: Path | None) -> int:
     if page is not None:
         refuse_page(page, Checkout(page.parent.resolve(), is_git=False))
     found, said, asked = merged(paths)
-    several = len({row.repository for row in found}) > 1
-    _print(_Kept(found), output, several, None, asked=asked)
+    _print(_Kept(found), output, {row.repository for row in found}, None, asked=asked)
     for line in said:
         click.echo(line, err=True)
     _write_page(page, found, said)
@@ -121,6 +125,32 @@ def _write_page(page: Path | None, rows: Sequence[Row], remarks: Sequence[str]) 
     if page is not None:
         write_page(as_html(rows, remarks), page)
         click.echo(f"The page is in {page}: open it in a browser.", err=True)
+
+
+@contextlib.contextmanager
+def _told_to_go_on(kept: bool) -> Iterator[None]:
+    """Says where a sweep is broken off that the same command goes on, which results that are kept allow."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if kept:
+            say("What was planned is kept: the same command goes on from here.")
+        raise
+
+
+def _say_of_patches(home: Path, rows: Sequence[Row]) -> None:
+    """Where patches are, and which of those that are there are of what a ref was before."""
+    written = [row for row in rows if row.patches and Path(row.patches, MARK).is_file()]
+    if written:
+        refs = "1 ref" if len(written) == 1 else f"{len(written)} refs"
+        say(f"The patches of {refs} are in {home}: `git am` takes those of a folder.")
+    for row in rows:
+        place = place_of(home, Path(row.repository), row.ref)
+        if row.planned.state != "ready" and (place / MARK).is_file():
+            say(
+                f"{place} has patches of what {table.short(row.ref)} was before; there are none "
+                f"for what it is now ({WORDS[row.planned.state]}): take the folder away."
+            )
 
 
 class _Kept:
@@ -139,14 +169,14 @@ class _Kept:
 def _print(
     rows: Iterable[Row],
     output: str,
-    several: bool,
+    repositories: Collection[str],
     part: tuple[int, int] | None,
     write: Callable[[str], None] = click.echo,
     asked: str = "",
 ) -> None:
     if output == "text":
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        for line in table.as_text(rows, several, width):
+        for line in table.as_text(rows, repositories, width):
             write(line)
         return
     formats: dict[str, Callable[[], Iterator[str]]] = {

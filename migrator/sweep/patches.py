@@ -26,19 +26,26 @@ class Wanted:
 
     Args:
         folder: where they go.
+        repository: that the ref is of.
         ref: the full name of the ref.
         commit: what it leads to.
         key: what the migration depends on beside the tree.
     """
 
     folder: Path
+    repository: Path
     ref: str
     commit: str
     key: str
 
     @property
     def mark(self) -> bytes:
-        said = {"ref": self.ref, "commit": self.commit, "key": self.key}
+        said = {
+            "repository": str(self.repository.resolve()),
+            "ref": self.ref,
+            "commit": self.commit,
+            "key": self.key,
+        }
         return json.dumps(said).encode()
 
     @property

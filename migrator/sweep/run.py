@@ -114,18 +114,33 @@ def kept_in(request: Request) -> Path:
     return Cache(key_of(request.options)).folder
 
 
-def sweep(request: Request, watch: Watch = unwatched) -> Iterator[Row]:
+def unheard(remark: str) -> None:
+    """Nobody listens."""
+
+
+def sweep(
+    request: Request,
+    watch: Watch = unwatched,
+    remark: Callable[[str], None] = unheard,
+) -> Iterator[Row]:
     """A row for every ref, by repository as they are given and by name; each as soon as it is known.
 
     Args:
         request: what is asked for.
         watch: is told how far it is, every half a second or more often.
+        remark: is told, before there is a row, what was asked for and fits nothing.
 
     Raises:
-        TitanMigrateError: a repository is none, or no ref fits.
+        TitanMigrateError: a repository is none, or no ref fits; at once, and not by the first row.
     """
     key = key_of(request.options)
-    refs, tasks = _listed(request, key)
+    refs, tasks = _listed(request, key, remark)
+    return _swept(request, key, refs, tasks, watch)
+
+
+def _swept(
+    request: Request, key: str, refs: list[Ref], tasks: list[Task], watch: Watch
+) -> Iterator[Row]:
     cache = Cache(key) if request.cached else None
     known: dict[str, Planned] = {}
     if cache is not None:
@@ -199,9 +214,12 @@ class _Rows:
         return f"not written: {problem}" if problem else str(place)
 
 
-def _listed(request: Request, key: str) -> tuple[list[Ref], list[Task]]:
+def _listed(
+    request: Request, key: str, remark: Callable[[str], None]
+) -> tuple[list[Ref], list[Task]]:
     """Every ref, and the distinct trees of all, those that are alike one after another."""
     refs: list[Ref] = []
+    asked = _Asked(request)
     places: dict[str, list[int]] = {}
     wanted: dict[str, list[tuple[int, Wanted]]] = {}
     order: dict[str, Sketch] = {}
@@ -209,7 +227,7 @@ def _listed(request: Request, key: str) -> tuple[list[Ref], list[Task]]:
         with Repository(folder) as repository:
             trees = Trees(repository)
             known: dict[str, Sketch] = {}
-            for ref in _refs(repository, number, request):
+            for ref in asked.refs(repository, number):
                 refs.append(ref)
                 if ref.commit is None:
                     continue
@@ -220,47 +238,85 @@ def _listed(request: Request, key: str) -> tuple[list[Ref], list[Task]]:
                     order[tree] = sketch(trees, tree, known)
                 if request.patches is not None:
                     place = place_of(request.patches, folder, ref.name)
-                    patches = Wanted(place, ref.name, ref.commit.id, key)
+                    patches = Wanted(place, folder, ref.name, ref.commit.id, key)
                     wanted.setdefault(tree, []).append((number, patches))
-    if not refs and request.shard is None:  # a part may have none
-        asked = " that was asked for" if request.refs or request.since else ""
-        raise TitanMigrateError(
-            f"there is no ref{asked}: refs are branches, and those of remotes; others are "
-            "named with --refs, as --refs 'refs/tags/*'."
-        )
+    asked.said(remark)
     alike = sorted(places, key=lambda tree: (order[tree], tree))
     return refs, [
         Task(tree, tuple(places[tree]), tuple(wanted.get(tree, ()))) for tree in alike
     ]
 
 
-def _refs(repository: Repository, number: int, request: Request) -> Iterator[Ref]:
-    for name, target in repository.refs():
-        if not _is_asked(name, request) or not _in_shard(
-            repository, name, request.shard
-        ):
-            continue
-        if target is None:
-            yield Ref(
-                number,
-                name,
-                problem="git takes this for no ref: its name or its content is none",
+class _Asked:
+    """The refs that are asked for, and what was asked for and fits none."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._fitting: set[str] = set()
+        self._of: dict[int, int] = {}
+        self._older = 0
+
+    def refs(self, repository: Repository, number: int) -> Iterator[Ref]:
+        """Those of a repository."""
+        since, shard = self._request.since, self._request.shard
+        self._of[number] = 0
+        for name, target in repository.refs():
+            if not self._fits(name):
+                continue
+            self._of[number] += 1
+            if not _in_shard(repository, name, shard):
+                continue
+            if target is None:
+                problem = "git takes this for no ref: its name or its content is none"
+                yield Ref(number, name, problem=problem)
+                continue
+            try:
+                commit = repository.commit(target)
+            except Unreadable as error:
+                yield Ref(number, name, problem=str(error))
+                continue
+            if since is None or commit.date >= since:
+                yield Ref(number, name, commit)
+            else:
+                self._older += 1
+
+    def _fits(self, name: str) -> bool:
+        short = name.split("/", 2)[-1]
+        if not self._request.refs:
+            return any(fnmatchcase(name, pattern) for pattern in _BRANCHES)
+        fitting = {
+            pattern
+            for pattern in self._request.refs
+            if any(fnmatchcase(one, pattern) for one in (name, short))
+        }
+        self._fitting |= fitting
+        return bool(fitting)
+
+    def said(self, remark: Callable[[str], None]) -> None:
+        """Say what fits nothing.
+
+        Raises:
+            TitanMigrateError: nothing does.
+        """
+        folders = self._request.repositories
+        idle = [p for p in self._request.refs if p not in self._fitting]
+        if not any(self._of.values()):
+            where = ", ".join(map(str, folders))
+            named = f" that fits --refs {' or '.join(idle)}" if idle else ""
+            raise TitanMigrateError(
+                f"there is no ref{named} in {where}: refs are branches, and those of remotes; "
+                "others are named with --refs, as --refs 'refs/tags/*'."
             )
-            continue
-        try:
-            commit = repository.commit(target)
-        except Unreadable as error:
-            yield Ref(number, name, problem=str(error))
-            continue
-        if request.since is None or commit.date >= request.since:
-            yield Ref(number, name, commit)
-
-
-def _is_asked(name: str, request: Request) -> bool:
-    short = name.split("/", 2)[-1]
-    if not request.refs:
-        return any(fnmatchcase(name, pattern) for pattern in _BRANCHES)
-    return any(fnmatchcase(one, p) for p in request.refs for one in (name, short))
+        for pattern in idle:
+            remark(f"No ref fits --refs {pattern}.")
+        for number, folder in enumerate(folders):
+            if not self._of[number]:
+                remark(f"There is no ref to look at in {folder}.")
+        if self._older:
+            s = "" if self._older == 1 else "s"
+            remark(
+                f"{self._older} ref{s} left out: the last commit is older than --since."
+            )
 
 
 def _in_shard(repository: Repository, name: str, shard: tuple[int, int] | None) -> bool:

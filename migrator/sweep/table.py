@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from migrator.render import inert
@@ -27,30 +27,46 @@ _REPOSITORY = 18
 
 
 def as_text(
-    rows: Iterable[Row], several: bool, width: int | None = None
+    rows: Iterable[Row], repositories: Collection[str], width: int | None = None
 ) -> Iterator[str]:
     """Lines for people, each as soon as its row is there; the totals and the reasons last.
 
     Args:
         rows: what was found.
-        several: whether there is more than one repository, which then has a column.
+        repositories: those that they are of; where there are several, they have a column.
         width: columns that a line may have, None for as many as it takes.
     """
-    columns = [("repository", _REPOSITORY)] * several + list(_COLUMNS)
+    names = told_apart(repositories) if len(repositories) > 1 else {}
+    columns = [("repository", _REPOSITORY)] * bool(names) + list(_COLUMNS)
     yield _cut(" ".join(f"{name:{w}}" for name, w in columns) + " what", width)
     kept = []
     for row in rows:
         kept.append(row)
-        yield _cut(_line(row, columns), width)
+        yield _cut(_line(row, columns, names), width)
     yield ""
     yield totals(kept)
-    yield from _reasons(kept)
+    yield from _reasons(kept, names)
 
 
-def _line(row: Row, columns: Sequence[tuple[str, int]]) -> str:
+def told_apart(repositories: Iterable[str]) -> dict[str, str]:
+    """Path of a repository -> the end of it that no other one has."""
+    parts = {one: one.rstrip("/").split("/") for one in set(repositories)}
+    found: dict[str, str] = {}
+    for one, own in parts.items():
+        others = [other for path, other in parts.items() if path != one]
+        size = 1
+        while size < len(own) and any(o[-size:] == own[-size:] for o in others):
+            size += 1
+        found[one] = "/".join(own[-size:])
+    return found
+
+
+def _line(
+    row: Row, columns: Sequence[tuple[str, int]], names: Mapping[str, str]
+) -> str:
     planned = row.planned
     cells = {
-        "repository": row.repository.rstrip("/").rpartition("/")[2],
+        "repository": names.get(row.repository, ""),
         "ref": short(row.ref),
         "generation": planned.generation,
         "target": planned.target,
@@ -101,17 +117,25 @@ def totals(rows: Sequence[Row]) -> str:
         if n
     ]
     s = "" if len(rows) == 1 else "s"
-    return f"{len(rows)} ref{s}, {trees} distinct tree{'' if trees == 1 else 's'}: {', '.join(told)}."
+    which = f": {', '.join(told)}" if told else ""
+    return (
+        f"{len(rows)} ref{s}, {trees} distinct tree{'' if trees == 1 else 's'}{which}."
+    )
 
 
-def _reasons(rows: Sequence[Row]) -> Iterator[str]:
+def _reasons(rows: Sequence[Row], names: Mapping[str, str]) -> Iterator[str]:
     found = groups(rows)
     if found:
         yield "Why, the most common first:"
     for group in found:
         code = f"{group.code} " if group.code else ""
         yield inert(f"  {group.refs} × {code}{group.what}")
-        yield inert(f"      {short(group.example.ref)}: {group.said}")
+        where = " ".join(
+            filter(
+                None, (names.get(group.example.repository), short(group.example.ref))
+            )
+        )
+        yield inert(f"      {where}: {group.said}")
 
 
 def as_json(

@@ -224,8 +224,14 @@ def test_another_number_is_no_typo(code):
     with pytest.raises(TitanMigrateError) as raised:
         explanation(code)
     assert "Did you mean" not in str(raised.value)
-    last = max(RULES)
-    assert f"There are TM101 to TM107 and TM201 to {last}." in str(raised.value)
+    said = re.search(r"There are (.*)\.", str(raised.value))
+    ranges = [re.findall(r"\d+", part) for part in re.split(", | and ", said[1])]
+    codes = {
+        n
+        for first, *last in ranges
+        for n in range(int(first), int((last or [first])[0]) + 1)
+    }
+    assert {f"TM{n}" for n in codes} == set(RULES)
 
 
 # The README

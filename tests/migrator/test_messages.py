@@ -240,7 +240,7 @@ TABLE = (
     ),
     Row(
         "explain TM9",
-        "there is no rule TM9. There are TM101 to TM107 and TM201 to TM235. `titan-migrate explain` lists all.",
+        "there is no rule TM9. There are TM101 to TM107, TM201 to TM218 and TM220 to TM235. `titan-migrate explain` lists all.",
     ),
     Row(
         "explain T101",
@@ -1015,7 +1015,11 @@ TABLE = (
     ),
     Row(
         "sweep fork --refs none/*",
-        "there is no ref that was asked for: refs are branches, and those of remotes; others are named with --refs, as --refs 'refs/tags/*'.",
+        "there is no ref that fits --refs none/* in fork: refs are branches, and those of remotes; others are named with --refs, as --refs 'refs/tags/*'.",
+    ),
+    Row(
+        "sweep 1.json --merge --jobs 2",
+        "--merge puts tables together that are there, and takes no --jobs: pass it to the sweeps that write them.",
     ),
     Row(
         "sweep fork --shard 4/3",

@@ -130,3 +130,46 @@ def test_a_page_is_written_of_a_sweep_and_of_merged_ones(three, tmp_path):
     assert swept("--merge", table, "--html", page).exit_code == 0
     assert "3 refs of 1 repository" in page.read_text()
     assert swept(three, "--html", three / "page.html").exit_code == 2
+
+
+@pytest.mark.parametrize("output", ["text", "json", "csv", "sarif"])
+def test_where_no_ref_fits_nothing_is_printed(three, output):
+    result = swept(three, "--refs", "nope", "--format", output)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no ref that fits --refs nope in" in result.stderr
+
+
+def test_a_pattern_and_a_repository_without_a_ref_are_named(three, bare, tmp_path):
+    result = swept(three, bare, "--refs", "c/*", "--refs", "no*", "--format", "json")
+    assert refs_in(result) == ["refs/heads/c/d"]
+    assert "No ref fits --refs no*." in result.stderr
+    assert f"There is no ref to look at in {bare}." in result.stderr
+
+
+def test_where_all_refs_are_older_there_is_nothing_to_do(three):
+    result = swept(three, "--since", "2026-11-01")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("0 refs, 0 distinct trees.\n")
+    assert "3 refs left out: the last commit is older than --since." in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["--patches", "x"], ["--refs", "a", "--shard", "1/2"], ["-j", "2"]]
+)
+def test_what_a_merge_cannot_follow_is_refused(three, tmp_path, words):
+    table = tmp_path / "1.json"
+    table.write_text(swept(three, "--format", "json").stdout)
+    assert swept(table, "--merge").exit_code == 0
+    result = swept(table, "--merge", *words)
+    assert result.exit_code == 2 and "takes no --" in result.stderr
+
+
+def test_broken_off_it_says_that_it_goes_on(three, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("migrator.sweep.table.as_text", interrupted)
+    result = swept(three)
+    assert result.exit_code == 130
+    assert "the same command goes on from here" in result.stderr
+    assert "goes on" not in swept(three, "--no-cache").stderr

@@ -1,5 +1,7 @@
 """Patches for each ref."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -100,3 +102,16 @@ def test_a_folder_in_which_the_repository_would_change_is_refused(fork, tmp_path
             with pytest.raises(TitanMigrateError, match="is a file"):
                 refuse(tmp_path / "file", opened)
             refuse(tmp_path / "patches", opened)
+
+
+def test_it_is_said_where_patches_are_and_which_are_out_of_date(fork, tmp_path):
+    home = tmp_path / "patches"
+    said = swept(fork, "--patches", home).stderr
+    assert f"The patches of 3 refs are in {home}" in said
+    place = place_of(home, fork, "refs/heads/a")
+    mark = json.loads((place / MARK).read_text())
+    assert (mark["repository"], mark["ref"]) == (str(fork), "refs/heads/a")
+    git(fork, "update-ref", "refs/heads/a", "refs/heads/pages")
+    said = swept(fork, "--patches", home).stderr
+    assert f"{place} has patches of what a was before" in said and "refs are" in said
+    assert said.count("was before") == 1 and (place / MARK).is_file()

@@ -15,7 +15,7 @@ def test_people_get_a_line_for_each_ref_and_the_reasons(row):
         row("x", "person", reasons=("a.py:3: cannot be followed",), codes=("TM102",)),
         row("y", "done", reasons=("Nothing to do.",), codes=("",)),
     ]
-    head, *lines = table.as_text(rows, several=False)
+    head, *lines = table.as_text(rows, [])
     assert head.split() == ["ref", "generation", "target", "files", "hazards", "what"]
     assert lines[0].split()[:5] == ["main", "0.2.2", "1d", "1", "3"]
     assert lines[0].endswith("can be migrated now: 2 TM101")
@@ -39,7 +39,7 @@ def test_lines_fit_a_terminal_and_nothing_acts_on_one(row):
             codes=("",),
         )
     ]
-    lines = list(table.as_text(rows, several=True, width=80))
+    lines = list(table.as_text(rows, {rows[0].repository, "other"}, width=80))
     assert escapes_nothing("\n".join(lines))
     assert all(len(line) <= 80 for line in lines[:2])
 
@@ -67,3 +67,19 @@ def test_the_exit_code_is_that_of_the_worst_ref(row):
     states = ("done", "other", "ready", "person", "failed")
     codes = [table.exit_code([row("a", state), row("b", "done")]) for state in states]
     assert codes == [0, 0, 1, 1, 3]
+
+
+def test_repositories_of_one_name_are_told_apart():
+    paths = ["one/torchtitan.git", "forks/two/torchtitan.git", "other", "./x/other/"]
+    assert table.told_apart(paths) == {
+        "one/torchtitan.git": "one/torchtitan.git",
+        "forks/two/torchtitan.git": "two/torchtitan.git",
+        "other": "other",
+        "./x/other/": "x/other",
+    }
+
+
+def test_a_reason_of_several_repositories_names_the_one_of_its_example(row):
+    rows = [row("x", "person", reasons=("a.py:3: cannot",), codes=("TM102",))]
+    *_, last = table.as_text(rows, {rows[0].repository, "b.git"})
+    assert last == "      a.git x: a.py:3: cannot"
