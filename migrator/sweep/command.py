@@ -15,6 +15,7 @@ from migrator import terminal
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
 from migrator.options import say
+from migrator.render import inert
 from migrator.review.output import refuse as refuse_page
 from migrator.review.output import write as write_page
 from migrator.series.commits import refuse_no_identity
@@ -80,18 +81,20 @@ def sweep(
         not no_cache,
         _for_patches(patches, paths) if patches else None,
     )
+    tell = say if verbosity >= 0 else run.unheard
     # A bar stands still below lines of text, and not below what programs read.
     beside = output != "text" and sys.stdout.isatty()
     with terminable(), _progress(verbosity < 0 or beside) as (watch, write):
-        rows = _Kept(run.sweep(request, watch, say))
+        rows = _Kept(run.sweep(request, watch, tell))
         asked = f"{request.options}, torch {installed_torch()}"
         named = [*map(str, repositories)]
-        with _told_to_go_on(not no_cache):
+        with _told_to_go_on(run.unheard if no_cache else tell):
             _print(rows, output, named, part, write, asked)
     if verbosity > 0 and not no_cache:
         click.echo(f"Results are kept in {run.kept_in(request)}.", err=True)
     if patches is not None:
-        _say_of_patches(patches, rows.rows)
+        for line in _of_patches(patches, rows.rows):
+            tell(line)
     remarks = [f"This is part {part[0]} of {part[1]}."] if part else []
     _write_page(page, rows.rows, remarks)
     return table.exit_code(rows.rows)
@@ -128,28 +131,28 @@ def _write_page(page: Path | None, rows: Sequence[Row], remarks: Sequence[str]) 
 
 
 @contextlib.contextmanager
-def _told_to_go_on(kept: bool) -> Iterator[None]:
-    """Says where a sweep is broken off that the same command goes on, which results that are kept allow."""
+def _told_to_go_on(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tells where a sweep is broken off that the same command goes on."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        if kept:
-            say("What was planned is kept: the same command goes on from here.")
+        tell("What was planned is kept: the same command goes on from here.")
         raise
 
 
-def _say_of_patches(home: Path, rows: Sequence[Row]) -> None:
+def _of_patches(home: Path, rows: Sequence[Row]) -> Iterator[str]:
     """Where patches are, and which of those that are there are of what a ref was before."""
     written = [row for row in rows if row.patches and Path(row.patches, MARK).is_file()]
     if written:
         refs = "1 ref" if len(written) == 1 else f"{len(written)} refs"
-        say(f"The patches of {refs} are in {home}: `git am` takes those of a folder.")
+        yield f"The patches of {refs} are in {home}: `git am` takes those of a folder."
     for row in rows:
         place = place_of(home, Path(row.repository), row.ref)
         if row.planned.state != "ready" and (place / MARK).is_file():
-            say(
-                f"{place} has patches of what {table.short(row.ref)} was before; there are none "
-                f"for what it is now ({WORDS[row.planned.state]}): take the folder away."
+            ref = inert(table.short(row.ref))
+            yield (
+                f"{place} has patches of what {ref} was before; there are none for what it is "
+                f"now ({WORDS[row.planned.state]}): take the folder away."
             )
 
 

@@ -144,6 +144,7 @@ def test_a_pattern_and_a_repository_without_a_ref_are_named(three, bare, tmp_pat
     assert refs_in(result) == ["refs/heads/c/d"]
     assert "No ref fits --refs no*." in result.stderr
     assert f"There is no ref to look at in {bare}." in result.stderr
+    assert not swept(three, bare, "--refs", "c/*", "--refs", "no*", "-q").stderr
 
 
 def test_where_all_refs_are_older_there_is_nothing_to_do(three):
