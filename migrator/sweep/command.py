@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import click
 from migrator import terminal
 from migrator.checkout import Checkout
 from migrator.errors import TitanMigrateError
-from migrator.options import say
 from migrator.render import inert
 from migrator.review.output import refuse as refuse_page
 from migrator.review.output import write as write_page
@@ -81,7 +81,7 @@ def sweep(
         not no_cache,
         _for_patches(patches, paths) if patches else None,
     )
-    tell = say if verbosity >= 0 else run.unheard
+    tell = partial(click.echo, err=True) if verbosity >= 0 else run.unheard
     # A bar stands still below lines of text, and not below what programs read.
     beside = output != "text" and sys.stdout.isatty()
     with terminable(), _progress(verbosity < 0 or beside) as (watch, write):
