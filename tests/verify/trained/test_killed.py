@@ -171,6 +171,9 @@ def verify(tmp_path) -> Iterator[Callable[..., Run]]:
         yield start
         for run, tree, before in began:
             assert run.process.wait(60) != 0
+            until = time.monotonic() + 5  # what was killed takes a moment to be gone
+            while run.processes() and time.monotonic() < until:
+                time.sleep(0.05)
             left = run.processes()
             assert not left, f"{left} live on; {run.printed}"
             assert state(tree) == before, run.printed
