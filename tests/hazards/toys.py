@@ -5,6 +5,7 @@ replicate, and under replicate with the cure that the rules give.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -665,5 +666,8 @@ def table(found: dict[str, dict[str, object]]) -> str:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         rank(int(sys.argv[1]), Path(sys.argv[2]).as_posix(), sys.argv[3])
+        sys.stdout.flush()
+        # gloo's threads sometimes abort the interpreter while it shuts down.
+        os._exit(0)
     else:
         print(table(figures()))
