@@ -28,7 +28,7 @@ from codemods.outside import uses_torchtitan
 from codemods.phases import phase
 from codemods.roots import rooted
 from codemods.rules import all_rules
-from codemods.selection import Selection
+from codemods.selection import MAY_BE_ALONE, Selection
 from codemods.source import SourceFile, UnreadableSource
 from codemods.steps import SHARED
 from codemods.survey import Survey, function_of, survey
@@ -109,9 +109,8 @@ def migrate(
         UnreadableSource: a file that matters cannot be decoded or parsed.
     """
     if selection != Selection():
-        # Its autocast is that torchtitan's to open, and this checkout's to put up with.
         uses = uses_torchtitan(Checkout({**files, **dependency.files}))
-        selection.check(target, ("TM105",) if uses else ())
+        selection.check(target, MAY_BE_ALONE if uses else ())
     excluded = selection.excluded(files)
     files = dict(_marked(files, excluded))
     if dependency is not UNKNOWN:

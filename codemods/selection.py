@@ -9,6 +9,9 @@ from codemods.rules import all_rules, meant_by
 from codemods.steps import FOLLOWS, step_of
 from codemods.targets import Target
 
+MAY_BE_ALONE = ("TM105",)
+"""Rules that may be left out by themselves in a checkout that uses a torchtitan and holds none: its autocast is that torchtitan's to open."""
+
 
 class SelectionError(ValueError):
     """A selection that names what there is not, or splits what belongs together."""

@@ -5,6 +5,7 @@ installed one that is what the checkout asks for. Nothing is downloaded unasked.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -99,6 +100,19 @@ def find(
                 f"they differ. {_SAY}"
             )
     return _read(root, first, asked, own)
+
+
+def refuse_absent(given: str) -> None:
+    """Refuse a torchtitan that is not at hand, whichever checkout uses it.
+
+    Args:
+        given: a version or an absolute path; of another path only a checkout can tell.
+
+    Raises:
+        TitanMigrateError: there is none.
+    """
+    if os.path.isabs(given) or _VERSION.fullmatch(given):
+        _given(Path(os.sep), given)
 
 
 def _refuse_second(root: Place, named: Found, own: Iterable[str]) -> None:

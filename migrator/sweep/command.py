@@ -26,6 +26,7 @@ from migrator.sweep.objects import Repository
 from migrator.sweep.page import as_html
 from migrator.sweep.patches import MARK, place_of, refuse
 from migrator.sweep.plan import Options
+from migrator.sweep.plan import refuse as refuse_options
 from migrator.sweep.row import WORDS, Row
 from migrator.sweep.sarif import as_sarif
 from migrator.version import installed_torch
@@ -71,9 +72,11 @@ def sweep(
     if page is not None:
         for path in repositories:
             refuse_page(page, Checkout(path.resolve(), is_git=True))
+    asked_of = Options(**options)
+    refuse_options(asked_of)
     request = run.Request(
         repositories,
-        Options(**options),
+        asked_of,
         refs,
         _seconds(paths[0], since) if since else None,
         part,
@@ -81,15 +84,16 @@ def sweep(
         not no_cache,
         _for_patches(patches, paths) if patches else None,
     )
-    tell = partial(click.echo, err=True) if verbosity >= 0 else run.unheard
+    quiet = verbosity < 0
+    tell = run.unheard if quiet else partial(click.echo, err=True)
     # A bar stands still below lines of text, and not below what programs read.
     beside = output != "text" and sys.stdout.isatty()
-    with terminable(), _progress(verbosity < 0 or beside) as (watch, write):
+    with terminable(), _progress(quiet or beside) as (watch, write):
         rows = _Kept(run.sweep(request, watch, tell))
         asked = f"{request.options}, torch {installed_torch()}"
         named = [*map(str, repositories)]
         with _told_to_go_on(run.unheard if no_cache else tell):
-            _print(rows, output, named, part, write, asked)
+            _print(rows, output, named, part, run.unheard if quiet else write, asked)
     if verbosity > 0 and not no_cache:
         click.echo(f"Results are kept in {run.kept_in(request)}.", err=True)
     if patches is not None:

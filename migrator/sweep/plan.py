@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from codemods.selection import MAY_BE_ALONE, Selection, SelectionError
 from codemods.targets import Asked
 from migrator import config, render
 from migrator.apply import plan, resolve_target
 from migrator.changeset import Changeset
+from migrator.dependency import refuse_absent
 from migrator.errors import NoTorchtitan, TitanMigrateError
 from migrator.sweep.row import Planned, State, failed
 from migrator.sweep.tree import TreeCheckout
@@ -38,6 +40,38 @@ class Options:
     @property
     def chosen(self) -> Mapping[str, tuple[str, ...]]:
         return {key: getattr(self, key) for key in config.KEYS}
+
+
+def refuse(options: Options) -> None:
+    """Refuse what is asked for where no tree takes it, before any is planned.
+
+    Args:
+        options: what is asked for.
+
+    Raises:
+        TitanMigrateError: as of a tree that is planned; the first of those of the targets.
+    """
+    if options.torchtitan is not None:
+        refuse_absent(options.torchtitan)
+    decided = options.target != "auto" or options.torch_version
+    targets: tuple[Asked, ...] = (options.target,) if decided else ("1d", "2d")
+    refused = [error for error in (_refused(options, t) for t in targets) if error]
+    if len(refused) == len(targets):
+        raise refused[0]
+
+
+def _refused(options: Options, asked: Asked) -> TitanMigrateError | None:
+    """What is wrong with the options for every tree that a target is written for."""
+    try:
+        target = resolve_target(asked, options.torch_version, options.function_name)
+        selection = Selection(**options.chosen)
+        selection.check(target, MAY_BE_ALONE)
+        selection.excluded(())
+    except SelectionError as error:
+        return TitanMigrateError(str(error))
+    except TitanMigrateError as error:
+        return error
+    return None
 
 
 def plan_tree(

@@ -1022,6 +1022,10 @@ TABLE = (
         "--merge puts tables together that are there, and takes no --jobs: pass it to the sweeps that write them.",
     ),
     Row(
+        "sweep fork --select TM999",
+        "select: there is no rule 'TM999'. Give codes or their beginnings, as TM106 or TM2; `titan-migrate explain` lists all.",
+    ),
+    Row(
         "sweep fork --shard 4/3",
         "--shard 4/3: write it as 3/16, for the third of sixteen parts.",
     ),

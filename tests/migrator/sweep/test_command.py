@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from migrator.cli import main
 
-from organisation import git_import
+from organisation import files_of, git_import
+from places import FIXTURES
 from releases import git
 
 
@@ -113,6 +114,20 @@ def test_on_a_terminal_rows_stand_above_the_bar(three):
 def test_what_programs_read_has_no_bar_in_it(three, words):
     _, seen = on_a_terminal(three, *words, stdout=True)
     assert "Planning" not in seen and "refs/heads/c/d" in seen
+
+
+def test_quiet_leaves_the_exit_code_and_what_programs_read(tmp_path):
+    bare = tmp_path / "a.git"
+    git_import(bare, {"refs/heads/main": (None, files_of(FIXTURES / "legacy"))})
+    result = swept(bare, "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "")
+    assert refs_in(swept(bare, "-q", "--format", "json")) == ["refs/heads/main"]
+
+
+def test_wrong_options_are_refused_once_and_before_any_tree(three):
+    result = swept(three, "--select", "TM999")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("there is no rule 'TM999'") == 1
 
 
 def test_it_is_said_where_results_are_kept(three, tmp_path):

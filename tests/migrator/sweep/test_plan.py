@@ -2,8 +2,9 @@
 
 import pytest
 
+from migrator.errors import TitanMigrateError
 from migrator.sweep import plan
-from migrator.sweep.plan import Options, plan_tree
+from migrator.sweep.plan import Options, plan_tree, refuse
 
 from organisation import files_of
 from places import FIXTURES
@@ -65,3 +66,37 @@ def test_an_error_of_ours_is_of_that_tree_alone(checkout_of, monkeypatch, error)
     monkeypatch.setattr(plan, "plan", fail)
     planned, _ = plan_tree(checkout_of(files_of(FIXTURES / "legacy")), Options())
     assert planned.state == "failed" and type(error).__name__ in planned.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"select": ("TM999",)}, "there is no rule 'TM999'"),
+        ({"select": ("TM101",)}, "belong together"),
+        ({"select": ("TM106",), "ignore": ("TM106",)}, "leave no rule to run"),
+        ({"exclude": ("a****",)}, "too many wildcards"),
+        ({"torch_version": "banana"}, "not a version of torch"),
+        ({"target": "2d", "torch_version": "2.13.0"}, "does not go with torch 2.13.0"),
+        ({"torchtitan": "/not/there"}, "neither a folder nor a version"),
+        ({"target": "1d", "ignore": ("TM103",)}, "TM103 is left out"),
+    ],
+)
+def test_what_no_tree_takes_is_refused_before_any(asked, sentence):
+    with pytest.raises(TitanMigrateError, match=sentence):
+        refuse(Options(**asked))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        # Those that use a torchtitan and hold none take it.
+        {"ignore": ("TM105",)},
+        # Only 2d has something to do for it, and each tree has a target of its own.
+        {"select": ("TM104",)},
+        # A folder of trees that have one.
+        {"torchtitan": "third_party/torchtitan"},
+    ],
+)
+def test_what_some_trees_may_take_is_left_to_each(asked):
+    refuse(Options(**asked))
