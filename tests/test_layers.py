@@ -20,7 +20,7 @@ LAYERS = f"""
     migrator.place migrator.caches migrator.config migrator.pins migrator.releases migrator.torchtitans
     migrator.dependency migrator.checkout migrator.changeset migrator.apply migrator.kept
     migrator.explain migrator.render migrator.series
-    migrator.verify.errors
+    migrator.verify.errors migrator.verify.groups
     migrator.verify.choose {IN_RANK} migrator.verify.train migrator.verify.keep
     {IN_WORLD} migrator.verify.rehearse migrator.verify.judge migrator.verify.show
     migrator.verify.rehearsal migrator.verify.job migrator.verify.run migrator.verify

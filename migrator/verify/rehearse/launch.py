@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 from pathlib import Path
 from typing import Any
 
 from migrator.signals import signals_kept
 from migrator.verify.errors import VerifyError
+from migrator.verify.groups import end_groups
 from migrator.verify.train.launch import environment
 from migrator.verify.train.warm import on_a_socket
 
@@ -64,8 +64,7 @@ class Theatre:
     def end(self) -> None:
         """Ends all processes and worlds."""
         with signals_kept():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            end_groups(self._process.pid)
             self._process.wait()
             self._control.close()
             for stage in self._stages:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator.signals import signals_kept
-from migrator.verify.train.warm import Torchrun, Warm, signal_group
+from migrator.verify.groups import end_groups, signal_group
+from migrator.verify.train.warm import Torchrun, Warm
 
 HOST = Path(__file__).with_name("in_rank") / "host.py"
 # What torchrun gets to end its ranks by itself before it is killed, seconds.
@@ -238,10 +239,7 @@ def _end(process: Torchrun, traces: Path) -> None:
         signal_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-    ranks = rank_processes(traces)
-    signal_group(process.pid, signal.SIGKILL)
-    for pid in ranks:
-        signal_group(pid, signal.SIGKILL)
+    end_groups(process.pid, *rank_processes(traces))
     process.wait()
 
 

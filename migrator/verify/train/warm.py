@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import signal
 import socket
@@ -15,6 +14,7 @@ from typing import Protocol
 
 from migrator.signals import signals_blocked
 from migrator.verify.errors import VerifyError
+from migrator.verify.groups import end_groups
 
 HOST = Path(__file__).with_name("in_rank") / "warm.py"
 
@@ -73,7 +73,7 @@ class Warm:
     def end(self) -> None:
         """Ends it, and the job that it has forked."""
         if self._job and self._job.poll() is None:
-            signal_group(self._job.pid, signal.SIGKILL)
+            end_groups(self._job.pid)
         self._process.kill()
         self._process.wait()
         self._lines.close()
@@ -120,9 +120,3 @@ def on_a_socket(
             start_new_session=True,
         )
     return process, ours
-
-
-def signal_group(pid: int, number: int) -> None:
-    """Sends a signal to the process group that `pid` leads, if it is still there."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
