@@ -8,8 +8,9 @@ from migrator.sweep.row import Row, State
 
 _PLACE = re.compile(r"^(?P<path>[^:\n]+?):(?P<line>\d+): (?P<rest>.*)$", re.DOTALL)
 _PATH = re.compile(r"^(?P<path>[^\s:]+\.\w+): (?P<rest>.*)$", re.DOTALL)
-_NAME = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"|\S*\w[._/=(]+\w\S*|\S*\d\S*")
-"""What a message names: code, paths, versions, ids."""
+_ONE = r"""(?:`[^`]*`|'[^']*'|"[^"]*"|\S*\w[._/=(]+\w\S*|\S*\d\S*)"""
+_NAMES = re.compile(rf"{_ONE}(?: {_ONE})*")
+"""What a message names, one after another: code, paths, versions, ids."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Group:
     Args:
         state: what it makes of a ref.
         code: of the rule, "" where it is of none.
-        what: the reason without what is another in each ref.
+        what: the reason; what is not the same in each ref is ``…``.
         refs: how many have it.
         example: the first of these.
         said: the reason as it is there.
@@ -31,6 +32,14 @@ class Group:
     refs: int
     example: Row
     said: str
+
+    @property
+    def shown(self) -> str:
+        """What ``what`` does not say of the example: the place, or all of it where others differ."""
+        if "…" in self.what:
+            return self.said
+        path, line, _ = place_of(self.said)
+        return f"{path}:{line}" if line else path
 
 
 def place_of(reason: str) -> tuple[str, int, str]:
@@ -44,26 +53,38 @@ def place_of(reason: str) -> tuple[str, int, str]:
 
 def groups(rows: Iterable[Row]) -> list[Group]:
     """The reasons of all rows that are to be seen to, the most common first."""
-    found: dict[tuple[State, str, str], tuple[int, Row, str]] = {}
+    found: dict[tuple[State, str, str], _Alike] = {}
     for row in rows:
         planned = row.planned
         if planned.state not in ("person", "failed"):
             continue
         seen = set()
         for code, reason in zip(planned.codes, planned.reasons):
-            key = planned.state, code, general(reason)
-            if key in seen:
-                continue
+            told = place_of(reason)[2]
+            key = planned.state, code, _NAMES.sub("…", told)
+            names = _NAMES.findall(told)
+            alike = found.setdefault(key, _Alike(row, reason, names))
+            alike.names = [a if a == b else "…" for a, b in zip(alike.names, names)]
+            if key not in seen:
+                alike.refs += 1
             seen.add(key)
-            count, example, said = found.get(key, (0, row, reason))
-            found[key] = count + 1, example, said
     listed = [
-        Group(state, code, what, count, example, said)
-        for (state, code, what), (count, example, said) in found.items()
+        Group(state, code, alike.what, alike.refs, alike.example, alike.said)
+        for (state, code, _), alike in found.items()
     ]
     return sorted(listed, key=lambda group: (-group.refs, group.code, group.what))
 
 
-def general(reason: str) -> str:
-    """A reason without its place and without what it names."""
-    return _NAME.sub("…", place_of(reason)[2])
+@dataclass
+class _Alike:
+    """A reason with the names that are the same wherever it is given; the fields are those of ``Group``."""
+
+    example: Row
+    said: str
+    names: list[str]
+    refs: int = 0
+
+    @property
+    def what(self) -> str:
+        names = iter(self.names)
+        return _NAMES.sub(lambda _: next(names), place_of(self.said)[2])

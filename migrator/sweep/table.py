@@ -130,12 +130,9 @@ def _reasons(rows: Sequence[Row], names: Mapping[str, str]) -> Iterator[str]:
     for group in found:
         code = f"{group.code} " if group.code else ""
         yield inert(f"  {group.refs} × {code}{group.what}")
-        where = " ".join(
-            filter(
-                None, (names.get(group.example.repository), short(group.example.ref))
-            )
-        )
-        yield inert(f"      {where}: {group.said}")
+        repository = names.get(group.example.repository)
+        where = " ".join(filter(None, (repository, short(group.example.ref))))
+        yield inert(": ".join(filter(None, (f"      {where}", group.shown))))
 
 
 def as_json(

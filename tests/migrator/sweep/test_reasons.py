@@ -30,6 +30,17 @@ def test_alike_reasons_are_one_and_the_most_common_comes_first(row):
     assert (second.refs, second.state) == (1, "failed")
 
 
+def test_what_is_the_same_in_all_of_them_is_said(row):
+    why = "{}: does not parse: '(' was never closed, as torch {} has it in {} {}"
+    given = [("a.py:1", "2.7.0", "x_a", "y_b"), ("b.py:9", "2.8.0", "x_a", "`z`")]
+    rows = [row("a", "failed", reasons=(why.format(*g),), codes=("",)) for g in given]
+    (group,) = groups(rows)
+    assert group.what == "does not parse: '(' was never closed, as torch … has it in …"
+    assert group.shown == group.said == why.format(*given[0])
+    (alone,) = groups(rows[:1])
+    assert f"a.py:1: {alone.what}" == alone.said and alone.shown == "a.py:1"
+
+
 def test_a_reason_may_begin_with_its_place():
     assert place_of("a/b.py:3: why: so") == ("a/b.py", 3, "why: so")
     assert place_of("a/b.py: why") == ("a/b.py", 0, "why")
