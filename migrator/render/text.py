@@ -250,9 +250,9 @@ def _alone(changeset: Changeset) -> Iterator[str]:
     """What opted out although the rest of what it belongs to is rewritten."""
     codes = {f.code for f in changeset.findings if f.status == "rewrite"}
     for finding in changeset.findings:
-        step = step_of(finding.code, changeset.outcome.target)
-        shared = finding.code in SHARED and finding.status == "opted-out"
-        if shared and codes & set(step.codes):
+        if finding.code not in SHARED or finding.status != "opted-out":
+            continue
+        if codes & set(step_of(finding.code, changeset.outcome.target).codes):
             yield inert(
                 f"{finding.path}:{finding.line}: {finding.code} [opted out] and yet the rest "
                 f"needs it: {finding.message}. Be sure that your code does so by itself."
