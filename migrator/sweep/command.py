@@ -85,15 +85,15 @@ def sweep(
         _for_patches(patches, paths) if patches else None,
     )
     quiet = verbosity < 0
-    tell = run.unheard if quiet else partial(click.echo, err=True)
+    tell = run.untold if quiet else partial(click.echo, err=True)
     # A bar stands still below lines of text, and not below what programs read.
     beside = output != "text" and sys.stdout.isatty()
     with terminable(), _progress(quiet or beside) as (watch, write):
         rows = _Kept(run.sweep(request, watch, tell))
         asked = f"{request.options}, torch {installed_torch()}"
         named = [*map(str, repositories)]
-        with _told_to_go_on(run.unheard if no_cache else tell):
-            _print(rows, output, named, part, run.unheard if quiet else write, asked)
+        with _told_to_go_on(run.untold if no_cache else tell):
+            _print(rows, output, named, part, run.untold if quiet else write, asked)
     if verbosity > 0 and not no_cache:
         click.echo(f"Results are kept in {run.kept_in(request)}.", err=True)
     if patches is not None:
@@ -254,7 +254,7 @@ def _progress(quiet: bool) -> Iterator[tuple[run.Watch, Callable[[str], None]]]:
     """
     console = terminal.screen()
     if quiet or console is None or terminal.plain():
-        yield run.unwatched, click.echo
+        yield run.untold, click.echo
         return
     from rich.progress import (
         BarColumn,

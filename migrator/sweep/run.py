@@ -99,10 +99,6 @@ class Told:
 Watch = Callable[[Told], None]
 
 
-def unwatched(told: Told) -> None:
-    """Nobody watches."""
-
-
 def cores() -> int:
     """How many this process may use."""
     known = getattr(os, "sched_getaffinity", None)
@@ -114,14 +110,14 @@ def kept_in(request: Request) -> Path:
     return Cache(key_of(request.options)).folder
 
 
-def unheard(remark: str) -> None:
-    """Nobody listens."""
+def untold(told: object) -> None:
+    """Nobody wants to know."""
 
 
 def sweep(
     request: Request,
-    watch: Watch = unwatched,
-    remark: Callable[[str], None] = unheard,
+    watch: Watch = untold,
+    remark: Callable[[str], None] = untold,
 ) -> Iterator[Row]:
     """A row for every ref, by repository as they are given and by name; each as soon as it is known.
 
