@@ -20,13 +20,19 @@ REPLICATED = "dp_replicate_enabled"
 Kind = Literal["if", "expression", "enabled", "call", "use"]
 State = Literal["open", "done", "partly", "unclear"]
 
-_ABOUT_DATA_PARALLELISM = re.compile(r"fsdp|dp_shard|dp_replicate|\bddp|ddp\b", re.I)
-_OF_PARALLEL_DIMS = re.compile(r"parallel_?dims|dp_shard|dp_replicate|_enabled\b")
+_ABOUT_DATA_PARALLELISM = re.compile(
+    r"fsdp|dp_shard|dp_replicate|\bddp|ddp\b|data_parallel_(shard|replicate|degree)",
+    re.I,
+)
+_OF_PARALLEL_DIMS = re.compile(
+    r"parallel_?dims|dp_shard|dp_replicate|_enabled\b|data_parallel_(shard|replicate|degree)"
+)
+_SWITCHES = {"autocast", "set_autocast_enabled", "set_autocast_cpu_enabled"}
 _CHOOSING = {"nullcontext", "autocast", "enter_context", "get", "print", "warn"}
 _SAYING = {"debug", "info", "warning"}
-_DEGREE = re.compile(
-    r"[\w.]*\b(dp_replicate|data_parallel_replicate_degree) (> 1|!= 1|>= 2)"
-)
+_DEGREE = r"[\w.]*\b(dp_replicate|data_parallel_replicate_degree)"
+_REPLICAS = re.compile(rf"{_DEGREE} (> 1|!= 1|>= 2)")
+_NO_REPLICAS = re.compile(rf"{_DEGREE} (== 1|<= 1|< 2)")
 _TRAINERS = (".train", ".trainer")
 _SPECS = ("TrainSpec", "get_train_spec", "register_train_spec")
 
@@ -61,16 +67,12 @@ class Choice:
 
 def is_autocast(node: ast.AST) -> TypeGuard[ast.Call]:
     """Whether a node is a call of autocast, by any of its names, that may switch it on."""
-    return (
-        isinstance(node, ast.Call)
-        and _last(node.func) == "autocast"
-        and not any(
-            given.arg == "enabled"
-            and isinstance(given.value, ast.Constant)
-            and given.value.value is False
-            for given in node.keywords
-        )
-    )
+    if not isinstance(node, ast.Call) or _last(node.func) not in _SWITCHES:
+        return False
+    given = [k.value for k in node.keywords if k.arg == "enabled"]
+    if _last(node.func) != "autocast":
+        given += node.args[-1:]
+    return not any(isinstance(v, ast.Constant) and v.value is False for v in given)
 
 
 @once
@@ -515,7 +517,7 @@ class _Finder(Visitor):
     ) -> None:
         """A condition under which autocast stays off."""
         terms = self._alternatives(test)
-        asked = any(_asks(term, (REPLICATED,)) for term in terms)
+        asked = any(map(_replicates, map(self._compared, terms)))
         if asked or (self._is_about(test) and self._left_out(node)):
             self._add(node, kind, "done")
             return
@@ -536,13 +538,16 @@ class _Finder(Visitor):
     ) -> None:
         """A condition under which autocast is on."""
         excluded = self._excluded(test)
-        asked = any(_asks(term, (REPLICATED,)) for term in excluded)
+        parts = _operands(self._meant(test), ast.And)
+        asked = any(map(_replicates, map(self._compared, excluded))) or any(
+            _NO_REPLICAS.fullmatch(spelled(self._compared(self._meant(part))))
+            for part in parts
+        )
         if asked or (self._is_about(test) and self._left_out(node)):
             self._add(node, kind, "done")
             return
         base = self._base(excluded)
         # For pure DDP alone: to go on asking for replication would be a contradiction.
-        parts = _operands(self._meant(test), ast.And)
         wanted = any(_asks(self._meant(part), (REPLICATED,)) for part in parts)
         if base is not None and fits and not wanted and self._has_no_comment(test):
             self._add(node, kind, "open", "and", _operands(test, ast.And), base)
@@ -562,7 +567,7 @@ class _Finder(Visitor):
         written = [self._written(term, operator) for term in terms]
         more = f"{base}.{REPLICATED}"
         fresh = (*written, more if operator == "or" else f"not {more}")
-        asked = REPLICATED if test is None else spelled(self._meant(test))
+        asked = REPLICATED if test is None else self._told(test)
         self.found.append(
             Choice(
                 node.lineno if isinstance(node, ast.If) else self._statement.lineno,
@@ -621,6 +626,12 @@ class _Finder(Visitor):
                 return node
             node = values[0]
 
+    def _compared(self, term: ast.expr) -> ast.expr:
+        """A comparison with what its left side is set to once in the place of that; anything else is itself."""
+        if not isinstance(term, ast.Compare):
+            return term
+        return ast.Compare(self._meant(term.left), term.ops, term.comparators)
+
     def _base(self, terms: Sequence[ast.expr]) -> str | None:
         """The object that can be asked for dp_replicate_enabled as well."""
         for term in terms:
@@ -642,7 +653,24 @@ class _Finder(Visitor):
         )
 
     def _is_about(self, test: ast.expr) -> bool:
-        return bool(_ABOUT_DATA_PARALLELISM.search(spelled(self._meant(test))))
+        return bool(_ABOUT_DATA_PARALLELISM.search(self._told(test)))
+
+    def _told(self, test: ast.expr) -> str:
+        """The text of a condition, and of what the names in it are set to once, these followed too."""
+        found: dict[str, None] = {}
+        to_do = [test]
+        while to_do:
+            node = to_do.pop()
+            text = spelled(node)
+            if text in found:
+                continue
+            found[text] = None
+            for name in nodes(node):
+                if isinstance(name, (ast.Name, ast.Attribute)):
+                    meant = self._meant(name)
+                    if meant is not name and not isinstance(meant, ast.Call):
+                        to_do.append(meant)
+        return " ".join(found)
 
     def _left_out(self, node: ast.AST | None) -> bool:
         """Whether another branch, or one further down, leaves autocast out for replicate."""
@@ -676,7 +704,7 @@ def _asks_for_replicate(test: ast.expr) -> bool:
 
 def _replicates(term: ast.expr) -> bool:
     """Whether a term is true whenever dp_replicate is on: by its property or its degree."""
-    return _asks(term, (REPLICATED,)) or bool(_DEGREE.fullmatch(spelled(term)))
+    return _asks(term, (REPLICATED,)) or bool(_REPLICAS.fullmatch(spelled(term)))
 
 
 def _asks(node: ast.expr, names: Sequence[str]) -> bool:
@@ -713,9 +741,9 @@ def _assignments(
 def _holds(of: Sequence[ast.AST], called: str) -> bool:
     """Whether a function of that name is called anywhere in the nodes."""
     return any(
-        isinstance(inner, ast.Call)
-        and _last(inner.func) == called
-        and (called != "autocast" or is_autocast(inner))
+        is_autocast(inner)
+        if called == "autocast"
+        else isinstance(inner, ast.Call) and _last(inner.func) == called
         for node in of
         for inner in nodes(node)
     )

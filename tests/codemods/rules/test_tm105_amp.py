@@ -496,6 +496,56 @@ def test_own_autocast_by_another_question_to_parallel_dims_is_left():
     )
 
 
+def loop(*lines: str) -> str:
+    body = "".join(f"        {line}\n" for line in lines)
+    return f"class Loop:\n    def step(self, cfg, model):\n{body}"
+
+
+DEGREES = "data_parallel_shard_degree == 1"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        loop(f"with autocast(enabled=cfg.{DEGREES}):", "    model()"),
+        loop(f"if cfg.{DEGREES}:", "    return autocast()", "return nullcontext()"),
+        loop("par = cfg.data_parallel_shard_degree", "mixed = par in (0, 1)")
+        + "        with autocast() if mixed else nullcontext():\n            model()\n",
+        loop("n = cfg.par.data_parallel_shard_degree", "if n == 1 and cfg.bf16:")
+        + "            return autocast()\n        return nullcontext()\n",
+        loop(f"if cfg.{DEGREES}:", "    torch.set_autocast_enabled('cuda', True)"),
+    ],
+)
+def test_autocast_by_a_degree_of_the_configuration_is_left(source):
+    assert_left(source, "goes by the kind of data parallelism", path=LOOP)
+
+
+def test_autocast_by_a_name_that_was_set_by_the_kind_is_named():
+    source = loop('kind = {"ddp": torch.bfloat16, "fsdp": None}[cfg.kind]')
+    source += (
+        "        with autocast(kind) if kind else nullcontext():\n            model()\n"
+    )
+    (found,) = findings({LOOP: source}, code="TM105")
+    assert (found.line, found.status) == (4, "hazard")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        loop(f"single = cfg.{DEGREES} and cfg.data_parallel_replicate_degree == 1")
+        + "        with autocast(enabled=single):\n            model()\n",
+        loop("n = cfg.data_parallel_replicate_degree", f"if cfg.{DEGREES} and n <= 1:")
+        + "            return autocast()\n        return nullcontext()\n",
+        loop("n = cfg.data_parallel_replicate_degree", "if n > 1 or cfg.fsdp:")
+        + "            return nullcontext()\n        return autocast()\n",
+        loop("torch.set_autocast_enabled('cuda', False)"),
+    ],
+)
+def test_autocast_without_replicas_alone_is_right(source):
+    assert_noop(source, path=LOOP)
+    assert {f.status for f in findings({LOOP: source}, code="TM105")} <= {"done"}
+
+
 @pytest.mark.parametrize(
     "source",
     [
