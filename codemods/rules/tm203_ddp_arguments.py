@@ -5,8 +5,12 @@ from collections.abc import Iterator
 
 from codemods.example import Example
 from codemods.findings import Finding, Severity
+from codemods.guards import values_around
+from codemods.modules import Function
+from codemods.names import Use
 from codemods.nodes import nodes, spelled
 from codemods.plans import Facts
+from codemods.shapes import DDP_REPLICATE
 from codemods.survey import function_of
 
 CODE = "TM203"
@@ -94,12 +98,87 @@ def find(facts: Facts) -> Iterator[Finding]:
                 for path, first, last in rewritten
             )
             for keyword in node.keywords:
-                given = spelled(keyword.value)
-                if keyword.arg not in _ARGUMENTS or given in ("False", "None"):
-                    continue
-                if inside and keyword.arg == _EVERYDAY and given in _USUAL:
-                    continue
-                yield _finding(file.path, keyword, inside)
+                if _says_something(keyword, inside):
+                    yield _finding(file.path, keyword, inside)
+    for path, first, last in rewritten:
+        for use in facts.checkout.names(path).uses:
+            if use.call is not None and first <= use.node.lineno <= last:
+                yield from _spread(facts, path, use, use.call)
+
+
+def _spread(facts: Facts, path: str, use: Use, call: ast.Call) -> Iterator[Finding]:
+    """What a call that is rewritten takes from mappings: all that is DDP's, or that it cannot be told."""
+    is_ddp = facts.checkout.external(path, use.scope, use.spelling) in DDP_REPLICATE
+    for keyword in call.keywords:
+        if keyword.arg is not None:
+            continue
+        held = _held(facts.checkout.files[path].syntax, call, keyword.value)
+        for given in held or ():
+            if _says_something(given, True):
+                yield _finding(path, given, True)
+        if held is None and is_ddp:
+            yield Finding(
+                path,
+                keyword.value.lineno,
+                CODE,
+                f"**{spelled(keyword.value)} hands DDP what cannot be told here; replicate takes "
+                "none of DDP's arguments, and the new function drops it",
+                "hazard",
+                f"# what it holds of {_UNUSED} and ignored_modules is lost: `titan-migrate "
+                f"explain {CODE}`",
+                "silent",
+            )
+
+
+def _held(
+    tree: ast.Module, call: ast.Call, value: ast.expr
+) -> list[ast.keyword] | None:
+    """What a mapping holds, as if it were written out; None where it cannot be told."""
+    around = None
+    for node in nodes(tree):  # the innermost comes last
+        if isinstance(node, Function):
+            if node.lineno <= call.lineno <= (node.end_lineno or 0):
+                around = node
+    if isinstance(value, ast.Name) and not _changes(around or tree, value.id):
+        value = values_around(tree, around).get(value.id, value)
+    pairs: list[tuple[ast.expr | None, ast.expr]]
+    if isinstance(value, ast.Dict):
+        pairs = [*zip(value.keys, value.values)]
+    elif isinstance(value, ast.Call) and spelled(value.func) == "dict":
+        # Of one without a name it cannot be told.
+        pairs = [(None, given) for given in value.args]
+        pairs += [(ast.Constant(k.arg), k.value) for k in value.keywords]
+    else:
+        return None
+    found = []
+    for key, given in pairs:
+        if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+            return None
+        found.append(ast.keyword(key.value, given))
+    return found
+
+
+def _changes(scope: ast.AST, name: str) -> bool:
+    """Whether a mapping is given more after it was made."""
+    for node in nodes(scope):
+        changed: ast.expr | None = None
+        if isinstance(node, ast.AugAssign):
+            changed = node.target
+        elif isinstance(node, ast.Subscript | ast.Attribute):
+            read = isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)
+            named = getattr(node, "attr", "update") in ("update", "setdefault")
+            changed = node.value if named and not read else None
+        if changed is not None and spelled(changed) == name:
+            return True
+    return False
+
+
+def _says_something(given: ast.keyword, inside: bool) -> bool:
+    """Whether an argument is DDP's alone, and neither a default nor the buckets of torchtitan."""
+    value = spelled(given.value)
+    if given.arg not in _ARGUMENTS or value in ("False", "None"):
+        return False
+    return not (inside and given.arg == _EVERYDAY and value in _USUAL)
 
 
 def _finding(path: str, keyword: ast.keyword, inside: bool) -> Finding:

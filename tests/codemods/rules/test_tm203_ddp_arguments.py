@@ -56,3 +56,53 @@ def test_fires_elsewhere():
     assert [(f.path, f.line) for f in found] == [(HERE, 1)] and found[
         0
     ].severity == "loud"
+
+
+def with_mapping(given, *before):
+    plan = BASE[PLAN].replace("bucket_cap_mb=100", f"**{given}")
+    lines = "".join(f"    {line}\n" for line in before)
+    head = plan[: plan.index("    replicate(", plan.index("def apply_ddp"))]
+    return {PLAN: head + lines + plan[len(head) :]}
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        '{"find_unused_parameters": True, "bucket_cap_mb": 100}',
+        "dict(find_unused_parameters=True, static_graph=False)",
+    ],
+)
+def test_a_mapping_is_read(mapping):
+    for tree in (with_mapping(mapping), with_mapping("more", f"more = {mapping}")):
+        (found,) = findings(tree, code="TM203")
+        assert found.message.startswith("find_unused_parameters=True is an argument")
+        assert found.severity == "loud" and "drops it" in found.message
+
+
+def test_a_mapping_of_the_module_is_read_where_a_call_hands_it_on():
+    plan = BASE[PLAN].replace("bucket_cap_mb=100", "**more")
+    plan += "\n\nmore = {'ignored_modules': [None]}\n"
+    (found,) = findings({PLAN: plan}, code="TM203")
+    assert found.severity == "silent" and found.line == plan.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "before"),
+    [
+        ("(options or {})", []),
+        ("options", []),
+        ("more", ["more = {}", 'more["find_unused_parameters"] = True']),
+        ("more", ["more = {}", "more.update(options)"]),
+        ("more", ["more = {}", "more |= options"]),
+        ("dict(options)", []),
+        ("{**options}", []),
+    ],
+)
+def test_what_a_mapping_holds_that_cannot_be_told_is_named(given, before):
+    (found,) = findings(with_mapping(given, *before), code="TM203")
+    assert found.severity == "silent" and "what cannot be told" in found.message
+
+
+@pytest.mark.parametrize("mapping", ["{}", '{"device_mesh": dp_mesh}', "dict()"])
+def test_a_mapping_without_arguments_of_ddp_alone_says_nothing(mapping):
+    assert findings(with_mapping(mapping), code="TM203") == []
