@@ -8,6 +8,7 @@ from codemods.callers import Holder, callers
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function
+from codemods.names import Definition
 from codemods.nodes import nodes, spelled
 from codemods.plans import Facts, standalone
 from codemods.shapes import uses_within
@@ -90,6 +91,8 @@ def find(facts: Facts) -> Iterator[Finding]:
                 continue
             if (file.path, function.name) in replicating or _refuses(function):
                 continue
+            if _calls(facts, file.path, function, replicating):
+                continue
             if _is_half(facts, file, function, replicating):
                 continue
             for use in names.uses:
@@ -160,14 +163,26 @@ def _is_half(
 
 
 def _calls(
-    facts: Facts, path: str, plan: Function, replicating: set[tuple[str, str]]
+    facts: Facts,
+    path: str,
+    plan: Function,
+    replicating: set[tuple[str, str]],
+    seen: set[Definition] | None = None,
 ) -> bool:
-    """Whether a plan calls a function that replicates."""
+    """Whether a plan calls a function that replicates, or one that calls such a one."""
+    seen = set() if seen is None else seen
     for use in uses_within(facts.checkout, path, plan):
-        if use.call is not None and not use.shadowed:
-            found = facts.checkout.resolve(path, use.scope, use.spelling)
-            if found is not None and (found.path, found.name) in replicating:
-                return True
+        if use.call is None or use.shadowed:
+            continue
+        found = facts.checkout.resolve(path, use.scope, use.spelling)
+        if found is None or found in seen or found.path not in facts.checkout.files:
+            continue
+        if (found.path, found.name) in replicating:
+            return True
+        seen.add(found)
+        inner = function_of(facts.checkout, found)
+        if inner and _calls(facts, found.path, inner, replicating, seen):
+            return True
     return False
 
 
@@ -189,11 +204,16 @@ def _refuses(function: ast.FunctionDef) -> bool:
 
 def _replicating(facts: Facts) -> set[tuple[str, str]]:
     """(path, name) of the functions that call apply_ddp, or may."""
-    replicating = {
-        (site.reference.path, site.function.name)
-        for site in (*facts.survey.call_sites, *facts.survey.inline)
-        if site.function is not None
-    }
+    replicating: set[tuple[str, str]] = set()
+    for site in (*facts.survey.call_sites, *facts.survey.inline):
+        path, line = site.reference.path, site.reference.line
+        if site.function is not None:
+            replicating.add((path, site.function.name))
+        # One within another is the other's.
+        for node in facts.survey.files[path].syntax.body:
+            if isinstance(node, Function):
+                if node.lineno <= line <= (node.end_lineno or 0):
+                    replicating.add((path, node.name))
     for reference in facts.survey.references:
         if reference.kind == "value":  # whoever calls it may be there
             syntax = facts.survey.files[reference.path].syntax

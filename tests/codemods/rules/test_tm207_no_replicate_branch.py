@@ -1,5 +1,7 @@
 """TM207: a plan without a replicate branch that shares AMP."""
 
+import pytest
+
 from codemods.selection import Selection
 
 from rewriting import plan
@@ -53,6 +55,40 @@ def test_does_not_fire_where_apply_ddp_is_passed_on():
     passed = SHARDED.replace("import apply_fsdp", "import apply_ddp, apply_fsdp")
     passed += "\n\n    WRAP = apply_ddp\n"
     assert findings({**AMP, HERE: passed}, code="TM207") == []
+
+
+HELPED = SHARDED.replace("import apply_fsdp", "import apply_ddp, apply_fsdp")
+
+
+@pytest.mark.parametrize(
+    "helpers",
+    [
+        "def wrap(model, mesh):\n        apply_ddp(model, mesh, False)",
+        "def wrap(model, mesh):\n        inner(model, mesh)\n\n"
+        "    def inner(model, mesh):\n        apply_ddp(model, mesh, False)",
+        "def wrap(model, mesh):\n        wrap(model, mesh)\n"
+        "        apply_ddp(model, mesh, False)",
+    ],
+)
+def test_does_not_fire_for_a_plan_that_calls_what_replicates(helpers):
+    plan = (
+        f"{HELPED}        else:\n            wrap(model, world_mesh)\n\n    {helpers}\n"
+    )
+    assert not unbranched(plan)
+    assert unbranched(plan.replace("wrap(model, world", "shut(model, world"))
+
+
+def unbranched(plan):
+    found = findings({**AMP, HERE: plan}, code="TM207")
+    return [one for one in found if "has no branch" in one.message]
+
+
+def test_does_not_fire_for_a_plan_with_a_function_in_it_that_replicates():
+    plan = (
+        HELPED
+        + "        else:\n            def wrap(part):\n                apply_ddp(part, world_mesh, False)\n            wrap(model)\n"
+    )
+    assert findings({**AMP, HERE: plan}, code="TM207") == []
 
 
 def test_names_the_plans_that_stay_on_ddp():
