@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from codemods.bindings import Checkout as Bindings
 from codemods.dependency import UNKNOWN, Dependency
@@ -86,6 +86,9 @@ class Checkout:
     root: Path
     is_git: bool
     torchtitan: str | None = None
+
+    as_kept: ClassVar[bool] = False
+    """Whether its files are read as git keeps them, and not as a working tree has them."""
 
     @property
     def folder(self) -> Place:

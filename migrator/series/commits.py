@@ -231,8 +231,8 @@ def build(
     """
     made: list[Commit] = []
     with tempfile.TemporaryDirectory(prefix="titan-migrate-") as folder:
-        # As `git add` of a working tree: line ends by .gitattributes and by what the
-        # index has, modes as they are. hash-object would not look at the index.
+        # Of a working tree line ends go by .gitattributes and by what the index has, modes
+        # are as they are. hash-object would not look at the index.
         tree = Path(folder, "tree")
         tree.mkdir()
         env = {**env, "GIT_INDEX_FILE": str(Path(folder, "index"))}
@@ -240,14 +240,10 @@ def build(
         checkout.git(*index, "read-tree", base, env=env)
         modes = _modes(checkout.git(*index, "ls-files", "-s", "-z", env=env))
         for part in series:
-            for path, raw in part.files.items():
-                place = tree / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(raw)
-                place.chmod(0o755 if modes.get(path) == "100755" else 0o644)
-            names = as_paths(part.files)
-            add = ("update-index", "--add", "-z", "--stdin")
-            checkout.git(*index, *add, given=names, env=env)
+            if checkout.as_kept:
+                _add_as_kept(checkout, Path(folder), index, modes, part, env)
+            else:
+                _add(checkout, tree, index, modes, part, env)
             parent = made[-1].hash if made else base
             commit = checkout.git(
                 *AS_CONFIGURED,
@@ -263,6 +259,47 @@ def build(
             )
             made.append(Commit(commit.strip(), part.subject))
     return tuple(made)
+
+
+def _add(
+    checkout: Checkout,
+    tree: Path,
+    index: tuple[str, ...],
+    modes: Mapping[str, str],
+    part: Part,
+    env: Mapping[str, str],
+) -> None:
+    """Put the files of a part into the index as `git add` of a working tree does."""
+    for path, raw in part.files.items():
+        place = tree / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(raw)
+        place.chmod(0o755 if modes.get(path) == "100755" else 0o644)
+    add = ("update-index", "--add", "-z", "--stdin")
+    checkout.git(*index, *add, given=as_paths(part.files), env=env)
+
+
+def _add_as_kept(
+    checkout: Checkout,
+    folder: Path,
+    index: tuple[str, ...],
+    modes: Mapping[str, str],
+    part: Part,
+    env: Mapping[str, str],
+) -> None:
+    """Put the files of a part into the index byte for byte, by no attribute."""
+    places = [folder / str(number) for number in range(len(part.files))]
+    for place, raw in zip(places, part.files.values(), strict=True):
+        place.write_bytes(raw)
+    write = ("hash-object", "-w", "--no-filters", "--stdin-paths")
+    given = "".join(f"{place}\n" for place in places).encode()
+    ids = checkout.git(*write, given=given, env=env).split()
+    entries = as_paths(
+        f"{modes.get(path, '100644')} {id}\t{path}"
+        for path, id in zip(part.files, ids, strict=True)
+    )
+    add = ("update-index", "-z", "--index-info")
+    checkout.git(*index, *add, given=entries + b"\0", env=env)
 
 
 def as_paths(names: Iterable[str]) -> bytes:

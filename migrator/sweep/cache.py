@@ -32,6 +32,7 @@ def _parts(options: Options) -> Iterator[bytes]:
     # A torchtitan of this disk that trees may use.
     for place in installed():
         yield os.fsencode(str(place))
+        yield b"".join(_content(place / "direct_url.json"))
         yield b"".join(_content(place.parent / "torchtitan"))
     if options.torchtitan is not None and os.path.isabs(options.torchtitan):
         yield b"".join(_content(Path(options.torchtitan)))
@@ -58,7 +59,7 @@ class Cache:
         """What was planned for a tree, None where nothing is known."""
         try:
             return Planned.of_data(json.loads(self._place(tree).read_bytes()))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def put(self, tree: str, planned: Planned) -> None:

@@ -201,7 +201,9 @@ def _repositories(paths: Sequence[Path]) -> tuple[Path, ...]:
     seen: dict[Path, Path] = {}
     for path in paths:
         with Repository(path) as repository:
-            seen.setdefault(repository.common, path)
+            # "." says nothing in a table that others are put to.
+            named = path if path.name not in ("", "..") else path.resolve()
+            seen.setdefault(repository.common, named)
     return tuple(seen.values())
 
 

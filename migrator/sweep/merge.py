@@ -1,6 +1,7 @@
 """Tables of parts of a sweep, put together."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,16 @@ def merged(files: Sequence[Path]) -> tuple[list[Row], list[str], str]:
 def _read(file: Path) -> tuple[list[Row], Any, tuple[str, str]]:
     try:
         table = json.loads(file.read_bytes())
-        how = str(table["tool"]), str(table["asked"])
-        return [Row.of_data(row) for row in table["rows"]], table["shard"], how
+        how, shard = (str(table["tool"]), str(table["asked"])), table["shard"]
+        if shard is not None and not re.fullmatch(r"\d{1,6}/\d{1,6}", shard):
+            raise ValueError(f"{shard!r} is no shard")
+        return [Row.of_data(row) for row in table["rows"]], shard, how
     except OSError as error:
         raise TitanMigrateError(
             f"{file} could not be read ({error.strerror}): name tables that "
             "`sweep --format json` wrote."
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise TitanMigrateError(
             f"{file} is no table of a sweep, or not whole: write it anew with "
             "`sweep --format json`, and merge again."

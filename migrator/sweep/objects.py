@@ -251,5 +251,16 @@ class Repository:
             for folder, _, names in os.walk(self.common / "refs" / home):
                 above = Path(folder).relative_to(self.common).as_posix()
                 for name in names:
-                    if not name.endswith(".lock"):  # of a git at work
+                    if name.endswith(".lock"):  # of a git at work
+                        continue
+                    if not _is_alias(Path(folder, name)):  # of a ref that is gone
                         yield f"{above}/{name}"
+
+
+def _is_alias(file: Path) -> bool:
+    """Whether a file among the refs names another ref."""
+    try:
+        with file.open("rb") as content:
+            return content.read(4) == b"ref:"
+    except OSError:
+        return False

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from migrator.changeset import Changeset
 from migrator.errors import FileProblem, TitanMigrateError
@@ -38,23 +40,36 @@ class Wanted:
     commit: str
     key: str
 
+    def mark(self, names: Iterable[str]) -> bytes:
+        """What ``MARK`` holds beside patches of these names."""
+        return json.dumps({**self._about, "patches": sorted(names)}).encode()
+
     @property
-    def mark(self) -> bytes:
-        said = {
+    def _about(self) -> dict[str, str]:
+        return {
             "repository": str(self.repository.resolve()),
             "ref": self.ref,
             "commit": self.commit,
             "key": self.key,
         }
-        return json.dumps(said).encode()
 
     @property
     def is_there(self) -> bool:
-        """Whether they were written before."""
-        try:
-            return (self.folder / MARK).read_bytes() == self.mark
-        except OSError:
+        """Whether they were written before, and all of them are there."""
+        said = said_in(self.folder)
+        names = said.pop("patches", None)
+        if said != self._about or not isinstance(names, list) or not names:
             return False
+        return all((self.folder / str(name)).is_file() for name in names)
+
+
+def said_in(folder: Path) -> dict[str, Any]:
+    """What the patches in a folder are of, as ``Wanted.mark`` has it; nothing where none are."""
+    try:
+        said = json.loads((folder / MARK).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def place_of(home: Path, repository: Path, ref: str) -> Path:
@@ -80,8 +95,10 @@ def refuse(home: Path, repository: Repository) -> None:
     """
     place = home.resolve()
     inside = [repository.common, repository.git_dir]
-    if repository.git("rev-parse", "--is-bare-repository").strip() != "true":
-        inside.append(repository.folder.resolve())
+    listed = repository.git("worktree", "list", "--porcelain").split("\n\n")
+    for tree, *about in (one.split("\n") for one in listed if one):
+        if "bare" not in about:
+            inside.append(Path(tree.removeprefix("worktree ")).resolve())
     if any(place.is_relative_to(folder) for folder in inside):
         raise TitanMigrateError(
             f"{home} is inside of {repository.folder}, where nothing is to change: name a "
@@ -91,18 +108,22 @@ def refuse(home: Path, repository: Repository) -> None:
         raise TitanMigrateError(f"{home} is a file: name a folder with --patches.")
 
 
-def write_series(changeset: Changeset, found: Taken, wanted: Wanted) -> None:
+def write_series(
+    changeset: Changeset, found: Taken, wanted: Wanted, anew: bool = False
+) -> None:
     """Write the patches of one ref, all of them or none; what a sweep wrote there goes.
 
     Args:
         changeset: the migration of its tree.
         found: what the commits are to hold.
         wanted: for which ref, and where.
+        anew: whether they are written though they are there: what the tree uses may be
+            another now.
 
     Raises:
         TitanMigrateError: git failed, or something else is in that place.
     """
-    if wanted.is_there:
+    if wanted.is_there and not anew:
         return
     if wanted.folder.exists():
         if wanted.folder.is_symlink() or not (wanted.folder / MARK).is_file():
@@ -114,7 +135,7 @@ def write_series(changeset: Changeset, found: Taken, wanted: Wanted) -> None:
     series = parts(changeset, wanted.commit, found)
     _, mails = as_mails(changeset.checkout, wanted.commit, series)
     try:
-        write(wanted.folder, {**mails, MARK: wanted.mark})
+        write(wanted.folder, {**mails, MARK: wanted.mark(mails)})
     except OSError as error:
         raise FileProblem(
             f"{wanted.folder} could not be written ({error.strerror})"

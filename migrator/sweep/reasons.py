@@ -53,7 +53,7 @@ def place_of(reason: str) -> tuple[str, int, str]:
 
 def groups(rows: Iterable[Row]) -> list[Group]:
     """The reasons of all rows that are to be seen to, the most common first."""
-    found: dict[tuple[State, str, str], _Alike] = {}
+    found: dict[tuple[State, str, tuple[str, ...]], _Alike] = {}
     for row in rows:
         planned = row.planned
         if planned.state not in ("person", "failed"):
@@ -61,7 +61,7 @@ def groups(rows: Iterable[Row]) -> list[Group]:
         seen = set()
         for code, reason in zip(planned.codes, planned.reasons):
             told = place_of(reason)[2]
-            key = planned.state, code, _NAMES.sub("…", told)
+            key = planned.state, code, tuple(_NAMES.split(told))
             names = _NAMES.findall(told)
             alike = found.setdefault(key, _Alike(row, reason, names))
             alike.names = [a if a == b else "…" for a, b in zip(alike.names, names)]

@@ -124,9 +124,13 @@ class Row:
         Raises:
             TypeError, KeyError: it is something else.
         """
-        own = ("repository", "ref", "commit", "date", "tree", "patches")
+        texts = ("repository", "ref", "commit", "tree", "patches")
+        own = {key: data[key] for key in (*texts, "date")}
+        _texts([own[key] for key in texts])
+        if not isinstance(own["date"], int):
+            raise TypeError("the date is no number")
         planned = {key: value for key, value in data.items() if key not in own}
-        return Row(planned=Planned.of_data(planned), **{key: data[key] for key in own})
+        return Row(planned=Planned.of_data(planned), **own)
 
 
 def failed(reason: str, exit_code: int = 3) -> Planned:

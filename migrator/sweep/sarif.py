@@ -45,7 +45,8 @@ def _results(row: Row, indexes: dict[str, int]) -> Iterator[dict[str, Any]]:
     if planned.state == "ready":
         found = ", ".join(f"{n} {code}" for code, n in planned.findings.items())
         said = f"{WORDS['ready']}: {found}"
-        yield _result(row, _TREE, "note", said, planned.files[0], 1, indexes)
+        path = next(iter(planned.files), "")
+        yield _result(row, _TREE, "note", said, path, 1, indexes)
     if planned.state in ("person", "failed"):
         for code, reason in zip(planned.codes, planned.reasons):
             path, line, _ = place_of(reason)
@@ -63,7 +64,6 @@ def _result(
 ) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": code,
-        "ruleIndex": indexes[code],
         "level": level,
         "message": message(f"{inert(row.repository)} {inert(row.ref)}: {said}"),
         "properties": {
@@ -73,6 +73,8 @@ def _result(
             "state": row.planned.state,
         },
     }
+    if code in indexes:  # a table that is merged may be of another titan-migrate
+        result["ruleIndex"] = indexes[code]
     if path:
         place: dict[str, Any] = {"artifactLocation": location(path)}
         if line:

@@ -182,8 +182,8 @@ def _record(cells: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A cell that no spreadsheet takes for a formula, and that can be written as UTF-8."""
-    text = str(value).encode("utf-8", "replace").decode()
+    """A cell that no spreadsheet takes for a formula, and no terminal acts upon."""
+    text = inert(str(value), keep="\n")
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") and text else text
 
 

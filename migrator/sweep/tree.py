@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from codemods.dependency import UNKNOWN, Dependency
 from codemods.source import SourceFile
@@ -298,6 +298,7 @@ class TreeCheckout(Checkout):
 
     tree: Tree
     shared: Shared
+    as_kept: ClassVar[bool] = True
 
     @property
     def folder(self) -> TreePath:

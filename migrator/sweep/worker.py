@@ -93,8 +93,9 @@ class Worker:
         for number, wanted in task.wanted:
             try:
                 found = found or taken(changeset)
-                home = replace(changeset, checkout=self._checkout(task.tree, number))
-                write_series(home, found, wanted)
+                checkout = self._checkout(task.tree, number)
+                home = replace(changeset, checkout=checkout)
+                write_series(home, found, wanted, anew=not _lasts(checkout))
             except TitanMigrateError as error:
                 problems[wanted.folder] = str(error)
         return problems

@@ -29,7 +29,7 @@ def test_what_is_broken_in_it_is_not_taken():
     cache = Cache("key")
     cache.put(TREE, Planned("ready"))
     (place,) = (caches.folder() / "sweep").rglob("*.json")
-    for text in ("", "{}", '{"state": "odd"}', "[1]"):
+    for text in ("", "{}", '{"state": "odd"}', "[1]", "[" * 200_000):
         place.write_text(text)
         assert cache.get(TREE) is None
 

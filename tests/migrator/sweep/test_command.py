@@ -189,3 +189,12 @@ def test_broken_off_it_says_that_it_goes_on(three, monkeypatch):
     assert result.exit_code == 130
     assert "the same command goes on from here" in result.stderr
     assert "goes on" not in swept(three, "--no-cache").stderr
+
+
+def test_a_repository_without_a_name_is_called_by_its_place(three, monkeypatch):
+    monkeypatch.chdir(three)
+    (named,) = {
+        r["repository"]
+        for r in json.loads(swept(".", "--format", "json").stdout)["rows"]
+    }
+    assert named == str(three)

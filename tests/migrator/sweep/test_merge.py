@@ -28,8 +28,18 @@ def test_tables_that_were_asked_otherwise_do_not_go_together(tmp_path, row):
     assert merged([tmp_path / "a.json", tmp_path / "c.json"])[2] == "1d"
 
 
+def table_of(shard: str) -> str:
+    return f'{{"tool": "t", "asked": "", "rows": [], "shard": {shard}}}'
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"rows": [{}], "shard": null}', '{"rows": [']
+    "text",
+    [
+        *("", "[]", '{"rows": [{}], "shard": null}', '{"rows": [', "[" * 200_000),
+        *map(table_of, ('"x"', '"1/2/3"', "[1]", "3")),
+        table_of("null").replace("[]", "[1]"),
+        table_of("null").replace("[]", "3"),
+    ],
 )
 def test_what_is_no_table_is_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text)

@@ -69,6 +69,13 @@ def test_refs_are_listed_without_other_names_of_theirs(bare):
     assert names == ["refs/heads/main", "refs/remotes/origin/x"]
 
 
+def test_another_name_of_a_ref_that_is_gone_is_left_out(bare):
+    for name in ("refs/remotes/origin/HEAD", "refs/heads/old"):
+        git(bare, "symbolic-ref", name, "refs/heads/gone")
+    with Repository(bare) as repository:
+        assert [name for name, _ in repository.refs()] == ["refs/heads/main"]
+
+
 def test_what_git_takes_for_no_ref_is_listed_without_an_object(bare):
     name = 'it\'s "new"\nand bad'
     (bare / "refs/heads" / name).write_text(git(bare, "rev-parse", "main"))

@@ -1,6 +1,7 @@
 """Patches for each ref."""
 
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -94,7 +95,11 @@ def test_a_folder_in_which_the_repository_would_change_is_refused(fork, tmp_path
     (tmp_path / "file").write_text("")
     for repository in (fork, tmp_path / "linked"):
         with Repository(repository) as opened:
-            for place in (fork / "patches", repository / "patches"):
+            for place in (
+                fork / "patches",
+                repository / "patches",
+                tmp_path / "linked/x",
+            ):
                 with pytest.raises(
                     TitanMigrateError, match="where nothing is to change"
                 ):
@@ -102,6 +107,60 @@ def test_a_folder_in_which_the_repository_would_change_is_refused(fork, tmp_path
             with pytest.raises(TitanMigrateError, match="is a file"):
                 refuse(tmp_path / "file", opened)
             refuse(tmp_path / "patches", opened)
+
+
+def test_a_repository_that_is_named_by_a_folder_in_it_is_left_alone(fork, tmp_path):
+    whole, linked = tmp_path / "whole", tmp_path / "linked"
+    git(tmp_path, "clone", "-q", "-b", "a", str(fork), str(whole))
+    git(whole, "worktree", "add", "-q", "--detach", str(linked))
+    for named in (whole / "torchtitan", linked / "torchtitan", linked):
+        with Repository(named) as opened:
+            for place in (whole / "patches", linked / "patches"):
+                with pytest.raises(TitanMigrateError, match="nothing is to change"):
+                    refuse(place, opened)
+
+
+def test_patches_that_are_gone_are_written_again(fork, tmp_path):
+    home = tmp_path / "patches"
+    words = (fork, "--patches", home, "--refs", "a")
+    swept(*words)
+    (place,) = home.iterdir()
+    gone, *_ = sorted(place.glob("*.patch"))
+    before = gone.read_bytes().partition(b"diff --git")[2]
+    gone.unlink()
+    swept(*words)
+    assert gone.read_bytes().partition(b"diff --git")[2] == before
+
+
+def test_patches_follow_the_torchtitan_that_a_tree_uses(fork, tmp_path):
+    used, home = tmp_path / "used", tmp_path / "patches"
+    shutil.copytree(FIXTURES / "v0_2_2", used)
+    files = files_of(FIXTURES / "dependent")
+    named = b'\n[tool.titan-migrate]\ntorchtitan = "%s"\n' % bytes(used)
+    files["pyproject.toml"] = files["pyproject.toml"] + named
+    git_import(tmp_path / "lab.git", {"refs/heads/main": (None, files)})
+
+    def patches(home):
+        swept(tmp_path / "lab.git", "--patches", home)
+        found = [path.read_text() for path in sorted(home.rglob("*.patch"))]
+        return [text[text.index("diff --git") :] for text in found]
+
+    before = patches(home)
+    plan = used / "torchtitan/models/llama3/infra/parallelize.py"
+    plan.write_text(plan.read_text().replace("transformer_block", "tblock"))
+    assert before and patches(home) == patches(tmp_path / "other") != before
+
+
+def test_patches_are_of_what_git_keeps(fork, tmp_path):
+    files = files_of(FIXTURES / "legacy")
+    (path,) = [p for p, raw in files.items() if b"def apply_ddp" in raw]
+    files[path] += "# é\n".encode()
+    files[".gitattributes"] = b"*.py working-tree-encoding=latin1\n"
+    git_import(tmp_path / "odd.git", {"refs/heads/main": (None, files)})
+    swept(tmp_path / "odd.git", "--patches", tmp_path / "patches")
+    (patch,) = (tmp_path / "patches").rglob("*.patch")
+    assert b"def apply_replicate" in patch.read_bytes()
+    assert "Ã©".encode() not in patch.read_bytes()
 
 
 def test_it_is_said_where_patches_are_and_which_are_out_of_date(fork, tmp_path):

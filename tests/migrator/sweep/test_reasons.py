@@ -45,3 +45,11 @@ def test_a_reason_may_begin_with_its_place():
     assert place_of("a/b.py:3: why: so") == ("a/b.py", 3, "why: so")
     assert place_of("a/b.py: why") == ("a/b.py", 0, "why")
     assert place_of("why: so") == ("", 0, "why: so")
+
+
+def test_a_name_may_hold_what_stands_for_names(row):
+    why = ("foo.b x: y.py:1: does not parse", "… x: y.py:1: does not parse")
+    rows = [
+        row(str(n), "failed", reasons=(one,), codes=("",)) for n, one in enumerate(why)
+    ]
+    assert sum(group.refs for group in groups(rows)) == 2

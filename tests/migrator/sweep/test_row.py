@@ -33,5 +33,14 @@ def test_what_is_no_row_is_told(wrong):
         Planned.of_data({**known, **wrong} if wrong else {})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ref": 1}, {"repository": None}, {"tree": []}, {"date": "x"}, {"date": None}],
+)
+def test_what_is_wrong_about_a_ref_is_told(row, wrong):
+    with pytest.raises(TypeError):
+        Row.of_data({**row().as_data(), **wrong})
+
+
 def test_a_failure_says_why():
     assert failed("broken").reasons == ("broken",) and failed("broken").exit_code == 3

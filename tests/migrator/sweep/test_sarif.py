@@ -39,3 +39,11 @@ def test_every_reason_is_a_result_and_the_document_is_valid(row):
     }
     rules = run["tool"]["driver"]["rules"]
     assert all(rules[r["ruleIndex"]]["id"] == r["ruleId"] for r in run["results"])
+
+
+def test_a_rule_that_is_not_known_here_has_no_index(row):
+    rows = [row("a", "person", reasons=("m.py:1: left",), codes=("TM999",)), row("b")]
+    document = json.loads("".join(as_sarif(rows)))
+    found = document["runs"][0]["results"]
+    assert [result["ruleId"] for result in found] == ["TM999", "TREE"]
+    assert "ruleIndex" not in found[0] and "locations" not in found[1]

@@ -63,6 +63,12 @@ def test_spreadsheets_get_cells_and_no_formulas(row):
     assert tuple(head) == table.FIELDS
 
 
+def test_nothing_in_a_cell_acts_on_a_terminal(row):
+    odd = row("a", "failed", reasons=("bad\x1b[31m.py:1: no",), codes=("",))
+    text = "".join(table.as_csv([odd]))
+    assert "\x1b" not in text and "bad\\x1b[31m.py" in text
+
+
 def test_the_exit_code_is_that_of_the_worst_ref(row):
     states = ("done", "other", "ready", "person", "failed")
     codes = [table.exit_code([row("a", state), row("b", "done")]) for state in states]
