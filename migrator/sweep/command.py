@@ -24,7 +24,7 @@ from migrator.sweep import run, table
 from migrator.sweep.merge import merged
 from migrator.sweep.objects import Repository
 from migrator.sweep.page import as_html
-from migrator.sweep.patches import MARK, place_of, refuse
+from migrator.sweep.patches import MARK, place_of, refuse, said_in
 from migrator.sweep.plan import Options
 from migrator.sweep.plan import refuse as refuse_options
 from migrator.sweep.row import WORDS, Row
@@ -97,7 +97,10 @@ def sweep(
     if verbosity > 0 and not no_cache:
         click.echo(f"Results are kept in {run.kept_in(request)}.", err=True)
     if patches is not None:
-        for line in _of_patches(patches, rows.rows):
+        lines = [*_of_patches(patches, rows.rows)]
+        if not (refs or since or part):
+            lines += _of_gone(patches, rows.rows)
+        for line in lines:
             tell(line)
     remarks = [f"This is part {part[0]} of {part[1]}."] if part else []
     _write_page(page, rows.rows, remarks)
@@ -157,6 +160,20 @@ def _of_patches(home: Path, rows: Sequence[Row]) -> Iterator[str]:
             yield (
                 f"{place} has patches of what {ref} was before; there are none for what it is "
                 f"now ({WORDS[row.planned.state]}): take the folder away."
+            )
+
+
+def _of_gone(home: Path, rows: Sequence[Row]) -> Iterator[str]:
+    """Which patches are of branches that are not there any more, where all were looked at."""
+    places = {place_of(home, Path(row.repository), row.ref) for row in rows}
+    repositories = {str(Path(row.repository).resolve()) for row in rows}
+    for place in sorted({*home.iterdir()} - places):
+        said = said_in(place)
+        ref = str(said.get("ref"))
+        if said.get("repository") in repositories and run.is_branch(ref):
+            yield (
+                f"{place} has patches of {inert(table.short(ref))}, which is not there any "
+                "more: take the folder away."
             )
 
 

@@ -99,6 +99,11 @@ class Told:
 Watch = Callable[[Told], None]
 
 
+def is_branch(ref: str) -> bool:
+    """Whether a ref is looked at where nobody says which."""
+    return any(fnmatchcase(ref, pattern) for pattern in _BRANCHES)
+
+
 def cores() -> int:
     """How many this process may use."""
     known = getattr(os, "sched_getaffinity", None)
@@ -279,7 +284,7 @@ class _Asked:
     def _fits(self, name: str) -> bool:
         short = name.split("/", 2)[-1]
         if not self._request.refs:
-            return any(fnmatchcase(name, pattern) for pattern in _BRANCHES)
+            return is_branch(name)
         fitting = {
             pattern
             for pattern in self._request.refs

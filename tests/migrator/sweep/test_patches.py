@@ -174,3 +174,16 @@ def test_it_is_said_where_patches_are_and_which_are_out_of_date(fork, tmp_path):
     said = swept(fork, "--patches", home).stderr
     assert f"{place} has patches of what a was before" in said and "refs are" in said
     assert said.count("was before") == 1 and (place / MARK).is_file()
+
+
+def test_patches_of_a_branch_that_is_gone_are_named(fork, tmp_path):
+    home = tmp_path / "patches"
+    git(fork, "tag", "v1", "c")
+    swept(fork, "--patches", home, "--refs", "refs/tags/*", "--refs", "c")
+    git(fork, "branch", "-m", "c", "d")
+    gone = place_of(home, fork, "refs/heads/c")
+    said = swept(fork, "--patches", home, "--refs", "d").stderr
+    assert "any more" not in said
+    said = swept(fork, "--patches", home).stderr
+    assert said.count("any more") == 1
+    assert f"{gone} has patches of c, which is not there any more" in said
