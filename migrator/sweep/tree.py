@@ -140,7 +140,7 @@ class Tree:
                     return None
                 continue
             if name == "..":
-                if not here:
+                if not here or not way[-1].is_folder:  # `file/..` is none either
                     return None
                 here.pop()
                 way.pop()

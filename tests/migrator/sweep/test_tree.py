@@ -26,6 +26,7 @@ LINKS = {
     "folder.py": "there",
     "up/again.py": "../there/../there/b.py",
     "slash.py": "there/b.py/",
+    "through.py": "README.md/../there/b.py",
 }
 
 
