@@ -611,6 +611,41 @@ def _only_about_the_mesh(test: ast.expr) -> bool:
     return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", text))
 
 
+_WIDE = re.compile(r"([\w.]*\bdp_)replicate(_degree|_enabled)?\b")
+_SHARDING = re.compile(r"fsdp|dp_shard|hsdp", re.I)
+
+
+def for_hsdp_alone(guard: Guard) -> ast.stmt | None:
+    """The part of a guard that refuses HSDP, which is FSDP's to do; None where it refuses none.
+
+    It does if it asks for replicas by name and neither it nor a condition around it says
+    anything of shards.
+    """
+    found = _WIDE.search(spelled(guard.test))
+    around = [block[at] for block, at in guard.place.chain[:-1]]
+    tests = [guard.test, *(node.test for node in around if isinstance(node, ast.If))]
+    if found is None or any(_SHARDING.search(spelled(test)) for test in tests):
+        return None
+    if found[2] == "_enabled":
+        shards = f"{found[1].removesuffix('dp_')}fsdp_enabled"
+        none = f"not {shards}"
+    else:
+        shards, none = (
+            f"{found[1]}shard{found[2] or ''} {how}" for how in ("> 1", "== 1")
+        )
+    if isinstance(guard.node, ast.If) and guard.shape == "statement":
+        test = ast.BoolOp(ast.And(), [_parsed(shards), guard.test])
+        return ast.If(test, guard.node.body, [])
+    if isinstance(guard.node, ast.Assert):
+        test = ast.BoolOp(ast.Or(), [_parsed(none), guard.test])
+        return ast.Assert(test, guard.node.msg)
+    return None
+
+
+def _parsed(code: str) -> ast.expr:
+    return ast.parse(code, mode="eval").body
+
+
 def other_than_mesh(
     test: ast.expr, known: Mapping[str, ast.expr] = {}, refused: bool = True
 ) -> ast.expr | None:

@@ -15,6 +15,7 @@ from codemods.guards import (
     asked_by,
     asks_for_others,
     commented_guards,
+    for_hsdp_alone,
     guards,
     is_check,
     is_mixed,
@@ -237,6 +238,14 @@ def _of_guard(facts: Facts, file: SourceFile, guarded: Guarded) -> Iterator[Find
             f"replicate composes with other dimensions, so `{test}` need not be refused"
         )
         yield Finding(file.path, line, CODE, message, status)
+        alone = for_hsdp_alone(guard) if status == "rewrite" else None
+        if alone is not None:
+            message = (
+                "this refused it beside HSDP too, which FSDP does and which does not change: go on "
+                "refusing that alone, if it is not to be"
+            )
+            code = ast.unparse(ast.fix_missing_locations(alone))
+            yield Finding(file.path, line, CODE, message, "hazard", code, "note")
     elif guarded.fate == "alone":
         yield _left(
             file,

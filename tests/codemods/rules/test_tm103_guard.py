@@ -1,5 +1,7 @@
 """TM103: the guard against more than one dimension goes."""
 
+import ast
+
 import pytest
 
 from support import (
@@ -937,3 +939,53 @@ def test_a_guard_before_a_method_of_something(target):
     left = [f for f in result.findings if f.status == "left"]
     assert [(f.line, f.code) for f in left] == [(11, "TM211")]
     assert "perhaps Backend.apply_ddp" in left[0].message
+
+
+def of_hsdp(*lines):
+    source = f"{IMPORT} apply_ddp\n\n\n{plan(*lines, CALL)}"
+    found = findings({**FILES, HERE: source}, code="TM103")
+    assert any(one.status == "rewrite" for one in found)
+    return [one for one in found if one.status == "hazard"]
+
+
+@pytest.mark.parametrize(
+    ("guard", "alone"),
+    [
+        (
+            "assert dp_replicate == 1 or tp == 1, 'DDP does not go with TP'",
+            "assert dp_shard == 1 or (dp_replicate == 1 or tp == 1), 'DDP does not go with TP'",
+        ),
+        (
+            "assert not (dims.dp_replicate > 1 and dims.tp > 1), 'no DDP with TP'",
+            "assert dims.dp_shard == 1 or not (dims.dp_replicate > 1 and dims.tp > 1), "
+            "'no DDP with TP'",
+        ),
+        (
+            "if parallel_dims.dp_replicate_enabled and parallel_dims.tp_enabled: "
+            "raise ValueError('DDP does not go with TP')",
+            "if parallel_dims.fsdp_enabled and (parallel_dims.dp_replicate_enabled and "
+            "parallel_dims.tp_enabled): raise ValueError('DDP does not go with TP')",
+        ),
+    ],
+)
+def test_of_a_guard_that_refuses_hsdp_too_it_is_said(guard, alone):
+    (found,) = of_hsdp(guard)
+    assert found.severity == "note" and "HSDP" in found.message
+    assert ast.unparse(ast.parse(found.suggestion)) == ast.unparse(ast.parse(alone))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [
+            "assert dp_shard > 1 or dp_replicate == 1 or tp == 1, 'DDP does not go with TP'"
+        ],
+        [
+            "if not parallel_dims.fsdp_enabled:",
+            "    assert dp_replicate == 1 or tp == 1, 'DDP does not go with TP'",
+        ],
+        ["if world_mesh.ndim > 1:", f"    {REFUSAL}"],
+    ],
+)
+def test_of_one_that_refuses_ddp_alone_it_is_not(lines):
+    assert of_hsdp(*lines) == []
