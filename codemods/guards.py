@@ -37,13 +37,16 @@ _OTHER_DIMENSION = re.compile(
 )
 _LOGS = re.compile(r"(\w*log\w*|warnings)\.\w+|print|warn")
 _NO_SHARDING = re.compile(
-    r"not [\w.]*\b(fsdp|dp_shard)(_enabled)?|[\w.]*\bdp_shard(_degree)? (== 1|<= 1|< 2)"
+    r"not [\w.]*\b(fsdp|dp_shard)(_enabled)?|[\w.]*\b"
+    r"(dp_shard(_degree)?|data_parallel_shard_degree) (== 1|<= 1|< 2)"
 )
 _PURELY_REPLICATED = re.compile(
-    rf"^({_NO_SHARDING.pattern})$|\bdp_replicate(_enabled)?\b|\bddp\b"
+    rf"^({_NO_SHARDING.pattern})$|"
+    r"\bdp_replicate(_enabled|_degree)?\b|\bdata_parallel_replicate_degree\b|\bddp\b"
 )
 _REPLICATION = re.compile(
-    r"[\w.]*\b(dp_replicate|ddp)(_enabled)?|[\w.]*\bdp_replicate(_degree)? > 1"
+    r"[\w.]*\b(dp_replicate|ddp)(_enabled)?|"
+    r"[\w.]*\b(dp_replicate(_degree)?|data_parallel_replicate_degree) > 1"
 )
 _SOME_MESH = re.compile(r"\w*mesh( is not None)?")
 _NOT_REPLICATES = re.compile(

@@ -989,3 +989,21 @@ def test_of_a_guard_that_refuses_hsdp_too_it_is_said(guard, alone):
 )
 def test_of_one_that_refuses_ddp_alone_it_is_not(lines):
     assert of_hsdp(*lines) == []
+
+
+@pytest.mark.parametrize("at", ["par", "self", "job_config.parallelism"])
+def test_a_guard_by_degrees_of_the_configuration_is_named(at):
+    guard = (
+        f"class Config:\n    def check(self, par, job_config):\n"
+        f"        if {at}.data_parallel_replicate_degree > 1 and {at}.data_parallel_shard_degree == 1 "
+        f"and {at}.tensor_parallel_degree > 1:\n"
+        "            raise ValueError('DDP does not compose with TP')\n"
+        "        self.build(par)\n"
+    )
+    tree = {**FILES, HERE: f"{IMPORT} apply_ddp\n\n\n{plan(CALL)}"}
+    (found,) = [
+        one
+        for one in findings({**tree, "torchtitan/config.py": guard}, code="TM103")
+        if one.path == "torchtitan/config.py"
+    ]
+    assert (found.line, found.status) == (3, "left")
