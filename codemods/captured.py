@@ -52,6 +52,9 @@ _NO_TENSOR = {
     "is_meta",
     "itemsize",
 }
+_STAYS = {"requires_grad", "grad", "data"}
+"""Attributes of a parameter that are the new one's too; all others are gone."""
+
 _KEEPS = {"append", "extend", "add", "insert", "update", "setdefault", "setattr"}
 _KEEPS |= {"add_param_group", "appendleft"}
 _ITSELF = {
@@ -69,6 +72,9 @@ _ENDS = ast.Return | ast.Raise | ast.Continue | ast.Break
 _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 
 
+_MADE, _SET = "is made from", "is set on"
+
+
 @dataclass(frozen=True)
 class Capture:
     """Something that holds parameters which are replaced later.
@@ -76,6 +82,7 @@ class Capture:
     Args:
         path, line: where, in the function that does both, itself or by calls.
         subject: what it is, or does.
+        verb: what it does to the parameters: it is made from them, or set on them.
         model: whose parameters.
         before: line of the wrapping, in the same function.
         statement: what is to be done after that.
@@ -84,6 +91,7 @@ class Capture:
     path: str
     line: int
     subject: str
+    verb: str
     model: str
     before: int
     statement: str
@@ -98,6 +106,7 @@ class _Event:
     subject: str
     model: str
     ways: Ways
+    verb: str = _MADE
 
 
 @dataclass
@@ -237,6 +246,7 @@ class _Reader:
                 frame.file.path,
                 event.line,
                 event.subject,
+                event.verb,
                 event.model,
                 wrap.line,
                 spelled(event.statement),
@@ -306,10 +316,14 @@ class _Reader:
     def loop(self, frame: _Frame, node: ast.For | ast.AsyncFor) -> None:
         self.bind_element(frame, node.target, node.iter)
         source, names = _parameters_of(node.target, node.iter)
-        kept = [n for part in node.body for n in nodes(part) if _stores(n, names)]
+        inner = [n for part in node.body for n in nodes(part)]
+        kept = [n for n in inner if _stores(n, names)]
+        noted = [n for n in inner if _noted(n, names)]
         if source is not None and kept:
             held = spelled(kept[0]).partition("\n")[0]
             self.keep(frame, node.iter, f"what {held} keeps")
+        elif source is not None and noted:
+            self.keep(frame, node.iter, spelled(noted[0]), _SET)
         ways = frame.ways
         self.block(frame, node.body)
         frame.ways = ways
@@ -332,6 +346,10 @@ class _Reader:
         places = self.value(frame, value)
         for target in targets:
             self.bind(frame, target, places)
+            of = _weight_noted(target)
+            if of is not None:
+                on, subject = self.value(frame, of), spelled(target)
+                self.event(frame, False, on, target, subject, spelled(of), verb=_SET)
 
     def bind(self, frame: _Frame, target: ast.expr, places: Places) -> None:
         if isinstance(target, ast.Name):
@@ -551,13 +569,15 @@ class _Reader:
 
     # captures
 
-    def keep(self, frame: _Frame, node: ast.expr, subject: str) -> None:
+    def keep(
+        self, frame: _Frame, node: ast.expr, subject: str, verb: str = _MADE
+    ) -> None:
         """Notes the parameters that what an expression gives keeps."""
         for call in self.taken(frame, node):
             assert isinstance(call.func, ast.Attribute)
             on = call.func.value
             places = self.value(frame, on)
-            self.event(frame, False, places, call, subject, spelled(on))
+            self.event(frame, False, places, call, subject, spelled(on), verb=verb)
 
     def taken(self, frame: _Frame, node: ast.expr) -> list[ast.Call]:
         """The calls of ``parameters()`` whose parameters are kept in what it gives."""
@@ -588,7 +608,8 @@ class _Reader:
         found = self.taken(frame, made)
         for generator in node.generators:
             source, names = _parameters_of(generator.target, generator.iter)
-            if source is not None and _holds(made, names):
+            told = getattr(node, "key", made)
+            if source is not None and (_holds(made, names) or _is_id(told, names)):
                 found += self.taken(frame, generator.iter)
         return found
 
@@ -601,11 +622,12 @@ class _Reader:
         subject: str,
         model: str,
         ways: Ways = frozenset(),
+        verb: str = _MADE,
     ) -> None:
         ways |= frame.ways
         at = frame.statement
         frame.events.append(
-            _Event(wraps, places, at, node.lineno, subject, model, ways)
+            _Event(wraps, places, at, node.lineno, subject, model, ways, verb)
         )
 
 
@@ -664,6 +686,35 @@ def _holds(node: ast.AST, names: set[str]) -> bool:
     if isinstance(node, ast.IfExp):
         return _holds(node.body, names) or _holds(node.orelse, names)
     return any(_holds(child, names) for child in children(node))
+
+
+def _is_id(node: ast.AST, names: set[str]) -> bool:
+    """``id(p)``, by which a parameter is known again."""
+    return (
+        isinstance(node, ast.Call)
+        and _last(node.func) == "id"
+        and any(isinstance(a, ast.Name) and a.id in names for a in node.args)
+    )
+
+
+def _noted(node: ast.AST, names: set[str]) -> bool:
+    """``p.lr_scale``, which is set."""
+    return (
+        isinstance(node, ast.Attribute)
+        and not isinstance(node.ctx, ast.Load)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in names
+        and node.attr not in _STAYS
+    )
+
+
+def _weight_noted(target: ast.expr) -> ast.expr | None:
+    """``norm`` of ``norm.weight.no_decay``, which is set; None of anything else."""
+    of = target.value if isinstance(target, ast.Attribute) else None
+    if not isinstance(of, ast.Attribute) or of.attr not in ("weight", "bias"):
+        return None
+    assert isinstance(target, ast.Attribute)
+    return None if target.attr in _STAYS else of.value
 
 
 def _stores(node: ast.AST, names: set[str]) -> bool:

@@ -13,18 +13,21 @@ from codemods.source import SourceFile
 CODE = "TM205"
 TITLE = "parameters captured before wrapping"
 SEVERITY: Severity = "silent"
-WHAT = "An optimizer, EMA or list takes a model's parameters before it is wrapped."
+WHAT = "An optimizer, EMA, list or set takes a model's parameters before it is wrapped."
 WHY = """\
 replicate replaces the parameters of a module by DTensors. An optimizer, an EMA or a
 list made from model.parameters() before holds the old ones: it trains nothing, and
-nothing raises. Build them after the model is parallelized.
+nothing raises. Build them after the model is parallelized. What is set on a parameter
+itself (`p.lr_scale = 0.1`), and what is known of it by its id, is gone as well: set it
+after wrapping, or keep it by the parameter's name.
 """
 UPSTREAM = """\
 None. It rests on PyTorch's replicate, which replaces parameters; DDP kept them.
 """
 RISK = """\
 The loss is computed, gradients are reduced, steps are logged, and no weight moves. An
-EMA averages weights that stay as they were made.
+EMA averages weights that stay as they were made. Learning rates and weight decay fall
+back to what holds for a parameter that nothing was set on.
 """
 PROOF = """\
 Where torchtitan's own trainer does it, `dp` fails: "no parameter moved" in the
@@ -71,7 +74,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             found.path,
             found.line,
             CODE,
-            f"{found.subject} is made from {found.model}'s parameters "
+            f"{found.subject} {found.verb} {found.model}'s parameters "
             f"before replicate replaces them on line {found.before}",
             "hazard",
             f"# after line {found.before}\n{found.statement}",

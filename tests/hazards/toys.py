@@ -289,6 +289,40 @@ def weight_set_to_a_number(party):
     return evaluate(model)
 
 
+def rates_of(model, known):
+    groups = [
+        {"params": [p], "lr": 0.1 * known(n, p)} for n, p in model.named_parameters()
+    ]
+    return torch.optim.SGD(groups, lr=0.1)
+
+
+@toy("-", "TM205")
+def a_rate_set_on_parameters(party):
+    """Before they are wrapped; the cure keeps it by the parameter's name."""
+    torch.manual_seed(0)
+    model, by_name = Model(), {}
+    for name, parameter in model.named_parameters():
+        parameter.scale = by_name[name] = 10.0 if "embed" in name else 1.0
+    model = wrapped(party, made=model)
+    if party == "cure":
+        optimizer = rates_of(model, lambda name, _: by_name[name])
+    else:
+        optimizer = rates_of(model, lambda _, p: getattr(p, "scale", 1.0))
+    return [train(model, optimizer, step) for step in range(2)]
+
+
+@toy("-", "TM205")
+def parameters_known_by_their_ids(party):
+    torch.manual_seed(0)
+    model = Model()
+    chosen = {id(p) for p in model.embed.parameters()}
+    model = wrapped(party, made=model)
+    if party == "cure":
+        chosen = {id(p) for p in model.embed.parameters()}
+    optimizer = rates_of(model, lambda _, p: 10.0 if id(p) in chosen else 1.0)
+    return [train(model, optimizer, step) for step in range(2)]
+
+
 @toy("-", "TM206")
 def loaded_into_a_plain_copy(party):
     state, copy = bare(wrapped(party)).state_dict(), Model()
