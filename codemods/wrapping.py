@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from codemods.bindings import Checkout
 from codemods.modules import Defining, Function, functions, methods
-from codemods.nodes import children, dotted
+from codemods.nodes import children, dotted, of_kind
 from codemods.once import once
 from codemods.source import SourceFile
 
@@ -19,6 +19,42 @@ Wrapped = Callable[[SourceFile, ast.Call], ast.expr | None]
 """The model that a call wraps, None where it does not."""
 
 DEFINES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+
+
+_PLAN = "parallelize_"
+"""What torchtitan's plans are called, and what a trainer calls them by."""
+
+
+def calling_plans(checkout: Checkout) -> Iterator[SourceFile]:
+    """The files that call a plan, and give it a model."""
+    for file in checkout.mentioning(_PLAN):
+        if any(_is_plan(checkout, file, spelling) for spelling in file.all(_plans)):
+            yield file
+
+
+def is_plan(checkout: Checkout, file: SourceFile, call: ast.Call) -> bool:
+    """Whether a call is of a plan, which parallelizes a model, by its name."""
+    return _is_plan(checkout, file, dotted(call.func) or "")
+
+
+def model_of(call: ast.Call) -> ast.expr | None:
+    """What a call of a plan is given to wrap."""
+    named = {word.arg: word.value for word in call.keywords}
+    return call.args[0] if call.args else named.get("model")
+
+
+def _plans(file: SourceFile) -> tuple[str, ...]:
+    """What is called in a file that is a plan by its name, and is given a model."""
+    calls = of_kind(file.syntax, ast.Call)
+    spelt = (dotted(call.func) or "" for call in calls if model_of(call) is not None)
+    return tuple(dict.fromkeys(s for s in spelt if _PLAN in s))
+
+
+def _is_plan(checkout: Checkout, file: SourceFile, spelling: str) -> bool:
+    if not spelling.rpartition(".")[2].startswith(_PLAN):
+        return False
+    origin = checkout.external(file.path, "", spelling) or ""
+    return not origin.startswith("torch.") and not spelling.endswith("_module")
 
 
 @once

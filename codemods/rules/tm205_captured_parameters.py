@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from codemods.captured import captures
 from codemods.example import Example
 from codemods.findings import Finding, Severity
-from codemods.nodes import dotted, of_kind
 from codemods.plans import Facts
 from codemods.source import SourceFile
+from codemods.wrapping import calling_plans, is_plan, model_of
 
 CODE = "TM205"
 TITLE = "parameters captured before wrapping"
@@ -47,26 +47,19 @@ self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
 """,
 )
 
-_PLAN = "parallelize_"
-"""What torchtitan's plans are called, and what a trainer calls them by."""
-
 
 def find(facts: Facts) -> Iterator[Finding]:
     sites = (*facts.survey.call_sites, *facts.survey.inline)
     wrapping = {
         (site.reference.path, site.node.lineno, site.node.col_offset) for site in sites
     }
-    paths = {site.reference.path for site in sites if _model_of(site.node) is not None}
-    paths |= {
-        file.path
-        for file in facts.checkout.mentioning(_PLAN)
-        if any(_is_plan(facts, file, spelling) for spelling in file.all(_plans))
-    }
+    paths = {site.reference.path for site in sites if model_of(site.node) is not None}
+    paths |= {file.path for file in calling_plans(facts.checkout)}
 
     def wrapped(file: SourceFile, call: ast.Call) -> ast.expr | None:
         place = file.path, call.lineno, call.col_offset
-        known = place in wrapping or _is_plan(facts, file, dotted(call.func) or "")
-        return _model_of(call) if known else None
+        known = place in wrapping or is_plan(facts.checkout, file, call)
+        return model_of(call) if known else None
 
     homes = (facts.checkout.files[path] for path in sorted(paths))
     for found in captures(facts.checkout, wrapped, homes):
@@ -79,23 +72,3 @@ def find(facts: Facts) -> Iterator[Finding]:
             "hazard",
             f"# after line {found.before}\n{found.statement}",
         )
-
-
-def _model_of(call: ast.Call) -> ast.expr | None:
-    """What a call of a plan is given to wrap."""
-    named = {word.arg: word.value for word in call.keywords}
-    return call.args[0] if call.args else named.get("model")
-
-
-def _plans(file: SourceFile) -> tuple[str, ...]:
-    """What is called in a file that is a plan by its name, and is given a model."""
-    calls = of_kind(file.syntax, ast.Call)
-    spelt = (dotted(call.func) or "" for call in calls if _model_of(call) is not None)
-    return tuple(dict.fromkeys(s for s in spelt if _PLAN in s))
-
-
-def _is_plan(facts: Facts, file: SourceFile, spelling: str) -> bool:
-    if not spelling.rpartition(".")[2].startswith(_PLAN):
-        return False
-    origin = facts.checkout.external(file.path, "", spelling) or ""
-    return not origin.startswith("torch.") and not spelling.endswith("_module")
