@@ -188,22 +188,27 @@ def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
 
 
 _SPLITS = re.compile(r"(^|_)tp(_|$)|tensor_parallel|^parallelize_module$")
+_CHECKPOINTS = re.compile(r"(^|_)ac(_|$)|checkpoint_wrapper|activation_checkpoint")
+_COMPILES = re.compile(r"(^|_)compile(_|$)")
 
 
 def _comes_too_early(site: CallSite) -> str | None:
-    """Why a call has to come later in its plan: what replicate has wrapped is not split any more.
+    """Why a call has to come later in its plan.
 
-    On four ranks, torch 2.13, `parallelize_module` of a replicated module raises ValueError.
+    On four ranks, torch 2.13, `parallelize_module` of a replicated module raises ValueError,
+    and a graph of a checkpointed block that is replicated breaks, which `fullgraph` refuses.
     """
-    for node in after(site):
-        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
-            continue
-        name = spelled(node.value.func).rpartition(".")[2]
+    later = {
+        spelled(node.value.func).rpartition(".")[2]: node.lineno
+        for node in after(site)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    }
+    last = "and replicate has to come last, as apply_fsdp does: move its branch down"
+    for name, line in later.items():
         if _SPLITS.search(name):
-            return (
-                f"{name} on line {node.lineno} splits the model after it, and replicate has to come "
-                "last, as apply_fsdp does: move its branch down"
-            )
+            return f"{name} on line {line} splits the model after it, {last}"
+        if _COMPILES.search(name) and any(map(_CHECKPOINTS.search, later)):
+            return f"{name} on line {line} compiles after it what is checkpointed after it, {last}"
     return None
 
 

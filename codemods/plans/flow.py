@@ -40,11 +40,17 @@ def reaches(
 
 def after(site: CallSite) -> Iterator[ast.stmt]:
     """The statements behind a call in its function, those of the branch that shards apart."""
+    if site.function is None:
+        return
     branch = {id(node) for s in site.sibling.branch for node in nodes(s)}
     last = site.node.end_lineno or site.node.lineno
-    for node in nodes(site.function) if site.function else ():
-        if isinstance(node, ast.stmt) and node.lineno > last and id(node) not in branch:
-            yield node
+    block = block_of(site.function, site.node)
+    ends = isinstance(block[-1], ast.Return | ast.Raise)
+    for outer in block if ends else [site.function]:
+        for node in nodes(outer):
+            if isinstance(node, ast.stmt) and node.lineno > last:
+                if id(node) not in branch:
+                    yield node
 
 
 def block_of(function: ast.AST, inner: ast.expr | ast.stmt) -> list[ast.stmt]:

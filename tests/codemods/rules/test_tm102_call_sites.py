@@ -1656,11 +1656,7 @@ def test_a_mesh_that_was_set_before_follows_whatever_comes_after():
     assert "        mesh = model(1)\n" in after
 
 
-@pytest.mark.parametrize(
-    "splits", ["apply_tp(model, mesh)", "parallelize_module(model, mesh, plan)"]
-)
-def test_a_call_before_the_model_is_split_is_left(splits):
-    plan = f"""
+EARLY = f"""
         {IMPORT} apply_ddp, apply_fsdp
 
 
@@ -1668,17 +1664,33 @@ def test_a_call_before_the_model_is_split_is_left(splits):
             before()
             if parallel_dims.dp_replicate_enabled and not parallel_dims.fsdp_enabled:
                 apply_ddp(model, parallel_dims.world_mesh["dp_replicate"], False)
+                end()
             after()
             if parallel_dims.fsdp_enabled:
                 apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+            return model
     """
+BOTH = "apply_ac(model, config)\n            apply_compile(model)"
+
+
+@pytest.mark.parametrize(
+    ("later", "named"),
+    [
+        ("apply_tp(model, mesh)", "apply_tp on line"),
+        ("parallelize_module(model, mesh, plan)", "parallelize_module on line"),
+        (BOTH, "apply_compile on line"),
+    ],
+)
+def test_a_call_before_the_model_is_split_or_compiled_is_left(later, named):
     (found,) = [
         one
-        for one in findings({HERE: plan.replace("after()", splits)}, code="TM102")
+        for one in findings({HERE: EARLY.replace("after()", later)}, code="TM102")
         if one.status == "left"
     ]
-    assert splits.partition("(")[0] in found.message
+    assert named in found.message
     assert "move its branch down" in found.message
-    for fine in (plan, plan.replace("before()", splits)):
+    returns = EARLY.replace("after()", later).replace("end()", "return model")
+    alone = [EARLY.replace("after()", one.strip()) for one in BOTH.split("\n")]
+    for fine in (EARLY, EARLY.replace("before()", later), returns, *alone):
         told = findings({HERE: fine}, code="TM102")
         assert all(one.status == "rewrite" for one in told), told
