@@ -20,7 +20,7 @@ from codemods.dependency import UNKNOWN, Dependency
 from codemods.execute.records import Verdict
 from codemods.findings import Finding
 from codemods.meshes import keeps_fsdp_dimension
-from codemods.names import Scope
+from codemods.names import Scope, Use
 from codemods.once import once
 from codemods.other_target import for_other_target
 from codemods.outcome import Outcome
@@ -424,6 +424,7 @@ def _check(
         yield from _unbound(facts.survey.files[path], files[path])
         yield from _hidden(facts.survey.files[path], files[path])
     yield from _broken_imports(facts.survey.checkout, Checkout(files), changes)
+    yield from _other_meanings(facts.survey.checkout, Checkout(files), changes)
     fresh = survey(files, facts.target.function_name, facts.survey.dependency)
     again = decide(fresh, facts.target)
     if "TM101" in codes:
@@ -623,6 +624,39 @@ def _unknown_names(file: SourceFile) -> dict[str, int]:
         else:
             unknown.setdefault(first, use.node.lineno)
     return unknown
+
+
+def _other_meanings(
+    before: Checkout, after: Checkout, changes: Collection[str]
+) -> Iterator[Wrong]:
+    """Uses, in files that stay, of a name that a changed module imports from elsewhere now."""
+    for path in changes:
+        old, new = before.names(path).top.imports, after.names(path).top.imports
+        for name in old.keys() & new.keys():
+            was = old[name].module, old[name].name
+            if was == (new[name].module, new[name].name):
+                continue
+            for file in after.mentioning(name):
+                for use in () if file.path in changes else file.names.uses:
+                    if _has_it_from(after, file, use, path, name):
+                        what = (
+                            f"it has {use.spelling} from {path}, where that is another one from "
+                            f"now on: import it from {was[0]} here"
+                        )
+                        yield Wrong(file.path, what, use.node.lineno, use.scope)
+
+
+def _has_it_from(
+    checkout: Checkout, file: SourceFile, use: Use, path: str, name: str
+) -> bool:
+    """Whether what is used is what a module has under a name: imported, or by a star."""
+    full = checkout.external(file.path, use.scope, use.spelling)
+    if full is not None:
+        module, _, last = full.rpartition(".")
+        return last == name and checkout.path_of(module) == path
+    stars = [star.module for star in file.names.top.stars if use.spelling == name]
+    bound = file.names.lookup(use.spelling, use.scope) is not None
+    return not bound and any(checkout.path_of(star) == path for star in stars)
 
 
 def _broken_imports(

@@ -194,6 +194,47 @@ def test_a_removed_name_that_others_import(monkeypatch):
     assert any("imports apply_fsdp" in p for p in named)
 
 
+USER = "torchtitan/models/other/use.py"
+
+
+@pytest.mark.parametrize(
+    "imported, use",
+    [
+        (
+            "from torchtitan.models.llama3.parallelize import replicate",
+            "replicate",
+        ),
+        ("from torchtitan.models.llama3.parallelize import replicate as r", "r"),
+        ("from torchtitan.models.llama3.parallelize import *", "replicate"),
+        (
+            "import torchtitan.models.llama3.parallelize as plan",
+            "plan.replicate",
+        ),
+    ],
+)
+def test_a_file_that_has_replicate_from_a_plan_is_left(imported, use):
+    other = (
+        f"{imported}\n\n\ndef wrap(head, mesh):\n    {use}(head, device_mesh=mesh)\n"
+    )
+    result = outcome({HERE: CALLER, USER: other})
+    (left,) = [f for f in result.findings if f.status == "left"]
+    assert (left.path, left.line) == (USER, 5) and not result.changes
+    assert "where that is another one from now on" in left.message
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "from torch.distributed.fsdp import fully_shard as replicate",
+        "from torchtitan.models.llama3.parallelize import apply_fsdp as replicate",
+        "from mine import replicate",
+    ],
+)
+def test_another_replicate_is_no_matter(imported):
+    other = f"{imported}\n\n\ndef wrap(head):\n    replicate(head)\n"
+    assert set(migrated({HERE: CALLER, USER: other})) >= {HERE, PLAN}
+
+
 def test_the_checks_pass_where_nothing_is_broken():
     assert set(migrated({HERE: CALLER})) == {HERE, PLAN}
     assert tm106_moe_adapter in all_rules()
