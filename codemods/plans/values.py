@@ -64,12 +64,7 @@ def arguments(
             return f"the calls of apply_fsdp here pass different values for {parameter.name}"
         if value is None:
             if parameter.required or _hidden_value(site):
-                beside = (
-                    _nothing_beside(site)
-                    if site.fsdp_call is None
-                    else "the apply_fsdp beside it does not pass it either"
-                )
-                return f"there is no value in reach for {parameter.name}: {beside}"
+                return f"there is no value in reach for {parameter.name}: {_why_none(site)}"
             continue
         unbound = unreachable(facts, site, value)
         if unbound:
@@ -93,7 +88,12 @@ def _not_here(facts: Facts, site: CallSite, name: str) -> str:
     return f"{name}, which is only set on the way to apply_fsdp"
 
 
-def _nothing_beside(site: CallSite) -> str:
+def _why_none(site: CallSite) -> str:
+    """Why what shards beside a call does not show a value."""
+    if _hidden_value(site):
+        return "the apply_fsdp beside it may pass it by * or **, which is not followed"
+    if site.fsdp_call is not None:
+        return "the apply_fsdp beside it does not pass it either"
     if site.sibling.steps:
         step = site.sibling.steps[0].call
         wrapped = subject(step)

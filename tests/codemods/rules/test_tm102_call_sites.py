@@ -1694,3 +1694,18 @@ def test_a_call_before_the_model_is_split_or_compiled_is_left(later, named):
     for fine in (EARLY, EARLY.replace("before()", later), returns, *alone):
         told = findings({HERE: fine}, code="TM102")
         assert all(one.status == "rewrite" for one in told), told
+
+
+def test_a_value_that_is_passed_by_a_mapping_is_said_to_be():
+    plan = f"""
+        {IMPORT} apply_ddp, apply_fsdp
+
+
+        def parallelize(model, parallel_dims, config):
+            dtypes = dict(param_dtype=config.a, reduce_dtype=config.b)
+            if parallel_dims.fsdp_enabled:
+                apply_fsdp(model, parallel_dims.world_mesh, **dtypes)
+            else:
+                apply_ddp(model, parallel_dims.world_mesh["dp_replicate"], False)
+    """
+    assert_left(plan, "may pass it by \\* or \\*\\*, which is not followed")
