@@ -9,15 +9,18 @@ from typing import Literal, TypeGuard
 from codemods import layout
 from codemods.bindings import Checkout
 from codemods.names import Import
-from codemods.nodes import Visitor, dotted, nodes, spelled
+from codemods.nodes import Visitor, dotted, nodes, of_kind, spelled
 from codemods.once import once
 from codemods.source import SourceFile
 
 FUNCTION = "maybe_enable_amp"
+WORDS = ("autocast", FUNCTION, "_amp = ", ".amp = ")
+"""One of these is in every file that chooses."""
+
 SHARDED = ("fsdp_enabled", "dp_shard_enabled")
 REPLICATED = "dp_replicate_enabled"
 
-Kind = Literal["if", "expression", "enabled", "call", "use"]
+Kind = Literal["if", "expression", "enabled", "flag", "call", "use"]
 State = Literal["open", "done", "partly", "unclear"]
 
 _ABOUT_DATA_PARALLELISM = re.compile(
@@ -27,6 +30,7 @@ _ABOUT_DATA_PARALLELISM = re.compile(
 _OF_PARALLEL_DIMS = re.compile(
     r"parallel_?dims|dp_shard|dp_replicate|_enabled\b|data_parallel_(shard|replicate|degree)"
 )
+_FLAG = re.compile(r"(^|_)(autocast|amp)(_|$)", re.I)
 _SWITCHES = {"autocast", "set_autocast_enabled", "set_autocast_cpu_enabled"}
 _CHOOSING = {"nullcontext", "autocast", "enter_context", "get", "print", "warn"}
 _SAYING = {"debug", "info", "warning"}
@@ -44,8 +48,9 @@ class Choice:
     Args:
         line: of the statement, from 1.
         scope: qualified name of the function or class around it.
-        kind: an ``if``, a conditional expression, ``enabled=`` of autocast, or a call
-            or other use of a ``maybe_enable_amp`` that is not in this checkout.
+        kind: an ``if``, a conditional expression, ``enabled=`` of autocast, an attribute
+            that another file may open autocast by, or a call or other use of a
+            ``maybe_enable_amp`` that is not in this checkout.
         code: the whole of it as ``layout.normal`` writes it, by which it is found again.
         state: ``open``: autocast is on under pure dp_replicate, and ``terms`` switches
             it off. ``done``: it is off there. ``partly``: it is off there if something
@@ -258,7 +263,7 @@ def choices(checkout: Checkout, file: SourceFile) -> tuple[Choice, ...]:
     Conditions that have nothing to do with data parallelism are none: they choose for
     FSDP and replicate alike.
     """
-    if not any(map(file.mentions, (b"autocast", FUNCTION.encode()))):
+    if not any(file.mentions(word.encode()) for word in WORDS):
         return ()
     finder = _Finder(checkout, file)
     finder.visit(file.syntax)
@@ -329,6 +334,20 @@ class _Finder(Visitor):
             fits = _holds([node.body], "nullcontext")
             self._positive(node, "expression", node.test, fits)
         self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        flags = [t for t in node.targets if isinstance(t, ast.Attribute)]
+        if any(map(self._is_flag, flags)) and not _holds([node.value], "autocast"):
+            if not isinstance(node.value, ast.Call):
+                self._negative(node.value, "flag", node.value, False)
+        self.generic_visit(node)
+
+    def _is_flag(self, target: ast.Attribute) -> bool:
+        """Whether an attribute says that autocast is on, to another file."""
+        return bool(_FLAG.search(target.attr)) and not any(
+            node.attr == target.attr and isinstance(node.ctx, ast.Load)
+            for node in of_kind(self.file.syntax, ast.Attribute)
+        )
 
     def visit_Call(self, node: ast.Call) -> None:
         for given in node.keywords if is_autocast(node) else ():
@@ -531,7 +550,7 @@ class _Finder(Visitor):
 
     def _negative(
         self,
-        node: ast.If | ast.IfExp | ast.Call,
+        node: ast.If | ast.expr,
         kind: Kind,
         test: ast.expr,
         fits: bool,

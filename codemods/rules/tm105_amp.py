@@ -9,6 +9,7 @@ from codemods import edit, layout
 from codemods.autocast import (
     FUNCTION,
     REPLICATED,
+    WORDS,
     Choice,
     Kind,
     amp_outside,
@@ -97,7 +98,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 def _files(facts: Facts) -> Iterator[SourceFile]:
-    for file in facts.checkout.mentioning("autocast", FUNCTION):
+    for file in facts.checkout.mentioning(*WORDS):
         if not of_a_test(file.path):
             yield file
 
@@ -174,6 +175,8 @@ def _unclear(file: SourceFile, choice: Choice) -> Finding:
     else:
         if choice.kind == "enabled":
             suggestion = _enabled(choice.code)
+        elif choice.kind == "flag":
+            suggestion = f"({choice.code}) and not parallel_dims.{REPLICATED}"
         message = (
             "whether autocast is opened here goes by the kind of data parallelism, in a shape "
             "that is not followed: leave it out where replicate does mixed precision"

@@ -520,6 +520,33 @@ def test_autocast_by_a_degree_of_the_configuration_is_left(source):
     assert_left(source, "goes by the kind of data parallelism", path=LOOP)
 
 
+@pytest.mark.parametrize("name", ["autocast", "use_amp", "amp"])
+def test_what_another_file_opens_autocast_by_is_left(name):
+    source = loop(f"model.{name} = not parallel_dims.fsdp_enabled")
+    left = assert_left(source, "goes by the kind of data parallelism", path=LOOP)
+    assert left.suggestion == (
+        "(not parallel_dims.fsdp_enabled) and not parallel_dims.dp_replicate_enabled"
+    )
+    done = source.replace("\n", " and not parallel_dims.dp_replicate_enabled\n")
+    done = done.replace("model): and not parallel_dims.dp_replicate_enabled", "model):")
+    done = done.replace("Loop: and not parallel_dims.dp_replicate_enabled", "Loop:")
+    assert {f.status for f in findings({LOOP: done}, code="TM105")} == {"done"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model.autocast = cfg.autocast",
+        "model.stamp = not parallel_dims.fsdp_enabled",
+        "self.maybe_enable_amp = autocast_of(parallel_dims, dp_shard=1)",
+    ],
+)
+def test_what_says_nothing_of_autocast_by_the_kind_is_no_choice(line):
+    source = f"import autocast\n{loop(line)}"
+    assert_noop(source, path=LOOP)
+    assert findings({LOOP: source}, code="TM105") == []
+
+
 def test_autocast_by_a_name_that_was_set_by_the_kind_is_named():
     source = loop('kind = {"ddp": torch.bfloat16, "fsdp": None}[cfg.kind]')
     source += (
