@@ -8,7 +8,7 @@ from codemods.findings import Finding, Severity
 from codemods.guards import values_around
 from codemods.modules import Function
 from codemods.names import Use
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, of_kind, spelled
 from codemods.plans import Facts
 from codemods.shapes import DDP_REPLICATE
 from codemods.survey import function_of
@@ -139,8 +139,10 @@ def _held(
         if isinstance(node, Function):
             if node.lineno <= call.lineno <= (node.end_lineno or 0):
                 around = node
-    if isinstance(value, ast.Name) and not _changes(around or tree, value.id):
-        value = values_around(tree, around).get(value.id, value)
+    if isinstance(value, ast.Name) and not _changes(tree, value.id):
+        given_by_caller = around and {a.arg for a in of_kind(around.args, ast.arg)}
+        if value.id not in (given_by_caller or ()):
+            value = values_around(tree, around).get(value.id, value)
     pairs: list[tuple[ast.expr | None, ast.expr]]
     if isinstance(value, ast.Dict):
         pairs = [*zip(value.keys, value.values)]
@@ -158,9 +160,9 @@ def _held(
     return found
 
 
-def _changes(scope: ast.AST, name: str) -> bool:
+def _changes(tree: ast.Module, name: str) -> bool:
     """Whether a mapping is given more after it was made."""
-    for node in nodes(scope):
+    for node in nodes(tree):
         changed: ast.expr | None = None
         if isinstance(node, ast.AugAssign):
             changed = node.target

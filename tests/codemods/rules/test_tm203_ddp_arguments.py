@@ -103,6 +103,13 @@ def test_what_a_mapping_holds_that_cannot_be_told_is_named(given, before):
     assert found.severity == "silent" and "what cannot be told" in found.message
 
 
+def test_what_a_caller_gives_is_not_what_the_module_has_by_that_name():
+    plan = BASE[PLAN].replace("bucket_cap_mb=100", "**more")
+    plan = plan.replace("enable_compile: bool)", "enable_compile: bool, **more)")
+    (found,) = findings({PLAN: plan + "\n\nmore = {}\n"}, code="TM203")
+    assert "what cannot be told" in found.message
+
+
 @pytest.mark.parametrize("mapping", ["{}", '{"device_mesh": dp_mesh}', "dict()"])
 def test_a_mapping_without_arguments_of_ddp_alone_says_nothing(mapping):
     assert findings(with_mapping(mapping), code="TM203") == []
