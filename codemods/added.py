@@ -6,27 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from codemods.bindings import Checkout
 from codemods.modules import Function
-from codemods.nodes import nodes, of_kind, spelled
+from codemods.nodes import of_kind, spelled
 from codemods.source import SourceFile
 from codemods.wrapping import defined, lineage
 
 _MAKES = re.compile(
-    r"\bnn\.(?!init\b|functional\b|utils\b|Module\b)[A-Z]\w*(\.from_\w+)?\(|\bParameter\("
+    r"\bnn\.(?!init\b|functional\b|utils\b|Module\b|\w*Loss\b|Identity\b|Dropout|\w*ELU\b|SiLU\b|Softmax|Sigmoid|Tanh|Flatten)[A-Z]\w*(\.from_\w+)?\(|\bParameter\("
 )
 _PUTS = re.compile(r"\b(setattr|add_module|register_module|register_parameter)\(")
 _METHODS = ("add_module", "register_module", "register_parameter")
-
-
-def behind(function: ast.AST, inner: ast.expr) -> Iterator[ast.stmt]:
-    """The statements that run after an expression in a function, those of other branches apart."""
-    for node in nodes(function):
-        for name in ("body", "orelse", "finalbody"):
-            found = getattr(node, name, None)
-            block: list[ast.stmt] = found if isinstance(found, list) else []
-            for at, one in enumerate(block):
-                if one.lineno <= inner.lineno <= (one.end_lineno or 0):
-                    for later in block[at + 1 :]:
-                        yield from (n for n in nodes(later) if isinstance(n, ast.stmt))
 
 
 def additions(
@@ -74,6 +62,11 @@ class _Within:
             if isinstance(held, ast.Name | ast.Attribute | ast.Subscript):
                 if self.has(held, itself=True):
                     self._names |= {spelled(target) for target in statement.targets}
+                    return
+            if not isinstance(statement.value, ast.Call) or not any(
+                self.has(given, itself=True) for given in statement.value.args
+            ):
+                self._names -= {spelled(target) for target in statement.targets}
         elif isinstance(statement, ast.For) and self.has(statement.iter, itself=True):
             self._names |= {n.id for n in of_kind(statement.target, ast.Name)}
 
@@ -96,7 +89,7 @@ def _adds(
     if isinstance(call.func, ast.Attribute) and call.func.attr in _METHODS:
         on = call.func.value
         return within.has(on, itself=True) and _makes(checkout, file, call)
-    if spelled(call.func) == "setattr":
+    if spelled(call.func) == "setattr" and given:
         return within.has(given[0], itself=True) and _makes(checkout, file, call)
     if not any(within.has(value, itself=True) for value in given):
         return False

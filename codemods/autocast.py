@@ -23,20 +23,25 @@ REPLICATED = "dp_replicate_enabled"
 Kind = Literal["if", "expression", "enabled", "flag", "call", "use"]
 State = Literal["open", "done", "partly", "unclear"]
 
-_ABOUT_DATA_PARALLELISM = re.compile(
-    r"fsdp|dp_shard|dp_replicate|\bddp|ddp\b|data_parallel_(shard|replicate|degree)",
-    re.I,
-)
+_ABOUT = r"fsdp|dp_shard|dp_replicate|\bddp|ddp\b"
+_ABOUT_DATA_PARALLELISM = re.compile(_ABOUT, re.I)
+_ABOUT_DEGREES = re.compile(rf"{_ABOUT}|data_parallel_(shard|replicate|degree)", re.I)
 _OF_PARALLEL_DIMS = re.compile(
     r"parallel_?dims|dp_shard|dp_replicate|_enabled\b|data_parallel_(shard|replicate|degree)"
 )
-_FLAG = re.compile(r"(^|_)(autocast|amp)(_|$)", re.I)
+_FLAG = re.compile(r"(use_|enable_)?(autocast|amp)")
+_HOLDER = re.compile(
+    r"(^|[._])(m|net|network|module|model\w*|part\w*|args|config|cfg)(\[.*)?$"
+)
+"""What a flag is set on that a forward asks: a model, or its arguments."""
+
 _SWITCHES = {"autocast", "set_autocast_enabled", "set_autocast_cpu_enabled"}
 _CHOOSING = {"nullcontext", "autocast", "enter_context", "get", "print", "warn"}
 _SAYING = {"debug", "info", "warning"}
 _DEGREE = r"[\w.]*\b(dp_replicate|data_parallel_replicate_degree)"
-_REPLICAS = re.compile(rf"{_DEGREE} (> 1|!= 1|>= 2)")
-_NO_REPLICAS = re.compile(rf"{_DEGREE} (== 1|<= 1|< 2)")
+_PRODUCT = rf"([\w.]+ \* )*{_DEGREE}( \* [\w.]+)*"
+_REPLICAS = re.compile(rf"{_PRODUCT} (> 1|!= 1|>= 2)")
+_NO_REPLICAS = re.compile(rf"{_PRODUCT} (== 1|<= 1|< 2)")
 _TRAINERS = (".train", ".trainer")
 _SPECS = ("TrainSpec", "get_train_spec", "register_train_spec")
 
@@ -338,13 +343,14 @@ class _Finder(Visitor):
     def visit_Assign(self, node: ast.Assign) -> None:
         flags = [t for t in node.targets if isinstance(t, ast.Attribute)]
         if any(map(self._is_flag, flags)) and not _holds([node.value], "autocast"):
-            if not isinstance(node.value, ast.Call):
+            if not isinstance(node.value, ast.Call | ast.IfExp):
                 self._negative(node.value, "flag", node.value, False)
         self.generic_visit(node)
 
     def _is_flag(self, target: ast.Attribute) -> bool:
         """Whether an attribute says that autocast is on, to another file."""
-        return bool(_FLAG.search(target.attr)) and not any(
+        said = _FLAG.fullmatch(target.attr) and _HOLDER.search(spelled(target.value))
+        return bool(said) and not any(
             node.attr == target.attr and isinstance(node.ctx, ast.Load)
             for node in of_kind(self.file.syntax, ast.Attribute)
         )
@@ -526,9 +532,9 @@ class _Finder(Visitor):
         self, test: ast.expr, body: Sequence[ast.AST], orelse: Sequence[ast.AST]
     ) -> None:
         """Note what is not run under replicate."""
-        if any(_asks(term, (REPLICATED,)) for term in self._alternatives(test)):
+        if any(map(_replicates, self._alternatives(test))):
             self._off |= {id(inner) for node in orelse for inner in nodes(node)}
-        if any(_asks(term, (REPLICATED,)) for term in self._excluded(test)):
+        if any(map(_replicates, self._excluded(test))):
             self._off |= {id(inner) for node in body for inner in nodes(node)}
 
     def _positive(
@@ -558,6 +564,9 @@ class _Finder(Visitor):
         """A condition under which autocast is on."""
         excluded = self._excluded(test)
         parts = _operands(self._meant(test), ast.And)
+        if isinstance(node, ast.If) and isinstance(node.body[0], ast.If):
+            # One in the other, and nothing beside.
+            parts = [*parts, node.body[0].test] if len(node.body) == 1 else parts
         asked = any(map(_replicates, map(self._compared, excluded))) or any(
             _NO_REPLICAS.fullmatch(spelled(self._compared(self._meant(part))))
             for part in parts
@@ -586,7 +595,11 @@ class _Finder(Visitor):
         written = [self._written(term, operator) for term in terms]
         more = f"{base}.{REPLICATED}"
         fresh = (*written, more if operator == "or" else f"not {more}")
-        asked = REPLICATED if test is None else self._told(test)
+        asked = (
+            REPLICATED
+            if test is None
+            else " ".join((spelled(self._meant(test)), *self._leaves(test)))
+        )
         self.found.append(
             Choice(
                 node.lineno if isinstance(node, ast.If) else self._statement.lineno,
@@ -672,24 +685,24 @@ class _Finder(Visitor):
         )
 
     def _is_about(self, test: ast.expr) -> bool:
-        return bool(_ABOUT_DATA_PARALLELISM.search(self._told(test)))
+        whole = spelled(self._meant(test))
+        return bool(_ABOUT_DATA_PARALLELISM.search(whole)) or any(
+            map(_ABOUT_DEGREES.search, self._leaves(test))
+        )
 
-    def _told(self, test: ast.expr) -> str:
-        """The text of a condition, and of what the names in it are set to once, these followed too."""
-        found: dict[str, None] = {}
-        to_do = [test]
-        while to_do:
-            node = to_do.pop()
-            text = spelled(node)
-            if text in found:
-                continue
-            found[text] = None
-            for name in nodes(node):
-                if isinstance(name, (ast.Name, ast.Attribute)):
-                    meant = self._meant(name)
-                    if meant is not name and not isinstance(meant, ast.Call):
-                        to_do.append(meant)
-        return " ".join(found)
+    def _leaves(self, test: ast.expr) -> Iterator[str]:
+        """What a condition asks one by one, names followed; not what it reckons with."""
+        node = self._meant(test)
+        if isinstance(node, ast.BoolOp):
+            for value in node.values:
+                yield from self._leaves(value)
+        elif isinstance(node, ast.UnaryOp):
+            yield from self._leaves(node.operand)
+        elif isinstance(node, ast.Compare):
+            if all(map(_is_plain, node.comparators)):
+                yield from self._leaves(node.left)
+        elif isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+            yield spelled(node)
 
     def _left_out(self, node: ast.AST | None) -> bool:
         """Whether another branch, or one further down, leaves autocast out for replicate."""
@@ -718,7 +731,14 @@ def leaves_it(node: ast.If) -> bool:
 
 
 def _asks_for_replicate(test: ast.expr) -> bool:
-    return any(_asks(term, (REPLICATED,)) for term in _operands(test, ast.Or))
+    return any(map(_replicates, _operands(test, ast.Or)))
+
+
+def _is_plain(node: ast.expr) -> bool:
+    """Whether something is a number or a word, or several of them."""
+    if isinstance(node, ast.Tuple | ast.List | ast.Set):
+        return all(map(_is_plain, node.elts))
+    return isinstance(node, ast.Constant)
 
 
 def _replicates(term: ast.expr) -> bool:

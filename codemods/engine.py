@@ -654,9 +654,14 @@ def _has_it_from(
     if full is not None:
         module, _, last = full.rpartition(".")
         return last == name and checkout.path_of(module) == path
-    stars = [star.module for star in file.names.top.stars if use.spelling == name]
-    bound = file.names.lookup(use.spelling, use.scope) is not None
-    return not bound and any(checkout.path_of(star) == path for star in stars)
+    if use.spelling.split(".")[0] != name or use.shadowed:
+        return False
+    scope: Scope | None = file.names.scopes[use.scope]
+    while scope is not None:
+        if name in scope.bound:
+            return False
+        scope = scope.parent
+    return any(checkout.path_of(star.module) == path for star in file.names.top.stars)
 
 
 def _broken_imports(

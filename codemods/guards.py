@@ -614,8 +614,8 @@ def _only_about_the_mesh(test: ast.expr) -> bool:
     return bool(re.search(r"mesh|ndim|size|_enabled|degree|dims", text))
 
 
-_WIDE = re.compile(r"([\w.]*\bdp_)replicate(_degree|_enabled)?\b")
-_SHARDING = re.compile(r"fsdp|dp_shard|hsdp", re.I)
+_WIDE = re.compile(r"([\w.]*\b(?:dp_|data_parallel_))replicate(_degree|_enabled)?\b")
+_SHARDING = re.compile(r"fsdp|shard|hsdp", re.I)
 
 
 def for_hsdp_alone(guard: Guard) -> ast.stmt | None:
@@ -625,7 +625,7 @@ def for_hsdp_alone(guard: Guard) -> ast.stmt | None:
     anything of shards.
     """
     found = _WIDE.search(spelled(guard.test))
-    around = [block[at] for block, at in guard.place.chain[:-1]]
+    around = [one for block, at in guard.place.chain for one in block[: at + 1]]
     tests = [guard.test, *(node.test for node in around if isinstance(node, ast.If))]
     if found is None or any(_SHARDING.search(spelled(test)) for test in tests):
         return None

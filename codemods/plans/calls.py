@@ -188,8 +188,10 @@ def _spelling(facts: Facts, site: CallSite, function: NewFunction) -> str:
 
 
 _SPLITS = re.compile(r"(^|_)tp(_|$)|tensor_parallel|^parallelize_module$")
-_CHECKPOINTS = re.compile(r"(^|_)ac(_|$)|checkpoint_wrapper|activation_checkpoint")
-_COMPILES = re.compile(r"(^|_)compile(_|$)")
+_CHECKPOINTS = re.compile(
+    r"_?(apply_)?(ac|activation_checkpoint(ing)?|checkpoint_wrapper)"
+)
+_COMPILES = re.compile(r"_?(apply_)?(torch_)?compile(_model|_blocks)?")
 
 
 def _comes_too_early(site: CallSite) -> str | None:
@@ -207,7 +209,7 @@ def _comes_too_early(site: CallSite) -> str | None:
     for name, line in later.items():
         if _SPLITS.search(name):
             return f"{name} on line {line} splits the model after it, {last}"
-        if _COMPILES.search(name) and any(map(_CHECKPOINTS.search, later)):
+        if _COMPILES.fullmatch(name) and any(map(_CHECKPOINTS.fullmatch, later)):
             return f"{name} on line {line} compiles after it what is checkpointed after it, {last}"
     return None
 

@@ -39,18 +39,43 @@ def reaches(
 
 
 def after(site: CallSite) -> Iterator[ast.stmt]:
-    """The statements behind a call in its function, those of the branch that shards apart."""
-    if site.function is None:
-        return
+    """The statements that may run behind a call in its function, those of the branch that shards apart."""
     branch = {id(node) for s in site.sibling.branch for node in nodes(s)}
-    last = site.node.end_lineno or site.node.lineno
-    block = block_of(site.function, site.node)
-    ends = isinstance(block[-1], ast.Return | ast.Raise)
-    for outer in block if ends else [site.function]:
-        for node in nodes(outer):
-            if isinstance(node, ast.stmt) and node.lineno > last:
-                if id(node) not in branch:
-                    yield node
+    for statement in behind(site.function, site.node) if site.function else ():
+        if id(statement) not in branch:
+            yield statement
+
+
+def behind(function: ast.AST, inner: ast.expr) -> Iterator[ast.stmt]:
+    """The statements that may run after an expression in a function, from its block outwards."""
+    for block, at in reversed([*_around(function, inner)]):
+        for later in block[at + 1 :]:
+            yield from (n for n in nodes(later) if isinstance(n, ast.stmt))
+        if _ends(block[-1]):
+            return
+
+
+def _around(outer: ast.AST, inner: ast.expr) -> Iterator[tuple[list[ast.stmt], int]]:
+    """The blocks that an expression is in, with the index in each, from the outermost inwards."""
+    for node in nodes(outer):
+        for name in ("body", "orelse", "finalbody", "handlers"):
+            found = getattr(node, name, None)
+            block: list[ast.stmt] = found if isinstance(found, list) else []
+            for at, one in enumerate(block):
+                if isinstance(one, ast.stmt):
+                    if one.lineno <= inner.lineno <= (one.end_lineno or 0):
+                        yield block, at
+
+
+def _ends(statement: ast.stmt) -> bool:
+    """Whether nothing behind a statement runs."""
+    if isinstance(statement, ast.If):
+        return bool(statement.orelse) and all(
+            _ends(block[-1]) for block in (statement.body, statement.orelse)
+        )
+    if isinstance(statement, ast.With):
+        return _ends(statement.body[-1])
+    return isinstance(statement, ast.Return | ast.Raise)
 
 
 def block_of(function: ast.AST, inner: ast.expr | ast.stmt) -> list[ast.stmt]:

@@ -9,7 +9,7 @@ from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import Function
 from codemods.names import Definition
-from codemods.nodes import nodes, spelled
+from codemods.nodes import nodes, spelled, taken
 from codemods.plans import Facts, standalone
 from codemods.shapes import uses_within
 from codemods.source import SourceFile
@@ -172,7 +172,7 @@ def _calls(
     """Whether a plan calls a function that replicates, or one that calls such a one."""
     seen = set() if seen is None else seen
     for use in uses_within(facts.checkout, path, plan):
-        if use.call is None or use.shadowed:
+        if use.call is None or use.shadowed or _is_of_another(plan, use.call):
             continue
         found = facts.checkout.resolve(path, use.scope, use.spelling)
         if found is None or found in seen or found.path not in facts.checkout.files:
@@ -184,6 +184,12 @@ def _calls(
         if inner and _calls(facts, found.path, inner, replicating, seen):
             return True
     return False
+
+
+def _is_of_another(plan: Function, call: ast.Call) -> bool:
+    """Whether a call in a plan is given something else than its model first, as its teacher."""
+    others = {one.arg for one in taken(plan.args)[1:]}
+    return bool(call.args) and spelled(call.args[0]).split(".")[0] in others
 
 
 def _refuses(function: ast.FunctionDef) -> bool:

@@ -3,13 +3,13 @@
 import ast
 from collections.abc import Iterator
 
-from codemods.added import additions, behind
+from codemods.added import additions
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.modules import functions
 from codemods.nodes import of_kind, spelled
 from codemods.plans import Facts
-from codemods.plans.flow import after
+from codemods.plans.flow import after, behind
 from codemods.siblings import subject
 from codemods.source import SourceFile
 from codemods.wrapping import calling_plans, is_plan, model_of
@@ -52,8 +52,8 @@ add_value_head(model)
 def find(facts: Facts) -> Iterator[Finding]:
     places = {
         (file.path, statement.lineno): (statement, model)
-        for file, model, behind in (*_in_plans(facts), *_in_callers(facts))
-        for statement in additions(facts.checkout, file, behind, {model})
+        for file, model, later in (*_in_plans(facts), *_in_callers(facts))
+        for statement in additions(facts.checkout, file, later, {model})
     }
     for (path, line), (statement, model) in sorted(places.items(), key=lambda p: p[0]):
         code = spelled(statement)

@@ -1,33 +1,10 @@
 """What puts something new into a model, read alone."""
 
-import ast
-
 import pytest
 
-from codemods.added import additions, behind
+from codemods.added import additions
 from codemods.bindings import Checkout
-from codemods.nodes import of_kind
 from codemods.source import SourceFile
-
-SOURCE = """
-def f(model, a):
-    one()
-    if a:
-        wrap(model)
-        two()
-    else:
-        three()
-    for x in y:
-        four()
-"""
-
-
-def test_what_runs_behind_a_call_is_in_no_other_branch():
-    (function,) = ast.parse(SOURCE).body
-    (call,) = [c for c in of_kind(function, ast.Call) if ast.unparse(c.func) == "wrap"]
-    found = [ast.unparse(s) for s in behind(function, call)]
-    assert found == ["for x in y:\n    four()", "four()", "two()"]
-
 
 CLASSES = """import torch.nn as nn
 class Head(nn.Module): pass
@@ -52,6 +29,9 @@ def give(model):
         ("model.layers.register_module('x', nn.Linear(1, 1))", True),
         ("model.scale = nn.Parameter(x)", True),
         ("model.scale = nn.functional.relu(x)", False),
+        ("model.loss = nn.CrossEntropyLoss()", False),
+        ("model.drop = nn.Dropout(0.1)", False),
+        ("setattr()", False),
     ],
 )
 def test_what_adds_to_a_model(code, adds):
@@ -59,3 +39,10 @@ def test_what_adds_to_a_model(code, adds):
     last = file.syntax.body[-1:]
     found = additions(Checkout({"a.py": file}), file, last, {"model"})
     assert bool([*found]) == adds
+
+
+def test_a_name_that_is_given_to_something_else_is_the_model_no_more():
+    code = "model = other()\nmodel.head = Head()\n"
+    file = SourceFile("a.py", f"{CLASSES}{code}".encode())
+    last = file.syntax.body[-2:]
+    assert not [*additions(Checkout({"a.py": file}), file, last, {"model"})]

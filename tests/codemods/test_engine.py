@@ -228,10 +228,25 @@ def test_a_file_that_has_replicate_from_a_plan_is_left(imported, use):
         "from torch.distributed.fsdp import fully_shard as replicate",
         "from torchtitan.models.llama3.parallelize import apply_fsdp as replicate",
         "from mine import replicate",
+        "from torchtitan.models.llama3.parallelize import *\nreplicate = 2",
     ],
 )
 def test_another_replicate_is_no_matter(imported):
     other = f"{imported}\n\n\ndef wrap(head):\n    replicate(head)\n"
+    assert set(migrated({HERE: CALLER, USER: other})) >= {HERE, PLAN}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def f(config):\n    replicate = config.degree\n    return replicate * 2",
+        "def f(replicate):\n    return replicate * 2",
+        "def f(d):\n    return [replicate for replicate in d]",
+        "f = lambda replicate: replicate * 2",
+    ],
+)
+def test_a_local_name_beside_a_star_is_no_matter(body):
+    other = f"from torchtitan.models.llama3.parallelize import *\n\n\n{body}\n"
     assert set(migrated({HERE: CALLER, USER: other})) >= {HERE, PLAN}
 
 

@@ -1709,3 +1709,30 @@ def test_a_value_that_is_passed_by_a_mapping_is_said_to_be():
                 apply_ddp(model, parallel_dims.world_mesh["dp_replicate"], False)
     """
     assert_left(plan, "may pass it by \\* or \\*\\*, which is not followed")
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        BOTH.replace("            apply_compile", "                apply_compile"),
+        "log_ac(model)\n                log_compile_stats(model)",
+    ],
+)
+def test_what_is_done_in_another_branch_does_not_come_after(instead):
+    plan = f"""
+        {IMPORT} apply_ddp, apply_fsdp
+
+
+        def parallelize(model, parallel_dims, config):
+            if parallel_dims.fsdp_enabled:
+                apply_fsdp(model, parallel_dims.world_mesh, config.param, config.reduce)
+            elif parallel_dims.dp_replicate_enabled:
+                apply_ddp(model, parallel_dims.world_mesh["dp_replicate"], False)
+            else:
+                {instead}
+            report_ac(model)
+            set_compile_cache(model)
+            return model
+    """
+    told = findings({HERE: plan}, code="TM102")
+    assert told and all(one.status == "rewrite" for one in told), told

@@ -533,9 +533,47 @@ def test_what_another_file_opens_autocast_by_is_left(name):
     assert {f.status for f in findings({LOOP: done}, code="TM105")} == {"done"}
 
 
+RANKS = "n = cfg.data_parallel_replicate_degree * cfg.data_parallel_shard_degree"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        loop(RANKS, "share = cfg.samples // n", "for i in cfg.rows:")
+        + "            if i < share:\n                with autocast():\n                    model()\n",
+        loop("first = cfg.rank % cfg.data_parallel_shard_degree == 0", "if first:")
+        + "            with autocast():\n                model()\n",
+        loop("n = cfg.n // cfg.data_parallel_shard_degree", "on = n > 0 and cfg.bf16")
+        + "        with autocast(enabled=on):\n            model()\n",
+        loop(RANKS, "with autocast(enabled=n == 1):", "    model()"),
+        loop(RANKS, "if n > 1:", "    return nullcontext()", "return autocast()"),
+        loop(
+            "if cfg.data_parallel_replicate_degree > 1:",
+            "    return nullcontext()",
+            f"if cfg.{DEGREES}:",
+            "    return autocast()",
+            "return nullcontext()",
+        ),
+        loop(
+            f"if cfg.{DEGREES}:",
+            "    if cfg.data_parallel_replicate_degree == 1:",
+            "        return autocast()",
+            "return nullcontext()",
+        ),
+    ],
+)
+def test_what_reckons_with_degrees_or_asks_both_is_right(source):
+    assert_noop(source, path=LOOP)
+    assert {f.status for f in findings({LOOP: source}, code="TM105")} <= {"done"}
+
+
 @pytest.mark.parametrize(
     "line",
     [
+        "model.skip_amp = parallel_dims.fsdp_enabled",
+        "model.disable_autocast = parallel_dims.fsdp_enabled",
+        "model.amp_dtype = bf16 if parallel_dims.fsdp_enabled else fp32",
+        "self.metrics.amp = not parallel_dims.fsdp_enabled",
         "model.autocast = cfg.autocast",
         "model.stamp = not parallel_dims.fsdp_enabled",
         "self.maybe_enable_amp = autocast_of(parallel_dims, dp_shard=1)",

@@ -155,3 +155,9 @@ def test_does_not_fire_where_its_own_advice_was_taken():
     assert findings({**AMP, HERE: SHARDED + advised}, code="TM207") == []
     other = advised.replace("dp_replicate_enabled", "tp_enabled")
     assert len(findings({**AMP, HERE: SHARDED + other}, code="TM207")) == 1
+
+
+def test_fires_for_a_plan_that_replicates_its_teacher_alone():
+    plan = HELPED.replace("flux(model, ", "flux(model, teacher, ")
+    plan += "        wrap(teacher, world_mesh)\n\n    def wrap(model, mesh):\n        apply_ddp(model, mesh, False)\n"
+    assert unbranched(plan)
