@@ -1,6 +1,7 @@
 """What was planned before."""
 
 from migrator import caches
+from migrator.sweep import cache
 from migrator.sweep.cache import Cache, key_of
 from migrator.sweep.plan import Options
 from migrator.sweep.row import Planned
@@ -23,6 +24,17 @@ def test_another_option_or_another_torchtitan_is_another_key(tmp_path):
         len({key_of(Options()), key_of(Options(target="2d")), before, key_of(given)})
         == 4
     )
+
+
+def test_the_commit_of_an_installed_torchtitan_is_in_the_key(tmp_path, monkeypatch):
+    noted = tmp_path / "torchtitan-0.1.9.dist-info"
+    noted.mkdir()
+    monkeypatch.setattr(cache, "installed", lambda: [noted])
+    keys = set()
+    for commit in ("aaaa", "bbbb"):
+        (noted / "direct_url.json").write_text(f'{{"commit_id": "{commit}"}}')
+        keys.add(key_of(Options()))
+    assert len(keys) == 2
 
 
 def test_what_is_broken_in_it_is_not_taken():
