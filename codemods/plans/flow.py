@@ -55,16 +55,17 @@ def behind(function: ast.AST, inner: ast.expr) -> Iterator[ast.stmt]:
             return
 
 
-def _around(outer: ast.AST, inner: ast.expr) -> Iterator[tuple[list[ast.stmt], int]]:
+def _around(
+    outer: ast.AST, inner: ast.expr | ast.stmt
+) -> Iterator[tuple[list[ast.stmt], int]]:
     """The blocks that an expression is in, with the index in each, from the outermost inwards."""
     for node in nodes(outer):
-        for name in ("body", "orelse", "finalbody", "handlers"):
+        for name in ("body", "orelse", "finalbody"):
             found = getattr(node, name, None)
             block: list[ast.stmt] = found if isinstance(found, list) else []
             for at, one in enumerate(block):
-                if isinstance(one, ast.stmt):
-                    if one.lineno <= inner.lineno <= (one.end_lineno or 0):
-                        yield block, at
+                if one.lineno <= inner.lineno <= (one.end_lineno or 0):
+                    yield block, at
 
 
 def _ends(statement: ast.stmt) -> bool:
@@ -80,16 +81,8 @@ def _ends(statement: ast.stmt) -> bool:
 
 def block_of(function: ast.AST, inner: ast.expr | ast.stmt) -> list[ast.stmt]:
     """The innermost list of statements that holds ``inner``."""
-    best: list[ast.stmt] = []
-    for node in nodes(function):
-        for name in ("body", "orelse", "finalbody"):
-            block = getattr(node, name, None)
-            if isinstance(block, list) and any(
-                s.lineno <= inner.lineno <= (s.end_lineno or 0) for s in block
-            ):
-                if not best or _span(block) < _span(best):
-                    best = block
-    return best
+    blocks = (block for block, _ in _around(function, inner))
+    return min(blocks, key=_span, default=[])
 
 
 def _span(block: list[ast.stmt]) -> int:

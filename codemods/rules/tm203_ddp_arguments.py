@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from codemods.example import Example
 from codemods.findings import Finding, Severity
 from codemods.guards import values_around
-from codemods.modules import Function
 from codemods.names import Use
 from codemods.nodes import nodes, of_kind, spelled
 from codemods.plans import Facts
 from codemods.shapes import DDP_REPLICATE
-from codemods.survey import function_of
+from codemods.survey import enclosing, function_of
 
 CODE = "TM203"
 TITLE = "arguments of DDP that replicate does not take"
@@ -134,11 +133,7 @@ def _held(
     tree: ast.Module, call: ast.Call, value: ast.expr
 ) -> list[ast.keyword] | None:
     """What a mapping holds, as if it were written out; None where it cannot be told."""
-    around = None
-    for node in nodes(tree):  # the innermost comes last
-        if isinstance(node, Function):
-            if node.lineno <= call.lineno <= (node.end_lineno or 0):
-                around = node
+    around = enclosing(tree, call)
     if isinstance(value, ast.Name) and not _changes(tree, value.id):
         given_by_caller = around and {a.arg for a in of_kind(around.args, ast.arg)}
         if value.id not in (given_by_caller or ()):

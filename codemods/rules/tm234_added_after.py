@@ -53,7 +53,9 @@ def find(facts: Facts) -> Iterator[Finding]:
     places = {
         (file.path, statement.lineno): (statement, model)
         for file, model, later in (*_in_plans(facts), *_in_callers(facts))
-        for statement in additions(facts.checkout, file, later, {model})
+        for statement in additions(
+            facts.checkout, file, sorted(later, key=lambda s: s.lineno), {model}
+        )
     }
     for (path, line), (statement, model) in sorted(places.items(), key=lambda p: p[0]):
         code = spelled(statement)
@@ -68,7 +70,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         )
 
 
-_Place = tuple[SourceFile, str, list[ast.stmt]]
+_Place = tuple[SourceFile, str, Iterator[ast.stmt]]
 """A file, what the model is called there, and what is done after it is wrapped."""
 
 
@@ -77,7 +79,7 @@ def _in_plans(facts: Facts) -> Iterator[_Place]:
         model = subject(call.site.node)
         if call.site.function is not None and model:
             file = facts.survey.files[call.site.reference.path]
-            yield file, model, [*after(call.site)]
+            yield file, model, after(call.site)
 
 
 def _in_callers(facts: Facts) -> Iterator[_Place]:
@@ -87,5 +89,4 @@ def _in_callers(facts: Facts) -> Iterator[_Place]:
             for call in of_kind(function, ast.Call):
                 model = model_of(call) if is_plan(facts.checkout, file, call) else None
                 if model is not None:
-                    later = behind(function, call)
-                    yield file, spelled(model), sorted(later, key=lambda s: s.lineno)
+                    yield file, spelled(model), behind(function, call)
